@@ -1,0 +1,173 @@
+"""What all annotation tables share: decoding, columns by name, whole numbers, doubled rows."""
+
+from __future__ import annotations
+
+import csv
+import io
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from pipeline import schemas
+from pipeline.annotations import Source
+from pipeline.errors import InputError, Rejected
+from pipeline.rejects import Reject
+
+SEPARATORS = (",", ";", "\t", "|")
+INT32_MAX = 2**31 - 1
+
+BOMS = (
+    (b"\xef\xbb\xbf", "utf-8-sig"),
+    (b"\xff\xfe", "utf-16"),
+    (b"\xfe\xff", "utf-16"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """One row of an annotation table; *row* and *col* are None for a whole image."""
+
+    key: str
+    label: str | None
+    line: int
+    row: int | None = None
+    col: int | None = None
+    group: str | None = None
+
+
+def decode(source: Source, encoding: str) -> str:
+    """Give the file's text, by its byte-order mark, else as *encoding*.
+
+    Raises:
+        InputError: the bytes are not in that encoding.
+    """
+    for mark, marked in BOMS:
+        if source.data.startswith(mark):
+            encoding = marked
+    try:
+        return source.data.decode(encoding)
+    except (UnicodeDecodeError, LookupError) as error:
+        raise InputError(
+            f"{source.name}: cannot be read as {encoding} ({error}); "
+            "save it as UTF-8, or set annotations.encoding, as to 'latin-1'"
+        ) from error
+
+
+def records(
+    source: Source, encoding: str, wanted: Mapping[str, Sequence[str]], needed: Sequence[str]
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """Give the line and the wanted cells of every row of a separated table with a header.
+
+    Args:
+        source: the file.
+        encoding: what it is read as where it has no byte-order mark.
+        wanted: for each cell its possible column names, best first; case does not matter.
+        needed: the cells without which the table cannot be used.
+
+    Raises:
+        InputError: the file is empty, is not in the encoding, or a needed column is missing.
+    """
+    text = decode(source, encoding)
+    header, _, _ = text.partition("\n")
+    if not header.strip():
+        raise InputError(f"{source.name}: is empty; a header line with column names is needed")
+    separator = max(SEPARATORS, key=header.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    names = [name.strip().lower() for name in next(reader)]
+    places = _places(names, wanted)
+    missing = [name for name in needed if name not in places]
+    if missing:
+        raise InputError(
+            f"{source.name}:1: no column for {', '.join(missing)} among {', '.join(names)}; "
+            f"set annotations.columns.{missing[0]} to the name of that column"
+        )
+    yield from _cells(reader, places, source)
+
+
+def _places(names: Sequence[str], wanted: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    places = {}
+    for cell, options in wanted.items():
+        found = [option.lower() for option in options if option.lower() in names]
+        if found:
+            places[cell] = names.index(found[0])
+    return places
+
+
+def _cells(
+    reader: Iterator[list[str]], places: Mapping[str, int], source: Source
+) -> Iterator[tuple[int, dict[str, str]]]:
+    line = reader.line_num + 1  # type: ignore[attr-defined]
+    width = max(places.values())
+    try:
+        for cells in reader:
+            if cells and len(cells) <= width:
+                yield line, {}
+            elif cells:
+                yield line, {cell: cells[place] for cell, place in places.items()}
+            line = reader.line_num + 1  # type: ignore[attr-defined]
+    except csv.Error as error:
+        raise InputError(f"{source.name}:{line}: not a table: {error}") from error
+
+
+def text(cell: str | None) -> str | None:
+    """Give a label or group as it is compared: stripped, in Unicode's normal form C, or None."""
+    return unicodedata.normalize("NFC", cell.strip()) or None if cell else None
+
+
+def pixel(cell: str, what: str, at: str) -> int:
+    """Read *cell* as a row or column: a whole number, `10` or `10.0`.
+
+    Raises:
+        Rejected: it is not one; *at* says where it stands.
+    """
+    try:
+        number = float(cell.strip()) if cell.strip().isascii() and "_" not in cell else None
+    except ValueError:
+        number = None
+    if number is None or number != number or number % 1:  # noqa: PLR0124 - NaN is not itself
+        raise Rejected("not_a_pixel", f"{at}: {what} {cell!r} is not a whole number")
+    if abs(number) > INT32_MAX:
+        raise Rejected("points_outside", f"{at}: {what} {cell} lies outside every image")
+    return int(number)
+
+
+def settle(found: Iterable[Annotation], source: Source) -> tuple[pa.Table, list[Reject]]:
+    """Make one row a place of *found*: equal rows are one, an unlabelled one gives way.
+
+    Two labels for one place are both rejected, and the message names both lines.
+
+    Returns:
+        schemas.ANNOTATIONS, sorted, and the rejects.
+    """
+    kept: dict[tuple[str, int | None, int | None], Annotation] = {}
+    conflicts: dict[tuple[str, int | None, int | None], str] = {}
+    for annotation in found:
+        place = (annotation.key, annotation.row, annotation.col)
+        first = kept.setdefault(place, annotation)
+        if first is annotation or annotation.label is None:
+            continue
+        if first.label is None:
+            kept[place] = annotation
+        elif first.label != annotation.label:
+            conflicts.setdefault(place, _conflict(first, annotation, source.name))
+    rejects = [
+        Reject("chip", key, "label_conflict", detail, row=row, col=col)
+        for (key, row, col), detail in conflicts.items()
+    ]
+    rows = [annotation for place, annotation in kept.items() if place not in conflicts]
+    return _table(rows), rejects
+
+
+def _conflict(first: Annotation, second: Annotation, name: str) -> str:
+    place = "" if first.row is None else f" ({first.row}, {first.col})"
+    return (
+        f"{name}:{second.line}: {first.key}{place} is {second.label!r} here and "
+        f"{first.label!r} in line {first.line}; both rejected as label_conflict"
+    )
+
+
+def _table(rows: Sequence[Annotation]) -> pa.Table:
+    columns = {name: [getattr(row, name) for row in rows] for name in schemas.ANNOTATIONS.names}
+    return schemas.conform(pa.table(columns, schema=schemas.ANNOTATIONS), schemas.ANNOTATIONS)

@@ -1,0 +1,134 @@
+"""Which windows of an image become chips: one file a method, all giving one table.
+
+A file of this folder defines `Params`, a section with the method's own settings; `LEVEL`, `"point"`
+if chips stand around annotated points and `"image"` if they follow from the image alone; and
+
+    def windows(place: Place, params: Params) -> Iterator[tuple[int, int, Window]]
+
+which gives the centre's row and column, and the window, of every chip of one place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline import plugins, schemas
+from pipeline.errors import SettingError
+from pipeline.hashing import chip_id
+from pipeline.params import Annotations, ChipMethod
+from pipeline.rejects import Reject
+from pipeline.windows import Window
+
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where chips are wanted: a point of an image, or, with no row and column, all of it."""
+
+    image_height: int
+    image_width: int
+    row: int | None
+    col: int | None
+
+
+def level(params: ChipMethod) -> str:
+    """Say whether the method of *params* starts from points or from images."""
+    return str(plugins.find("chips", params.method, key="chip.method").LEVEL)
+
+
+def check_levels(chip: ChipMethod, annotations: Annotations, annotated: str) -> None:
+    """Check that the chip method can use what the annotation format gives.
+
+    Raises:
+        SettingError: one speaks of points and the other of images.
+    """
+    if level(chip) != annotated:
+        fits = ", ".join(
+            name
+            for name in plugins.names("chips")
+            if annotated == plugins.find("chips", name, key="chip.method").LEVEL
+        )
+        raise SettingError(
+            f"chip.method: {chip.method!r} cannot use annotations.format "
+            f"{annotations.format!r}, which speaks of {annotated}s; set chip.method to {fits}"
+        )
+
+
+def places(
+    images: pa.Table, annotations: pa.Table, params: ChipMethod, name: str
+) -> tuple[pa.Table, list[Reject]]:
+    """Give where chips are wanted, as schemas.PLACES, and the annotations that cannot be used.
+
+    Args:
+        images: schemas.IMAGES.
+        annotations: schemas.ANNOTATIONS.
+        params: the chip section.
+        name: the annotation file's name, for messages.
+    """
+    known = images.select(["key", "version"]).append_column("image_height", images["height"])
+    known = known.append_column("image_width", images["width"])
+    strangers = annotations.join(known, "key", join_type="left anti")
+    rejects = [_stranger(row, name) for row in strangers.to_pylist()]
+    if level(params) == "image":
+        empty = pa.nulls(known.num_rows, pa.int32())
+        found = known.append_column("row", empty).append_column("col", empty)
+        return schemas.conform(found, schemas.PLACES), rejects
+    joined = annotations.join(known, "key", join_type="inner")
+    inside = pc.and_(
+        pc.and_(pc.greater_equal(joined["row"], 0), pc.less(joined["row"], joined["image_height"])),
+        pc.and_(pc.greater_equal(joined["col"], 0), pc.less(joined["col"], joined["image_width"])),
+    )
+    rejects += [_outside(row, name) for row in joined.filter(pc.invert(inside)).to_pylist()]
+    return schemas.conform(joined.filter(inside), schemas.PLACES), rejects
+
+
+def _stranger(row: dict[str, Any], name: str) -> Reject:
+    detail = f"{name}:{row['line']}: no image {row['key']!r} in the index"
+    return Reject("chip", row["key"], "no_such_image", detail, row=row["row"], col=row["col"])
+
+
+def _outside(row: dict[str, Any], name: str) -> Reject:
+    high, wide = row["image_height"], row["image_width"]
+    if row["row"] >= high:
+        what = f"row {row['row']} lies below {row['key']}, which is {high} pixels high"
+    elif row["col"] >= wide:
+        what = f"column {row['col']} lies right of {row['key']}, which is {wide} pixels wide"
+    else:
+        what = f"({row['row']}, {row['col']}) is negative, outside {row['key']}"
+    detail = f"{name}:{row['line']}: {what}"
+    return Reject("chip", row["key"], "points_outside", detail, row=row["row"], col=row["col"])
+
+
+def plan(wanted: pa.Table, params: ChipMethod) -> pa.Table:
+    """Turn schemas.PLACES into schemas.CHIPS by the method of *params*; no window stands twice."""
+    part = plugins.find("chips", params.method, key="chip.method")
+    rows: dict[bytes, tuple[Any, ...]] = {}
+    for row in _rows(wanted):
+        place = Place(row["image_height"], row["image_width"], row["row"], row["col"])
+        for centre_row, centre_col, window in part.windows(place, params):
+            identity = chip_id(row["key"], row["version"], window)
+            rows[identity] = (row["key"], row["version"], centre_row, centre_col, *window)
+    columns: list[Any] = list(zip(*rows.values(), strict=True))
+    arrays = [list(rows), *columns] if rows else [()] * len(schemas.CHIPS)
+    named = {
+        field.name: pa.array(values, field.type)
+        for field, values in zip(schemas.CHIPS, arrays, strict=True)
+    }
+    return schemas.conform(pa.table(named), schemas.CHIPS)
+
+
+def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
+    for batch in table.to_batches(max_chunksize=schemas.ROW_GROUP_ROWS):
+        yield from batch.to_pylist()
+
+
+def centre(window: Window) -> tuple[int, int, Window]:
+    """Give the middle pixel of *window* before the window itself."""
+    top, left, height, width = window
+    return top + height // 2, left + width // 2, window

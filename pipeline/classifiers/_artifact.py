@@ -1,0 +1,112 @@
+"""A trained classifier: its tensors in safetensors, everything else in JSON; nothing to unpickle.
+
+`model.safetensors` holds `mean` and `scale` [dim], which standardise a feature, the network's
+layers `layers.<i>.weight` and `.bias`, and `temperature` [1], which divides the logits.
+`model.json` holds the classes in the order of the probabilities, and where it all came from.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load, save
+
+from pipeline.errors import InputError
+
+FORMAT = 1
+BLOCK_ROWS = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Classifier:
+    """A trained classifier, ready to score.
+
+    Attributes:
+        classes: labels in the order of the probabilities.
+        tensors: float32 arrays by name, as the module's docstring has them.
+        card: where it came from, as JSON values.
+    """
+
+    classes: tuple[str, ...]
+    tensors: Mapping[str, NDArray[np.float32]]
+    card: Mapping[str, Any]
+
+    def predict_proba(self, features: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """Give the probabilities float64 [n, n_classes] of *features* [n, dim]."""
+        blocks = [
+            self._proba(features[start : start + BLOCK_ROWS])
+            for start in range(0, len(features), BLOCK_ROWS)
+        ]
+        return np.concatenate(blocks) if blocks else np.empty((0, len(self.classes)))
+
+    def logits(self, features: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        """Give the logits, before the temperature, float32 [n, n_classes]."""
+        values = (features.astype(np.float32) - self.tensors["mean"]) * self.tensors["scale"]
+        numbers = sorted(
+            {int(name.split(".")[1]) for name in self.tensors if name.startswith("layers.")}
+        )
+        for number in numbers:
+            weight = self.tensors[f"layers.{number}.weight"]
+            values = values @ weight.T + self.tensors[f"layers.{number}.bias"]
+            if number != numbers[-1]:
+                values = np.maximum(values, 0)
+        return values
+
+    def _proba(self, features: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        return softmax(self.logits(features).astype(np.float64) / self.tensors["temperature"])
+
+    def with_card(self, facts: Mapping[str, Any]) -> Classifier:
+        """Give the same classifier with *facts* added to its card."""
+        return Classifier(self.classes, self.tensors, {**self.card, **facts})
+
+    def files(self) -> dict[str, bytes]:
+        """Give the artifact's files by name; the same classifier gives the same bytes."""
+        card = {**self.card, "format": FORMAT, "classes": list(self.classes)}
+        text = json.dumps(card, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+        return {"model.safetensors": save(dict(self.tensors)), "model.json": text.encode()}
+
+
+def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Turn logits [n, n_classes] into probabilities that add up to 1 a row."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
+    return probabilities
+
+
+def read(folder: Path) -> Classifier:
+    """Read the classifier in *folder*.
+
+    Raises:
+        InputError: it is not there, not one of ours, or its parts do not fit together.
+    """
+    try:
+        card = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        tensors = load((folder / "model.safetensors").read_bytes())
+    except FileNotFoundError as error:
+        raise InputError(f"{folder}: no classifier here; run the train stage first") from error
+    except Exception as error:
+        # safetensors raises its own class, which is not exported, beside json's ValueError.
+        raise InputError(f"{folder}: not a classifier that can be read: {error}") from error
+    _check(folder, card, tensors)
+    return Classifier(tuple(card["classes"]), tensors, card)
+
+
+def _check(folder: Path, card: Any, tensors: Mapping[str, NDArray[np.float32]]) -> None:
+    if not isinstance(card, dict) or card.get("format") != FORMAT:
+        raise InputError(f"{folder}/model.json: not a classifier of format {FORMAT}")
+    missing = {"mean", "scale", "temperature", "layers.0.weight"} - tensors.keys()
+    if missing:
+        raise InputError(f"{folder}/model.safetensors: lacks {', '.join(sorted(missing))}")
+    for name, values in sorted(tensors.items()):
+        if not np.isfinite(values).all():
+            raise InputError(f"{folder}/model.safetensors: {name} holds values that are not finite")
+    last = max(int(name.split(".")[1]) for name in tensors if name.endswith(".weight"))
+    given, known = len(tensors[f"layers.{last}.bias"]), len(card["classes"])
+    if given != known:
+        raise InputError(f"{folder}: gives {given} scores for {known} classes")

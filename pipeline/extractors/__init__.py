@@ -1,0 +1,125 @@
+"""What turns chips into features: one file an extractor, or a user's own `module:Class`.
+
+A file of this folder defines two functions, and may import torch only inside them, so that naming
+an extractor costs nothing:
+
+    def identity(extract: Extract, weights: Weights | None) -> Identity
+    def build(extract: Extract, weights: Weights | None) -> Extractor
+
+and, where it takes weights,
+
+    def source(extract: Extract, machine: Machine) -> Source
+
+which says where they are. A user's own class is called as `Class(extract, weights)`, with the file
+that `extract.weights` names or None, and has `identity()` beside what an Extractor has.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pipeline import plugins
+from pipeline.errors import SettingError
+from pipeline.params import OWN, Extract
+from pipeline.settings import machine
+from pipeline.weights import Source, Weights, fetch, required
+
+if TYPE_CHECKING:
+    import torch
+
+NO_WEIGHTS = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What an extractor adds to the recipe; no field has a default, so none is forgotten."""
+
+    name: str
+    variant: str
+    weights_sha256: str
+    preprocessing: str
+    version: int
+
+
+class Extractor(Protocol):
+    """A function from chips to features.
+
+    Attributes:
+        dim: values in a feature.
+        size: height and width of the chips it takes, in pixels.
+    """
+
+    dim: int
+    size: int
+
+    def to(self, device: torch.device) -> Extractor:
+        """Move to *device* and give itself."""
+
+    def __call__(self, chips: torch.Tensor) -> torch.Tensor:
+        """Give the features of *chips*.
+
+        Args:
+            chips: uint8 [N, size, size, 3] on the extractor's device, RGB.
+
+        Returns:
+            float32 [N, dim]; row i depends on chip i alone.
+        """
+
+
+def weights_of(extract: Extract) -> Weights | None:
+    """Get the weights that *extract* names, or None for an extractor that takes none.
+
+    Raises:
+        SettingError: weights are named and none are taken, or needed and not named.
+        InputError: they cannot be had, or have another digest.
+    """
+    settings = machine()
+    if OWN.match(extract.extractor):
+        source = own_source(extract) if extract.weights else None
+    else:
+        part = plugins.find("extractors", extract.part[0], key="extract.extractor")
+        source = part.source(extract, settings) if hasattr(part, "source") else None
+        if source is None and extract.weights:
+            raise SettingError(
+                f"extract.weights: {extract.extractor} takes no weights; set it to null"
+            )
+    return None if source is None else fetch(source, settings.state / "weights")
+
+
+def own_source(extract: Extract) -> Source:
+    """Give the source that `extract.weights` itself names.
+
+    Raises:
+        SettingError: it names none.
+    """
+    if not extract.weights:
+        raise required(extract.extractor)
+    return Source(extract.weights, extract.weights_sha256 or "")
+
+
+def identity(extract: Extract, weights: Weights | None) -> dict[str, Any]:
+    """Give what the extractor of *extract* adds to the recipe, as JSON values.
+
+    For a user's own class its file's digest is added: other code is another extractor.
+    """
+    if not OWN.match(extract.extractor):
+        part = plugins.find("extractors", extract.part[0], key="extract.extractor")
+        return asdict(part.identity(extract, weights))
+    own = plugins.find_own(extract.extractor, key="extract.extractor")
+    source = hashlib.sha256(Path(inspect.getfile(own)).read_bytes()).hexdigest()
+    return {**asdict(own(extract, weights).identity()), "source_sha256": source}
+
+
+def build(extract: Extract, weights: Weights | None) -> Extractor:
+    """Build the extractor that *extract* names, in evaluation mode, on the CPU."""
+    extractor: Extractor
+    if OWN.match(extract.extractor):
+        extractor = plugins.find_own(extract.extractor, key="extract.extractor")(extract, weights)
+    else:
+        part = plugins.find("extractors", extract.part[0], key="extract.extractor")
+        extractor = part.build(extract, weights)
+    return extractor

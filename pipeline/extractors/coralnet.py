@@ -1,0 +1,36 @@
+"""CoralNet: PySpacer's EfficientNet-B0, which gives PySpacer's features from PySpacer's weights.
+
+Pixels are only brought to 0 … 1; chips are 224 pixels wide, cut by `chip.method: points`.
+"""
+
+from __future__ import annotations
+
+from pipeline.extractors import Extractor, Identity, own_source
+from pipeline.params import Extract
+from pipeline.settings import Machine
+from pipeline.weights import Source, Weights, apply, load, required
+
+VERSION = 1
+
+
+def source(extract: Extract, machine: Machine) -> Source:  # noqa: ARG001
+    """Say where the weights are: the user must name them."""
+    return own_source(extract)
+
+
+def identity(extract: Extract, weights: Weights | None) -> Identity:
+    """Say what the network adds to a recipe."""
+    if weights is None:
+        raise required(extract.extractor)
+    return Identity("coralnet", "efficientnet_b0", weights.sha256, "0 to 1, 224 px", VERSION)
+
+
+def build(extract: Extract, weights: Weights | None) -> Extractor:
+    """Build the network; see pipeline/extractors/__init__.py."""
+    from pipeline.extractors._efficientnet import CoralNet
+
+    if weights is None:
+        raise required(extract.extractor)
+    network = CoralNet()
+    apply(network, load(weights), head=["_fc."], name=str(weights.path))
+    return network.eval()

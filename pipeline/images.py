@@ -1,0 +1,271 @@
+"""Images: what their headers say, and every decision about their pixels.
+
+Rows and columns are those of the stored pixels, as in PySpacer and CoralNet: the EXIF orientation
+is recorded and never applied. Truncated images are refused, never filled up with grey.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+import struct
+import warnings
+import zlib
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image
+
+from pipeline.errors import Rejected
+from pipeline.params import Extract
+from pipeline.storage import Object, Storage
+
+VERSION = 1
+
+BLOCK_BYTES = 65_536
+
+Image.MAX_IMAGE_PIXELS = None  # our own limit, bucket.max_pixels, is checked before decoding
+
+DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+    NotImplementedError,
+    AttributeError,
+    ZeroDivisionError,
+    RuntimeError,
+)
+"""What Pillow's decoders raise on damaged data; they validate little before they index."""
+
+DEEP = {"I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
+PLAIN = {
+    "1",
+    "L",
+    "P",
+    "RGB",
+    "RGBA",
+    "RGBX",
+    "RGBa",
+    "LA",
+    "La",
+    "PA",
+    "CMYK",
+    "YCbCr",
+    "LAB",
+    "HSV",
+}
+
+EXIF_TIME = re.compile(r"(\d{4}):(\d\d):(\d\d)[ T](\d\d):(\d\d):(\d\d)")
+
+
+class RangedFile(io.RawIOBase):
+    """One object of a storage as a file that is fetched in blocks, as they are asked for."""
+
+    def __init__(self, storage: Storage, item: Object) -> None:
+        self.storage, self.item, self.place = storage, item, 0
+        self.blocks: dict[int, bytes] = {}
+
+    def readable(self) -> bool:
+        """Say that it can be read."""
+        return True
+
+    def seekable(self) -> bool:
+        """Say that it can be sought in."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move as files do."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self.place, io.SEEK_END: self.item.size}[whence]
+        self.place = max(base + offset, 0)
+        return self.place
+
+    def tell(self) -> int:
+        """Give the place."""
+        return self.place
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill *buffer* from the blocks it lies in, fetching in one request what is not here."""
+        stop = min(self.place + len(buffer), self.item.size)
+        if stop <= self.place:
+            return 0
+        first, last = self.place // BLOCK_BYTES, (stop - 1) // BLOCK_BYTES
+        missing = [number for number in range(first, last + 1) if number not in self.blocks]
+        if missing:
+            self._fetch(missing[0], missing[-1])
+        data = b"".join(self.blocks[number] for number in range(first, last + 1))
+        offset = self.place - first * BLOCK_BYTES
+        some = data[offset : offset + stop - self.place]
+        buffer[: len(some)] = some
+        self.place += len(some)
+        return len(some)
+
+    def _fetch(self, first: int, last: int) -> None:
+        start = first * BLOCK_BYTES
+        stop = min((last + 1) * BLOCK_BYTES, self.item.size)
+        data = self.storage.read(
+            self.item.key, start=start, stop=stop, if_version=self.item.version
+        )
+        for number in range(first, last + 1):
+            offset = (number - first) * BLOCK_BYTES
+            self.blocks[number] = data[offset : offset + BLOCK_BYTES]
+
+
+def header(storage: Storage, item: Object, *, max_pixels: int) -> dict[str, Any]:
+    """Read what schemas.HEADERS holds of one image, by ranged reads; no pixel is decoded.
+
+    Raises:
+        Rejected: `not_an_image`, or `too_many_pixels`.
+        Changed, Missing: the object is not the listed version any more.
+    """
+    if not item.size:
+        raise Rejected("not_an_image", f"{item.key}: is empty")
+    image = _opened(io.BufferedReader(RangedFile(storage, item), BLOCK_BYTES), item.key)
+    width, height = image.size
+    if width * height > max_pixels:
+        raise Rejected(
+            "too_many_pixels",
+            f"{item.key}: {width:,} × {height:,} pixels, over bucket.max_pixels {max_pixels:,}",
+        )
+    exif = _exif(image)
+    found = {"key": item.key, "version": item.version, "size": item.size}
+    found |= {"width": width, "height": height, "format": image.format, "mode": image.mode}
+    found |= {"orientation": _orientation(exif), "captured_at": _captured_at(exif)}
+    return found | dict(zip(("latitude", "longitude"), _place(exif), strict=True))
+
+
+def _opened(stream: Any, name: str) -> Image.Image:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of corrupt EXIF, which is no reject
+        try:
+            return Image.open(stream)
+        except DAMAGED as error:
+            _pass_storage_errors(error)
+            raise Rejected("not_an_image", f"{name}: no decoder knows it as an image") from error
+
+
+def _pass_storage_errors(error: BaseException) -> None:
+    """Pillow's plugins wrap what reading raises; a bucket's fault is not the image's."""
+    from pipeline.errors import StorageError
+
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, StorageError):
+            raise cause
+        cause = cause.__cause__ or cause.__context__
+
+
+def _exif(image: Image.Image) -> Image.Exif:
+    """Give the EXIF block without decoding: a PNG's own getexif would read all its pixels."""
+    exif = Image.Exif()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            if image.format == "TIFF":
+                return image.getexif()
+            if image.info.get("exif"):
+                exif.load(image.info["exif"])
+        except DAMAGED as error:
+            _pass_storage_errors(error)
+            return Image.Exif()
+    return exif
+
+
+def _sub(exif: Image.Exif, ifd: ExifTags.IFD) -> dict[int, Any]:
+    try:
+        return dict(exif.get_ifd(ifd))
+    except DAMAGED as error:
+        _pass_storage_errors(error)
+        return {}
+
+
+def _orientation(exif: Image.Exif) -> int:
+    value = exif.get(ExifTags.Base.Orientation)
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1  # noqa: PLR2004 - EXIF
+
+
+def _captured_at(exif: Image.Exif) -> datetime | None:
+    """Read DateTimeOriginal, else DateTime, in the camera's own time."""
+    own = _sub(exif, ExifTags.IFD.Exif)
+    for value in (own.get(ExifTags.Base.DateTimeOriginal), exif.get(ExifTags.Base.DateTime)):
+        found = EXIF_TIME.match(value) if isinstance(value, str) else None
+        if found:
+            try:
+                return datetime(*map(int, found.groups()))  # type: ignore[arg-type]  # noqa: DTZ001
+            except ValueError:
+                continue
+    return None
+
+
+def _place(exif: Image.Exif) -> tuple[float | None, float | None]:
+    """Give latitude and longitude in degrees, south and west negative."""
+    gps = _sub(exif, ExifTags.IFD.GPSInfo)
+    latitude = _degrees(gps.get(2), gps.get(1), "NS", 90)
+    longitude = _degrees(gps.get(4), gps.get(3), "EW", 180)
+    return (None, None) if latitude is None or longitude is None else (latitude, longitude)
+
+
+def _degrees(parts: Any, side: Any, sides: str, limit: int) -> float | None:
+    try:
+        degrees, minutes, seconds = (float(part) for part in parts)
+        letter = side.decode() if isinstance(side, bytes) else str(side)
+        sign = {sides[0]: 1, sides[1]: -1}[letter.strip("\0 ").upper()]
+    except DAMAGED:
+        return None
+    value = degrees + minutes / 60 + seconds / 3600
+    return sign * value if math.isfinite(value) and 0 <= value <= limit else None
+
+
+def decode(data: bytes, *, extract: Extract) -> NDArray[np.uint8]:
+    """Decode the first frame of an image.
+
+    Args:
+        data: the object's bytes, whole.
+        extract: `levels` says how values deeper than 8 bits become 0 to 255; `alpha` what lies
+            under transparency.
+
+    Returns:
+        uint8 [H, W, 3], RGB, in the stored orientation.
+
+    Raises:
+        Rejected: `not_an_image`, `truncated` or `unsupported`.
+    """
+    image = _opened(io.BytesIO(data), "the object")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            image.load()
+            return _rgb(image, extract)
+        except DAMAGED as error:
+            raise Rejected(
+                "truncated", f"the image's data end early or are damaged: {error}"
+            ) from error
+
+
+def _rgb(image: Image.Image, extract: Extract) -> NDArray[np.uint8]:
+    if image.mode in DEEP:
+        return _scaled(np.asarray(image), extract.levels)
+    if image.mode not in PLAIN:
+        raise Rejected("unsupported", f"pixels of mode {image.mode!r} are not defined here")
+    if extract.alpha != "drop" and image.has_transparency_data:
+        ground = Image.new("RGBA", image.size, extract.alpha)
+        image = Image.alpha_composite(ground, image.convert("RGBA"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _scaled(values: NDArray[Any], levels: tuple[float, float]) -> NDArray[np.uint8]:
+    """Map *levels* to 0 and 255: Pillow's own conversion clips a 16-bit picture to white."""
+    black, white = levels
+    share = (values.astype(np.float32) - np.float32(black)) / np.float32(white - black)
+    grey = np.rint(np.clip(np.nan_to_num(share, nan=0.0), 0, 1) * 255).astype(np.uint8)
+    return np.repeat(grey[:, :, None], 3, axis=2)

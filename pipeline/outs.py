@@ -1,0 +1,140 @@
+"""A stage's out directory: what DVC tracks, put together from finished pieces.
+
+Files that are already right are not touched, so that DVC need not read them again. The manifest is
+taken away first and written last: a folder with a manifest is a folder that it describes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import InputError, StorageError
+
+MANIFEST = "manifest.json"
+FICLONE = 0x40049409
+
+
+@dataclass(frozen=True, slots=True)
+class Out:
+    """One file to be: its digest, how to get its bytes, and, if there is one, a file to link."""
+
+    sha256: str
+    data: Callable[[], bytes]
+    link: Path | None = None
+
+
+def out(data: bytes) -> Out:
+    """Give the Out whose bytes are at hand."""
+    return Out(hashlib.sha256(data).hexdigest(), lambda: data)
+
+
+def pretty(value: Any) -> bytes:
+    """Encode *value* as JSON that a person can read and that repeats to the byte."""
+    return (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """Give the manifest of *folder*, or None where there is none that can be read."""
+    try:
+        found = json.loads((folder / MANIFEST).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def require_manifest(folder: Path, stage: str) -> dict[str, Any]:
+    """Give the manifest of an earlier stage's out.
+
+    Raises:
+        InputError: the stage has not run.
+    """
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise InputError(
+            f"{folder}: has no manifest; run the {stage} stage first (dvc repro {stage})"
+        )
+    return manifest
+
+
+def publish(folder: Path, files: Mapping[str, Out], manifest: Mapping[str, Any]) -> None:
+    """Make *folder* hold exactly *files* and the manifest.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    wanted = {**files, MANIFEST: out(pretty(manifest))}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stale = {name for name, file in wanted.items() if not _is_right(folder / name, file)}
+        extra = _present(folder) - wanted.keys()
+        if stale or extra:
+            (folder / MANIFEST).unlink(missing_ok=True)
+            for name in sorted(stale - {MANIFEST}):
+                _place(folder / name, wanted[name])
+            for name in sorted(extra):
+                (folder / name).unlink()
+            _place(folder / MANIFEST, wanted[MANIFEST])
+    except OSError as error:
+        raise StorageError(
+            f"{folder}: cannot be written ({error.strerror or error}); "
+            "make room or give this user the right to write there, and run again"
+        ) from error
+
+
+def _present(folder: Path) -> set[str]:
+    return {
+        str(path.relative_to(folder).as_posix()) for path in folder.rglob("*") if path.is_file()
+    }
+
+
+def _is_right(path: Path, file: Out) -> bool:
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest() == file.sha256
+    except OSError:
+        return False
+
+
+def _place(path: Path, file: Out) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        if not (file.link and _linked(file.link, temporary)) or not _is_right(temporary, file):
+            temporary.unlink(missing_ok=True)
+            temporary.write_bytes(file.data())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _linked(source: Path, target: Path) -> bool:
+    """Try to give *target* the bytes of *source* without copying them."""
+    return _reflinked(source, target) or _hard_linked(source, target)
+
+
+def _reflinked(source: Path, target: Path) -> bool:
+    if sys.platform != "linux":
+        return False
+    import fcntl
+
+    with contextlib.suppress(OSError), source.open("rb") as old, target.open("xb") as new:
+        fcntl.ioctl(new.fileno(), FICLONE, old.fileno())
+        return True
+    target.unlink(missing_ok=True)
+    return False
+
+
+def _hard_linked(source: Path, target: Path) -> bool:
+    with contextlib.suppress(OSError):
+        os.link(source, target)
+        return True
+    return False

@@ -1,0 +1,118 @@
+"""Recipes: everything but the input rows that shapes a row of a table.
+
+A recipe has two halves. What was *asked*: the section of params.yaml, and what its parts say they
+are (weights' digest, the code's version). And the *numerics* of the machine, where floats are
+computed: device, vector units, libraries. DVC reruns a stage when what was asked has changed (the
+index writes it down, see `asked`); the store never mixes rows of different recipes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline import chips, images, labels, numerics, plugins, schemas, windows
+from pipeline.hashing import digest
+from pipeline.params import Params, Section
+from pipeline.settings import Machine
+
+INDEX_VERSION = 1
+ENGINE_VERSION = 1
+TRAINING_VERSION = 1
+RESULTS_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One stage's recipe, as readable parts."""
+
+    parts: Mapping[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """The recipe's name in the store: 64 hex digits."""
+        return digest(dict(self.parts))
+
+
+def _recipe(section: Section, **parts: Any) -> Recipe:
+    return Recipe({"section": section.shaping(), **parts})
+
+
+def index(params: Params) -> Recipe:
+    """Give the recipe of image headers."""
+    code = {"index": INDEX_VERSION, "images": images.VERSION}
+    return _recipe(params.bucket, code=code, schema=schemas.fingerprint(schemas.HEADERS))
+
+
+def chip(params: Params) -> Recipe:
+    """Give the recipe of chips."""
+    code = {"chips": chips.VERSION, "windows": windows.VERSION}
+    return _recipe(params.chip, code=code, schema=schemas.fingerprint(schemas.CHIPS))
+
+
+def label(params: Params) -> Recipe:
+    """Give the recipe of labels: the annotations' format, and the split."""
+    split = params.split.shaping()
+    return _recipe(
+        params.annotations,
+        split=split,
+        code={"labels": labels.VERSION},
+        schema=schemas.fingerprint(schemas.LABELS),
+    )
+
+
+def extract_asked(params: Params) -> Recipe:
+    """Give the half of the features' recipe that does not depend on the machine.
+
+    Raises:
+        SettingError, InputError: the extractor or its weights cannot be had.
+    """
+    from pipeline import extractors
+
+    weights = extractors.weights_of(params.extract)
+    code = {"engine": ENGINE_VERSION, "images": images.VERSION, "windows": windows.VERSION}
+    identity = extractors.identity(params.extract, weights)
+    return _recipe(params.extract, identity=identity, code=code)
+
+
+def extract(params: Params, machine: Machine) -> Recipe:
+    """Give the recipe of features, the machine's numerics included."""
+    asked = extract_asked(params).parts
+    libraries = ("torch", "torchvision", "Pillow", "numpy")
+    return Recipe({**asked, "numerics": _numerics(machine, *libraries)})
+
+
+def train_asked(params: Params) -> Recipe:
+    """Give the half of the classifier's recipe that does not depend on the machine."""
+    part = plugins.find("classifiers", params.train.classifier, key="train.classifier")
+    return _recipe(params.train, code={"training": TRAINING_VERSION, "classifier": part.VERSION})
+
+
+def train(params: Params, machine: Machine) -> Recipe:
+    """Give the recipe of a classifier."""
+    asked = train_asked(params).parts
+    return Recipe({**asked, "numerics": _numerics(machine, "torch", "numpy")})
+
+
+def validate(params: Params) -> Recipe:
+    """Give the recipe of the results."""
+    return _recipe(params.validate, code={"results": RESULTS_VERSION})
+
+
+def _numerics(machine: Machine, *names: str) -> dict[str, Any]:
+    return {
+        "device": numerics.device_kind(numerics.device(machine.device)),
+        "libraries": numerics.libraries(*names),
+        "threads": numerics.THREADS,
+    }
+
+
+def asked(params: Params) -> dict[str, Recipe]:
+    """Give, by stage, what was asked of it: the files on which DVC lets each stage depend."""
+    return {
+        "chip": Recipe({"chips": dict(chip(params).parts), "labels": dict(label(params).parts)}),
+        "extract": extract_asked(params),
+        "train": train_asked(params),
+        "validate": validate(params),
+    }

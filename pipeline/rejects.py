@@ -1,0 +1,83 @@
+"""Rows that could not be used: why, in a short code and a sentence, counted and never silent."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline import schemas
+from pipeline.errors import TooManyRejects
+
+REASONS: dict[str, str] = {
+    "key_not_text": "the file's name is not valid UTF-8, so no table can hold it",
+    "label_conflict": "the same pixel or image has two different labels",
+    "no_such_image": "the annotation names an image that is not in the index",
+    "not_a_pixel": "the row or column is not a whole number",
+    "not_an_image": "no decoder knows the object as an image",
+    "points_outside": "the point lies outside its image",
+    "too_many_pixels": "the image has more pixels than bucket.max_pixels",
+    "truncated": "the image's data end early or are damaged",
+    "unconfirmed": "the label is a machine's and nobody has confirmed it",
+    "unreadable_row": "the line of the annotation file cannot be read",
+    "unsupported": "the image is of a kind whose pixels are not defined here",
+}
+
+DELIBERATE = frozenset({"unconfirmed"})
+"""Reasons that a setting asked for: kept in the table, not counted against max_rejects."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """One row left out; *row* and *col* are None where a whole image is meant."""
+
+    stage: str
+    key: str
+    reason: str
+    detail: str
+    row: int | None = None
+    col: int | None = None
+
+
+def table(rejects: Iterable[Reject]) -> pa.Table:
+    """Make the rejects table out of *rejects*, in its own order and free of repeats."""
+    rows: list[dict[str, Any]] = []
+    for reject in set(rejects):
+        if reject.reason not in REASONS:
+            raise KeyError(reject.reason)
+        rows.append({name: getattr(reject, name) for name in schemas.REJECTS.names})
+    return in_order(pa.Table.from_pylist(rows, schema=schemas.REJECTS))
+
+
+def in_order(rejected: pa.Table) -> pa.Table:
+    """Sort a rejects table by all of its columns, so that its bytes repeat."""
+    return schemas.conform(rejected, schemas.REJECTS, tuple(schemas.REJECTS.names))
+
+
+def counts(rejected: pa.Table) -> dict[str, int]:
+    """Count *rejected* by reason, commonest first, then by name."""
+    counted = Counter(rejected["reason"].to_pylist())
+    return dict(sorted(sorted(counted.items()), key=itemgetter(1), reverse=True))
+
+
+def check(rejected: pa.Table, *, out_of: int, stage: str, setting: str, limit: float) -> None:
+    """Stop the stage when the share of rejects is over *limit*.
+
+    Raises:
+        TooManyRejects: with the reasons and their counts, the first key of each.
+    """
+    counted = {why: n for why, n in counts(rejected).items() if why not in DELIBERATE}
+    total = sum(counted.values())
+    if not total or total <= limit * out_of:
+        return
+    firsts = {row["reason"]: row for row in reversed(rejected.to_pylist())}
+    lines = [f"  {n:>9,}  {why:<16} first: {firsts[why]['detail']}" for why, n in counted.items()]
+    share = total / max(out_of, 1)
+    raise TooManyRejects(
+        f"{stage}: {total:,} of {out_of:,} rows rejected ({share:.3f}), over {setting} {limit}; "
+        f"mend them, or set {setting} higher:\n" + "\n".join(lines)
+    )

@@ -1,0 +1,200 @@
+"""Every table that Quadrat writes: its columns, their types, their order and what they mean.
+
+A column is spelled here and nowhere else decides what it is. `conform` is the only way to a file:
+with it, equal rows are equal bytes. The sentences are not written into files, so that rewording
+one changes no byte; docs/tables.md is made from them.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.hashing import CHIP_ID_BYTES, digest
+
+ROW_GROUP_ROWS = 10_000
+
+CHIP_ID = pa.binary(CHIP_ID_BYTES)
+
+LISTING = pa.schema([("key", pa.string()), ("version", pa.string()), ("size", pa.int64())])
+
+HEADERS = pa.schema(
+    [
+        *LISTING,
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("format", pa.string()),
+        ("mode", pa.string()),
+        ("orientation", pa.int8()),
+        ("captured_at", pa.timestamp("us")),
+        ("latitude", pa.float64()),
+        ("longitude", pa.float64()),
+    ]
+)
+
+IMAGES = pa.schema([*HEADERS, ("shard", pa.int32())])
+
+ANNOTATIONS = pa.schema(
+    [
+        ("key", pa.string()),
+        ("row", pa.int32()),
+        ("col", pa.int32()),
+        ("label", pa.string()),
+        ("group", pa.string()),
+        ("line", pa.int64()),
+    ]
+)
+
+PLACES = pa.schema(
+    [
+        ("key", pa.string()),
+        ("version", pa.string()),
+        ("image_height", pa.int32()),
+        ("image_width", pa.int32()),
+        ("row", pa.int32()),
+        ("col", pa.int32()),
+    ]
+)
+
+CHIPS = pa.schema(
+    [
+        ("chip_id", CHIP_ID),
+        ("key", pa.string()),
+        ("version", pa.string()),
+        ("row", pa.int32()),
+        ("col", pa.int32()),
+        ("top", pa.int32()),
+        ("left", pa.int32()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+    ]
+)
+
+LABELS = pa.schema(
+    [
+        ("chip_id", CHIP_ID),
+        ("key", pa.string()),
+        ("row", pa.int32()),
+        ("col", pa.int32()),
+        ("label", pa.string()),
+        ("group", pa.string()),
+        ("split", pa.string()),
+    ]
+)
+
+REJECTS = pa.schema(
+    [
+        ("stage", pa.string()),
+        ("key", pa.string()),
+        ("row", pa.int32()),
+        ("col", pa.int32()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+    ]
+)
+
+PREDICTIONS = pa.schema(
+    [
+        ("chip_id", CHIP_ID),
+        ("key", pa.string()),
+        ("row", pa.int32()),
+        ("col", pa.int32()),
+        ("group", pa.string()),
+        ("label", pa.string()),
+        ("predicted", pa.string()),
+        ("score", pa.float32()),
+        ("probabilities", pa.list_(pa.float32())),
+    ]
+)
+
+SENTENCES: Mapping[str, str] = {
+    "chip_id": "digest of key, version and window, in 16 bytes",
+    "key": "the image's path below the bucket's root, as the bucket spells it",
+    "version": "what identifies the image's bytes: the ETag, or the content's MD5 in a folder",
+    "size": "the object's length in bytes",
+    "width": "pixels from left to right, as stored",
+    "height": "pixels from top to bottom, as stored",
+    "format": "the image format by its content, as Pillow names it",
+    "mode": "the pixel format, as Pillow names it",
+    "orientation": "the EXIF orientation, 1 to 8, and 1 where there is none; never applied",
+    "captured_at": "when the picture was taken, by EXIF, in the camera's own time; null if unknown",
+    "latitude": "degrees north by EXIF, negative in the south; null where unknown",
+    "longitude": "degrees east by EXIF, negative in the west; null where unknown",
+    "shard": "the shard of the image, by hash of its key",
+    "row": "the pixel row of the centre, counted from 0 at the top",
+    "col": "the pixel column of the centre, counted from 0 at the left",
+    "top": "the window's first row; negative where it reaches over the border",
+    "left": "the window's first column; negative where it reaches over the border",
+    "label": "what the annotation says the chip shows; null where nobody has said",
+    "group": "what must not straddle a split: a site, a survey, the image if nothing else is given",
+    "split": "train, calibration or validation, by hash of the group",
+    "feature": "the vector that the extractor gives for the chip",
+    "stage": "the stage that left the row out",
+    "reason": "a short code for why the row was left out",
+    "detail": "one sentence saying what is wrong with the row, and where",
+    "predicted": "the class with the highest probability for this chip",
+    "score": "the highest probability, between 0 and 1",
+    "probabilities": "one probability a class, in the order of model.json's classes",
+    "line": "the line of the annotation file that says so",
+    "image_height": "pixels from top to bottom of the whole image",
+    "image_width": "pixels from left to right of the whole image",
+}
+
+
+def features(dim: int, store: str) -> pa.Schema:
+    """Give the schema of a features table of *dim* values a chip, `float32` or `float16`."""
+    value = pa.float16() if store == "float16" else pa.float32()
+    vector = pa.list_(value, dim)
+    columns = ["chip_id", "key", "row", "col"]
+    return pa.schema([*(CHIPS.field(name) for name in columns), ("feature", vector)])
+
+
+SORT_KEYS: tuple[str, ...] = ("key", "row", "col")
+
+
+def fingerprint(schema: pa.Schema) -> str:
+    """Give a digest of the schema's names and types, a part of every recipe."""
+    return digest([[field.name, str(field.type)] for field in schema])
+
+
+def conform(table: pa.Table, schema: pa.Schema, sort: tuple[str, ...] = SORT_KEYS) -> pa.Table:
+    """Give *table* with exactly *schema*'s columns and types, sorted, in one chunk a column.
+
+    Raises:
+        KeyError, pyarrow.ArrowInvalid: a column is missing or cannot be cast without loss.
+    """
+    shaped = table.select(schema.names).cast(schema)
+    keys = [(name, "ascending") for name in sort if name in schema.names]
+    if keys and shaped.num_rows:
+        shaped = shaped.sort_by(keys)
+    return shaped.replace_schema_metadata(None).combine_chunks()
+
+
+def to_bytes(table: pa.Table) -> bytes:
+    """Write *table* as Parquet: the same rows give the same bytes.
+
+    Features are written as they are in memory: float bits hardly compress, and a dictionary of
+    them doubles the cost of reading. Everything else is small and repeats itself.
+    """
+    sink = io.BytesIO()
+    plain = {"feature", "chip_id", "probabilities"}
+    names = table.schema.names
+    vectors = {f"{name}.list.element" for name in names if name in {"feature", "probabilities"}}
+    pq.write_table(
+        table,
+        sink,
+        row_group_size=ROW_GROUP_ROWS,
+        compression={**dict.fromkeys(names, "zstd"), **dict.fromkeys(vectors, "none")},
+        use_dictionary=[name for name in names if name not in plain],
+        write_statistics=[name for name in names if name not in plain],
+        store_schema=True,
+    )
+    return sink.getvalue()
+
+
+def from_bytes(data: bytes) -> pa.Table:
+    """Read a table that `to_bytes` wrote."""
+    return pq.read_table(pa.BufferReader(data))

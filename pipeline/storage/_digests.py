@@ -1,0 +1,100 @@
+"""What a folder's files hold, remembered: path, inode, size and mtime → content digest.
+
+A machine-local table. Losing it costs reading the files again and nothing else; so a table that
+cannot be opened or written is said and done without.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+Stamp = tuple[int, int, int]
+"""Inode, size, mtime in ns: while they stay, the file system says the bytes do."""
+
+GRAIN_NS = 2_000_000_000
+"""A file hashed within this time of its last change may change again unseen (git's racy rule)."""
+
+BUSY_S = 60
+IN_ONE_QUERY = 500
+
+
+def stamp(found: os.stat_result) -> Stamp:
+    """Give the stamp of a file from its stat."""
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def is_settled(seen: Stamp) -> bool:
+    """Say whether a file of this stamp is old enough for its stamp to be trusted."""
+    return time.time_ns() - seen[2] > GRAIN_NS
+
+
+class Digests:
+    """The table in the SQLite file *path*; None: one that remembers nothing."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+
+    def _open(self) -> sqlite3.Connection | None:
+        if self.path is None:
+            return None
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            table = sqlite3.connect(self.path, timeout=BUSY_S)
+            table.execute(
+                "CREATE TABLE IF NOT EXISTS digests (path BLOB PRIMARY KEY, inode TEXT, "
+                "size INTEGER, mtime_ns INTEGER, digest TEXT) WITHOUT ROWID"
+            )
+        except (OSError, sqlite3.Error) as error:
+            log.warning("%s: cannot be used (%s); every file is read again", self.path, error)
+            return None
+        return table
+
+    def get(self, stamps: Mapping[Path, Stamp]) -> dict[Path, str]:
+        """Give the digests of those files that still have the stamp they were hashed with."""
+        table = self._open()
+        if table is None:
+            return {}
+        names = {os.fsencode(path): path for path in stamps}
+        rows: list[tuple[bytes, str, int, int, str]] = []
+        with closing(table):
+            try:
+                for some in _in_parts(list(names)):
+                    marks = ",".join("?" * len(some))
+                    query = f"SELECT * FROM digests WHERE path IN ({marks})"  # noqa: S608 - marks
+                    rows += table.execute(query, some)
+            except sqlite3.Error as error:
+                log.warning("%s: cannot be read (%s)", self.path, error)
+        found = {
+            names[name]: ((int(inode), size, mtime), digest)
+            for name, inode, size, mtime, digest in rows
+        }
+        return {path: digest for path, (seen, digest) in found.items() if seen == stamps[path]}
+
+    def put(self, found: Iterable[tuple[Path, Stamp, str]]) -> None:
+        """Remember digests, of settled files only."""
+        rows = [
+            (os.fsencode(path), str(seen[0]), seen[1], seen[2], digest)
+            for path, seen, digest in found
+            if is_settled(seen)
+        ]
+        table = self._open() if rows else None
+        if table is None:
+            return
+        with closing(table):
+            try:
+                with table:
+                    table.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?, ?)", rows)
+            except sqlite3.Error as error:
+                log.warning("%s: cannot be written (%s)", self.path, error)
+
+
+def _in_parts(names: list[bytes]) -> Iterable[list[bytes]]:
+    return (names[start : start + IN_ONE_QUERY] for start in range(0, len(names), IN_ONE_QUERY))

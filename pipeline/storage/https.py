@@ -1,0 +1,74 @@
+"""A web address as a source of one object: weights, annotations."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import random
+import time
+import urllib.error
+import urllib.request
+from urllib.parse import urlsplit
+
+from pipeline.errors import Missing, SettingError, StorageError
+
+TRIES = 4
+TIMEOUT_S = 60
+LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+NOT_FOUND = {404, 410}
+PASSING = {408, 429, 500, 502, 503, 504}
+
+
+class _SameSafety(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect to an address that `fetch` would not take."""
+
+    def redirect_request(  # noqa: PLR0913, PLR0917 - the base class's signature
+        self,
+        req: urllib.request.Request,
+        fp: object,
+        code: int,
+        msg: str,
+        headers: object,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        _check(newurl)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]
+
+
+def fetch(url: str) -> tuple[bytes, str]:
+    """Give the bytes at *url* and, as their version, their SHA-256.
+
+    Raises:
+        SettingError: neither https nor a loopback address.
+        Missing: the server says that it is not there.
+        StorageError: the server cannot be reached, or fails again and again.
+    """
+    _check(url)
+    for left in reversed(range(TRIES)):
+        try:
+            data = _get(url)
+        except urllib.error.HTTPError as error:
+            if error.code in NOT_FOUND:
+                raise Missing(f"{url}: not there (HTTP {error.code})") from error
+            if error.code not in PASSING or not left:
+                raise StorageError(f"{url}: the server answers HTTP {error.code}") from error
+        except (OSError, http.client.HTTPException) as error:
+            if not left:
+                raise StorageError(f"{url}: cannot be fetched ({error})") from error
+        else:
+            return data, hashlib.sha256(data).hexdigest()
+        time.sleep(random.uniform(0, 0.2 * 2 ** (TRIES - left)))
+    raise AssertionError("unreachable")
+
+
+def _get(url: str) -> bytes:
+    opener = urllib.request.build_opener(_SameSafety())
+    with opener.open(url, timeout=TIMEOUT_S) as answer:
+        data: bytes = answer.read()
+    return data
+
+
+def _check(url: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
+        raise SettingError(f"{url}: not a safe address; use https://")

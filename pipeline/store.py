@@ -1,0 +1,175 @@
+"""The store: finished work, each piece under the digest of everything that shaped it.
+
+`<table>/<recipe>/<shard>/<input>.<file>`: *recipe* is the digest of the settings and parts, *input*
+that of the input rows. What would make a piece stale is in its name, so a stale hit is impossible.
+A piece is there when its `<input>.json` is, which is written last and holds the digest of every
+file, checked at each read: a flipped bit in Parquet gives wrong numbers and no error.
+
+The store knows nothing of Luigi, of params or of what its rows mean.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import Missing, StorageError
+from pipeline.hashing import canonical_json, overlap
+from pipeline.storage import Storage
+
+log = logging.getLogger(__name__)
+
+RECORD = "json"
+INPUT = "input.parquet"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Piece:
+    """The name of one unit of work: one shard of one table by one recipe from given rows."""
+
+    table: str
+    recipe: str
+    shard: str
+    input: str
+
+    def path(self, file: str) -> str:
+        """Give the key under which *file* of this piece is kept."""
+        return f"{self.table}/{self.recipe}/{self.shard}/{self.input}.{file}"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One file of a finished piece: its digest, its bytes' length, its rows."""
+
+    sha256: str
+    size: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a finished piece consists of, and the note that its maker left."""
+
+    files: Mapping[str, Kept]
+    note: Mapping[str, Any]
+
+
+class Damaged(StorageError):
+    """A file of the store is not what was written; it was set aside and can be made again."""
+
+
+class Store:
+    """Finished pieces in a folder or an `s3://` prefix."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+
+    def finished(self, table: str, recipe: str) -> dict[str, list[str]]:
+        """Give the inputs of every finished piece by shard, with one listing."""
+        found: dict[str, list[str]] = {}
+        for item in self.storage.list(f"{table}/{recipe}/"):
+            _, _, shard, name = item.key.rsplit("/", 3)
+            stem, _, file = name.partition(".")
+            if file == RECORD:
+                found.setdefault(shard, []).append(stem)
+        return found
+
+    def has(self, piece: Piece) -> bool:
+        """Say whether *piece* is finished."""
+        try:
+            self.storage.head(piece.path(RECORD))
+        except Missing:
+            return False
+        return True
+
+    def put_input(self, piece: Piece, rows: bytes) -> None:
+        """Keep the rows that *piece* is to be made from, for whoever makes it."""
+        self.storage.put(piece.path(INPUT), rows)
+
+    def input(self, piece: Piece) -> bytes:
+        """Give the rows that `put_input` kept.
+
+        Raises:
+            Damaged: their digest is not the one in the piece's name.
+        """
+        rows = self.storage.read(piece.path(INPUT))
+        if hashlib.sha256(rows).hexdigest() != piece.input:
+            self._set_aside(piece, INPUT, rows)
+        return rows
+
+    def put(
+        self, piece: Piece, files: Mapping[str, tuple[bytes, int]], note: Mapping[str, Any]
+    ) -> None:
+        """Keep a finished piece: for each file its bytes and number of rows, and a *note*.
+
+        The note is for people and logs (which run made the piece); it names nothing and two
+        writers of one piece may differ in it.
+        """
+        kept = {}
+        for file, (data, rows) in sorted(files.items()):
+            sha256 = hashlib.sha256(data).hexdigest()
+            kept[file] = {"sha256": sha256, "size": len(data), "rows": rows}
+            self.storage.put(piece.path(file), data)
+        record = {"files": kept, "note": dict(note)}
+        self.storage.put(piece.path(RECORD), canonical_json(record))
+
+    def record(self, piece: Piece) -> Record:
+        """Give what a finished piece consists of.
+
+        Raises:
+            Missing: the piece is not finished.
+            Damaged: the record cannot be read; it was set aside.
+        """
+        data = self.storage.read(piece.path(RECORD))
+        try:
+            found = json.loads(data)
+            files = {name: Kept(**kept) for name, kept in found["files"].items()}
+            return Record(files, found["note"])
+        except (ValueError, TypeError, KeyError, AttributeError):
+            self._set_aside(piece, RECORD, data)
+        raise AssertionError("unreachable")
+
+    def read(self, piece: Piece, file: str) -> bytes:
+        """Give one file of a finished piece, checked against its record.
+
+        Raises:
+            Missing: the piece is not finished.
+            Damaged: the file is not what was written; the piece counts as unfinished from now on.
+        """
+        kept = self.record(piece).files[file]
+        try:
+            data = self.storage.read(piece.path(file))
+        except Missing:
+            data = b""
+        if len(data) != kept.size or hashlib.sha256(data).hexdigest() != kept.sha256:
+            self._set_aside(piece, file, data)
+        return data
+
+    def _set_aside(self, piece: Piece, file: str, data: bytes) -> None:
+        """Take a damaged file out of the way, keeping its bytes for whoever wants to look."""
+        key = piece.path(file)
+        if data:
+            self.storage.put(f"damaged/{key}", data)
+        for name in (RECORD, file):
+            self.storage.delete(piece.path(name))
+        message = f"{self.storage.url}/{key}: damaged; set aside below damaged/, is made again"
+        log.warning(message)
+        raise Damaged(message)
+
+    def neighbours(self, piece: Piece) -> Iterator[Piece]:
+        """Give finished pieces by the same recipe whose shard can hold rows of *piece*."""
+        for shard, inputs in sorted(self.finished(piece.table, piece.recipe).items()):
+            if overlap(shard, piece.shard):
+                for made in sorted(inputs):
+                    if (shard, made) != (piece.shard, piece.input):
+                        yield Piece(piece.table, piece.recipe, shard, made)
+
+    def local_path(self, piece: Piece, file: str) -> Path | None:
+        """Give the path of a file of a store that is a folder, so that it can be linked."""
+        root = getattr(self.storage, "root", None)
+        return None if root is None else Path(root) / piece.path(file)

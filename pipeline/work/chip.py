@@ -1,0 +1,123 @@
+"""Chip: windows, and beside them labels, of the images in the index."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import chips, labels, outs, recipes, rejects, schemas, shards
+from pipeline.annotations import Source
+from pipeline.annotations import level as level_of
+from pipeline.annotations import read as read_annotations
+from pipeline.hashing import digest
+from pipeline.outs import out
+from pipeline.rejects import Reject
+from pipeline.store import Piece
+from pipeline.work._context import CHIPS, INDEX, LABELS, Context, Tell
+
+TABLE = "chips"
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What the stage starts from: places for chips, what is said of them, what was rejected."""
+
+    places: pa.Table
+    said: pa.Table
+    rejected: list[Reject]
+    level: str
+
+
+def read(context: Context) -> Inputs:
+    """Read the index and the annotations that lie in it.
+
+    Raises:
+        InputError: the annotation file cannot be read, or the index is not there.
+        SettingError: the chip method and the annotation format do not fit.
+    """
+    params = context.params
+    outs.require_manifest(INDEX, "index")
+    images = pq.read_table(INDEX / "images.parquet")
+    name = (params.annotations.path or "").rpartition("/")[2]
+    data = (INDEX / "annotations").read_bytes()
+    source = Source(name, data, images["key"].to_pylist())
+    level = level_of(params.annotations)
+    chips.check_levels(params.chip, params.annotations, level)
+    said, unread = read_annotations(source, params.annotations)
+    places, unplaced = chips.places(images, said, params.chip, name)
+    return Inputs(places, said, unread + unplaced, level)
+
+
+def plan(context: Context, inputs: Inputs) -> list[shards.Planned]:
+    """Name the pieces of the chips table."""
+    parts = shards.split(inputs.places, context.params.shards.count)
+    return shards.plan(TABLE, recipes.chip(context.params).digest, parts, schemas.PLACES)
+
+
+def make(context: Context, pieces: Sequence[Piece], tell: Tell) -> None:  # noqa: ARG001
+    """Cut windows for *pieces*: arithmetic, no pixel is read."""
+    for piece in pieces:
+        wanted = schemas.from_bytes(context.store.input(piece))
+        made = chips.plan(wanted, context.params.chip)
+        shards.finish(context.store, piece, made, [], shards.Made(context.run, made.num_rows))
+
+
+def expected(context: Context) -> dict[str, Any]:
+    """Give what the labels' manifest says, as far as inputs decide it."""
+    manifest = outs.require_manifest(INDEX, "index")
+    by_shard = [[line["shard"], line["sha256"]] for line in manifest["shards"]]
+    return {
+        "stage": "chip",
+        "recipe": digest(
+            [recipes.chip(context.params).digest, recipes.label(context.params).digest]
+        ),
+        "inputs": {
+            "images": digest(by_shard),
+            "annotations": manifest["inputs"]["annotations"],
+        },
+    }
+
+
+def publish(
+    context: Context, inputs: Inputs, planned: Sequence[shards.Planned], facts: dict[str, Any]
+) -> str:
+    """Put `data/chips/` and `data/labels/` together; give the line that says what it took.
+
+    Raises:
+        TooManyRejects: more annotations were rejected than chip.max_rejects allows.
+    """
+    found = shards.assemble(context.store, planned, context.run)
+    every = schemas.conform(shards.table_of(context.store, planned, schemas.CHIPS), schemas.CHIPS)
+    said = labels.make(every, inputs.said, inputs.level, context.params.split)
+    refused = rejects.table(inputs.rejected)
+    recipe = recipes.chip(context.params)
+    files = {**found.files, "rejects.parquet": shards.rejects_out(refused)}
+    manifest = {
+        "stage": "chip",
+        "recipe": recipe.digest,
+        "shards_count": context.params.shards.count,
+        "shards": found.lines,
+        "files": sorted(files),
+    }
+    outs.publish(CHIPS, files, manifest)
+    beside = {
+        "labels.parquet": out(schemas.to_bytes(said)),
+        "rejects.parquet": shards.rejects_out(schemas.REJECTS.empty_table()),
+    }
+    facts = {
+        **facts,
+        "rows": said.num_rows,
+        "labels": beside["labels.parquet"].sha256,
+        "chips": hashlib.sha256(outs.pretty(manifest)).hexdigest(),
+        "files": sorted(beside),
+    }
+    outs.publish(LABELS, beside, facts)
+    limit = context.params.chip.max_rejects
+    total = inputs.places.num_rows + len(inputs.rejected)
+    rejects.check(refused, out_of=total, stage="chip", setting="chip.max_rejects", limit=limit)
+    return shards.summary("chip", "chips", found)

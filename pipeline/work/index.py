@@ -1,0 +1,183 @@
+"""Index: list the bucket, read every new image's header, and fix what this run is about.
+
+Beside the images, the index keeps the annotation file as it is now and what is asked of each later
+stage (weights' digests, versions of the code), since it is the one stage that runs at every
+`dvc repro`: what has changed outside params.yaml is seen here or nowhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatchcase
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline import images, outs, recipes, rejects, schemas, shards
+from pipeline.errors import Changed, InputError, Missing, Rejected, StorageError
+from pipeline.hashing import shard_of
+from pipeline.outs import out, pretty
+from pipeline.params import Bucket
+from pipeline.progress import Progress
+from pipeline.rejects import Reject
+from pipeline.storage import Object, Storage, open_storage, read_url
+from pipeline.store import Piece
+from pipeline.work._context import INDEX, Context, Tell
+
+log = logging.getLogger(__name__)
+
+TABLE = "images"
+READERS = 16
+AHEAD = 64
+
+
+def listing(context: Context) -> pa.Table:
+    """List the bucket's images that the patterns let through, with their versions.
+
+    Raises:
+        StorageError: the bucket cannot be listed.
+        InputError: no image is left.
+    """
+    bucket = context.params.bucket
+    storage = open_storage(bucket.url, memory=context.machine.digests)
+    chosen = [item for item in storage.list() if _wanted(item.key, bucket)]
+    if not chosen:
+        raise InputError(
+            f"{bucket.url}: no object matches bucket.include {list(bucket.include)}; "
+            "check bucket.url, or set bucket.include to patterns that match your keys"
+        )
+    found = storage.versioned(chosen)
+    columns = {name: [getattr(item, name) for item in found] for name in schemas.LISTING.names}
+    return schemas.conform(pa.table(columns, schema=schemas.LISTING), schemas.LISTING)
+
+
+def _wanted(key: str, bucket: Bucket) -> bool:
+    """Match patterns against the whole key, or its last part, whatever the case."""
+    lower = key.lower()
+    names = (lower, lower.rpartition("/")[2])
+
+    def matches(patterns: Sequence[str]) -> bool:
+        return any(fnmatchcase(name, pattern.lower()) for pattern in patterns for name in names)
+
+    return matches(bucket.include) and not matches(bucket.exclude)
+
+
+def plan(context: Context, listed: pa.Table) -> list[shards.Planned]:
+    """Name the pieces of the images table."""
+    parts = shards.split(listed, context.params.shards.count)
+    return shards.plan(TABLE, recipes.index(context.params).digest, parts, schemas.LISTING)
+
+
+def make(context: Context, pieces: Sequence[Piece], tell: Tell) -> None:
+    """Read the headers of *pieces*' images, those that no neighbour has.
+
+    Raises:
+        StorageError: the bucket cannot be read, or changed while it was.
+    """
+    bucket = context.params.bucket
+    storage = open_storage(bucket.url, memory=context.machine.digests)
+    wanted = [(piece, schemas.from_bytes(context.store.input(piece))) for piece in pieces]
+    total = sum(rows.num_rows for _, rows in wanted)
+    moved: list[str] = []
+    with Progress("index", "images", total, tell) as progress:
+        for piece, rows in wanted:
+            moved += _make(context, storage, piece, rows)
+            progress.step(rows.num_rows)
+    if moved:
+        raise StorageError(f"{moved[0]} ({len(moved):,} in all changed); run again")
+
+
+def _make(context: Context, storage: Storage, piece: Piece, rows: pa.Table) -> list[str]:
+    reuse = shards.reuse(context.store, piece, rows, ["key", "version"])
+    read = partial(_header, storage, context.params.bucket.max_pixels)
+    headers: list[dict[str, Any]] = []
+    refused: list[Reject] = []
+    moved: list[str] = []
+    for found in _in_threads(read, reuse.left):
+        if isinstance(found, dict):
+            headers.append(found)
+        elif isinstance(found, Reject):
+            refused.append(found)
+        else:
+            moved.append(found)
+    made = pa.Table.from_pylist(headers, schema=schemas.HEADERS)
+    whole = made if reuse.rows is None else pa.concat_tables([reuse.rows, made])
+    if not moved:
+        made_here = shards.Made(context.run, made.num_rows)
+        whole = schemas.conform(whole, schemas.HEADERS)
+        shards.finish(context.store, piece, whole, refused, made_here)
+    return moved
+
+
+def _in_threads(read: Any, rows: pa.Table) -> Iterator[Any]:
+    """Apply *read* to every row's Object, AHEAD at a time, in the rows' order."""
+    objects = [Object(**row) for row in rows.to_pylist()]
+    with ThreadPoolExecutor(READERS, thread_name_prefix="header") as pool:
+        for start in range(0, len(objects), AHEAD):
+            yield from pool.map(read, objects[start : start + AHEAD])
+
+
+def _header(storage: Storage, max_pixels: int, item: Object) -> dict[str, Any] | Reject | str:
+    """Give one image's row, or why it has none; a sentence if it has changed since the listing."""
+    try:
+        return images.header(storage, item, max_pixels=max_pixels)
+    except Rejected as rejected:
+        return Reject("index", item.key, rejected.reason, rejected.detail)
+    except (Changed, Missing) as error:
+        return str(error)
+
+
+def expected(context: Context, listed: pa.Table) -> dict[str, Any]:
+    """Give what the manifest of an index of *listed* says, as far as its inputs decide it."""
+    return {
+        "stage": "index",
+        "recipe": recipes.index(context.params).digest,
+        "inputs": {
+            "listing": hashlib.sha256(schemas.to_bytes(listed)).hexdigest(),
+            "annotations": hashlib.sha256(_annotations(context)).hexdigest(),
+            "asked": {name: asked.digest for name, asked in recipes.asked(context.params).items()},
+        },
+        "shards_count": context.params.shards.count,
+    }
+
+
+def _annotations(context: Context) -> bytes:
+    """Give the annotation file as it is now; nothing where the format has no file."""
+    path = context.params.annotations.path
+    if path is None:
+        return b""
+    try:
+        return read_url(path)[0]
+    except Missing as error:
+        raise InputError(f"annotations.path: {error}") from error
+
+
+def publish(context: Context, planned: Sequence[shards.Planned], facts: dict[str, Any]) -> str:
+    """Put `data/index/` together; give the line that says what it took.
+
+    Raises:
+        TooManyRejects: more objects are no images than bucket.max_rejects allows.
+    """
+    found = shards.assemble(context.store, planned, context.run)
+    table = shards.table_of(context.store, planned, schemas.HEADERS)
+    numbers = [shard_of(key, facts["shards_count"]) for key in table["key"].to_pylist()]
+    table = table.append_column("shard", pa.array(numbers, pa.int32()))
+    asked = recipes.asked(context.params)
+    files = {
+        "images.parquet": out(schemas.to_bytes(schemas.conform(table, schemas.IMAGES))),
+        "rejects.parquet": shards.rejects_out(found.rejected),
+        "annotations": out(_annotations(context)),
+        **{f"asked/{name}.json": out(pretty(dict(recipe.parts))) for name, recipe in asked.items()},
+    }
+    manifest = {**facts, "shards": found.lines, "files": sorted(files)}
+    outs.publish(INDEX, files, manifest)
+    limit = context.params.bucket.max_rejects
+    total = found.rows + found.rejected.num_rows
+    rejects.check(
+        found.rejected, out_of=total, stage="index", setting="bucket.max_rejects", limit=limit
+    )
+    return shards.summary("index", "images", found)

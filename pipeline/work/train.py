@@ -1,0 +1,98 @@
+"""Train: a classifier from the labelled features of the train and calibration splits."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import asdict, fields
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from pipeline import numerics, outs, recipes
+from pipeline.hashing import digest
+from pipeline.outs import Out
+from pipeline.progress import Progress
+from pipeline.store import Piece
+from pipeline.work import _rows
+from pipeline.work._context import CLASSIFIER, FEATURES, Context, Tell
+
+if TYPE_CHECKING:
+    from pipeline.training import Epoch
+
+TABLE = "classifiers"
+FILES = ("curve.csv", "model.json", "model.safetensors")
+
+
+def piece(context: Context) -> Piece:
+    """Name the classifier that these features, labels and settings give."""
+    recipe = recipes.train(context.params, context.machine).digest
+    return Piece(TABLE, recipe, "all", digest(_rows.inputs()))
+
+
+def make(context: Context, target: Piece, tell: Tell) -> None:
+    """Train, and keep the classifier and its learning curve in the store.
+
+    Raises:
+        InputError: the train split has no labelled chip, or only one class.
+    """
+    from pipeline.training import Rows, fit
+
+    table = _rows.labels()
+    found = {split: _rows.labelled(table, split) for split in ("train", "calibration")}
+    rows = {
+        split: Rows(part.features, part.labels["label"].to_pylist())
+        for split, part in found.items()
+    }
+    train = context.params.train
+    device = numerics.device(context.machine.device)
+    with Progress("train", "epochs", train.epochs, tell) as progress:
+        fitted = fit(rows["train"], rows["calibration"], train, device, lambda _: progress.step())
+    files = {
+        "curve.csv": _curve(fitted.curve),
+        **fitted.classifier.with_card(_card(context)).files(),
+    }
+    context.store.put(
+        target, {name: (data, 0) for name, data in files.items()}, {"run": context.run}
+    )
+
+
+def _card(context: Context) -> dict[str, Any]:
+    recipe = recipes.train(context.params, context.machine)
+    features = outs.require_manifest(FEATURES, "extract")
+    return {
+        "recipe": recipe.digest,
+        "made_by": dict(recipe.parts),
+        "inputs": _rows.inputs(),
+        "extractor": {"recipe": features["recipe"], "made_by": features["made_by"]},
+    }
+
+
+def _curve(curve: list[Epoch]) -> bytes:
+    sink = io.StringIO()
+    rows = [asdict(epoch) for epoch in curve]
+    writer = csv.DictWriter(sink, [field.name for field in fields(curve[0])], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return sink.getvalue().encode()
+
+
+def expected(context: Context) -> dict[str, Any]:
+    """Give what the classifier's manifest says, as far as inputs decide it."""
+    return {
+        "stage": "train",
+        "recipe": recipes.train(context.params, context.machine).digest,
+        "inputs": _rows.inputs(),
+    }
+
+
+def publish(context: Context, target: Piece, facts: dict[str, Any]) -> str:
+    """Put `models/classifier/` together; give the line that says what it took."""
+    record = context.store.record(target)
+    files = {
+        name: Out(kept.sha256, partial(context.store.read, target, name))
+        for name, kept in record.files.items()
+    }
+    digests = {name: kept.sha256 for name, kept in record.files.items()}
+    outs.publish(CLASSIFIER, files, {**facts, "files": sorted(files), "digests": digests})
+    made = "trained" if record.note["run"] == context.run else "taken from the store"
+    return f"train: classifier {made}"

@@ -1,0 +1,6 @@
+"""Stage 3 of 5, chips and the bucket → features: run by `dvc repro`, see dvc.yaml."""
+
+from pipeline import tasks
+
+if __name__ == "__main__":
+    raise SystemExit(tasks.run(tasks.Extract))
