@@ -67,7 +67,7 @@ class Work(luigi.Task):
 
     def tell(self, share: int, message: str) -> None:
         """Show progress on the scheduler's page."""
-        if self.set_progress_percentage is not None:
+        if callable(self.set_progress_percentage) and callable(self.set_status_message):
             self.set_progress_percentage(share)
             self.set_status_message(message)
 
@@ -91,11 +91,11 @@ class Shards(Work):
     shards = luigi.Parameter(batch_method=",".join)
     at_once = luigi.IntParameter(significant=False)
 
-    table: ClassVar[str]
-    work: ClassVar[Any]
+    table: str
+    work: Any
 
     @property
-    def max_batch_size(self) -> int:
+    def max_batch_size(self) -> int:  # type: ignore[override]
         """How many shards one worker takes at a time; Luigi's default is all of them."""
         return int(self.at_once)
 
@@ -307,7 +307,7 @@ def run(stage: type[Stage]) -> int:
             (folder / outs.MANIFEST).unlink(missing_ok=True)
         return _build(stage(params=params, chain=False))
     except QuadratError as error:
-        log.error("%s", error)
+        log.error("%s", error)  # noqa: TRY400 - its sentence is enough
         return error.exit_code
 
 

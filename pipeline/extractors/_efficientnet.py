@@ -84,7 +84,8 @@ class Block(nn.Module):
         y = silu(self._bn1(self._depthwise_conv(y)))
         gate = self._se_expand(silu(self._se_reduce(y.mean((2, 3), keepdim=True))))
         y = self._bn2(self._project_conv(torch.sigmoid(gate) * y))
-        return y + x if self.skips else y
+        found: torch.Tensor = y + x if self.skips else y
+        return found
 
 
 class CoralNet(nn.Module):

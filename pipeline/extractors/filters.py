@@ -93,14 +93,14 @@ class Filters:
             padded = pad(small, (KERNEL // 2,) * 4, mode="reflect")
             even, odd = conv2d(padded, self.even), conv2d(padded, self.odd)
             amplitude = torch.sqrt(even * even + odd * odd + 1e-8)
-            found.append(amplitude.unflatten(1, (len(WAVELENGTHS), ORIENTATIONS)))
+            found.append(torch.unflatten(amplitude, 1, (len(WAVELENGTHS), ORIENTATIONS)))
         return found
 
     def _texture(self, luminance: torch.Tensor) -> list[torch.Tensor]:
         found = []
         for energy in self._energies(luminance):
-            for values in (energy.mean((3, 4)).sqrt(), energy.std((3, 4)).sqrt()):
-                found.append(values.sort(dim=2, descending=True).values.flatten(1))
+            moments = (energy.mean((3, 4)).sqrt(), energy.std((3, 4)).sqrt())
+            found += [part.sort(dim=2, descending=True).values.flatten(1) for part in moments]
         return found
 
     def _colour_texture(self, colours: torch.Tensor) -> list[torch.Tensor]:
@@ -160,7 +160,8 @@ def _gabors() -> tuple[Any, Any]:
             norm = np.sqrt((real * real + imaginary * imaginary).sum())
             even.append(real / norm)
             odd.append(imaginary / norm)
-    return tuple(np.stack(half)[:, None].astype(np.float32) for half in (even, odd))
+    banks = [np.stack(half)[:, None].astype(np.float32) for half in (even, odd)]
+    return banks[0], banks[1]
 
 
 def _gaussian(sigma: int) -> Any:

@@ -1,0 +1,50 @@
+# What a person types. `make` alone lists it.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export DVC_NO_ANALYTICS := 1
+T ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test slow check fix bench trace clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+setup: $(VENV)/.done  ## make .venv from the pinned requirements
+
+$(VENV)/.done: requirements.txt pyproject.toml
+	@demo/environment.sh $(PYTHON) $(VENV)
+	@touch $@
+
+demo: setup  ## the whole pipeline on the sample bucket: images to validation results
+	@python -m demo.make_bucket
+	@python -m demo.run
+
+test: setup  ## run the tests; T=windows: those whose name matches
+	@python -m pytest $(if $(T),-k "$(T)")
+
+slow: setup  ## the tests that take minutes
+	@python -m pytest -m slow --timeout 1800
+
+check: setup  ## what CI runs: lint, format, types, layers, tests
+	@ruff check .
+	@ruff format --check .
+	@mypy
+	@lint-imports --no-logo
+	@python -m pytest
+
+fix: setup  ## mend lint and format, and make generated pages again
+	@ruff check --fix .
+	@ruff format .
+	@python -m docs.generate
+
+bench: setup  ## print every benchmark's ratios
+	@for file in benchmarks/*.py; do python $$file || exit 1; done
+
+trace: setup  ## one image's walk: make trace KEY=skimage/brick.png
+	@python -m stages.trace "$(KEY)"
+
+clean:  ## remove what runs have made; not the environment
+	@rm -rf data models results .quadrat demo/bucket

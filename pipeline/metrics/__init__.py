@@ -1,0 +1,54 @@
+"""How good the classifier is: one file a family of metrics, all of them always computed.
+
+A file of this folder that does not begin with an underscore defines
+
+    BETTER: dict[str, Literal["higher", "lower"]]    of each metric for which one is better
+    RANGE: dict[str, tuple[float, float]]            its least and greatest possible value
+    MEANING: dict[str, str]                          one sentence for the report
+    def compute(judged: Judged) -> dict[str, float]
+
+and, for metrics that are to have an interval, what a resample of whole groups needs:
+
+    def sums(judged: Judged) -> csr_array            float64 [n_groups, k], sums over rows
+    def from_sums(judged: Judged, totals) -> dict[str, float64 [rounds]]
+
+where `totals`, float64 [rounds, k], are the rows of `sums` added up once for every time that the
+round drew the group. `from_sums` of the plain total must give what `compute` gives.
+A metric may be left out of `compute` where it would mislead, but is never NaN.
+"""
+
+from __future__ import annotations
+
+from pipeline import plugins
+from pipeline.metrics._bootstrap import Metrics, intervals
+from pipeline.metrics._judged import Judged, judged
+from pipeline.params import Validate
+
+__all__ = ["Judged", "compute", "judged", "meanings", "parts"]
+
+
+def parts() -> list[Metrics]:
+    """Import every file of this folder, in the order of their names."""
+    return [plugins.find("metrics", name, key="metrics") for name in plugins.names("metrics")]
+
+
+def compute(judged: Judged, validate: Validate) -> dict[str, float]:
+    """Compute every metric, and a 95 % interval for those that can be resampled.
+
+    Returns:
+        Flat and finite: `accuracy`, `accuracy_low`, `accuracy_high`, …; counts are ints.
+    """
+    chosen = parts()
+    bounds = intervals(judged, chosen, validate)
+    flat: dict[str, float] = {}
+    for part in chosen:
+        for name, value in part.compute(judged).items():
+            flat[name] = value
+            if name in bounds:
+                flat[f"{name}_low"], flat[f"{name}_high"] = bounds[name]
+    return flat
+
+
+def meanings() -> dict[str, str]:
+    """Give the sentence of every metric that has one."""
+    return {name: text for part in parts() for name, text in part.MEANING.items()}
