@@ -17,6 +17,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar
 
 import luigi
@@ -91,19 +92,18 @@ class Shards(Work):
     shards = luigi.Parameter(batch_method=",".join)
     at_once = luigi.IntParameter(significant=False)
 
-    table: str
-    work: Any
+    work: ModuleType = index
 
-    @property
-    def max_batch_size(self) -> int:  # type: ignore[override]
-        """How many shards one worker takes at a time; Luigi's default is all of them."""
-        return int(self.at_once)
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        # How many shards one worker takes at a time; Luigi's default is all of them.
+        self.max_batch_size = int(self.at_once)
 
     @property
     def pieces(self) -> list[Piece]:
         """The store's names of these shards, in order, whatever order they were handed out in."""
         pairs = [pair.split(":") for pair in sorted(self.shards.split(","))]
-        return [Piece(self.table, self.recipe, shard, made) for shard, made in pairs]
+        return [Piece(self.work.TABLE, self.recipe, shard, made) for shard, made in pairs]
 
     def complete(self) -> bool:
         """Say whether the store has every shard."""
@@ -118,21 +118,18 @@ class Shards(Work):
 class IndexShard(Shards):
     """Headers of the images of some shards."""
 
-    table = index.TABLE
     work = index
 
 
 class ChipShard(Shards):
     """Windows on the images of some shards."""
 
-    table = chip.TABLE
     work = chip
 
 
 class ExtractShard(Shards):
     """Features of the chips of some shards."""
 
-    table = extract.TABLE
     work = extract
 
 
@@ -179,7 +176,7 @@ def _whole(manifest: dict[str, Any], folder: Path) -> bool:
     return all((folder / name).exists() for name in manifest.get("files", []))
 
 
-def _shards(kind: type[Shards], params: Params, planned: Sequence[Planned]) -> list[Shards]:
+def _shards(kind: Any, params: Params, planned: Sequence[Planned]) -> list[Shards]:
     """Give the tasks of *planned*, and to each worker an equal share of them at a time."""
     at_once = math.ceil(len(planned) / workers(machine()))
     return [

@@ -1,0 +1,123 @@
+"""Trace: what became of one image, hop by hop, read from the outs alone.
+
+usage: python -m stages.trace KEY [ROW COL]
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.work._context import CHIPS, CLASSIFIER, FEATURES, INDEX, LABELS, RESULTS
+
+Row = Mapping[str, Any]
+
+
+def rows(path: Path, key: str) -> list[Row]:
+    """Give the rows of one image in the table *path*; none if the stage has not run."""
+    if not path.exists():
+        return []
+    table = pq.read_table(path)
+    found: list[Row] = table.filter(pc.equal(table["key"], key)).to_pylist()
+    return found
+
+
+def trace(key: str, place: tuple[int, int] | None) -> Iterator[tuple[str, str, Path]]:
+    """Give, hop by hop: the stage, what it made of the image, and the table that says so."""
+    images = INDEX / "images.parquet"
+    found = rows(images, key)
+    if not found:
+        yield "index", "not in the index", images
+        return
+    image = found[0]
+    yield "index", _image(image), images
+    name = f"{image['shard']:04d}.parquet"
+    chips = [row for row in rows(CHIPS / name, key) if _is_at(row, place)]
+    chip = chips[0] if chips else None
+    yield "chip", _chips(len(chips), chip), CHIPS / name
+    if chip is None:
+        return
+    labels, features = LABELS / "labels.parquet", FEATURES / name
+    yield "labels", _label(_same(rows(labels, key), chip)), labels
+    yield "extract", _feature(_same(rows(features, key), chip)), features
+    predictions = RESULTS / "predictions.parquet"
+    yield "validate", _prediction(_same(rows(predictions, key), chip)), predictions
+
+
+def refused(key: str) -> Iterator[tuple[str, str, Path]]:
+    """Give every reject of one image, with the stage's own sentence."""
+    for folder in (INDEX, CHIPS, FEATURES):
+        path = folder / "rejects.parquet"
+        for row in rows(path, key):
+            yield row["stage"], f"rejected as {row['reason']}: {row['detail']}", path
+
+
+def _is_at(row: Row, place: tuple[int, int] | None) -> bool:
+    return place is None or (row["row"], row["col"]) == place
+
+
+def _same(found: list[Row], chip: Row) -> Row | None:
+    return next((row for row in found if row["chip_id"] == chip["chip_id"]), None)
+
+
+def _image(row: Row) -> str:
+    size = f"{row['height']} × {row['width']} {row['format']}"
+    return f"version {row['version']!r}  {size}  shard {row['shard']}"
+
+
+def _chips(count: int, row: Row | None) -> str:
+    if row is None:
+        return "no chip"
+    window = f"window {row['top']}, {row['left']}, {row['height']} × {row['width']}"
+    return f"{count:,} chips; ({row['row']}, {row['col']}) → {window}"
+
+
+def _label(row: Row | None) -> str:
+    if row is None:
+        return "not labelled"
+    return f"{row['label'] or 'unlabelled'} · group {row['group']} · {row['split']}"
+
+
+def _feature(row: Row | None) -> str:
+    if row is None:
+        return "no feature"
+    made_by = json.loads((FEATURES / "manifest.json").read_text(encoding="utf-8"))
+    name = made_by["made_by"]["section"]["extractor"]
+    length = pc.sqrt(pc.sum(pc.power(pa.array(row["feature"], pa.float64()), 2))).as_py()
+    recipe = made_by["recipe"][:8]
+    return f"{name} · recipe {recipe}… · {len(row['feature']):,} values, |x| = {length:.3f}"
+
+
+def _prediction(row: Row | None) -> str:
+    if row is None:
+        return "not judged: another split, no label, or no feature"
+    classes = json.loads((CLASSIFIER / "model.json").read_text(encoding="utf-8"))["classes"]
+    ranked = sorted(zip(row["probabilities"], classes, strict=True), reverse=True)
+    verdict = "right" if row["predicted"] == row["label"] else f"wrong: is {row['label']}"
+    following = f" · next {ranked[1][1]} {ranked[1][0]:.2f}" if len(ranked) > 1 else ""
+    return f"{row['predicted']} {row['score']:.2f} ({verdict}){following}"
+
+
+def main(arguments: list[str]) -> int:
+    """Print the walk; give 0 if the image is in the index or has a reject, else 1."""
+    if len(arguments) not in {1, 3}:
+        print(__doc__)
+        return 2
+    key = arguments[0]
+    place = (int(arguments[1]), int(arguments[2])) if arguments[1:] else None
+    hops = [*trace(key, place), *refused(key)]
+    print(key)
+    for stage, says, path in hops:
+        print(f"  {stage:<9} {says}  [{path}]")
+    return int(hops[0][1] == "not in the index" and len(hops) == 1)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

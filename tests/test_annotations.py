@@ -1,0 +1,174 @@
+"""Annotation files as people have them: encodings, separators, names of columns, doubled rows."""
+
+import pytest
+
+from pipeline.annotations import Source, folders, images, points
+from pipeline.errors import InputError
+
+from conftest import SHARED
+
+
+def read(text, keys=(), **settings):
+    data = text if isinstance(text, bytes) else text.encode()
+    params = points.Params(format="points", path="p.csv", **settings)
+    table, rejects = points.read(Source("p.csv", data, list(keys)), params)
+    rows = [tuple(row.values()) for row in table.drop_columns(["line"]).to_pylist()]
+    return rows, [(reject.reason, reject.detail) for reject in rejects]
+
+
+PLAIN = "image,row,column,label\na.jpg,1,2,Coral\n"
+ROW = [("a.jpg", 1, 2, "Coral", None)]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        PLAIN.encode(),
+        PLAIN.encode("utf-8-sig"),
+        PLAIN.encode("utf-16"),
+        PLAIN.replace(",", ";").encode(),
+        PLAIN.replace(",", "\t").encode(),
+        PLAIN.replace("\n", "\r\n").encode(),
+        b"IMAGE, Row ,COLUMN,Label code\na.jpg,1.0, 2 , Coral \n",
+        b"label,col,row,name\nCoral,2,1,a.jpg\n",
+        b'image,row,column,label\n"a.jpg",1,2,"Coral"\n\n',
+    ],
+    ids=["utf8", "bom", "utf16", "semicolon", "tab", "crlf", "names", "order", "quotes"],
+)
+def test_the_same_row_is_read_from_every_dialect(data):
+    assert read(data) == (ROW, [])
+
+
+def test_coralnets_own_export_is_read_as_it_is():
+    path = SHARED / "reef" / "annotations.csv"
+    if not path.exists():
+        pytest.skip("the reef photographs are not here")
+    rows, rejects = read(path.read_bytes())
+    labels = [row[3] for row in rows]
+    assert len(rows) + 2 * len(rejects) == 3000
+    assert {reason for reason, _ in rejects} <= {"label_conflict"}
+    assert labels.count("Porit") > 1300
+
+
+def test_labels_that_look_like_nothing_are_labels():
+    text = "image,row,column,label\n" + "".join(
+        f"a.jpg,{row},0,{label}\n" for row, label in enumerate(["NA", "None", "nan", "01", "null"])
+    )
+    assert [row[3] for row in read(text)[0]] == ["NA", "None", "nan", "01", "null"]
+
+
+def test_a_blank_label_is_an_unlabelled_point():
+    assert read("image,row,column,label\na.jpg,1,2,  \n")[0] == [("a.jpg", 1, 2, None, None)]
+
+
+def test_labels_are_compared_in_one_unicode_form():
+    text = "image,row,column,label\na.jpg,1,2,Cafe\u0301\na.jpg,1,2,Caf\u00e9\n"
+    assert read(text) == ([("a.jpg", 1, 2, "Caf\u00e9", None)], [])
+
+
+@pytest.mark.parametrize("cell", ["10.5", "x", "", "nan", "inf", "0x10", "1_0", '"1,000"', "١"])
+def test_a_row_that_is_no_whole_number_is_rejected_with_its_line(cell):
+    rows, rejects = read(f"image,row,column,label\na.jpg,{cell},2,c\nb.jpg,1,2,c\n")
+    assert [row[0] for row in rows] == ["b.jpg"]
+    shown = cell.strip('"')
+    assert rejects == [("not_a_pixel", f"p.csv:2: row {shown!r} is not a whole number")]
+
+
+def test_a_row_beyond_every_image_is_outside():
+    assert read("image,row,column,label\na.jpg,1e12,2,c\n")[1] == [
+        ("points_outside", "p.csv:2: row 1e12 lies outside every image")
+    ]
+
+
+def test_equal_rows_are_one():
+    assert read(PLAIN + "a.jpg,1,2,Coral\n") == (ROW, [])
+
+
+def test_two_labels_for_one_pixel_are_both_rejected_and_both_lines_named():
+    rows, rejects = read(PLAIN + "b.jpg,1,2,Sand\na.jpg,1,2,Sand\n")
+    assert [row[0] for row in rows] == ["b.jpg"]
+    assert rejects == [(
+        "label_conflict",
+        "p.csv:4: a.jpg (1, 2) is 'Sand' here and 'Coral' in line 2; "
+        "both rejected as label_conflict",
+    )]
+
+
+def test_a_label_wins_over_a_blank_for_the_same_pixel():
+    assert read("image,row,column,label\na.jpg,1,2,\na.jpg,1,2,Coral\n") == (ROW, [])
+
+
+def test_a_robots_guess_is_left_out_unless_it_is_asked_for():
+    text = "Name,Row,Column,Label,Annotator\na.jpg,1,2,Coral,robot\nb.jpg,1,2,Coral,Imported\n"
+    rows, rejects = read(text)
+    assert [row[0] for row in rows] == ["b.jpg"]
+    assert rejects == [("unconfirmed", "p.csv:2: the label is a machine's, unconfirmed")]
+    assert len(read(text, keep_unconfirmed=True)[0]) == 2
+
+
+def test_columns_and_prefix_can_be_named():
+    text = "foto,zeile,spalte,art,station\n1.jpg,1,2,Coral,S3\n"
+    columns = points.Columns(image="foto", row="zeile", column="spalte", label="art", group="station")
+    assert read(text, columns=columns, prefix="2024/")[0] == [("2024/1.jpg", 1, 2, "Coral", "S3")]
+
+
+def test_a_torn_line_is_a_reject_and_the_rest_is_read():
+    rows, rejects = read(PLAIN + "b.jpg,3\nc.jpg,1,2,Sand\n")
+    assert [row[0] for row in rows] == ["a.jpg", "c.jpg"]
+    assert rejects == [("unreadable_row", "p.csv:3: the line has fewer cells than the header")]
+
+
+def test_a_quoted_newline_does_not_shift_the_lines_of_messages():
+    text = 'image,row,column,label\n"a\nb.jpg",1,2,Coral\nc.jpg,x,2,Coral\n'
+    rows, rejects = read(text)
+    assert rows[0][0] == "a\nb.jpg"
+    assert rejects[0][1] == "p.csv:4: row 'x' is not a whole number"
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "p.csv: is empty; a header line with column names is needed"),
+        (
+            b"image,row,label\na,1,x\n",
+            "p.csv:1: no column for column among image, row, label; "
+            "set annotations.columns.column to the name of that column",
+        ),
+    ],
+    ids=["empty", "column"],
+)
+def test_a_file_that_cannot_be_used_says_why(data, message):
+    with pytest.raises(InputError) as stop:
+        read(data)
+    assert str(stop.value) == message
+
+
+def test_latin_1_is_refused_by_name_and_read_when_named():
+    data = "image,row,column,label\na.jpg,1,2,Äste\n".encode("latin-1")
+    with pytest.raises(InputError, match=r"cannot be read as utf-8 .* set annotations.encoding"):
+        read(data)
+    assert read(data, encoding="latin-1")[0][0][3] == "Äste"
+
+
+def test_a_header_alone_is_a_table_of_nothing():
+    assert read("image,row,column,label\n") == ([], [])
+
+
+def test_image_labels():
+    params = images.Params(format="images", path="l.csv")
+    source = Source("l.csv", b"image,label,group\na.jpg,cat,s1\nb.jpg,,s2\na.jpg,dog,s1\n", [])
+    table, rejects = images.read(source, params)
+    assert table.select(["key", "row", "label", "group"]).to_pylist() == [
+        {"key": "b.jpg", "row": None, "label": None, "group": "s2"}
+    ]
+    assert [reject.detail for reject in rejects] == [
+        "l.csv:4: a.jpg is 'dog' here and 'cat' in line 2; both rejected as label_conflict"
+    ]
+
+
+def test_a_folders_name_is_the_label():
+    source = Source("", b"", ["x/cat/1.jpg", "dog/2.jpg", "3.jpg"])
+    table, _ = folders.read(source, folders.Params(format="folders"))
+    assert dict(zip(table["key"].to_pylist(), table["label"].to_pylist(), strict=True)) == {
+        "3.jpg": None, "dog/2.jpg": "dog", "x/cat/1.jpg": "cat",
+    }
