@@ -321,11 +321,11 @@ def _unknown(values: Any, known: Mapping[str, Any], name: str, prefix: str) -> I
 
 
 def _nearest(key: str, known: list[str], prefix: str) -> str:
-    close = get_close_matches(key, known, n=1, cutoff=0.5)
-    if close:
-        return f"; did you mean {prefix + close[0]!r}?"
     owner = _owner(key)
-    return owner or f"; known are {', '.join(known)}"
+    if owner:
+        return owner
+    close = get_close_matches(key, known, n=1, cutoff=0.5)
+    return f"; did you mean {prefix + close[0]!r}?" if close else f"; known are {', '.join(known)}"
 
 
 @cache

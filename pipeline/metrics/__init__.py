@@ -24,7 +24,7 @@ from pipeline.metrics._bootstrap import Metrics, intervals
 from pipeline.metrics._judged import Judged, judged
 from pipeline.params import Validate
 
-__all__ = ["Judged", "compute", "judged", "meanings", "parts"]
+__all__ = ["Judged", "compute", "judged", "parts"]
 
 
 def parts() -> list[Metrics]:
@@ -47,8 +47,3 @@ def compute(judged: Judged, validate: Validate) -> dict[str, float]:
             if name in bounds:
                 flat[f"{name}_low"], flat[f"{name}_high"] = bounds[name]
     return flat
-
-
-def meanings() -> dict[str, str]:
-    """Give the sentence of every metric that has one."""
-    return {name: text for part in parts() for name, text in part.MEANING.items()}

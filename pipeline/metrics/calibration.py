@@ -31,19 +31,19 @@ def compute(judged: Judged) -> dict[str, float]:
     the highest probability alone (Naeini et al. 2015).
     """
     table = reliability(judged)
-    gap = (table["accuracy"] - table["mean_score"]).abs()
+    gap = (table["accuracy"] - table["score"]).abs()
     return {"ece": float((gap * table["n"]).sum() / judged.n)}
 
 
 def reliability(judged: Judged) -> pd.DataFrame:
-    """Give `bin`, `n`, `mean_score` and `accuracy` of each bin, lowest scores first."""
+    """Give `bin`, `n`, `score` and `accuracy` of each bin, lowest scores first."""
     bins = _bins(judged.score)
     n = np.bincount(bins)
     return pd.DataFrame(
         {
             "bin": np.arange(1, len(n) + 1),
             "n": n,
-            "mean_score": np.bincount(bins, weights=judged.score) / n,
+            "score": np.bincount(bins, weights=judged.score) / n,
             "accuracy": np.bincount(bins, weights=judged.correct) / n,
         }
     )

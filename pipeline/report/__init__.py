@@ -1,96 +1,94 @@
-"""The report: one HTML file that opens from disk.
+"""The report: one HTML file that says how good the classifier is, and shows why one may believe it.
 
-`render` is pure: the same facts give the same bytes. No clock, host or path is in them.
+It opens from a disk without a network, has no clock and no path in it, and the same facts give the
+same bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import base64
+import math
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from pipeline.metrics import Judged, _tables, calibration
-from pipeline.report import _charts
-from pipeline.report._gallery import Shown
+from pipeline.metrics._tables import per_class, per_group
+from pipeline.report import _charts, _confusion, _rows
+from pipeline.report._facts import ReportFacts, SplitCount
+from pipeline.report._gallery import KINDS, Choice, GalleryItem, choose, thumbnail
+
+__all__ = [
+    "Choice",
+    "GalleryItem",
+    "ReportFacts",
+    "SplitCount",
+    "choose",
+    "render",
+    "thumbnail",
+]
 
 TEMPLATE = "report.html.j2"
+MOST_GROUPS = 100
+"""Rows of the table of groups: the worst. The rest stand in results/tables."""
 
-HEADLINES = (
-    ("accuracy", "Accuracy", "share of chips that get the right class"),
-    ("balanced_accuracy", "Balanced accuracy", "mean over labels of the share found"),
-    ("macro_f1", "Macro F1", "mean over labels of precision and recall"),
-    ("log_loss", "Log loss", "lower is better"),
-    ("brier", "Brier score", "0 is perfect, 2 the worst"),
-    ("ece", "Calibration error", "how far scores are from the truth"),
-)
+NO_FIGURE = "–"
 
 
-@dataclass(frozen=True)
-class Facts:
-    """All that the report tells.
+def render(facts: ReportFacts) -> str:
+    """Give the whole page as HTML; every text of *facts* is text there, never markup."""
+    groups = per_group(facts.judged)
+    return (
+        _environment()
+        .get_template(TEMPLATE)
+        .render(
+            facts=facts,
+            judged=facts.judged,
+            metrics=facts.metrics,
+            metric_rows=_rows.metric_rows(facts),
+            notes=list(_rows.notes(facts)),
+            splits=[(name, SplitCount(*counts)) for name, counts in facts.splits.items()],
+            matrix=_confusion.matrix(facts.judged),
+            shades=_confusion.SHADES,
+            pairs=_confusion.pairs(facts.judged),
+            reliability=_charts.reliability_charts(facts.judged),
+            curve=_charts.curve_charts(facts.curve),
+            classes=list(per_class(facts.judged).itertuples()),
+            groups=list(groups.head(MOST_GROUPS).itertuples()),
+            gallery=[(kind, [i for i in facts.gallery if i.chip.kind == kind]) for kind in KINDS],
+            rejects=_rows.reject_rows(facts.rejects),
+        )
+    )
 
-    Attributes:
-        metrics: results/metrics.json.
-        judged: the judged chips.
-        curve: rows of the learning curve.
-        splits: a row a split: split, chips, labelled, groups.
-        straddling: groups that lie in more than one split; there must be none.
-        rejects: a row a stage and reason: stage, reason, sentence, count, first.
-        gallery: chips cut from the images.
-        provenance: what made this, by section, as text.
-        card: the classifier's card.
-    """
 
-    metrics: Mapping[str, float]
-    judged: Judged
-    curve: Sequence[Mapping[str, Any]]
-    splits: Sequence[Mapping[str, Any]]
-    straddling: int
-    rejects: Sequence[Mapping[str, Any]]
-    gallery: Sequence[Shown]
-    provenance: Mapping[str, str]
-    card: Mapping[str, Any]
-
-
-def render(facts: Facts) -> str:
-    """Give the whole page."""
-    folder = Path(__file__).parent
+def _environment() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(folder),
+        loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
-    return environment.get_template(TEMPLATE).render(
-        facts=facts,
-        headlines=HEADLINES,
-        confusion=_confusion(facts.judged),
-        reliability=_charts.reliability(calibration.reliability(facts.judged)),
-        curve=_charts.curve(facts.curve),
-        per_class=_tables.per_class(facts.judged),
-        per_group=_tables.per_group(facts.judged),
-    )
+    environment.filters |= {"count": _count, "figure": _figure, "share": _share, "png": _png}
+    return environment
 
 
-def _confusion(judged: Judged) -> list[dict[str, Any]]:
-    """Give a row a label that occurs, and a cell a class: count and share of the row."""
-    counted = _tables.confusion(judged)
-    rows = []
-    for index, label in enumerate(judged.labels):
-        total = int(counted[index].sum())
-        if total:
-            cells = [
-                {
-                    "name": judged.labels[column],
-                    "count": int(counted[index, column]),
-                    "share": round(int(counted[index, column]) / total, 3),
-                    "right": column == index,
-                }
-                for column in range(judged.n_classes)
-            ]
-            rows.append({"label": label, "total": total, "cells": cells})
-    return rows
+def _count(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def _figure(value: float | None) -> str:
+    """Show counts with separators, other numbers to four decimals."""
+    if value is None or math.isnan(value):
+        return NO_FIGURE
+    return _count(value) if isinstance(value, int) else f"{value:.4f}"
+
+
+def _share(value: float | None) -> str:
+    if value is None or math.isnan(value):
+        return NO_FIGURE
+    return f"{100 * value:.1f}\u202f%"
+
+
+def _png(data: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(data).decode()

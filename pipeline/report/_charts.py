@@ -1,82 +1,188 @@
-"""Charts as SVG, drawn from their rows: numbers to path, no library's clock or identifiers."""
+"""Charts as geometry: where lines, dots and ticks stand. The template draws them as SVG."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import math
+from dataclasses import dataclass, field
 
-from markupsafe import Markup
+import numpy as np
+import pandas as pd
 
-WIDTH, HEIGHT = 460, 320
-LEFT, BOTTOM, TOP, RIGHT = 52, 40, 14, 14
+from pipeline.metrics import Judged
+from pipeline.metrics.calibration import reliability
 
-Points = Sequence[tuple[float, float]]
+WIDTH = 460.0
+LEFT, RIGHT, TOP, BOTTOM = 60.0, 12.0, 14.0, 44.0
+HISTOGRAM_BARS = 20
 
-
-def _x(share: float) -> float:
-    return round(LEFT + share * (WIDTH - LEFT - RIGHT), 1)
-
-
-def _y(share: float) -> float:
-    return round(HEIGHT - BOTTOM - share * (HEIGHT - BOTTOM - TOP), 1)
+Point = tuple[float, float]
+Ends = tuple[float, float]
 
 
-def _frame(inner: str, x_title: str, y_title: str, says: str, ticks: Ticks) -> Markup:
-    x_ticks, y_ticks = ticks
-    grid = "".join(
-        f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{_y(at)}" y2="{_y(at)}"/>'
-        f'<text class="tick" x="{LEFT - 7}" y="{_y(at) + 4}" text-anchor="end">{text}</text>'
-        for at, text in y_ticks
-    ) + "".join(
-        f'<text class="tick" x="{_x(at)}" y="{HEIGHT - BOTTOM + 17}" text-anchor="middle">'
-        f"{text}</text>"
-        for at, text in x_ticks
-    )
-    middle_y = (TOP + HEIGHT - BOTTOM) / 2
-    return Markup(  # noqa: S704 - all of it is ours: numbers and fixed words
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{says}">{grid}{inner}'
-        f'<text class="title" x="{_x(0.5)}" y="{HEIGHT - 5}" text-anchor="middle">{x_title}</text>'
-        f'<text class="title" x="14" y="{middle_y}" text-anchor="middle" '
-        f'transform="rotate(-90 14 {middle_y})">{y_title}</text></svg>'
-    )
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One curve; *kind* is its CSS class, *name* stands in the legend."""
+
+    kind: str
+    name: str
+    points: str
+    last: Point
 
 
-Ticks = tuple[Sequence[tuple[float, str]], Sequence[tuple[float, str]]]
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A dot (no height) or a bar, with the sentence that its tooltip shows."""
 
-SHARES = [(number / 5, f"{number * 20} %") for number in range(6)]
-
-
-def reliability(rows: Sequence[Mapping[str, Any]]) -> Markup:
-    """Draw accuracy against score, a dot a bin; on the diagonal scores are true."""
-    dots = "".join(
-        f'<circle class="dot" cx="{_x(row["score"])}" cy="{_y(row["accuracy"])}" r="5">'
-        f"<title>score {row['score']:.3f}, accuracy {row['accuracy']:.3f}, "
-        f"{row['chips']:,} chips</title></circle>"
-        for row in rows
-    )
-    line = _path([(row["score"], row["accuracy"]) for row in rows], "line")
-    diagonal = f'<line class="ideal" x1="{_x(0)}" y1="{_y(0)}" x2="{_x(1)}" y2="{_y(1)}"/>'
-    says = "Reliability: accuracy against score in bins of equal mass"
-    return _frame(diagonal + line + dots, "score", "accuracy", says, (SHARES, SHARES))
+    x: float
+    y: float
+    width: float
+    height: float
+    title: str
 
 
-def _path(points: Points, kind: str) -> str:
-    at = " ".join(f"{_x(x)},{_y(y)}" for x, y in points)
-    return f'<polyline class="{kind}" points="{at}"/>'
+@dataclass(slots=True)
+class Chart:
+    """One panel with its axes, in the units of the SVG's viewBox.
+
+    Attributes:
+        x, y: least and greatest value of each axis.
+        height: of the whole panel, its labels included.
+    """
+
+    title: str
+    x: Ends
+    y: Ends
+    height: float
+    x_label: str
+    y_label: str
+    x_ticks: list[tuple[float, str]] = field(default_factory=list)
+    y_ticks: list[tuple[float, str]] = field(default_factory=list)
+    lines: list[Line] = field(default_factory=list)
+    gaps: list[tuple[float, float, float]] = field(default_factory=list)
+    dots: list[Mark] = field(default_factory=list)
+    bars: list[Mark] = field(default_factory=list)
+
+    width: float = WIDTH
+    left: float = LEFT
+    top: float = TOP
+
+    @property
+    def right(self) -> float:
+        """Where the panel's frame ends on the right."""
+        return WIDTH - RIGHT
+
+    @property
+    def bottom(self) -> float:
+        """Where the panel's frame ends below."""
+        return self.height - BOTTOM
+
+    def across(self, value: float) -> float:
+        """Place *value* on the x axis."""
+        low, high = self.x
+        return round(LEFT + (value - low) / (high - low) * (self.right - LEFT), 2)
+
+    def down(self, value: float) -> float:
+        """Place *value* on the y axis."""
+        low, high = self.y
+        return round(self.bottom - (value - low) / (high - low) * (self.bottom - TOP), 2)
+
+    def tick(self, x: list[float], y: list[float]) -> None:
+        """Put ticks at the values *x* and *y*."""
+        self.x_ticks = [(self.across(value), f"{value:g}") for value in x]
+        self.y_ticks = [(self.down(value), f"{value:g}") for value in y]
+
+    def draw(self, kind: str, name: str, x: list[float], y: list[float]) -> None:
+        """Add a curve through the values *x*, *y*."""
+        places = [(self.across(a), self.down(b)) for a, b in zip(x, y, strict=True)]
+        points = " ".join(f"{a:g},{b:g}" for a, b in places)
+        self.lines.append(Line(kind, name, points, places[-1]))
 
 
-def curve(rows: Sequence[Mapping[str, Any]]) -> Markup:
-    """Draw the loss of the train and calibration splits, epoch by epoch."""
-    last = max((row["epoch"] for row in rows), default=1)
-    series = {"line": "train_loss", "line second": "calibration_loss"}
-    losses = [row[name] for row in rows for name in series.values() if row[name] is not None]
-    top = max(losses, default=1.0) or 1.0
+def reliability_charts(judged: Judged) -> list[Chart]:
+    """Draw accuracy against score, and below it how the scores are spread."""
+    return [_reliability(judged), _histogram(judged)]
 
-    def points(name: str) -> Points:
-        found = [(row["epoch"], row[name]) for row in rows if row[name] is not None]
-        return [((epoch - 1) / max(last - 1, 1), loss / top) for epoch, loss in found]
 
-    inner = "".join(_path(points(name), kind) for kind, name in series.items())
-    x_ticks = [(0.0, "1"), (1.0, str(last))] if last > 1 else [(0.0, "1")]
-    y_ticks = [(number / 4, f"{top * number / 4:.2f}") for number in range(5)]
-    return _frame(inner, "epoch", "loss", "Loss by epoch of training", (x_ticks, y_ticks))
+def _reliability(judged: Judged) -> Chart:
+    quarters = [0.0, 0.25, 0.5, 0.75, 1.0]
+    chart = Chart("Reliability", (0, 1), (0, 1), 340, "mean score in the bin", "accuracy")
+    chart.tick(quarters, quarters)
+    chart.draw("ideal", "a perfectly calibrated classifier", [0, 1], [0, 1])
+    for one in reliability(judged).itertuples():
+        x, y = chart.across(one.score), chart.down(one.accuracy)
+        title = f"{one.n:,} chips: mean score {one.score:.3f}, accuracy {one.accuracy:.3f}"
+        chart.gaps.append((x, chart.down(one.score), y))
+        chart.dots.append(Mark(x, y, 4.5, 0, title))
+    return chart
+
+
+def _histogram(judged: Judged) -> Chart:
+    n, edges = np.histogram(judged.score, bins=HISTOGRAM_BARS, range=(0, 1))
+    top = nice_ticks(0, float(n.max()), 3)
+    chart = Chart("Scores", (0, 1), (0, top[-1]), 150, "score", "chips")
+    chart.tick([0.0, 0.25, 0.5, 0.75, 1.0], top)
+    chart.y_ticks = [(chart.down(value), brief(value)) for value in top]
+    for count, low, high in zip(n, edges[:-1], edges[1:], strict=True):
+        left, above = chart.across(low), chart.down(count)
+        width = round(chart.across(high) - left - 1, 2)
+        title = f"{count:,} chips with a score from {low:.2f} to {high:.2f}"
+        chart.bars.append(Mark(left, above, width, round(chart.bottom - above, 2), title))
+    return chart
+
+
+def brief(n: float) -> str:
+    """Give a count in at most five signs: 9999, 12.5k, 3M."""
+    for least, size, unit in ((1e6, 1e6, "M"), (1e4, 1e3, "k")):
+        if n >= least:
+            return f"{n / size:.3g}{unit}"
+    return f"{n:.0f}"
+
+
+def curve_charts(curve: pd.DataFrame) -> list[Chart]:
+    """Draw the losses by epoch, and below them the accuracy; none of what has no figures."""
+    losses = [
+        ("train", "training loss", _figures(curve, "train_loss")),
+        ("held", "calibration loss", _figures(curve, "calibration_loss")),
+    ]
+    accuracy = [("held", "calibration accuracy", _figures(curve, "calibration_accuracy"))]
+    charts = [
+        _by_epoch("Loss", "mean loss", losses, 260),
+        _by_epoch("Accuracy", "accuracy", accuracy, 200),
+    ]
+    return [chart for chart in charts if chart is not None]
+
+
+def _figures(curve: pd.DataFrame, column: str) -> list[Point]:
+    if column not in curve:
+        return []
+    kept = curve[["epoch", column]].apply(pd.to_numeric).dropna()
+    kept = kept[np.isfinite(kept[column])]
+    return [(float(x), float(y)) for x, y in kept.itertuples(index=False)]
+
+
+def _by_epoch(
+    title: str, y_label: str, named: list[tuple[str, str, list[Point]]], height: float
+) -> Chart | None:
+    present = [(kind, name, points) for kind, name, points in named if points]
+    if not present:
+        return None
+    values = [y for _, _, points in present for _, y in points]
+    epochs = [x for _, _, points in present for x, _ in points]
+    y_ticks = nice_ticks(0 if title == "Loss" else min(values), max(values), 4)
+    x_ticks = [t for t in nice_ticks(min(epochs), max(epochs), 6) if t == round(t)]
+    x_low, x_high = min(epochs), max(epochs)
+    x = (x_low, x_high) if x_high > x_low else (x_low - 1, x_high + 1)
+    chart = Chart(title, x, (y_ticks[0], y_ticks[-1]), height, "epoch", y_label)
+    chart.tick([t for t in x_ticks if x[0] <= t <= x[1]], y_ticks)
+    for kind, name, points in present:
+        chart.draw(kind, name, [x for x, _ in points], [y for _, y in points])
+    return chart
+
+
+def nice_ticks(low: float, high: float, about: int) -> list[float]:
+    """Give round values from *low* or below to *high* or above, *about* so many steps apart."""
+    span = high - low or abs(high) or 1.0
+    size = 10.0 ** math.floor(math.log10(span / about))
+    step = next(m * size for m in (1, 2, 5, 10) if span / (m * size) <= about)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(i * step, 12) for i in range(first, max(last, first + 1) + 1)]

@@ -1,76 +1,119 @@
-"""Which chips the report shows: confident mistakes, doubtful answers, and right ones."""
+"""Which chips are worth looking at, and how large they are shown."""
 
 from __future__ import annotations
 
-import base64
 import io
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.metrics import Judged
-from pipeline.windows import Pixels
+from pipeline.metrics import Judged, judged
 
-LARGEST = 192
-KINDS = ("wrong", "doubtful", "right")
+Kind = Literal["wrong", "doubtful", "right"]
+KINDS: tuple[Kind, ...] = ("wrong", "doubtful", "right")
+
+FEW = 60
+SIDE_OF_FEW = 160
+SIDE_OF_MANY = 96
+"""Pixels. Noise hardly compresses: 60 × 160² × 3 and 200 × 96² × 3 bytes, in base64, are 6.1 and
+7.4 MB, so that the page stays below 10 MB."""
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """One chip of the gallery: its pixels as a data address, and what is said under it."""
+class Choice:
+    """One chip to show: its row of the predictions, and why it was chosen."""
 
-    kind: str
+    chip_id: bytes
     key: str
     row: int
     col: int
     label: str
     predicted: str
     score: float
-    png: str
+    kind: Kind
 
 
-def choose(judged: Judged, count: int) -> list[tuple[str, int]]:
-    """Choose up to *count* chips, a third of each kind, as (kind, row of the predictions).
+@dataclass(frozen=True, slots=True)
+class GalleryItem:
+    """One chip to show, with its pixels as PNG."""
 
-    wrong: mistakes by falling score; doubtful: by the smallest lead over the second class;
-    right: by falling score. Each kind goes round the labels, so that none takes all the places,
-    and no chip is shown twice.
+    chip: Choice
+    png: bytes
+
+
+def choose(predictions: pa.Table, classes: list[str], count: int) -> list[Choice]:
+    """Choose at most *count* chips: a third each of wrong, doubtful and right ones.
+
+    Wrong ones are the surest of their wrong answer, doubtful ones have the two likeliest classes
+    closest together, right ones have the score that is usual among the right ones of their label.
+    Each kind goes round the labels, so that no label fills it. No chip is chosen twice. What one
+    kind cannot fill the next one takes.
+
+    Raises:
+        InputError, ValueError: as `metrics.judged`.
     """
-    ordered = np.sort(judged.probabilities, axis=1)
-    lead = ordered[:, -1] - (ordered[:, -2] if judged.n_classes > 1 else 0)
-    every = np.arange(len(judged.true))
-    ranked = {
-        "wrong": every[~judged.right][np.argsort(-judged.score[~judged.right], kind="stable")],
-        "doubtful": every[np.argsort(lead, kind="stable")],
-        "right": every[judged.right][np.argsort(-judged.score[judged.right], kind="stable")],
-    }
-    chosen: list[tuple[str, int]] = []
-    taken: set[int] = set()
-    for kind in KINDS:
-        free = [int(row) for row in ranked[kind] if int(row) not in taken]
-        some = _round_the_labels(free, judged, -(-count // len(KINDS)))
-        taken.update(some)
-        chosen += [(kind, row) for row in some]
-    return chosen[:count]
+    facts = judged(predictions, classes)
+    chosen: dict[int, Kind] = {}
+    for at, kind in enumerate(KINDS):
+        quota = -(-(count - len(chosen)) // (len(KINDS) - at))
+        candidates = [i for i in _ranked(facts, kind) if i not in chosen]
+        chosen.update(dict.fromkeys(candidates[:quota], kind))
+    columns = ["chip_id", "key", "row", "col", "label", "predicted", "score"]
+    rows = predictions.select(columns).take(list(chosen)).to_pylist()
+    return [Choice(**row, kind=kind) for row, kind in zip(rows, chosen.values(), strict=True)]
 
 
-def _round_the_labels(rows: Iterable[int], judged: Judged, count: int) -> list[int]:
-    """Take each label's first, then each label's second, and so on."""
-    seen: dict[int, int] = {}
-    turns = []
-    for place, row in enumerate(rows):
-        label = int(judged.true[row])
-        seen[label] = seen.get(label, 0) + 1
-        turns.append((seen[label], place, row))
-    return [row for _, _, row in sorted(turns)[:count]]
+def _ranked(facts: Judged, kind: Kind) -> list[int]:
+    """Give the chips that can stand for *kind*: every label's best first, then its second best."""
+    fits, badness = _fitness(facts, kind)
+    rows = np.flatnonzero(fits)
+    rows = rows[np.lexsort((rows, badness[rows], facts.y_true[rows]))]
+    places = np.concatenate([np.zeros(0, np.int64), *_places(facts.y_true[rows])])
+    order = np.lexsort((rows, badness[rows], places))
+    return [int(row) for row in rows[order]]
 
 
-def data_address(pixels: Pixels) -> str:
-    """Give a chip as a PNG in a `data:` address, made smaller where it is large."""
+def _places(labels: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Number the rows of each label from 0; *labels* is sorted."""
+    for n in np.unique(labels, return_counts=True)[1]:
+        yield np.arange(n)
+
+
+def _fitness(facts: Judged, kind: Kind) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Say which chips can stand for *kind*, and how badly each does: bool [n], float64 [n]."""
+    if kind == "wrong":
+        return ~facts.correct, -facts.score
+    if kind == "right":
+        return facts.correct, np.abs(facts.score - _usual_score(facts))
+    if facts.n_classes == 1:
+        return np.zeros(facts.n, dtype=bool), facts.score
+    second = np.partition(facts.probabilities, -2, axis=1)[:, -2]
+    return np.ones(facts.n, dtype=bool), facts.score - second
+
+
+def _usual_score(facts: Judged) -> NDArray[np.float64]:
+    """Give the median score of the right chips of each chip's label: float64 [n]."""
+    usual = np.zeros(len(facts.labels))
+    for label in np.unique(facts.y_true[facts.correct]):
+        usual[label] = np.median(facts.score[facts.correct & (facts.y_true == label)])
+    return usual[facts.y_true]
+
+
+def thumbnail(pixels: NDArray[np.uint8], of: int) -> bytes:
+    """Give *pixels* as PNG, small enough for a gallery *of* so many chips.
+
+    Args:
+        pixels: uint8 [height, width, 3].
+        of: how many chips the gallery holds.
+    """
+    side = SIDE_OF_FEW if of <= FEW else SIDE_OF_MANY
     image = Image.fromarray(np.ascontiguousarray(pixels))
-    image.thumbnail((LARGEST, LARGEST), Image.Resampling.BILINEAR)
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
     sink = io.BytesIO()
-    image.save(sink, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(sink.getvalue()).decode()
+    image.save(sink, format="PNG", optimize=True)
+    return sink.getvalue()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -31,18 +29,19 @@ from pipeline.work._context import (
     Tell,
 )
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 TABLE = "results"
 
 
 def inputs() -> dict[str, Any]:
     """Digest what the results start from, as the manifests before them say."""
     classifier = outs.require_manifest(CLASSIFIER, "train")
-    folders = (INDEX, CHIPS, FEATURES)
-    refused = [pq.read_table(folder / "rejects.parquet") for folder in folders]
     return {
         **_rows.inputs(),
         "classifier": classifier["digests"],
-        "rejects": digest([table.to_pylist() for table in refused]),
+        "rejects": digest([table.to_pylist() for table in _rejects()]),
     }
 
 
@@ -55,12 +54,11 @@ def piece(context: Context) -> Piece:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What the classifier says of the validation split, and where the chips are."""
+    """What the classifier says of the validation split."""
 
     predictions: pa.Table
     classes: list[str]
     card: Mapping[str, Any]
-    curve: list[dict[str, Any]]
 
 
 def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
@@ -70,35 +68,42 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
         InputError: the validation split has no labelled chip, or the classifier cannot be read.
         StorageError: a chip of the gallery cannot be read, or its image has changed.
     """
+    import pandas as pd
+
     from pipeline import metrics, report
     from pipeline.metrics import _tables, calibration
+    from pipeline.report.valresult import valresult
 
     labels = _rows.labels()
     answers = _answers(labels)
-    judged = metrics.judge(answers.predictions, answers.classes)
+    judged = metrics.judged(answers.predictions, answers.classes)
     figures = metrics.compute(judged, context.params.validate)
-    facts = report.Facts(
+    facts = report.ReportFacts(
+        title="Validation report",
         metrics=figures,
         judged=judged,
-        curve=answers.curve,
+        curve=pd.read_csv(CLASSIFIER / "curve.csv"),
         splits=_splits(labels),
         straddling=_straddling(labels),
-        rejects=_rejects(),
-        gallery=_gallery(context, answers, judged),
+        rejects=rejects.in_order(pa.concat_tables(_rejects())),
+        gallery=_gallery(context, answers),
         provenance=_provenance(context, answers),
-        card=answers.card,
     )
+    rounded = {name: round(value, 6) for name, value in figures.items()}
+    tables = {
+        "confusion": _tables.confusion_rows(judged),
+        "per_class": _tables.per_class(judged),
+        "per_group": _tables.per_group(judged),
+        "reliability": calibration.reliability(judged),
+    }
+    said = valresult(answers.predictions, answers.classes)
     files = {
-        "metrics.json": pretty(figures),
+        "metrics.json": pretty(rounded),
         "predictions.parquet": schemas.to_bytes(answers.predictions),
-        "valresult.json": json.dumps(_tables.valresult(judged), ensure_ascii=False).encode(),
+        "valresult.json": json.dumps(said, ensure_ascii=False).encode(),
         "report.html": report.render(facts).encode(),
         "rejects.parquet": schemas.to_bytes(schemas.REJECTS.empty_table()),
-        "tables/confusion.csv": _csv(_tables.pairs(judged)),
-        "tables/per_class.csv": _csv(_tables.per_class(judged)),
-        "tables/per_group.csv": _csv(_tables.per_group(judged)),
-        "tables/reliability.csv": _csv(calibration.reliability(judged)),
-        "tables/splits.csv": _csv(facts.splits),
+        **{f"tables/{name}.csv": _csv(table) for name, table in tables.items()},
     }
     # A file of the store has no folders in its name.
     kept = {name.replace("/", "@"): (data, 0) for name, data in files.items()}
@@ -122,29 +127,20 @@ def _answers(labels: pa.Table) -> Answers:
     ends = pa.array(np.arange(len(best) + 1) * len(classes), pa.int32())
     lists = pa.ListArray.from_arrays(ends, pa.array(probabilities.ravel(), pa.float32()))
     predictions = rows.append_column("probabilities", lists)
-    with (CLASSIFIER / "curve.csv").open(encoding="utf-8", newline="") as stream:
-        curve = [_numbers(row) for row in csv.DictReader(stream)]
-    return Answers(
-        schemas.conform(predictions, schemas.PREDICTIONS), classes, classifier.card, curve
-    )
+    found_rows = schemas.conform(predictions, schemas.PREDICTIONS)
+    return Answers(found_rows, classes, classifier.card)
 
 
-def _numbers(row: Mapping[str, str]) -> dict[str, Any]:
-    return {name: float(value) if value else None for name, value in row.items()} | {
-        "epoch": int(row["epoch"])
-    }
+def _splits(labels: pa.Table) -> dict[str, Any]:
+    from pipeline.report import SplitCount
 
-
-def _splits(labels: pa.Table) -> list[dict[str, Any]]:
-    rows = []
+    found = {}
     for split in ("train", "calibration", "validation"):
         some = labels.filter(pc.equal(labels["split"], split))
         labelled = some.num_rows - some["label"].null_count
         groups = pc.count_distinct(some["group"]).as_py()
-        rows.append(
-            {"split": split, "chips": some.num_rows, "labelled": labelled, "groups": groups}
-        )
-    return rows
+        found[split] = SplitCount(chips=some.num_rows, groups=groups, labelled=labelled)
+    return found
 
 
 def _straddling(labels: pa.Table) -> int:
@@ -155,42 +151,19 @@ def _straddling(labels: pa.Table) -> int:
     return int(pc.sum(pc.greater(of_group["split_count_distinct"], 1)).as_py() or 0)
 
 
-def _rejects() -> list[dict[str, Any]]:
-    found = []
-    for folder in (INDEX, CHIPS, FEATURES):
-        table = pq.read_table(folder / "rejects.parquet")
-        firsts = {row["reason"]: row for row in reversed(table.to_pylist())}
-        for reason, count in rejects.counts(table).items():
-            first = firsts[reason]
-            sentence = rejects.REASONS[reason]
-            found.append(
-                {
-                    "stage": first["stage"],
-                    "reason": reason,
-                    "sentence": sentence,
-                    "count": count,
-                    "first": first["detail"],
-                }
-            )
-    return found
+def _rejects() -> list[pa.Table]:
+    return [pq.read_table(folder / "rejects.parquet") for folder in (INDEX, CHIPS, FEATURES)]
 
 
-def _gallery(context: Context, answers: Answers, judged: Any) -> list[Any]:
+def _gallery(context: Context, answers: Answers) -> list[Any]:
     """Cut the chips that are shown out of their images, as the extractor saw them."""
-    from pipeline.report import _gallery as gallery
+    from pipeline.report import GalleryItem, choose, thumbnail
 
-    chosen = gallery.choose(judged, context.params.validate.gallery)
-    if not chosen:
-        return []
-    rows = answers.predictions.take(pa.array([row for _, row in chosen])).to_pylist()
-    pixels = _cut(context, [row["chip_id"] for row in rows])
+    count = context.params.validate.gallery
+    chosen = choose(answers.predictions, answers.classes, count) if count else []
+    pixels = _cut(context, [chip.chip_id for chip in chosen]) if chosen else {}
     return [
-        gallery.Shown(
-            kind=kind,
-            **{name: row[name] for name in ("key", "row", "col", "label", "predicted", "score")},
-            png=gallery.data_address(pixels[row["chip_id"]]),
-        )
-        for (kind, _), row in zip(chosen, rows, strict=True)
+        GalleryItem(chip=chip, png=thumbnail(pixels[chip.chip_id], len(chosen))) for chip in chosen
     ]
 
 
@@ -216,30 +189,32 @@ def _cut(context: Context, wanted: Sequence[bytes]) -> dict[bytes, Any]:
     return found
 
 
-def _provenance(context: Context, answers: Answers) -> dict[str, str]:
+def _provenance(context: Context, answers: Answers) -> dict[str, dict[str, str]]:
     """Say what made the results: settings, recipes, digests; nothing of clock, host or path."""
-    text: dict[str, str] = {}
-    for key in SECTIONS:
-        section = getattr(context.params, key)
-        text[f"params.yaml: {key}"] = _text(section.shaping())
-    text["inputs, by digest"] = _text(inputs())
-    text["features"] = _text(answers.card["extractor"])
-    made_by = {key: answers.card[key] for key in ("recipe", "made_by", "calibration")}
-    text["classifier"] = _text(made_by)
-    return text
+    card = answers.card
+    found = {f"params.yaml: {key}": getattr(context.params, key).shaping() for key in SECTIONS}
+    found["features"] = {**card["extractor"]["made_by"]["identity"], **_flat(card["extractor"])}
+    found["classifier"] = {"recipe": card["recipe"], **card["calibration"], **_flat(card)}
+    found["inputs, by digest"] = inputs()
+    return {
+        section: {name: _text(value) for name, value in values.items()}
+        for section, values in found.items()
+        if values
+    }
+
+
+def _flat(made: Mapping[str, Any]) -> dict[str, Any]:
+    numerics = made["made_by"]["numerics"]
+    return {"recipe": made["recipe"], "device": numerics["device"], **numerics["libraries"]}
 
 
 def _text(value: Any) -> str:
-    return pretty(value).decode().rstrip()
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _csv(rows: Iterable[Mapping[str, Any]]) -> bytes:
-    rows = list(rows)
-    sink = io.StringIO()
-    writer = csv.DictWriter(sink, list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return sink.getvalue().encode()
+def _csv(table: pd.DataFrame) -> bytes:
+    text: str = table.round(6).to_csv(index=False, lineterminator="\n")
+    return text.encode()
 
 
 def expected(context: Context) -> dict[str, Any]:

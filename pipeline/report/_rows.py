@@ -1,0 +1,126 @@
+"""The report's tables as rows: what stands in them and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from pipeline.metrics import parts
+from pipeline.rejects import REASONS
+from pipeline.report._facts import ReportFacts
+
+STAGES = ("index", "chip", "extract", "train", "validate")
+ENDS = ("_low", "_high")
+
+
+@dataclass(frozen=True, slots=True)
+class MetricRow:
+    """One metric; *low* and *high* are None where it has no interval.
+
+    Attributes:
+        is_share: whether it lies between 0 and 1 by its nature: log loss does not.
+    """
+
+    name: str
+    value: float
+    low: float | None
+    high: float | None
+    meaning: str
+    is_share: bool
+
+    @property
+    def on_axis(self) -> bool:
+        """Whether the interval can be drawn on an axis from 0 to 1."""
+        return self.is_share and self.low is not None and self.low >= 0
+
+
+@dataclass(frozen=True, slots=True)
+class RejectRow:
+    """All rejects of one stage and reason."""
+
+    stage: str
+    reason: str
+    n: int
+    meaning: str
+    place: str
+    detail: str
+
+
+def metric_rows(facts: ReportFacts) -> list[MetricRow]:
+    """Give one row a metric, in the metrics' own order, its interval beside it."""
+    said = meanings()
+    flat = facts.metrics
+    return [
+        MetricRow(
+            name, value, flat.get(f"{name}_low"), flat.get(f"{name}_high"), said.get(name, "")
+        )
+        for name, value in sorted(flat.items(), key=lambda item: _order(item[0], list(said)))
+        if not any(name.endswith(end) and name.removesuffix(end) in flat for end in ENDS)
+    ]
+
+
+def _order(name: str, known: list[str]) -> tuple[int, int, str]:
+    """Put figures before counts, the headline's metrics first."""
+    first = ("accuracy", "baseline_accuracy", "balanced_accuracy", "macro_f1", "log_loss", "ece")
+    if name in first:
+        return 0, first.index(name), name
+    place = known.index(name) if name in known else len(known)
+    return (2 if name.startswith("n_") else 1), place, name
+
+
+def reject_rows(rejects: pa.Table) -> list[RejectRow]:
+    """Count *rejects* by stage, in the order of the stages, and reason, commonest first."""
+    gathered: dict[tuple[str, str], list[dict[str, object]]] = {}
+    for row in rejects.to_pylist():
+        gathered.setdefault((row["stage"], row["reason"]), []).append(row)
+    rows = [
+        RejectRow(
+            stage,
+            reason,
+            len(these),
+            REASONS.get(reason, ""),
+            _place(these[0]),
+            str(these[0]["detail"]),
+        )
+        for (stage, reason), these in gathered.items()
+    ]
+    return sorted(rows, key=lambda row: (_stage(row.stage), -row.n, row.reason))
+
+
+def _stage(stage: str) -> tuple[int, str]:
+    return (STAGES.index(stage) if stage in STAGES else len(STAGES)), stage
+
+
+def _place(row: dict[str, object]) -> str:
+    if row["row"] is None:
+        return str(row["key"])
+    return f"{row['key']} ({row['row']}, {row['col']})"
+
+
+def notes(facts: ReportFacts) -> Iterator[str]:
+    """Say what a reader must know before believing the headline."""
+    judged, flat = facts.judged, facts.metrics
+    if facts.straddling:
+        yield (
+            f"{facts.straddling:,} groups have chips in more than one split: the classifier has "
+            "seen places that it is judged on, and every figure here flatters it."
+        )
+    if judged.n_groups == 1:
+        yield (
+            "All validation chips come from one group, which says nothing of others: the intervals "
+            "are the whole range of each metric."
+        )
+    elif judged.n_groups < 10:  # noqa: PLR2004 - where cluster bootstraps are known to be too narrow
+        yield (
+            f"The intervals rest on only {judged.n_groups} groups and are likely to be too narrow."
+        )
+    unseen = int(flat.get("n_unseen", 0))
+    if unseen:
+        yield (
+            f"{unseen:,} chips carry a label that the classifier never saw in training; "
+            "they count as wrong, and are left out of the log loss."
+        )
+    if flat.get("accuracy", 1.0) <= flat.get("baseline_accuracy", 0.0):
+        yield "The classifier is no better than always answering the commonest label."

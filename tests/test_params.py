@@ -1,0 +1,151 @@
+"""params.yaml: every fault at once, each with file, line, key and what to do."""
+
+import shutil
+
+import pytest
+
+from pipeline import recipes
+from pipeline.errors import SettingError
+from pipeline.params import SECTIONS, Extract, Train, from_json, load, recipe
+
+from conftest import ROOT
+
+
+def shipped(tmp_path, *changes):
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    for before, after in changes:
+        assert text.count(before) == 1, before
+        text = text.replace(before, after)
+    path = tmp_path / "params.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def line_of(path, text):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return next(number for number, line in enumerate(lines, 1) if text in line)
+
+
+def test_the_shipped_file_is_read(tmp_path):
+    params = load(shipped(tmp_path))
+    assert params.chip.method == "points"
+    assert params.train.learning_rate == 0.001
+    assert from_json(params.to_json()) == params
+    assert hash(from_json(params.to_json())) == hash(params)
+
+
+def test_yaml_is_read_as_dvc_reads_it(tmp_path):
+    """PyYAML would give the string '1e-3'."""
+    params = load(shipped(tmp_path, ("learning_rate: 0.001", "learning_rate: 1e-3")))
+    assert params.train.learning_rate == 0.001
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "at", "message"),
+    [
+        ("  epochs: 40", "  epochs: ten", "epochs: ten",
+         "train.epochs: 'ten': input should be a valid integer"),
+        ("  epochs: 40", "  epoch: 40", "epoch: 40",
+         "train.epoch: not a setting; did you mean 'train.epochs'?"),
+        ("  epochs: 40", "  epochs: 0", "epochs: 0",
+         "train.epochs: 0: input should be greater than or equal to 1"),
+        ("  method: points", "  method: gird", "method: gird",
+         "chip.method: no 'gird' among grid, points, whole (nearest: 'grid')"),
+        ("  size: 64", "  size: 64\n  strid: 3", "strid: 3",
+         "chip.strid: not a setting; did you mean 'chip.size'?"),
+        ("  size: 64", "  size: 64\n  stride: 3", "stride: 3",
+         "chip.stride: not a setting; it is a setting of chip.method 'grid'"),
+        ("  count: 16", "  count: 12", "count: 12",
+         "shards.count: 12: 12 is not a power of two up to 65,536"),
+        ("  classifier: mlp", "  classifier: mpl", "classifier: mpl",
+         "train.classifier: no 'mpl' among lr, mlp (nearest: 'mlp')"),
+        ("  extractor: filters", "  extractor: filter", "extractor: filter",
+         "extract.extractor: no 'filter' among"),
+        ("  extractor: filters", "  extractor: torchvision", "extractor: torchvision",
+         "extract: extractor 'torchvision' needs a model: 'torchvision/resnet50'"),
+        ("  format: points", "  format: point", "format: point",
+         "annotations.format: no 'point' among folders, images, points (nearest: 'points')"),
+        ("split:", "splitt:", "splitt:", "splitt: not a setting; did you mean 'split'?"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_its_line(tmp_path, before, after, at, message):
+    path = shipped(tmp_path, (before, after))
+    with pytest.raises(SettingError) as stop:
+        load(path)
+    lines = str(stop.value).splitlines()
+    assert any(message in line for line in lines), lines
+    if not message.startswith("extract: "):
+        assert any(line.startswith(f"params.yaml:{line_of(path, at)}: ") for line in lines), lines
+
+
+def test_all_faults_come_at_once(tmp_path):
+    path = shipped(tmp_path, ("  epochs: 40", "  epochs: ten"), ("  count: 16", "  count: 12"),
+                   ("  url: demo/bucket", "  ulr: demo/bucket"))
+    with pytest.raises(SettingError) as stop:
+        load(path)
+    assert [line.split(": ")[1] for line in str(stop.value).splitlines()] == [
+        "bucket.url", "bucket.ulr", "shards.count", "train.epochs",
+    ]
+
+
+def test_nothing_to_train_on_is_refused(tmp_path):
+    path = shipped(tmp_path, ("  validation: 0.2", "  validation: 0.9"))
+    with pytest.raises(SettingError, match="validation and calibration together leave nothing"):
+        load(path)
+
+
+def test_a_missing_file_says_where_to_stand(tmp_path):
+    with pytest.raises(SettingError, match="params.yaml: not there; run from the repository's root"):
+        load(tmp_path / "params.yaml")
+
+
+def test_a_torn_file_says_its_line(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("bucket:\n  url: [\n", encoding="utf-8")
+    with pytest.raises(SettingError, match=r"params.yaml:\d: not YAML"):
+        load(path)
+
+
+CHANGED = {
+    "extractor": "coralnet", "precision": "bf16", "batch": 17, "store": "float16",
+    "levels": (1.0, 2.0), "alpha": "white", "max_rejects": 0.5, "weights": "w.pt",
+    "weights_sha256": "0" * 64, "classifier": "lr", "hidden": (3,), "epochs": 3,
+    "learning_rate": 0.5, "weight_decay": 0.5, "standardize": False, "calibration": "none",
+    "seed": 3,
+}
+
+
+@pytest.mark.parametrize("name", sorted(Extract.model_fields))
+def test_every_field_of_extract_is_in_the_recipe_or_declared_not_to_be(name):
+    base = Extract(extractor="filters")
+    other = Extract(**{"extractor": "filters", name: CHANGED[name]})
+    assert other != base
+    assert (recipe(other) == recipe(base)) == (name in {"max_rejects", "weights", "weights_sha256"})
+
+
+@pytest.mark.parametrize("name", sorted(Train.model_fields))
+def test_every_field_of_train_is_in_the_recipe(name):
+    assert recipe(Train(**{name: CHANGED[name]})) != recipe(Train())
+
+
+def test_where_things_lie_and_how_strictly_they_are_judged_shape_no_row(tmp_path):
+    params = load(shipped(tmp_path))
+    other = load(shipped(
+        tmp_path, ("url: demo/bucket", "url: s3://elsewhere"), ("path: demo/points.csv", "path: x.csv"),
+        ("weights_sha256: null", f"weights_sha256: {'a' * 64}"),
+    ))
+    for name in ("index", "chip", "label", "extract_asked"):
+        assert getattr(recipes, name)(params).digest == getattr(recipes, name)(other).digest
+
+
+def test_every_setting_of_the_shipped_file_has_a_comment_on_what_it_costs():
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    for key in SECTIONS:
+        section = text.partition(f"\n{key}:\n")[2].partition("\n\n")[0]
+        assert "#" in section, key
+
+
+def test_params_can_be_read_where_the_repository_is_only_read(tmp_path):
+    path = shipped(tmp_path)
+    copy = shutil.copy(path, tmp_path / "other.yaml")
+    assert load(copy) == load(path)

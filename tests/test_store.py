@@ -1,0 +1,147 @@
+"""The store: whole or not at all, verified at every read, and never stale."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pyarrow as pa
+import pytest
+
+from pipeline import schemas, shards
+from pipeline.errors import Missing
+from pipeline.hashing import chip_id
+from pipeline.rejects import Reject
+from pipeline.storage import open_storage
+from pipeline.store import Damaged, Piece, Store
+
+from conftest import ROOT
+
+MADE = shards.Made("run", 0)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(open_storage(str(tmp_path / "store")))
+
+
+def chips(*columns, key="a.png"):
+    rows = [
+        {"chip_id": chip_id(key, "v", (0, col, 8, 8)), "key": key, "version": "v", "row": 4,
+         "col": col, "top": 0, "left": col, "height": 8, "width": 8}
+        for col in columns
+    ]
+    return schemas.conform(pa.Table.from_pylist(rows, schema=schemas.CHIPS), schemas.CHIPS)
+
+
+def piece(shard="p0", made="i", recipe="r"):
+    return Piece("chips", recipe, shard, made)
+
+
+def keep(store, where, rows, rejects=()):
+    shards.finish(store, where, rows, rejects, MADE)
+
+
+def test_a_piece_is_there_once_its_record_is(store):
+    assert not store.has(piece())
+    store.storage.put(piece().path("parquet"), b"half a piece")
+    assert not store.has(piece())
+    keep(store, piece(), chips(1))
+    assert store.has(piece())
+    assert store.finished("chips", "r") == {"p0": ["i"]}
+
+
+def test_what_was_kept_is_read_back(store):
+    keep(store, piece(), chips(1, 2), [Reject("chip", "k", "points_outside", "said", row=1, col=2)])
+    assert schemas.from_bytes(store.read(piece(), "parquet")).equals(chips(1, 2))
+    rejected = schemas.from_bytes(store.read(piece(), "rejects.parquet"))
+    assert rejected.to_pylist()[0]["detail"] == "said"
+
+
+@pytest.mark.parametrize("harm", ["flip", "truncate", "empty", "swap", "gone"])
+def test_a_damaged_file_is_set_aside_and_its_piece_is_made_again(store, tmp_path, harm, caplog):
+    keep(store, piece(), chips(1, 2))
+    keep(store, piece(made="other"), chips(3))
+    path = tmp_path / "store" / piece().path("parquet")
+    data = path.read_bytes()
+    other = (tmp_path / "store" / piece(made="other").path("parquet")).read_bytes()
+    middle = len(data) // 2
+    flipped = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+    harmed = {"flip": flipped, "truncate": data[:middle], "empty": b"", "swap": other}
+    path.unlink() if harm == "gone" else path.write_bytes(harmed[harm])
+    with pytest.raises(Damaged, match="damaged; set aside below damaged/, is made again"):
+        store.read(piece(), "parquet")
+    assert not store.has(piece())
+    assert not path.exists()
+    assert "damaged" in caplog.text
+    if harmed.get(harm):
+        assert (tmp_path / "store" / "damaged" / piece().path("parquet")).read_bytes() == harmed[harm]
+
+
+def test_input_rows_that_are_not_what_their_name_says_are_refused(store):
+    where = piece(made="0" * 64)
+    store.put_input(where, b"rows")
+    with pytest.raises(Damaged):
+        store.input(where)
+
+
+def test_rows_are_taken_over_from_neighbours_and_only_the_rest_is_left(store):
+    keep(store, piece(made="old"), chips(1, 2, 3))
+    found = shards.reuse(store, piece(made="new"), chips(2, 3, 4), ["chip_id"])
+    assert found.rows["col"].to_pylist() == [2, 3]
+    assert found.left["col"].to_pylist() == [4]
+
+
+def test_nothing_is_taken_over_from_another_recipe_or_a_shard_that_cannot_hold_the_key(store):
+    keep(store, piece(recipe="other"), chips(1))
+    keep(store, piece(shard="p1"), chips(1))
+    found = shards.reuse(store, piece(shard="p0", made="new"), chips(1), ["chip_id"])
+    assert found.rows is None
+    assert found.left["col"].to_pylist() == [1]
+
+
+@pytest.mark.parametrize("shard", ["p", "p0", "p01"])
+def test_another_number_of_shards_still_finds_its_neighbours(store, shard):
+    keep(store, piece(shard="p0"), chips(1))
+    assert shards.reuse(store, piece(shard=shard, made="new"), chips(1), ["chip_id"]).left.num_rows == 0
+
+
+def test_a_damaged_neighbour_gives_no_row(store, tmp_path):
+    keep(store, piece(made="old"), chips(1))
+    path = tmp_path / "store" / piece(made="old").path("parquet")
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    found = shards.reuse(store, piece(made="new"), chips(1), ["chip_id"])
+    assert found.left.num_rows == 1
+
+
+def test_the_record_of_a_piece_that_is_not_there_is_missing(store):
+    with pytest.raises(Missing):
+        store.record(piece())
+
+
+def test_a_writer_that_is_killed_leaves_no_half_file(tmp_path):
+    """Kill it at many moments: every file that is there is whole, and is the one or the other."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[2])\n"
+        "from pipeline.storage import open_storage\n"
+        "store = open_storage(sys.argv[1])\n"
+        "while True:\n"
+        "    for byte in b'ab':\n"
+        "        store.put('x/y.bin', bytes([byte]) * 3_000_000)\n"
+    )
+    seen = set()
+    for moment in range(8):
+        writer = subprocess.Popen([sys.executable, "-c", code, str(tmp_path), str(ROOT)])
+        deadline = time.monotonic() + 20
+        while not (tmp_path / "x" / "y.bin").exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.007 * moment)
+        os.kill(writer.pid, signal.SIGKILL)
+        writer.wait()
+        data = (tmp_path / "x" / "y.bin").read_bytes()
+        assert len(data) == 3_000_000
+        seen.add(data[:1])
+        assert data == data[:1] * len(data)
+    assert [item.key for item in open_storage(str(tmp_path)).list()] == ["x/y.bin"]
+    assert seen <= {b"a", b"b"}
