@@ -56,12 +56,12 @@ class Judged:
     @cached_property
     def correct(self) -> NDArray[np.bool_]:
         """Which chips were given their label: bool [n]; a label never seen is always wrong."""
-        return self.y_true == self.y_pred
+        return np.equal(self.y_true, self.y_pred)
 
     @cached_property
     def known(self) -> NDArray[np.bool_]:
         """Which chips have a label that the classifier knows: bool [n]."""
-        return self.y_true < self.n_classes
+        return np.less(self.y_true, self.n_classes)
 
     @cached_property
     def score(self) -> Floats:

@@ -135,9 +135,9 @@ def _log_losses(judged: Judged) -> Floats:
 
 
 def _briers(judged: Judged) -> Floats:
-    squares = np.einsum("ij,ij->i", judged.probabilities, judged.probabilities)
+    squares: Floats = np.einsum("ij,ij->i", judged.probabilities, judged.probabilities)
     # The sum of squares of (p − y), multiplied out; never below 0 but by rounding.
-    return np.maximum(squares - 2 * judged.given_to_label + 1, 0.0)
+    return np.asarray(np.maximum(squares - 2 * judged.given_to_label + 1, 0.0))
 
 
 def sums(judged: Judged) -> sparse.csr_array:

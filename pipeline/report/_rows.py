@@ -50,14 +50,21 @@ class RejectRow:
 
 def metric_rows(facts: ReportFacts) -> list[MetricRow]:
     """Give one row a metric, in the metrics' own order, its interval beside it."""
-    said = meanings()
+    known = parts()
+    said = {name: text for part in known for name, text in part.MEANING.items()}
+    shares = {name for part in known for name, (_, most) in part.RANGE.items() if most <= 1}
     flat = facts.metrics
+    ends = {f"{name}{end}" for name in flat for end in ENDS}
     return [
         MetricRow(
-            name, value, flat.get(f"{name}_low"), flat.get(f"{name}_high"), said.get(name, "")
+            name,
+            flat[name],
+            flat.get(f"{name}_low"),
+            flat.get(f"{name}_high"),
+            said.get(name, ""),
+            name in shares,
         )
-        for name, value in sorted(flat.items(), key=lambda item: _order(item[0], list(said)))
-        if not any(name.endswith(end) and name.removesuffix(end) in flat for end in ENDS)
+        for name in sorted(flat.keys() - ends, key=lambda name: _order(name, list(said)))
     ]
 
 
