@@ -258,7 +258,7 @@ def _reject(job: Job, why: Rejected | StorageError) -> None:
         table.moved.append(str(why))
         return
     for place in table.chips.select(["row", "col"]).take(pa.array(job.rows)).to_pylist():
-        reject = Reject("extract", job.key, why.reason, why.detail, **place)
+        reject = Reject("extract", job.key, why.reason, f"{job.key}: {why.detail}", **place)
         table.rejects.append(reject)
 
 

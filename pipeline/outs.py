@@ -64,13 +64,26 @@ def require_manifest(folder: Path, stage: str) -> dict[str, Any]:
     return manifest
 
 
-def publish(folder: Path, files: Mapping[str, Out], manifest: Mapping[str, Any]) -> None:
+def publish(
+    folder: Path,
+    files: Mapping[str, Out],
+    manifest: Mapping[str, Any],
+    verdict: Exception | None = None,
+) -> None:
     """Make *folder* hold exactly *files* and the manifest.
+
+    Args:
+        folder: the out.
+        files: by name below it.
+        manifest: what the files are.
+        verdict: why the stage has failed all the same. The files are there to be looked at, but
+            without a manifest the out counts as unfinished.
 
     Raises:
         StorageError: the folder cannot be written.
+        Exception: *verdict*.
     """
-    wanted = {**files, MANIFEST: out(pretty(manifest))}
+    wanted = dict(files) if verdict else {**files, MANIFEST: out(pretty(manifest))}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         stale = {name for name, file in wanted.items() if not _is_right(folder / name, file)}
@@ -81,12 +94,15 @@ def publish(folder: Path, files: Mapping[str, Out], manifest: Mapping[str, Any])
                 _place(folder / name, wanted[name])
             for name in sorted(extra):
                 (folder / name).unlink()
-            _place(folder / MANIFEST, wanted[MANIFEST])
+            if not verdict:
+                _place(folder / MANIFEST, wanted[MANIFEST])
     except OSError as error:
         raise StorageError(
             f"{folder}: cannot be written ({error.strerror or error}); "
             "make room or give this user the right to write there, and run again"
         ) from error
+    if verdict:
+        raise verdict
 
 
 def _present(folder: Path) -> set[str]:

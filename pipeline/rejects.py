@@ -64,20 +64,29 @@ def counts(rejected: pa.Table) -> dict[str, int]:
     return dict(sorted(sorted(counted.items()), key=itemgetter(1), reverse=True))
 
 
-def check(rejected: pa.Table, *, out_of: int, stage: str, setting: str, limit: float) -> None:
-    """Stop the stage when the share of rejects is over *limit*.
+def verdict(
+    rejected: pa.Table, *, out_of: int, setting: str, limit: float
+) -> TooManyRejects | None:
+    """Judge whether the share of rejects is over *limit*.
 
-    Raises:
-        TooManyRejects: with the reasons and their counts, the first key of each.
+    Args:
+        rejected: schemas.REJECTS of one stage.
+        out_of: rows that the stage was given.
+        setting: the stage's section and `max_rejects`, for the message.
+        limit: what that setting says.
+
+    Returns:
+        The error to stop with, with the reasons, their counts and the first row of each; or None.
     """
     counted = {why: n for why, n in counts(rejected).items() if why not in DELIBERATE}
     total = sum(counted.values())
     if not total or total <= limit * out_of:
-        return
+        return None
     firsts = {row["reason"]: row for row in reversed(rejected.to_pylist())}
     lines = [f"  {n:>9,}  {why:<16} first: {firsts[why]['detail']}" for why, n in counted.items()]
     share = total / max(out_of, 1)
-    raise TooManyRejects(
+    stage = rejected["stage"][0].as_py()
+    return TooManyRejects(
         f"{stage}: {total:,} of {out_of:,} rows rejected ({share:.3f}), over {setting} {limit}; "
         f"mend them, or set {setting} higher:\n" + "\n".join(lines)
     )

@@ -319,21 +319,27 @@ def _build(task: Stage) -> int:
 
 
 def _say_why(result: Any) -> int:
-    """Log the first error of each kind that failed tasks left with the scheduler."""
+    """Log each error that failed tasks left with the scheduler, once; give the exit code."""
     scheduler = result.worker._scheduler  # noqa: SLF001 - the only way to the failed tasks' errors
-    codes = [1]
-    for task_id in sorted(scheduler.task_list("FAILED", "")):
-        text = scheduler.fetch_error(task_id)["error"]
-        try:
-            said = json.loads(text)
-        except ValueError:
-            continue
-        if isinstance(said, dict) and said.get("kind") in BY_NAME:
-            log.error("%s", said["message"])
-            codes.append(BY_NAME[said["kind"]].exit_code)
-    if codes == [1]:
+    # Not only tasks that count as failed: after the retry's delay the scheduler has them pending.
+    tasks = scheduler.task_list("", "", limit=False)
+    said = {scheduler.fetch_error(task_id)["error"] or "" for task_id in tasks}
+    codes = [code for code in map(_log_error, sorted(said)) if code]
+    if not codes:
         log.error("%s", result.summary_text)
-    return codes[-1]
+    return codes[0] if codes else 1
+
+
+def _log_error(text: str) -> int:
+    """Log the sentence that `Work.on_failure` left, which Luigi has encoded once more."""
+    try:
+        found = json.loads(json.loads(text))
+    except (ValueError, TypeError):
+        return 0
+    if not isinstance(found, dict) or found.get("kind") not in BY_NAME:
+        return 0
+    log.error("%s", found["message"])
+    return BY_NAME[found["kind"]].exit_code
 
 
 def _log_plainly() -> None:

@@ -134,9 +134,9 @@ def probabilities(predictions: pa.Table, n_classes: int) -> Floats:
         ValueError: a row has another number of probabilities, or one that is not finite.
     """
     column = predictions["probabilities"].combine_chunks()
-    lengths = set(pc.list_value_length(column).unique().to_pylist())
-    if lengths != {n_classes}:
-        raise ValueError(f"probabilities: rows of {lengths} values for {n_classes} classes")
+    for length in pc.list_value_length(column).unique().to_pylist():
+        if length != n_classes:
+            raise ValueError(f"probabilities: a row of {length} values for {n_classes} classes")
     given = pc.list_flatten(column).to_numpy(zero_copy_only=False).astype(np.float64)
     if not np.isfinite(given).all():
         raise ValueError("probabilities: a value is not finite")

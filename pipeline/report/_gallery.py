@@ -64,7 +64,7 @@ def choose(predictions: pa.Table, classes: list[str], count: int) -> list[Choice
         candidates = [i for i in _ranked(facts, kind) if i not in chosen]
         chosen.update(dict.fromkeys(candidates[:quota], kind))
     columns = ["chip_id", "key", "row", "col", "label", "predicted", "score"]
-    rows = predictions.select(columns).take(list(chosen)).to_pylist()
+    rows = predictions.select(columns).take(pa.array(chosen, pa.int64())).to_pylist()
     return [Choice(**row, kind=kind) for row, kind in zip(rows, chosen.values(), strict=True)]
 
 

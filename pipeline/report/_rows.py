@@ -125,9 +125,13 @@ def notes(facts: ReportFacts) -> Iterator[str]:
         )
     unseen = int(flat.get("n_unseen", 0))
     if unseen:
+        carry, they = (
+            ("chip carries", "it counts") if unseen == 1 else ("chips carry", "they count")
+        )
+        leave = "is" if unseen == 1 else "are"
         yield (
-            f"{unseen:,} chips carry a label that the classifier never saw in training; "
-            "they count as wrong, and are left out of the log loss."
+            f"{unseen:,} {carry} a label that the classifier never saw in training; {they} as "
+            f"wrong, and {leave} left out of the log loss."
         )
     if flat.get("accuracy", 1.0) <= flat.get("baseline_accuracy", 0.0):
         yield "The classifier is no better than always answering the commonest label."

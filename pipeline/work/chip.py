@@ -104,7 +104,13 @@ def publish(
         "shards": found.lines,
         "files": sorted(files),
     }
-    outs.publish(CHIPS, files, manifest)
+    verdict = rejects.verdict(
+        refused,
+        out_of=inputs.places.num_rows + len(inputs.rejected),
+        setting="chip.max_rejects",
+        limit=context.params.chip.max_rejects,
+    )
+    outs.publish(CHIPS, files, manifest, verdict)
     beside = {
         "labels.parquet": out(schemas.to_bytes(said)),
         "rejects.parquet": shards.rejects_out(schemas.REJECTS.empty_table()),
@@ -117,7 +123,4 @@ def publish(
         "files": sorted(beside),
     }
     outs.publish(LABELS, beside, facts)
-    limit = context.params.chip.max_rejects
-    total = inputs.places.num_rows + len(inputs.rejected)
-    rejects.check(refused, out_of=total, stage="chip", setting="chip.max_rejects", limit=limit)
     return shards.summary("chip", "chips", found)

@@ -108,10 +108,12 @@ def publish(context: Context, planned: Sequence[shards.Planned], facts: dict[str
         **found.files,
         "rejects.parquet": shards.rejects_out(found.rejected),
     }
-    outs.publish(FEATURES, files, {**facts, "shards": found.lines, "files": sorted(files)})
-    limit = context.params.extract.max_rejects
-    total = found.rows + found.rejected.num_rows
-    rejects.check(
-        found.rejected, out_of=total, stage="extract", setting="extract.max_rejects", limit=limit
+    verdict = rejects.verdict(
+        found.rejected,
+        out_of=found.rows + found.rejected.num_rows,
+        setting="extract.max_rejects",
+        limit=context.params.extract.max_rejects,
     )
+    manifest = {**facts, "shards": found.lines, "files": sorted(files)}
+    outs.publish(FEATURES, files, manifest, verdict)
     return shards.summary("extract", "chips", found)

@@ -174,10 +174,11 @@ def publish(context: Context, planned: Sequence[shards.Planned], facts: dict[str
         **{f"asked/{name}.json": out(pretty(dict(recipe.parts))) for name, recipe in asked.items()},
     }
     manifest = {**facts, "shards": found.lines, "files": sorted(files)}
-    outs.publish(INDEX, files, manifest)
-    limit = context.params.bucket.max_rejects
-    total = found.rows + found.rejected.num_rows
-    rejects.check(
-        found.rejected, out_of=total, stage="index", setting="bucket.max_rejects", limit=limit
+    verdict = rejects.verdict(
+        found.rejected,
+        out_of=found.rows + found.rejected.num_rows,
+        setting="bucket.max_rejects",
+        limit=context.params.bucket.max_rejects,
     )
+    outs.publish(INDEX, files, manifest, verdict)
     return shards.summary("index", "images", found)

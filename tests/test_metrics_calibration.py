@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+from judging import random_table, table
+
+from pipeline.metrics import _bootstrap, calibration, judged
+from pipeline.metrics.calibration import reliability
+from pipeline.params import Validate
+
+
+def two_classes(scores, right):
+    """Chips of two classes with the given scores (above 0.5), right where *right* says so."""
+    scores = np.asarray(scores)
+    labels = ["a" if yes else "b" for yes in right]
+    predictions = table(labels, np.stack([scores, 1 - scores], axis=1), ["a", "b"])
+    return judged(predictions, ["a", "b"])
+
+
+def test_the_error_by_hand():
+    """20 chips, so two bins: scores 0.6 right 4 of 10, scores 0.9 right 10 of 10."""
+    facts = two_classes([0.6] * 10 + [0.9] * 10, [1] * 4 + [0] * 6 + [1] * 10)
+    assert calibration.compute(facts)["ece"] == pytest.approx((0.2 + 0.1) / 2, abs=1e-7)
+
+
+def test_the_error_is_that_of_equal_pieces_of_the_sorted_scores():
+    facts = judged(*random_table(2, n=450))
+    order = np.argsort(facts.score)
+    gaps = [
+        abs(facts.score[piece].mean() - facts.correct[piece].mean())
+        for piece in np.split(order, 15)
+    ]
+    assert calibration.compute(facts)["ece"] == pytest.approx(np.mean(gaps))
+
+
+def test_bins_hold_equally_many_chips():
+    assert reliability(judged(*random_table(0, n=300)))["n"].tolist() == [20] * 15
+
+
+def test_few_chips_make_few_bins():
+    assert len(reliability(judged(*random_table(0, n=35)))) == 3
+    assert len(reliability(judged(*random_table(0, n=5)))) == 1
+
+
+def test_equal_scores_are_never_parted():
+    facts = two_classes([0.75] * 200, [1] * 150 + [0] * 50)
+    table_of_bins = reliability(facts)
+    assert table_of_bins[["n", "score", "accuracy"]].to_numpy().tolist() == [[200, 0.75, 0.75]]
+    assert calibration.compute(facts)["ece"] == 0
+
+
+def test_bins_cover_every_chip_once_and_rise():
+    bins = reliability(judged(*random_table(1, n=333)))
+    assert bins["n"].sum() == 333
+    assert bins["score"].is_monotonic_increasing
+
+
+def test_a_label_never_seen_counts_as_wrong():
+    known, classes = random_table(4, n=100)
+    unseen, _ = random_table(4, n=100, unseen=100)
+    assert reliability(judged(known, classes))["accuracy"].max() > 0
+    assert reliability(judged(unseen, classes))["accuracy"].max() == 0
+
+
+def test_the_interval_holds_the_figure():
+    """Resampling adds noise that counts as error; uncorrected, `low` would lie above `ece`."""
+    facts = judged(*random_table(5, n=600, n_groups=200, hit=2.0))
+    low, high = _bootstrap.intervals(facts, [calibration], Validate(rounds=300))["ece"]
+    assert low < calibration.compute(facts)["ece"] < high

@@ -1,0 +1,165 @@
+import math
+import warnings
+
+import numpy as np
+import pytest
+from judging import certain_table, random_table, table
+from sklearn import metrics as sk
+
+from pipeline.errors import InputError
+from pipeline.metrics import _tables, judged, scores
+
+
+def test_no_validation_chips_is_an_error_that_says_what_to_do():
+    empty = random_table(0)[0].slice(0, 0)
+    with pytest.raises(InputError) as caught:
+        judged(empty, ["a"])
+    assert str(caught.value) == (
+        "validate: no validation chips: no chip with a label is in that split; "
+        "set split.validation higher, or label chips of more groups"
+    )
+
+
+def test_predictions_of_another_classifier_are_refused():
+    predictions, classes = random_table(0)
+    with pytest.raises(ValueError, match="probabilities: a row of 4 values for 3 classes"):
+        judged(predictions, classes[:3])
+
+
+def test_an_answer_that_is_no_class_is_refused():
+    predictions, classes = random_table(0)
+    with pytest.raises(ValueError, match="predicted: 'c003' is not among 4 known values"):
+        judged(predictions, [*classes[:3], "other"])
+
+
+def test_probabilities_sum_to_one_in_float64():
+    facts = judged(*random_table(0))
+    np.testing.assert_allclose(facts.probabilities.sum(axis=1), 1, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("n_classes", [2, 4, 9])
+def test_scores_are_scikit_learns_where_every_label_is_known(seed, n_classes):
+    facts = judged(*random_table(seed, n_classes=n_classes))
+    y, p = facts.y_true, facts.probabilities
+    everyone = list(range(n_classes))
+    expected = {
+        "accuracy": sk.accuracy_score(y, facts.y_pred),
+        "balanced_accuracy": sk.balanced_accuracy_score(y, facts.y_pred),
+        "macro_f1": sk.f1_score(y, facts.y_pred, average="macro"),
+        "weighted_f1": sk.f1_score(y, facts.y_pred, average="weighted"),
+        "matthews_correlation": sk.matthews_corrcoef(y, facts.y_pred),
+        "cohen_kappa": sk.cohen_kappa_score(y, facts.y_pred),
+        "log_loss": sk.log_loss(y, p, labels=everyone),
+        "brier": ((p - np.eye(n_classes)[y]) ** 2).sum(axis=1).mean(),
+    }
+    for k in (3, 5):
+        if n_classes > k:
+            expected[f"top_{k}_accuracy"] = sk.top_k_accuracy_score(y, p, k=k, labels=everyone)
+    found = scores.compute(facts)
+    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-12)
+
+
+def test_scores_by_hand_with_an_unseen_label():
+    """Four chips: two right, one wrong, one of a label that cannot be answered."""
+    probabilities = [[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.7, 0.3]]
+    predictions = table(["a", "b", "b", "new"], probabilities, ["a", "b"], "wxyy")
+    found = scores.compute(judged(predictions, ["a", "b"]))
+    assert found == pytest.approx(
+        {
+            "accuracy": 2 / 4,
+            "balanced_accuracy": (1 + 1 / 2 + 0) / 3,
+            "macro_f1": (2 / 4 + 2 / 3 + 0) / 3,
+            "weighted_f1": (1 * 2 / 4 + 2 * 2 / 3 + 0) / 4,
+            # hits 2 of n 4; chips 1, 2, 1 and answers 3, 1, 0: Σ chips·answers is 5.
+            "matthews_correlation": (2 * 4 - 5) / math.sqrt((16 - 6) * (16 - 10)),
+            "cohen_kappa": (2 / 4 - 5 / 16) / (1 - 5 / 16),
+            "log_loss": -(math.log(0.9) + math.log(0.8) + math.log(0.4)) / 3,
+            "brier": (0.02 + 0.08 + 0.72 + (0.49 + 0.09 + 1)) / 4,
+            "baseline_accuracy": 2 / 4,
+            "n_validation": 4,
+            "n_groups": 3,
+            "n_classes": 2,
+            "n_unseen": 1,
+        },
+        abs=1e-7,  # the probabilities are float32
+    )
+
+
+def test_counts_are_whole_numbers():
+    found = scores.compute(judged(*random_table(0)))
+    counts = ("n_validation", "n_groups", "n_classes", "n_unseen")
+    assert [type(found[name]) for name in counts] == [int] * 4
+
+
+@pytest.mark.parametrize(("n_classes", "tops"), [(3, []), (4, [3]), (5, [3]), (6, [3, 5])])
+def test_top_k_is_left_out_where_any_classifier_would_reach_one(n_classes, tops):
+    found = scores.compute(judged(*random_table(0, n_classes=n_classes)))
+    assert [k for k in (3, 5) if f"top_{k}_accuracy" in found] == tops
+
+
+def test_of_equal_probabilities_the_earlier_class_stands_first():
+    classes = list("abcd")
+    predictions = table(classes, np.full((4, 4), 0.25), classes)
+    assert scores.compute(judged(predictions, classes))["top_3_accuracy"] == 3 / 4
+
+
+def test_one_class_gives_numbers_and_no_warning():
+    predictions = certain_table(["a"] * 5, ["a"] * 5, ["a"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = scores.compute(judged(predictions, ["a"]))
+    assert (found["accuracy"], found["log_loss"], found["brier"]) == (1, 0, 0)
+    assert (found["matthews_correlation"], found["cohen_kappa"]) == (0, 0)
+
+
+def test_only_unseen_labels_give_the_worst_log_loss():
+    predictions = certain_table(["x"] * 3, ["a"] * 3, ["a", "b"])
+    found = scores.compute(judged(predictions, ["a", "b"]))
+    assert found["log_loss"] == pytest.approx(34.538776394910684)
+    assert (found["accuracy"], found["n_unseen"]) == (0, 3)
+
+
+def test_a_probability_of_zero_for_the_label_costs_a_finite_loss():
+    predictions = certain_table(["a", "b"], ["a", "a"], ["a", "b"])
+    found = scores.compute(judged(predictions, ["a", "b"]))
+    assert found["log_loss"] == pytest.approx(34.538776394910684 / 2)
+
+
+def test_per_class_agrees_with_scikit_learn():
+    facts = judged(*random_table(3, unseen=4))
+    found = _tables.per_class(facts).set_index("label")
+    n_labels = len(facts.labels)
+    precision, recall, f1, support = sk.precision_recall_fscore_support(
+        facts.y_true, facts.y_pred, labels=range(n_labels), zero_division=np.nan
+    )
+    for at, label in enumerate(facts.labels):
+        row = found.loc[label]
+        expected = [support[at], precision[at], recall[at], f1[at]]
+        got = [row["support"], row["precision"], row["recall"], row["f1"]]
+        assert got == pytest.approx(expected, nan_ok=True)
+
+
+def test_per_class_says_nothing_of_a_class_that_never_occurred():
+    predictions = certain_table(["a", "a"], ["a", "a"], ["a", "b"])
+    row = _tables.per_class(judged(predictions, ["a", "b"])).set_index("label").loc["b"]
+    assert row[["precision", "recall", "f1"]].isna().all()
+
+
+def test_groups_stand_worst_first_and_the_larger_of_equals_before_the_smaller():
+    labels, answers = list("aaaaaaa"), list("abbaaaa")
+    predictions = certain_table(labels, answers, ["a", "b"], "uuvwwxx")
+    found = _tables.per_group(judged(predictions, ["a", "b"]))
+    rows = [tuple(row) for row in found.itertuples(index=False)]
+    assert rows == [("v", 1, 0.0), ("u", 2, 0.5), ("w", 2, 1.0), ("x", 2, 1.0)]
+
+
+def test_confusion_rows_hold_one_row_a_chip():
+    predictions = certain_table(["a", "new"], ["b", "a"], ["a", "b"])
+    found = _tables.confusion_rows(judged(predictions, ["a", "b"]))
+    assert found.to_dict("list") == {"actual": ["a", "new"], "predicted": ["b", "a"]}
+
+
+def test_confusion_counts_labels_in_rows_and_answers_in_columns():
+    predictions = certain_table(["a", "a", "b"], ["b", "b", "b"], ["a", "b"])
+    assert _tables.confusion(judged(predictions, ["a", "b"])).tolist() == [[0, 2], [0, 1]]
