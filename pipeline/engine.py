@@ -8,6 +8,7 @@ The engine knows no store, no shard and no scheduler; it runs wherever torch doe
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -30,6 +31,8 @@ from pipeline.params import Extract
 from pipeline.rejects import Reject
 from pipeline.storage import Storage
 from pipeline.windows import Pixels, Window, crop
+
+log = logging.getLogger(__name__)
 
 READERS = 4
 """Threads that fetch and decode; more hide a slower bucket."""
@@ -196,6 +199,7 @@ class Batch:
         size = engine.extractor.size
         self.buffer = np.zeros((engine.extract.batch, size, size, 3), np.uint8)
         self.owners: list[tuple[Wanted, int]] = []
+        self.checked = False
 
     def add(self, job: Job, chips: Pixels) -> None:
         """Put *chips* into the buffer, embedding whenever it is full."""
@@ -211,11 +215,31 @@ class Batch:
             return
         self.buffer[len(self.owners) :] = 0
         features = self.engine.forward(self.buffer)
+        if not self.checked:
+            self.checked = True
+            self._check(features)
         for place, (table, row) in enumerate(self.owners):
             table.features[row] = features[place]
             table.open_rows -= 1
         self.step(len(self.owners))
         self.owners.clear()
+
+    def _check(self, features: NDArray[np.float32]) -> None:
+        """Say so if a chip's feature depends on its place in the batch.
+
+        It does not for the batch shapes that were tried, but libraries choose their kernels by
+        shape, and some (1 × 1 convolutions over 4 chips) add up in another order by place.
+        """
+        again = np.roll(self.engine.forward(np.roll(self.buffer, 1, axis=0)), -1, axis=0)
+        if not np.array_equal(again, features):
+            extract = self.engine.extract
+            log.warning(
+                "extract: with batch %d the last bits of %s features depend on a chip's place in "
+                "its batch here, so that increments may not repeat to the byte; another "
+                "extract.batch, as 16, avoids it",
+                extract.batch,
+                extract.extractor,
+            )
 
 
 def make_exact() -> None:

@@ -245,7 +245,8 @@ def apply(
     said = [f"{what} {', '.join(keys[:NAMED])}" for what, keys in faults.items() if keys]
     if said:
         raise InputError(f"{name}: not the weights of this extractor: it {'; it '.join(said)}")
-    module.load_state_dict({**own, **kept})
+    own.update(kept)  # in place: the state keeps the versions of its modules
+    module.load_state_dict(own)
 
 
 def required(extractor: str) -> SettingError:

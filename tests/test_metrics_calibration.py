@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from judging import random_table, table
@@ -60,8 +62,14 @@ def test_a_label_never_seen_counts_as_wrong():
     assert reliability(judged(unseen, classes))["accuracy"].max() == 0
 
 
-def test_the_interval_holds_the_figure():
-    """Resampling adds noise that counts as error; uncorrected, `low` would lie above `ece`."""
-    facts = judged(*random_table(5, n=600, n_groups=200, hit=2.0))
+def test_the_rounds_scatter_around_the_figure():
+    """Resampling adds noise that counts as error; uncorrected, all rounds would lie above it."""
+    generator = np.random.default_rng(0)
+    scores = generator.uniform(0.5, 1, 600)
+    facts = two_classes(scores, generator.random(600) < scores)
+    facts = replace(facts, groups=np.arange(600), group_names=[f"{i:03d}" for i in range(600)])
+    totals = _bootstrap.resample(calibration.sums(facts), 300, seed=0)
+    rounds = calibration.from_sums(facts, totals)["ece"]
+    assert rounds.mean() == pytest.approx(calibration.compute(facts)["ece"], abs=1e-3)
     low, high = _bootstrap.intervals(facts, [calibration], Validate(rounds=300))["ece"]
     assert low < calibration.compute(facts)["ece"] < high

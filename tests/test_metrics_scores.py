@@ -147,11 +147,11 @@ def test_per_class_says_nothing_of_a_class_that_never_occurred():
 
 
 def test_groups_stand_worst_first_and_the_larger_of_equals_before_the_smaller():
-    labels, answers = list("aaaaaaa"), list("abbaaaa")
-    predictions = certain_table(labels, answers, ["a", "b"], "uuvwwxx")
+    labels, answers = list("aaaaaa"), list("abbaaa")
+    predictions = certain_table(labels, answers, ["a", "b"], "uuvwxx")
     found = _tables.per_group(judged(predictions, ["a", "b"]))
     rows = [tuple(row) for row in found.itertuples(index=False)]
-    assert rows == [("v", 1, 0.0), ("u", 2, 0.5), ("w", 2, 1.0), ("x", 2, 1.0)]
+    assert rows == [("v", 1, 0.0), ("u", 2, 0.5), ("x", 2, 1.0), ("w", 1, 1.0)]
 
 
 def test_confusion_rows_hold_one_row_a_chip():

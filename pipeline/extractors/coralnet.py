@@ -27,10 +27,13 @@ def identity(extract: Extract, weights: Weights | None) -> Identity:
 
 def build(extract: Extract, weights: Weights | None) -> Extractor:
     """Build the network; see pipeline/extractors/__init__.py."""
+    import torch
+
     from pipeline.extractors._efficientnet import CoralNet
 
     if weights is None:
         raise required(extract.extractor)
-    network = CoralNet()
+    with torch.random.fork_rng(devices=[]):  # building draws weights that are then replaced
+        network = CoralNet()
     apply(network, load(weights), head=["_fc."], name=str(weights.path))
     return network.eval()

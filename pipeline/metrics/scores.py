@@ -102,7 +102,7 @@ def _agreement(judged: Judged) -> dict[str, float]:
     occurring = np.unique(true)
     alone = len(np.union1d(true, answered)) == 1
     # balanced_accuracy_score is this recall, but warns of answers that are no chip's label.
-    balanced = sk.recall_score(true, answered, average="macro", zero_division=0)
+    balanced = sk.recall_score(true, answered, labels=occurring, average="macro", zero_division=0)
     return {
         "accuracy": float(sk.accuracy_score(true, answered)),
         "balanced_accuracy": float(balanced),

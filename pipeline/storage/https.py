@@ -48,6 +48,7 @@ def fetch(url: str) -> tuple[bytes, str]:
         try:
             data = _get(url)
         except urllib.error.HTTPError as error:
+            error.close()
             if error.code in NOT_FOUND:
                 raise Missing(f"{url}: not there (HTTP {error.code})") from error
             if error.code not in PASSING or not left:
