@@ -344,7 +344,9 @@ def _log_error(text: str) -> int:
 
 def _log_plainly() -> None:
     """One line an event on standard error; Luigi's own only from warnings up."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    for name in ("pipeline", "quadrat"):
+        logging.getLogger(name).setLevel(logging.INFO)
     luigi.configuration.get_config().set("core", "no_configure_logging", "true")
     for name in ("luigi", "luigi-interface", "luigi.scheduler"):
         logging.getLogger(name).setLevel(logging.WARNING)

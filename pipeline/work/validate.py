@@ -79,7 +79,7 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
     judged = metrics.judged(answers.predictions, answers.classes)
     figures = metrics.compute(judged, context.params.validate)
     facts = report.ReportFacts(
-        title="Validation report",
+        title="How good is the classifier?",
         metrics=figures,
         judged=judged,
         curve=pd.read_csv(CLASSIFIER / "curve.csv"),

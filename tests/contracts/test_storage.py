@@ -1,0 +1,139 @@
+"""What every storage promises: a folder, and two S3 servers."""
+
+import hashlib
+import itertools
+
+import pytest
+import servers
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pipeline.errors import Changed, Missing, SettingError, StorageError
+from pipeline.storage import open_storage, read_url
+
+PARTS = st.text(
+    st.characters(codec="utf-8", categories=("L", "N", "P", "S", "Zs"), exclude_characters="/\\"),
+    min_size=1, max_size=20,
+).filter(lambda part: part.strip() == part and not part.startswith(".") and len(part.encode()) < 200)
+NUMBERS = itertools.count()
+KEYS = st.lists(PARTS, min_size=1, max_size=3).map("/".join)
+
+
+@pytest.fixture(scope="module", params=["folder", *servers.SERVERS])
+def place(request, tmp_path_factory):
+    """Give a URL, and the environment in which it is reached."""
+    folder = tmp_path_factory.mktemp("place")
+    patch = pytest.MonkeyPatch()
+    if request.param == "folder":
+        yield str(folder)
+    else:
+        with servers.SERVERS[request.param](folder) as endpoint:
+            for name, value in servers.environment(endpoint).items():
+                patch.setenv(name, value)
+            yield f"s3://{servers.BUCKET}/below"
+    patch.undo()
+
+
+@pytest.fixture
+def storage(place):
+    return open_storage(place)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(key=KEYS, data=st.binary(max_size=200))
+def test_what_is_put_is_listed_and_read_back(storage, key, data):
+    # Apart from the others': a folder cannot hold a file and a folder of one name.
+    key = f"{next(NUMBERS)}/{key}"
+    storage.put(key, data)
+    try:
+        found = {item.key: item for item in storage.list()}
+        assert found[key].size == len(data)
+        assert storage.read(key) == data
+        assert storage.versioned([found[key]])[0] == storage.head(key)
+    finally:
+        storage.delete(key)
+    with pytest.raises(Missing):
+        storage.head(key)
+
+
+def test_a_version_is_the_md5_of_the_content_in_a_folder_and_on_s3_alike(storage):
+    storage.put("v.bin", b"content")
+    assert storage.head("v.bin").version == hashlib.md5(b"content").hexdigest()
+
+
+def test_parts_of_an_object(storage):
+    storage.put("p.bin", bytes(range(100)))
+    assert storage.read("p.bin", start=10, stop=20) == bytes(range(10, 20))
+    assert storage.read("p.bin", start=90) == bytes(range(90, 100))
+    assert storage.read("p.bin", start=95, stop=500) == bytes(range(95, 100))
+    assert storage.read("p.bin", start=500) == b""
+
+
+@pytest.mark.parametrize("part", [{}, {"start": 1, "stop": 3}])
+def test_another_version_is_never_read(storage, part):
+    storage.put("c.bin", b"before")
+    version = storage.head("c.bin").version
+    assert storage.read("c.bin", if_version=version, **part) in {b"before", b"ef"}
+    storage.put("c.bin", b"after!")
+    with pytest.raises(Changed, match="changed while it was read"):
+        storage.read("c.bin", if_version=version, **part)
+
+
+def test_listings_are_sorted_by_bytes_and_begin_with_their_prefix(storage):
+    keys = ["s/b", "s/B", "s/a/z", "s/a!", "s/é", "s/~", "s/a0"]
+    for key in keys:
+        storage.put(key, b"x")
+    found = [item.key for item in storage.list("s/")]
+    assert found == sorted(keys, key=str.encode)
+    assert [item.key for item in storage.list("s/a")] == ["s/a!", "s/a/z", "s/a0"]
+    assert list(storage.list("nothing/")) == []
+
+
+def test_what_is_not_there_is_missing(storage):
+    for ask in (storage.read, storage.head):
+        with pytest.raises(Missing):
+            ask("no/such/key")
+    storage.delete("no/such/key")
+
+
+def test_one_object_by_its_whole_address(place, storage):
+    storage.put("deep/w.bin", b"weights")
+    assert read_url(f"{place}/deep/w.bin")[0] == b"weights"
+    with pytest.raises(Missing):
+        read_url(f"{place}/deep/other.bin")
+
+
+def test_a_listing_of_many_pages_is_complete(tmp_path, monkeypatch):
+    with servers.moto(tmp_path) as endpoint:
+        for name, value in servers.environment(endpoint).items():
+            monkeypatch.setenv(name, value)
+        storage = open_storage(f"s3://{servers.BUCKET}")
+        for number in range(1_050):
+            storage.put(f"{number:05d}", b"")
+        assert [item.key for item in storage.list()] == [f"{n:05d}" for n in range(1_050)]
+
+
+def test_wrong_credentials_are_said_without_the_credentials(tmp_path, monkeypatch):
+    with servers.rclone(tmp_path) as endpoint:
+        for name, value in servers.environment(endpoint).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-the-secret-of-it")
+        with pytest.raises(StorageError) as stop:
+            list(open_storage(f"s3://{servers.BUCKET}").list())
+    assert "check the AWS credentials" in str(stop.value)
+    assert "not-the-secret" not in str(stop.value)
+
+
+def test_a_server_that_is_down_is_named(monkeypatch):
+    for name, value in servers.environment("http://127.0.0.1:9").items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("pipeline.storage.s3.TRIES", 1)
+    with pytest.raises(StorageError, match=r"127.0.0.1:9.*check the endpoint"):
+        list(open_storage("s3://bucket").list())
+
+
+def test_an_address_that_is_no_storage_is_refused():
+    with pytest.raises(SettingError, match="no storage for 'ftp://'"):
+        open_storage("ftp://x/y")
+    with pytest.raises(SettingError, match="names no bucket"):
+        open_storage("s3://")

@@ -1,0 +1,227 @@
+"""Images: headers without pixels, right pixels or a reject, never something in between."""
+
+import io
+from datetime import datetime
+
+import numpy as np
+import pytest
+from PIL import Image, TiffImagePlugin
+
+from pipeline import images
+from pipeline.errors import Rejected
+from pipeline.params import Extract
+from pipeline.storage import Object, open_storage
+
+from conftest import SHARED
+
+EXTRACT = Extract(extractor="filters")
+RNG = np.random.default_rng(0)
+RGB = RNG.integers(0, 256, (40, 60, 3), dtype=np.uint8)
+
+
+def encoded(image, kind="PNG", **options):
+    sink = io.BytesIO()
+    image.save(sink, kind, **options)
+    return sink.getvalue()
+
+
+@pytest.fixture
+def head(tmp_path):
+    """Read the header of some bytes, counting what is read of them."""
+
+    def read(data, max_pixels=10**9):
+        (tmp_path / "image").write_bytes(data)
+        storage = open_storage(str(tmp_path))
+        item = storage.versioned([Object("image", len(data))])[0]
+        counted = []
+        real = storage.read
+
+        def counting(key, **part):
+            found = real(key, **part)
+            counted.append(len(found))
+            return found
+
+        storage.read = counting
+        return images.header(storage, item, max_pixels=max_pixels), sum(counted)
+
+    return read
+
+
+def exif_of(**tags):
+    exif = Image.Exif()
+    for tag, value in tags.items():
+        exif[int(tag[1:])] = value
+    return exif
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF"])
+def test_a_header_says_what_pillow_says_of_the_whole_image(head, kind):
+    data = encoded(Image.fromarray(RGB), kind)
+    found, _ = head(data)
+    with Image.open(io.BytesIO(data)) as image:
+        assert (found["width"], found["height"]) == image.size == (60, 40)
+        assert (found["format"], found["mode"]) == (kind, image.mode)
+    assert found["orientation"] == 1
+    assert found["captured_at"] is found["latitude"] is None
+    assert found["size"] == len(data)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
+def test_a_large_images_header_costs_a_small_part_of_it(head, kind):
+    noise = Image.fromarray(RNG.integers(0, 256, (1500, 2000, 3), dtype=np.uint8))
+    data = encoded(noise, kind, **({"quality": 95} if kind == "JPEG" else {}))
+    assert len(data) > 3_000_000
+    found, read = head(data)
+    assert (found["height"], found["width"]) == (1500, 2000)
+    assert read <= 200_000
+
+
+def test_a_tiff_whose_directory_stands_at_the_end_is_read_in_parts(head):
+    sink = io.BytesIO()
+    noise = Image.fromarray(RNG.integers(0, 256, (1200, 1200, 3), dtype=np.uint8))
+    noise.save(sink, "TIFF")
+    data = bytearray(sink.getvalue())
+    with Image.open(io.BytesIO(bytes(data))) as image:
+        assert isinstance(image, TiffImagePlugin.TiffImageFile)
+    start = int.from_bytes(data[4:8], "little")
+    directory_length = 2 + 12 * int.from_bytes(data[start : start + 2], "little") + 4
+    moved = bytes(data) + bytes(data[start : start + directory_length])
+    moved = moved[:4] + len(data).to_bytes(4, "little") + moved[8:]
+    found, read = head(moved)
+    assert found["width"] == 1200
+    assert read <= 200_000
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_recorded_and_never_applied(head, orientation):
+    data = encoded(Image.fromarray(RGB), "JPEG", exif=exif_of(t274=orientation).tobytes(), quality=95)
+    found, _ = head(data)
+    assert (found["orientation"], found["width"], found["height"]) == (orientation, 60, 40)
+    assert images.decode(data, extract=EXTRACT).shape == (40, 60, 3)
+
+
+def test_time_and_place_have_their_signs(head):
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[36867] = "2008:04:15 13:14:15"
+    exif.get_ifd(0x8825).update({1: "S", 2: (17.0, 30.0, 36.0), 3: "W", 4: (149.0, 45.0, 0.0)})
+    found, _ = head(encoded(Image.fromarray(RGB), "JPEG", exif=exif.tobytes()))
+    assert found["captured_at"] == datetime(2008, 4, 15, 13, 14, 15)
+    assert found["latitude"] == pytest.approx(-(17 + 30 / 60 + 36 / 3600))
+    assert found["longitude"] == pytest.approx(-149.75)
+
+
+@pytest.mark.parametrize("gps", [{1: "N", 2: (95.0, 0.0, 0.0), 3: "E", 4: (1.0, 0.0, 0.0)}, {1: "N"}])
+def test_a_place_that_cannot_be_is_none(head, gps):
+    exif = Image.Exif()
+    exif.get_ifd(0x8825).update(gps)
+    found, _ = head(encoded(Image.fromarray(RGB), "JPEG", exif=exif.tobytes()))
+    assert found["latitude"] is found["longitude"] is None
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0MM\0*\xff\xff\xff\xff", b"Exif\0\0"])
+def test_corrupt_exif_is_no_reject(head, exif):
+    found, _ = head(encoded(Image.fromarray(RGB), "JPEG", exif=exif))
+    assert found["orientation"] == 1
+
+
+@pytest.mark.parametrize("data", [b"", b"<html></html>", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM"])
+def test_what_is_no_image_is_rejected(head, data):
+    with pytest.raises(Rejected) as stop:
+        head(data)
+    assert stop.value.reason == "not_an_image"
+
+
+def test_too_many_pixels_are_refused_by_the_header_alone(head):
+    with pytest.raises(Rejected) as stop:
+        head(encoded(Image.new("1", (3000, 3000))), max_pixels=8_999_999)
+    assert stop.value.reason == "too_many_pixels"
+    assert stop.value.detail == (
+        "image: 3,000 × 3,000 pixels, over bucket.max_pixels 8,999,999"
+    )
+    assert head(encoded(Image.new("1", (3000, 3000))), max_pixels=9_000_000)[0]["width"] == 3000
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "CMYK", "YCbCr", "LA", "RGBA"])
+def test_eight_bit_images_have_pillows_pixels(mode):
+    kind = {"CMYK": "TIFF", "YCbCr": "TIFF"}.get(mode, "PNG")
+    image = Image.fromarray(RGB).convert(mode)
+    got = images.decode(encoded(image, kind), extract=EXTRACT)
+    assert np.array_equal(got, np.asarray(image.convert("RGB")))
+    assert got.flags.c_contiguous
+
+
+def test_sixteen_bits_are_scaled_by_the_levels_and_never_clipped_to_white():
+    values = np.linspace(600, 1100, 2400).reshape(40, 60).astype(np.uint16)
+    data = encoded(Image.fromarray(values))
+    full = images.decode(data, extract=EXTRACT)
+    assert np.array_equal(full[..., 0], np.rint(values / 65535 * 255).astype(np.uint8))
+    window = Extract(extractor="filters", levels=(600.0, 1100.0))
+    got = images.decode(data, extract=window)
+    assert np.array_equal(got[..., 1], np.rint((values - 600.0) / 500 * 255).astype(np.uint8))
+    assert (got.min(), got.max()) == (0, 255)
+
+
+def test_floats_are_scaled_too_and_what_is_no_number_is_black():
+    values = np.linspace(0, 1, 2400, dtype=np.float32).reshape(40, 60)
+    values[0, 0] = np.nan
+    extract = Extract(extractor="filters", levels=(0.0, 1.0))
+    got = images.decode(encoded(Image.fromarray(values), "TIFF"), extract=extract)
+    assert got[0, 0, 0] == 0
+    assert np.array_equal(got.ravel()[3:, ], np.repeat(np.rint(values.ravel()[1:] * 255), 3).astype(np.uint8))
+
+
+def test_a_real_sixteen_bit_frame_is_not_white():
+    path = SHARED / "flowcam" / "TC18_280524_4840.tif"
+    frames = [path, SHARED / "flowcam" / "copepod_1.tif"]
+    deep = [p for p in frames if p.exists() and Image.open(p).mode.startswith("I")]
+    if not deep:
+        pytest.skip("the frames are not here")
+    extract = Extract(extractor="filters", levels=(637.0, 1017.0))
+    got = images.decode(deep[0].read_bytes(), extract=extract)
+    assert 20 < got.mean() < 250
+    assert got.std() > 5
+
+
+@pytest.mark.parametrize(("alpha", "corner"), [("drop", 10), ("white", 255), ("black", 0)])
+def test_transparency_is_laid_on_what_is_asked_for(alpha, corner):
+    pixels = np.full((4, 4, 4), 10, np.uint8)
+    pixels[..., 3] = 0
+    pixels[2:, :, 3] = 255
+    extract = Extract(extractor="filters", alpha=alpha)
+    got = images.decode(encoded(Image.fromarray(pixels)), extract=extract)
+    assert got[0, 0].tolist() == [corner] * 3
+    assert got[3, 3].tolist() == [10] * 3
+
+
+def test_a_palette_with_a_transparent_colour():
+    image = Image.new("P", (4, 4), 1)
+    image.putpalette([0, 0, 0, 200, 100, 50])
+    data = encoded(image, transparency=1)
+    white = Extract(extractor="filters", alpha="white")
+    assert images.decode(data, extract=white)[0, 0].tolist() == [255, 255, 255]
+    assert images.decode(data, extract=EXTRACT)[0, 0].tolist() == [200, 100, 50]
+
+
+@pytest.mark.parametrize("share", [0.01, 0.1, 0.5, 0.9, 0.99])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_a_truncated_image_is_never_half_grey(kind, share):
+    data = encoded(Image.fromarray(np.tile(RGB, (5, 5, 1))), kind)
+    with pytest.raises(Rejected) as stop:
+        images.decode(data[: int(len(data) * share)], extract=EXTRACT)
+    assert stop.value.reason in {"truncated", "not_an_image"}
+
+
+def test_flipped_bits_give_pixels_or_a_reject_and_nothing_else():
+    rng = np.random.default_rng(1)
+    for kind in ("JPEG", "PNG", "TIFF", "GIF", "BMP", "WEBP"):
+        valid = encoded(Image.fromarray(RGB), kind)
+        for _ in range(60):
+            data = bytearray(valid)
+            for place in rng.integers(0, len(data), 5):
+                data[place] ^= 1 << int(rng.integers(8))
+            try:
+                got = images.decode(bytes(data), extract=EXTRACT)
+            except Rejected:
+                continue
+            assert got.dtype == np.uint8
+            assert got.shape[2] == 3

@@ -1,0 +1,146 @@
+"""A folder: what it lists, what it never leaves, and when it reads a file again."""
+
+import os
+import sqlite3
+import time
+
+import pytest
+
+from pipeline.errors import Missing, StorageError
+from pipeline.storage import folder, local_path, open_storage
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / "root").mkdir()
+    return tmp_path / "root"
+
+
+def old(path, data=b"bytes"):
+    """Write a file whose last change is long enough ago to be trusted."""
+    path.write_bytes(data)
+    past = time.time_ns() - 10_000_000_000
+    os.utime(path, ns=(past, past))
+    return path
+
+
+@pytest.fixture
+def hashed(monkeypatch):
+    """The paths that were read to be hashed."""
+    seen = []
+    real = folder._md5_of_file
+
+    def counted(path):
+        seen.append(path.name)
+        return real(path)
+
+    monkeypatch.setattr(folder, "_md5_of_file", counted)
+    return seen
+
+
+def versions(root, memory):
+    storage = open_storage(str(root), memory=memory)
+    return {item.key: item.version for item in storage.versioned(storage.list())}
+
+
+def test_an_unchanged_file_is_read_once(root, tmp_path, hashed):
+    old(root / "a")
+    memory = tmp_path / "memory.sqlite"
+    first = versions(root, memory)
+    assert versions(root, memory) == first
+    assert hashed == ["a"]
+
+
+def test_a_file_just_written_is_not_trusted(root, tmp_path, hashed):
+    """A second write within the clock's grain leaves size and time as they were."""
+    (root / "a").write_bytes(b"bytes")
+    memory = tmp_path / "memory.sqlite"
+    versions(root, memory)
+    versions(root, memory)
+    assert hashed == ["a", "a"]
+
+
+def test_other_bytes_of_the_same_size_and_time_are_seen_where_the_inode_is_new(root, tmp_path):
+    path = old(root / "a", b"one")
+    memory = tmp_path / "memory.sqlite"
+    before, stat = versions(root, memory), path.stat()
+    other = root / "b"
+    other.write_bytes(b"two")
+    other.replace(path)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert versions(root, memory)["a"] != before["a"]
+
+
+@pytest.mark.parametrize("harm", ["garbage", "folder"])
+def test_a_memory_that_cannot_be_used_costs_time_only(root, tmp_path, harm, caplog):
+    old(root / "a")
+    memory = tmp_path / "memory.sqlite"
+    memory.mkdir() if harm == "folder" else memory.write_bytes(b"not a database" * 100)
+    assert list(versions(root, memory)) == ["a"]
+    assert "cannot be" in caplog.text
+
+
+def test_two_processes_can_remember_at_once(root, tmp_path):
+    old(root / "a")
+    memory = tmp_path / "memory.sqlite"
+    versions(root, memory)
+    other = sqlite3.connect(memory)
+    assert other.execute("SELECT count(*) FROM digests").fetchone() == (1,)
+    other.close()
+
+
+def test_hidden_files_and_links_that_lead_out_are_not_listed(root, tmp_path):
+    (tmp_path / "secret").write_bytes(b"x")
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "f").write_bytes(b"x")
+    (root / "in").mkdir()
+    (root / "in" / "a").write_bytes(b"x")
+    (root / ".DS_Store").write_bytes(b"x")
+    (root / "link").symlink_to(tmp_path / "secret")
+    (root / "door").symlink_to(tmp_path / "outside")
+    (root / "gone").symlink_to(tmp_path / "nothing")
+    storage = open_storage(str(root))
+    assert [item.key for item in storage.list()] == ["in/a"]
+    for key in ("link", "door/f"):
+        with pytest.raises(StorageError, match="leads out of it by a link"):
+            storage.read(key)
+
+
+@pytest.mark.parametrize("key", ["../secret", "/etc/passwd", "a/../b", "a//b", ".", "", "a\0b"])
+def test_a_key_that_is_no_path_below_the_root_is_refused(root, key):
+    with pytest.raises(StorageError, match="is no path below it"):
+        open_storage(str(root)).read(key)
+
+
+def test_names_that_are_not_utf8_are_left_out_and_said(root, caplog):
+    (root / "a").write_bytes(b"x")
+    with open(os.fsencode(root) + b"/\xff.png", "wb"):
+        pass
+    assert [item.key for item in open_storage(str(root)).list()] == ["a"]
+    assert "1 files left out: their names are not UTF-8" in caplog.text
+
+
+def test_a_folder_that_is_not_there_says_what_to_do(tmp_path):
+    with pytest.raises(Missing, match="no such folder; set bucket.url to where the images are"):
+        list(open_storage(str(tmp_path / "none")).list())
+
+
+def test_a_full_or_read_only_store_is_said_with_its_size(root, monkeypatch):
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match=r"5 bytes cannot be written \(No space left on device\)"):
+        open_storage(str(root)).put("a", b"bytes")
+    assert list(root.iterdir()) == []
+
+
+def test_a_relative_path_that_is_not_here_is_the_original_checkouts(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "origin" / "bucket").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "origin"))
+    assert local_path("bucket") == tmp_path / "origin" / "bucket"
+    (tmp_path / "here" / "bucket").mkdir()
+    assert local_path("bucket") == tmp_path / "here" / "bucket"
+    assert local_path("file:///x/y").as_posix() == "/x/y"
