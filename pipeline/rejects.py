@@ -14,7 +14,6 @@ from pipeline import schemas
 from pipeline.errors import TooManyRejects
 
 REASONS: dict[str, str] = {
-    "key_not_text": "the file's name is not valid UTF-8, so no table can hold it",
     "label_conflict": "the same pixel or image has two different labels",
     "no_such_image": "the annotation names an image that is not in the index",
     "not_a_pixel": "the row or column is not a whole number",

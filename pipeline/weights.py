@@ -6,9 +6,9 @@ preferred. Torch is imported only when tensors are wanted.
 
 from __future__ import annotations
 
-import codecs
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,8 +23,12 @@ from pipeline.storage import local_path, open_storage, read_url
 if TYPE_CHECKING:
     import torch
 
+LOG = logging.getLogger(__name__)
+
 WRAPPINGS = ("net", "state_dict", "model_state_dict", "model")
 NAMED = 3
+PICKLES = (b"\x80", b"P")
+"""First bytes of what torch.save writes: a bare pickle, and one in a zip archive."""
 
 THREE_WAYS = (
     "give them in one of three ways: a file's path in extract.weights; an s3:// or https:// "
@@ -131,8 +135,11 @@ def _fetched(source: Source, cache: Path) -> Weights:
     sha256 = hashlib.sha256(data).hexdigest()
     name = Path(sha256) / (PurePosixPath(urlsplit(source.url).path).name or "weights")
     _write(cache / name, data)
-    note = {"path": name.as_posix(), "sha256": sha256, "url": source.url, "version": version}
+    # Without the address, which may be signed: a note is no place for a secret.
+    note = {"path": name.as_posix(), "sha256": sha256, "version": version}
     _write(_note(source, cache), json.dumps(note).encode())
+    if not (source.sha256 or source.prefix or source.url.startswith("s3:")):
+        LOG.info("set extract.weights_sha256: %s, or they are fetched at every run", sha256)
     return Weights(cache / name, sha256)
 
 
@@ -154,11 +161,12 @@ def load(weights: Weights) -> dict[str, torch.Tensor]:
     puts before names, is taken away, so that CoralNet's own file loads as it is.
 
     Raises:
-        InputError: not a file of tensors, pickled objects in it, or values that are not finite.
+        InputError: not a file of tensors, pickled objects in it, values that are not finite, or
+            other bytes than when it was named: a recipe has its digest already.
     """
     import torch
 
-    found = _tensors(weights.path)
+    found = _tensors(weights.path, _bytes(weights))
     for wrapping in WRAPPINGS:
         if isinstance(found.get(wrapping), Mapping):
             found = found[wrapping]
@@ -172,26 +180,41 @@ def load(weights: Weights) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def _tensors(path: Path) -> Mapping[str, Any]:
+def _bytes(weights: Weights) -> bytes:
+    data = weights.path.read_bytes()
+    found = hashlib.sha256(data).hexdigest()
+    if found != weights.sha256:
+        raise InputError(
+            f"{weights.path}: changed while the run went on (SHA-256 was {weights.sha256}, is "
+            f"{found}); run dvc repro again"
+        )
+    return data
+
+
+def _tensors(path: Path, data: bytes) -> Mapping[str, Any]:
     import pickle
+    from io import BytesIO
 
     import torch
     from safetensors.torch import load as load_safetensors
 
     try:
         if path.suffix == ".safetensors":
-            tensors: Mapping[str, Any] = load_safetensors(path.read_bytes())
+            tensors: Mapping[str, Any] = load_safetensors(data)
             return tensors
         with torch.serialization.safe_globals(_numbers()):
-            found = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise InputError(
-            f"{path}: holds pickled objects, not only tensors; save it again with "
-            "safetensors.torch.save_file"
-        ) from error
+            found = torch.load(BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:
         # torch and safetensors raise a dozen kinds on a damaged file, some of them not public.
-        raise InputError(f"{path}: not a file of weights: {error}") from error
+        refused = isinstance(error, pickle.UnpicklingError) or "TorchScript" in str(error)
+        if refused and data[:1] in PICKLES:
+            raise InputError(
+                f"{path}: holds pickled objects, not only tensors; save it again with "
+                "safetensors.torch.save_file"
+            ) from error
+        # The first line alone: torch goes on to advise weights_only=False.
+        said = "it is damaged" if refused else (str(error).splitlines() or ["it is empty"])[0]
+        raise InputError(f"{path}: not a file of weights: {said}") from error
     if not isinstance(found, Mapping):
         raise InputError(f"{path}: holds a {type(found).__name__}, not tensors by name")
     return found
@@ -200,6 +223,8 @@ def _tensors(path: Path) -> Mapping[str, Any]:
 def _numbers() -> list[Any]:
     """Give what CoralNet's file needs beside tensors: NumPy's numbers, which run no code.
 
+    Both names of their constructor, before and since NumPy 2.
+
     Source: PySpacer 0.14, `extractors/torch_extractors.py: load_weights`.
     """
     import numpy as np
@@ -207,7 +232,6 @@ def _numbers() -> list[Any]:
     scalar = np.float64(0).__reduce__()[0]
     return [
         np.dtype,
-        codecs.encode,
         *(type(np.dtype(name)) for name in ("int64", "float64", "float32")),
         scalar,
         (scalar, "numpy.core.multiarray.scalar"),

@@ -39,8 +39,8 @@ def trace(key: str, place: tuple[int, int] | None) -> Iterator[tuple[str, str, P
     image = found[0]
     yield "index", _image(image), images
     name = f"{image['shard']:04d}.parquet"
-    chips = [row for row in rows(CHIPS / name, key) if _is_at(row, place)]
-    chip = chips[0] if chips else None
+    chips = rows(CHIPS / name, key)
+    chip = next((row for row in chips if _is_at(row, place)), None)
     yield "chip", _chips(len(chips), chip), CHIPS / name
     if chip is None:
         return
@@ -74,7 +74,7 @@ def _image(row: Row) -> str:
 
 def _chips(count: int, row: Row | None) -> str:
     if row is None:
-        return "no chip"
+        return "no chip" if not count else f"{count:,} chips, none of them there"
     window = f"window {row['top']}, {row['left']}, {row['height']} × {row['width']}"
     return f"{count:,} chips; ({row['row']}, {row['col']}) → {window}"
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,9 @@ class Repo:
     bucket: Bucket
     env: dict[str, str]
 
-    def run(self, *command: str, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *command: str, check: bool = True, **env: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command in the clone, as a user would."""
         done = subprocess.run(
             command, cwd=self.path, env=self.env | env, capture_output=True, text=True, check=False
@@ -120,16 +122,22 @@ class Repo:
         }
 
 
-def environment(extra: Mapping[str, str] = {}) -> dict[str, str]:  # noqa: B006
+def environment(extra: Mapping[str, str] = {}) -> dict[str, str]:
     """The environment of a user whose virtual environment is active."""
     here = Path(sys.executable).parent
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS", "DVC", "QUADRAT"))}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("AWS", "DVC", "QUADRAT"))
+    }
     return kept | {
         "PATH": f"{here}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
         "DVC_NO_ANALYTICS": "1",
-        "GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b.c",
-        "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b.c",
+        "GIT_AUTHOR_NAME": "a",
+        "GIT_AUTHOR_EMAIL": "a@b.c",
+        "GIT_COMMITTER_NAME": "a",
+        "GIT_COMMITTER_EMAIL": "a@b.c",
         **extra,
     }
 
@@ -150,8 +158,12 @@ def new_repo(path: Path, bucket: Bucket) -> Repo:
         validate__rounds=100,
         shards__count=4,
     )
-    for command in (["git", "init", "-q"], ["dvc", "init", "-q"], ["git", "add", "-A"],
-                    ["git", "commit", "-qm", "begin"]):
+    for command in (
+        ["git", "init", "-q"],
+        ["dvc", "init", "-q"],
+        ["git", "add", "-A"],
+        ["git", "commit", "-qm", "begin"],
+    ):
         repo.run(*command)
     return repo
 
@@ -163,12 +175,12 @@ def repo(tmp_path: Path) -> Repo:
 
 
 @pytest.fixture(scope="session")
-def done_repo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repo]:
+def done_repo(tmp_path_factory: pytest.TempPathFactory) -> Repo:
     """A clone in which `dvc repro` has run; not to be changed."""
     folder = tmp_path_factory.mktemp("done")
     repo = new_repo(folder / "repo", textures(folder / "bucket"))
-    repo.env["SAID"] = repo.said("dvc", "repro")
-    yield repo
+    repo.said("dvc", "repro")
+    return repo
 
 
 @pytest.fixture

@@ -31,9 +31,14 @@ def environment(endpoint: str) -> dict[str, str]:
 def client(endpoint: str):
     """A plain boto3 client, as another program would have."""
     return boto3.client(
-        "s3", endpoint_url=endpoint, aws_access_key_id=KEY, aws_secret_access_key=SECRET,
+        "s3",
+        endpoint_url=endpoint,
+        aws_access_key_id=KEY,
+        aws_secret_access_key=SECRET,
         region_name="us-east-1",
-        config=Config(s3={"addressing_style": "path"}, request_checksum_calculation="when_required"),
+        config=Config(
+            s3={"addressing_style": "path"}, request_checksum_calculation="when_required"
+        ),
     )
 
 
@@ -65,14 +70,24 @@ def rclone(folder: Path) -> Iterator[str]:
     """`rclone serve s3` over *folder*, whose folders are buckets."""
     port = _free_port()
     (folder / BUCKET).mkdir(parents=True, exist_ok=True)
-    command = [str(Path(sys.executable).parent / "rclone"), "serve", "s3", str(folder), "--addr",
-               f"127.0.0.1:{port}", "--auth-key", f"{KEY},{SECRET}", "--vfs-cache-mode", "off"]
+    command = [
+        str(Path(sys.executable).parent / "rclone"),
+        "serve",
+        "s3",
+        str(folder),
+        "--addr",
+        f"127.0.0.1:{port}",
+        "--auth-key",
+        f"{KEY},{SECRET}",
+        "--vfs-cache-mode",
+        "off",
+    ]
     with _running(command, port) as endpoint:
         yield endpoint
 
 
 @contextmanager
-def moto(folder: Path) -> Iterator[str]:  # noqa: ARG001
+def moto(folder: Path) -> Iterator[str]:
     """moto's server, with an empty bucket."""
     port = _free_port()
     command = [str(Path(sys.executable).parent / "moto_server"), "-H", "127.0.0.1", "-p", str(port)]

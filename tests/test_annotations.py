@@ -1,11 +1,10 @@
 """Annotation files as people have them: encodings, separators, names of columns, doubled rows."""
 
 import pytest
+from conftest import SHARED
 
 from pipeline.annotations import Source, folders, images, points
 from pipeline.errors import InputError
-
-from conftest import SHARED
 
 
 def read(text, keys=(), **settings):
@@ -87,11 +86,13 @@ def test_equal_rows_are_one():
 def test_two_labels_for_one_pixel_are_both_rejected_and_both_lines_named():
     rows, rejects = read(PLAIN + "b.jpg,1,2,Sand\na.jpg,1,2,Sand\n")
     assert [row[0] for row in rows] == ["b.jpg"]
-    assert rejects == [(
-        "label_conflict",
-        "p.csv:4: a.jpg (1, 2) is 'Sand' here and 'Coral' in line 2; "
-        "both rejected as label_conflict",
-    )]
+    assert rejects == [
+        (
+            "label_conflict",
+            "p.csv:4: a.jpg (1, 2) is 'Sand' here and 'Coral' in line 2; "
+            "both rejected as label_conflict",
+        )
+    ]
 
 
 def test_a_label_wins_over_a_blank_for_the_same_pixel():
@@ -108,7 +109,9 @@ def test_a_robots_guess_is_left_out_unless_it_is_asked_for():
 
 def test_columns_and_prefix_can_be_named():
     text = "foto,zeile,spalte,art,station\n1.jpg,1,2,Coral,S3\n"
-    columns = points.Columns(image="foto", row="zeile", column="spalte", label="art", group="station")
+    columns = points.Columns(
+        image="foto", row="zeile", column="spalte", label="art", group="station"
+    )
     assert read(text, columns=columns, prefix="2024/")[0] == [("2024/1.jpg", 1, 2, "Coral", "S3")]
 
 
@@ -170,5 +173,7 @@ def test_a_folders_name_is_the_label():
     source = Source("", b"", ["x/cat/1.jpg", "dog/2.jpg", "3.jpg"])
     table, _ = folders.read(source, folders.Params(format="folders"))
     assert dict(zip(table["key"].to_pylist(), table["label"].to_pylist(), strict=True)) == {
-        "3.jpg": None, "dog/2.jpg": "dog", "x/cat/1.jpg": "cat",
+        "3.jpg": None,
+        "dog/2.jpg": "dog",
+        "x/cat/1.jpg": "cat",
     }

@@ -22,7 +22,9 @@ SIZES = st.integers(1, 120)
 @given(SIZES, SIZES, st.integers(1, 50), st.integers(1, 50))
 def test_grid_drop_keeps_to_the_image_and_misses_less_than_a_step(height, width, size, stride):
     found = windows(grid, Place(height, width, None, None), size=size, stride=stride, edge="drop")
-    assert all(t >= 0 and x >= 0 and t + size <= height and x + size <= width for t, x, _, _ in found)
+    assert all(
+        t >= 0 and x >= 0 and t + size <= height and x + size <= width for t, x, _, _ in found
+    )
     down = max(0, (height - size) // stride + 1) if height >= size else 0
     across = max(0, (width - size) // stride + 1) if width >= size else 0
     assert len(found) == len(set(found)) == down * across
@@ -68,16 +70,22 @@ IMAGES = pa.table(
 
 
 def annotations(rows):
-    columns = [{"label": "x", "group": None, "line": line, **row} for line, row in enumerate(rows, 2)]
+    columns = [
+        {"label": "x", "group": None, "line": line, **row} for line, row in enumerate(rows, 2)
+    ]
     return pa.Table.from_pylist(columns, schema=schemas.ANNOTATIONS)
 
 
 def test_points_outside_their_image_are_rejected_with_file_and_line():
-    said = annotations([
-        {"key": "a.png", "row": 30, "col": 1}, {"key": "a.png", "row": 1, "col": 40},
-        {"key": "b.png", "row": -1, "col": 0}, {"key": "c.png", "row": 1, "col": 1},
-        {"key": "a.png", "row": 29, "col": 39},
-    ])
+    said = annotations(
+        [
+            {"key": "a.png", "row": 30, "col": 1},
+            {"key": "a.png", "row": 1, "col": 40},
+            {"key": "b.png", "row": -1, "col": 0},
+            {"key": "c.png", "row": 1, "col": 1},
+            {"key": "a.png", "row": 29, "col": 39},
+        ]
+    )
     found, rejects = chips.places(IMAGES, said, points.Params(method="points"), "points.csv")
     assert found["row"].to_pylist() == [29]
     assert sorted((reject.reason, reject.detail) for reject in rejects) == [
@@ -95,7 +103,8 @@ def test_a_plan_has_one_chip_a_place_and_its_id_names_the_window():
     made = chips.plan(places, params)
     assert made.schema.equals(schemas.CHIPS)
     assert made.select(["row", "col", "top", "left"]).to_pylist() == [
-        {"row": 3, "col": 4, "top": -1, "left": 0}, {"row": 5, "col": 6, "top": 1, "left": 2},
+        {"row": 3, "col": 4, "top": -1, "left": 0},
+        {"row": 5, "col": 6, "top": 1, "left": 2},
     ]
     larger = chips.plan(places, points.Params(method="points", size=10))
     assert set(made["chip_id"].to_pylist()).isdisjoint(larger["chip_id"].to_pylist())

@@ -40,8 +40,10 @@ def table(bucket, places, size=SIZE):
         window = (row - size // 2, col - size // 2, size, size)
         rows.append((chips.chip_id(key, version, window), key, version, row, col, *window))
     columns = list(zip(*rows, strict=True)) or [[]] * len(schemas.CHIPS)
-    named = {field.name: pa.array(list(column), field.type)
-             for field, column in zip(schemas.CHIPS, columns, strict=True)}
+    named = {
+        field.name: pa.array(list(column), field.type)
+        for field, column in zip(schemas.CHIPS, columns, strict=True)
+    }
     return schemas.conform(pa.table(named), schemas.CHIPS)
 
 
@@ -52,18 +54,29 @@ def features(bucket, tables, **extract):
 
 
 def by_id(done):
-    return {row["chip_id"]: np.array(row["feature"], np.float32).tobytes()
-            for part in done for row in part.features.to_pylist()}
+    return {
+        row["chip_id"]: np.array(row["feature"], np.float32).tobytes()
+        for part in done
+        for row in part.features.to_pylist()
+    }
 
 
 PLACES = st.lists(
     st.tuples(st.integers(0, 2), st.integers(0, 69), st.integers(0, 89)),
-    min_size=1, max_size=40, unique=True,
+    min_size=1,
+    max_size=40,
+    unique=True,
 )
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(places=PLACES, cuts=st.lists(st.integers(0, 40), max_size=3), order=st.randoms(use_true_random=False))
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    places=PLACES,
+    cuts=st.lists(st.integers(0, 40), max_size=3),
+    order=st.randoms(use_true_random=False),
+)
 def test_features_are_the_same_bits_in_any_shards_and_any_order(bucket, places, cuts, order):
     whole = by_id(features(bucket, [table(bucket, places)]))
     shuffled = list(places)
@@ -116,7 +129,9 @@ def test_an_empty_table_and_no_table_are_done(bucket):
 
 def test_a_damaged_image_rejects_its_chips_and_no_others(tmp_path):
     sink = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 90, 3), np.uint8)).save(sink, "PNG")
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 90, 3), np.uint8)).save(
+        sink, "PNG"
+    )
     for key in KEYS:
         (tmp_path / key).write_bytes(sink.getvalue())
     (tmp_path / "b.jpg").write_bytes(sink.getvalue()[:3000])
@@ -124,7 +139,8 @@ def test_a_damaged_image_rejects_its_chips_and_no_others(tmp_path):
     done = features(bucket, [table(bucket, [(0, 1, 1), (1, 2, 2), (1, 3, 3), (2, 4, 4)])])[0]
     assert done.features["key"].to_pylist() == ["a.png", "c.png"]
     assert [(reject.key, reject.row, reject.reason) for reject in done.rejects] == [
-        ("b.jpg", 2, "truncated"), ("b.jpg", 3, "truncated"),
+        ("b.jpg", 2, "truncated"),
+        ("b.jpg", 3, "truncated"),
     ]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT, SHARED
 from safetensors.torch import load_file, save_file
 
 from pipeline import extractors
@@ -17,8 +18,6 @@ from pipeline.extractors import _efficientnet
 from pipeline.extractors import torchvision as backbone
 from pipeline.params import Extract
 from pipeline.weights import Source, Weights, fetch
-
-from conftest import ROOT, SHARED
 
 SMALL = (
     "alexnet",
@@ -124,7 +123,8 @@ def test_naming_an_extractor_imports_no_torch(tmp_path):
     weights = coralnet_weights(tmp_path / "w.safetensors")
     code = (
         "import sys\nfrom pipeline import extractors\nfrom pipeline.params import Extract\n"
-        f"for e in (Extract(extractor='filters'), Extract(extractor='coralnet', weights={weights!r})):\n"
+        f"w = {weights!r}\n"
+        "for e in (Extract(extractor='filters'), Extract(extractor='coralnet', weights=w)):\n"
         "    extractors.identity(e, extractors.weights_of(e))\n"
         "print('torch' in sys.modules)"
     )

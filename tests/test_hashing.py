@@ -31,7 +31,10 @@ def test_names_given_to_users_data_never_change():
 
 
 GOLDEN_CHIP = hashlib.blake2b(
-    (7).to_bytes(8, "big") + b"a/b.jpg" + (2).to_bytes(8, "big") + b"v1"
+    (7).to_bytes(8, "big")
+    + b"a/b.jpg"
+    + (2).to_bytes(8, "big")
+    + b"v1"
     + b"".join(number.to_bytes(8, "big", signed=True) for number in (-3, 5, 224, 224)),
     digest_size=16,
     person=b"quadrat chip",

@@ -5,14 +5,13 @@ from datetime import datetime
 
 import numpy as np
 import pytest
+from conftest import SHARED
 from PIL import Image, TiffImagePlugin
 
 from pipeline import images
 from pipeline.errors import Rejected
 from pipeline.params import Extract
 from pipeline.storage import Object, open_storage
-
-from conftest import SHARED
 
 EXTRACT = Extract(extractor="filters")
 RNG = np.random.default_rng(0)
@@ -94,7 +93,9 @@ def test_a_tiff_whose_directory_stands_at_the_end_is_read_in_parts(head):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_orientation_is_recorded_and_never_applied(head, orientation):
-    data = encoded(Image.fromarray(RGB), "JPEG", exif=exif_of(t274=orientation).tobytes(), quality=95)
+    data = encoded(
+        Image.fromarray(RGB), "JPEG", exif=exif_of(t274=orientation).tobytes(), quality=95
+    )
     found, _ = head(data)
     assert (found["orientation"], found["width"], found["height"]) == (orientation, 60, 40)
     assert images.decode(data, extract=EXTRACT).shape == (40, 60, 3)
@@ -110,7 +111,9 @@ def test_time_and_place_have_their_signs(head):
     assert found["longitude"] == pytest.approx(-149.75)
 
 
-@pytest.mark.parametrize("gps", [{1: "N", 2: (95.0, 0.0, 0.0), 3: "E", 4: (1.0, 0.0, 0.0)}, {1: "N"}])
+@pytest.mark.parametrize(
+    "gps", [{1: "N", 2: (95.0, 0.0, 0.0), 3: "E", 4: (1.0, 0.0, 0.0)}, {1: "N"}]
+)
 def test_a_place_that_cannot_be_is_none(head, gps):
     exif = Image.Exif()
     exif.get_ifd(0x8825).update(gps)
@@ -118,13 +121,17 @@ def test_a_place_that_cannot_be_is_none(head, gps):
     assert found["latitude"] is found["longitude"] is None
 
 
-@pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0MM\0*\xff\xff\xff\xff", b"Exif\0\0"])
+@pytest.mark.parametrize(
+    "exif", [b"Exif\0\0garbage", b"Exif\0\0MM\0*\xff\xff\xff\xff", b"Exif\0\0"]
+)
 def test_corrupt_exif_is_no_reject(head, exif):
     found, _ = head(encoded(Image.fromarray(RGB), "JPEG", exif=exif))
     assert found["orientation"] == 1
 
 
-@pytest.mark.parametrize("data", [b"", b"<html></html>", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM"])
+@pytest.mark.parametrize(
+    "data", [b"", b"<html></html>", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM"]
+)
 def test_what_is_no_image_is_rejected(head, data):
     with pytest.raises(Rejected) as stop:
         head(data)
@@ -135,9 +142,7 @@ def test_too_many_pixels_are_refused_by_the_header_alone(head):
     with pytest.raises(Rejected) as stop:
         head(encoded(Image.new("1", (3000, 3000))), max_pixels=8_999_999)
     assert stop.value.reason == "too_many_pixels"
-    assert stop.value.detail == (
-        "image: 3,000 × 3,000 pixels, over bucket.max_pixels 8,999,999"
-    )
+    assert stop.value.detail == ("image: 3,000 × 3,000 pixels, over bucket.max_pixels 8,999,999")
     assert head(encoded(Image.new("1", (3000, 3000))), max_pixels=9_000_000)[0]["width"] == 3000
 
 
@@ -167,13 +172,20 @@ def test_floats_are_scaled_too_and_what_is_no_number_is_black():
     extract = Extract(extractor="filters", levels=(0.0, 1.0))
     got = images.decode(encoded(Image.fromarray(values), "TIFF"), extract=extract)
     assert got[0, 0, 0] == 0
-    assert np.array_equal(got.ravel()[3:, ], np.repeat(np.rint(values.ravel()[1:] * 255), 3).astype(np.uint8))
+    assert np.array_equal(
+        got.ravel()[3:,], np.repeat(np.rint(values.ravel()[1:] * 255), 3).astype(np.uint8)
+    )
+
+
+def is_deep(path):
+    with Image.open(path) as image:
+        return image.mode.startswith("I")
 
 
 def test_a_real_sixteen_bit_frame_is_not_white():
     path = SHARED / "flowcam" / "TC18_280524_4840.tif"
     frames = [path, SHARED / "flowcam" / "copepod_1.tif"]
-    deep = [p for p in frames if p.exists() and Image.open(p).mode.startswith("I")]
+    deep = [path for path in frames if path.exists() and is_deep(path)]
     if not deep:
         pytest.skip("the frames are not here")
     extract = Extract(extractor="filters", levels=(637.0, 1017.0))
@@ -225,3 +237,13 @@ def test_flipped_bits_give_pixels_or_a_reject_and_nothing_else():
                 continue
             assert got.dtype == np.uint8
             assert got.shape[2] == 3
+
+
+def test_pixels_that_are_not_defined_here_are_said_to_be_so(monkeypatch):
+    monkeypatch.setattr(images, "PLAIN", frozenset())
+    with pytest.raises(Rejected) as stop:
+        images.decode(encoded(Image.fromarray(RGB)), extract=EXTRACT)
+    assert (stop.value.reason, stop.value.detail) == (
+        "unsupported",
+        "pixels of mode 'RGB' are not defined here",
+    )

@@ -3,12 +3,11 @@
 import shutil
 
 import pytest
+from conftest import ROOT
 
 from pipeline import recipes
 from pipeline.errors import SettingError
 from pipeline.params import SECTIONS, Extract, Train, from_json, load, recipe
-
-from conftest import ROOT
 
 
 def shipped(tmp_path, *changes):
@@ -43,28 +42,72 @@ def test_yaml_is_read_as_dvc_reads_it(tmp_path):
 @pytest.mark.parametrize(
     ("before", "after", "at", "message"),
     [
-        ("  epochs: 40", "  epochs: ten", "epochs: ten",
-         "train.epochs: 'ten': input should be a valid integer"),
-        ("  epochs: 40", "  epoch: 40", "epoch: 40",
-         "train.epoch: not a setting; did you mean 'train.epochs'?"),
-        ("  epochs: 40", "  epochs: 0", "epochs: 0",
-         "train.epochs: 0: input should be greater than or equal to 1"),
-        ("  method: points", "  method: gird", "method: gird",
-         "chip.method: no 'gird' among grid, points, whole (nearest: 'grid')"),
-        ("  size: 64", "  size: 64\n  strid: 3", "strid: 3",
-         "chip.strid: not a setting; did you mean 'chip.size'?"),
-        ("  size: 64", "  size: 64\n  stride: 3", "stride: 3",
-         "chip.stride: not a setting; it is a setting of chip.method 'grid'"),
-        ("  count: 16", "  count: 12", "count: 12",
-         "shards.count: 12: 12 is not a power of two up to 65,536"),
-        ("  classifier: mlp", "  classifier: mpl", "classifier: mpl",
-         "train.classifier: no 'mpl' among lr, mlp (nearest: 'mlp')"),
-        ("  extractor: filters", "  extractor: filter", "extractor: filter",
-         "extract.extractor: no 'filter' among"),
-        ("  extractor: filters", "  extractor: torchvision", "extractor: torchvision",
-         "extract: extractor 'torchvision' needs a model: 'torchvision/resnet50'"),
-        ("  format: points", "  format: point", "format: point",
-         "annotations.format: no 'point' among folders, images, points (nearest: 'points')"),
+        (
+            "  epochs: 40",
+            "  epochs: ten",
+            "epochs: ten",
+            "train.epochs: 'ten': input should be a valid integer",
+        ),
+        (
+            "  epochs: 40",
+            "  epoch: 40",
+            "epoch: 40",
+            "train.epoch: not a setting; did you mean 'train.epochs'?",
+        ),
+        (
+            "  epochs: 40",
+            "  epochs: 0",
+            "epochs: 0",
+            "train.epochs: 0: input should be greater than or equal to 1",
+        ),
+        (
+            "  method: points",
+            "  method: gird",
+            "method: gird",
+            "chip.method: no 'gird' among grid, points, whole (nearest: 'grid')",
+        ),
+        (
+            "  size: 64",
+            "  size: 64\n  sise: 3",
+            "sise: 3",
+            "chip.sise: not a setting; did you mean 'chip.size'?",
+        ),
+        (
+            "  size: 64",
+            "  size: 64\n  stride: 3",
+            "stride: 3",
+            "chip.stride: not a setting; it is a setting of chip.method 'grid'",
+        ),
+        (
+            "  count: 16",
+            "  count: 12",
+            "count: 12",
+            "shards.count: 12: 12 is not a power of two up to 65,536",
+        ),
+        (
+            "  classifier: mlp",
+            "  classifier: mpl",
+            "classifier: mpl",
+            "train.classifier: no 'mpl' among lr, mlp (nearest: 'mlp')",
+        ),
+        (
+            "  extractor: filters",
+            "  extractor: filter",
+            "extractor: filter",
+            "extract.extractor: no 'filter' among",
+        ),
+        (
+            "  extractor: filters",
+            "  extractor: torchvision",
+            "extractor: torchvision",
+            "extract: extractor 'torchvision' needs a model: 'torchvision/resnet50'",
+        ),
+        (
+            "  format: points",
+            "  format: point",
+            "format: point",
+            "annotations.format: no 'point' among folders, images, points (nearest: 'points')",
+        ),
         ("split:", "splitt:", "splitt:", "splitt: not a setting; did you mean 'split'?"),
     ],
 )
@@ -79,12 +122,19 @@ def test_a_wrong_setting_is_named_with_its_line(tmp_path, before, after, at, mes
 
 
 def test_all_faults_come_at_once(tmp_path):
-    path = shipped(tmp_path, ("  epochs: 40", "  epochs: ten"), ("  count: 16", "  count: 12"),
-                   ("  url: demo/bucket", "  ulr: demo/bucket"))
+    path = shipped(
+        tmp_path,
+        ("  epochs: 40", "  epochs: ten"),
+        ("  count: 16", "  count: 12"),
+        ("  url: demo/bucket", "  ulr: demo/bucket"),
+    )
     with pytest.raises(SettingError) as stop:
         load(path)
     assert [line.split(": ")[1] for line in str(stop.value).splitlines()] == [
-        "bucket.url", "bucket.ulr", "shards.count", "train.epochs",
+        "bucket.url",
+        "bucket.ulr",
+        "shards.count",
+        "train.epochs",
     ]
 
 
@@ -95,7 +145,9 @@ def test_nothing_to_train_on_is_refused(tmp_path):
 
 
 def test_a_missing_file_says_where_to_stand(tmp_path):
-    with pytest.raises(SettingError, match="params.yaml: not there; run from the repository's root"):
+    with pytest.raises(
+        SettingError, match="params.yaml: not there; run from the repository's root"
+    ):
         load(tmp_path / "params.yaml")
 
 
@@ -107,10 +159,22 @@ def test_a_torn_file_says_its_line(tmp_path):
 
 
 CHANGED = {
-    "extractor": "coralnet", "precision": "bf16", "batch": 17, "store": "float16",
-    "levels": (1.0, 2.0), "alpha": "white", "max_rejects": 0.5, "weights": "w.pt",
-    "weights_sha256": "0" * 64, "classifier": "lr", "hidden": (3,), "epochs": 3,
-    "learning_rate": 0.5, "weight_decay": 0.5, "standardize": False, "calibration": "none",
+    "extractor": "coralnet",
+    "precision": "bf16",
+    "batch": 17,
+    "store": "float16",
+    "levels": (1.0, 2.0),
+    "alpha": "white",
+    "max_rejects": 0.5,
+    "weights": "w.pt",
+    "weights_sha256": "0" * 64,
+    "classifier": "lr",
+    "hidden": (3,),
+    "epochs": 3,
+    "learning_rate": 0.5,
+    "weight_decay": 0.5,
+    "standardize": False,
+    "calibration": "none",
     "seed": 3,
 }
 
@@ -130,10 +194,14 @@ def test_every_field_of_train_is_in_the_recipe(name):
 
 def test_where_things_lie_and_how_strictly_they_are_judged_shape_no_row(tmp_path):
     params = load(shipped(tmp_path))
-    other = load(shipped(
-        tmp_path, ("url: demo/bucket", "url: s3://elsewhere"), ("path: demo/points.csv", "path: x.csv"),
-        ("weights_sha256: null", f"weights_sha256: {'a' * 64}"),
-    ))
+    other = load(
+        shipped(
+            tmp_path,
+            ("url: demo/bucket", "url: s3://elsewhere"),
+            ("path: demo/points.csv", "path: x.csv"),
+            ("weights_sha256: null", f"weights_sha256: {'a' * 64}"),
+        )
+    )
     for name in ("index", "chip", "label", "extract_asked"):
         assert getattr(recipes, name)(params).digest == getattr(recipes, name)(other).digest
 

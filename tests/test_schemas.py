@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 
 from pipeline import schemas
 
-TABLES = {name: getattr(schemas, name) for name in dir(schemas)
-          if isinstance(getattr(schemas, name), pa.Schema)}
+TABLES = {
+    name: getattr(schemas, name)
+    for name in dir(schemas)
+    if isinstance(getattr(schemas, name), pa.Schema)
+}
 
 
 @given(st.permutations(range(12)))
@@ -27,13 +30,15 @@ def test_the_order_in_which_rows_come_changes_no_byte(order):
 
 def features(count, dim=4):
     values = np.arange(count * dim, dtype=np.float32)
-    return pa.table({
-        "chip_id": pa.array([bytes([n]) * 16 for n in range(count)], schemas.CHIP_ID),
-        "key": [f"{n // 3}.png" for n in range(count)],
-        "row": pa.array(range(count), pa.int32()),
-        "col": pa.array(range(count), pa.int32()),
-        "feature": pa.FixedSizeListArray.from_arrays(values, dim),
-    })
+    return pa.table(
+        {
+            "chip_id": pa.array([bytes([n]) * 16 for n in range(count)], schemas.CHIP_ID),
+            "key": [f"{n // 3}.png" for n in range(count)],
+            "row": pa.array(range(count), pa.int32()),
+            "col": pa.array(range(count), pa.int32()),
+            "feature": pa.FixedSizeListArray.from_arrays(values, dim),
+        }
+    )
 
 
 @pytest.mark.parametrize("store", ["float32", "float16"])

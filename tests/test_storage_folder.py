@@ -130,7 +130,9 @@ def test_a_full_or_read_only_store_is_said_with_its_size(root, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StorageError, match=r"5 bytes cannot be written \(No space left on device\)"):
+    with pytest.raises(
+        StorageError, match=r"5 bytes cannot be written \(No space left on device\)"
+    ):
         open_storage(str(root)).put("a", b"bytes")
     assert list(root.iterdir()) == []
 

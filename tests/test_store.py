@@ -8,6 +8,7 @@ import time
 
 import pyarrow as pa
 import pytest
+from conftest import ROOT
 
 from pipeline import schemas, shards
 from pipeline.errors import Missing
@@ -15,8 +16,6 @@ from pipeline.hashing import chip_id
 from pipeline.rejects import Reject
 from pipeline.storage import open_storage
 from pipeline.store import Damaged, Piece, Store
-
-from conftest import ROOT
 
 MADE = shards.Made("run", 0)
 
@@ -28,8 +27,17 @@ def store(tmp_path):
 
 def chips(*columns, key="a.png"):
     rows = [
-        {"chip_id": chip_id(key, "v", (0, col, 8, 8)), "key": key, "version": "v", "row": 4,
-         "col": col, "top": 0, "left": col, "height": 8, "width": 8}
+        {
+            "chip_id": chip_id(key, "v", (0, col, 8, 8)),
+            "key": key,
+            "version": "v",
+            "row": 4,
+            "col": col,
+            "top": 0,
+            "left": col,
+            "height": 8,
+            "width": 8,
+        }
         for col in columns
     ]
     return schemas.conform(pa.Table.from_pylist(rows, schema=schemas.CHIPS), schemas.CHIPS)
@@ -76,7 +84,9 @@ def test_a_damaged_file_is_set_aside_and_its_piece_is_made_again(store, tmp_path
     assert not path.exists()
     assert "damaged" in caplog.text
     if harmed.get(harm):
-        assert (tmp_path / "store" / "damaged" / piece().path("parquet")).read_bytes() == harmed[harm]
+        assert (tmp_path / "store" / "damaged" / piece().path("parquet")).read_bytes() == harmed[
+            harm
+        ]
 
 
 def test_input_rows_that_are_not_what_their_name_says_are_refused(store):
@@ -104,7 +114,10 @@ def test_nothing_is_taken_over_from_another_recipe_or_a_shard_that_cannot_hold_t
 @pytest.mark.parametrize("shard", ["p", "p0", "p01"])
 def test_another_number_of_shards_still_finds_its_neighbours(store, shard):
     keep(store, piece(shard="p0"), chips(1))
-    assert shards.reuse(store, piece(shard=shard, made="new"), chips(1), ["chip_id"]).left.num_rows == 0
+    assert (
+        shards.reuse(store, piece(shard=shard, made="new"), chips(1), ["chip_id"]).left.num_rows
+        == 0
+    )
 
 
 def test_a_damaged_neighbour_gives_no_row(store, tmp_path):

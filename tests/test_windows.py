@@ -29,8 +29,13 @@ def test_a_window_around_a_point_holds_pyspacers_pixels(height, width, size, ran
     assert np.array_equal(got, pyspacer(image, row, col, size))
 
 
-@given(st.integers(1, 30), st.integers(1, 30), st.tuples(*[st.integers(-90, 90)] * 2),
-       st.integers(1, 50), st.integers(1, 50))
+@given(
+    st.integers(1, 30),
+    st.integers(1, 30),
+    st.tuples(*[st.integers(-90, 90)] * 2),
+    st.integers(1, 50),
+    st.integers(1, 50),
+)
 def test_every_pixel_of_a_crop_is_the_reflected_source(height, width, corner, high, wide):
     image = pixels(height, width)
     got = crop(image, (*corner, high, wide))

@@ -35,6 +35,16 @@ AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 
 TRAINING_ONLY = {"googlenet", "inception_v3"}
 
+OLD_NAMES = (
+    (re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)"), r"\1\2"),
+    (re.compile(r"(encoder_layer_\d+\.mlp)\.linear_1\."), r"\1.0."),
+    (re.compile(r"(encoder_layer_\d+\.mlp)\.linear_2\."), r"\1.3."),
+)
+"""Names in torchvision's published files of DenseNet and ViT that its code has since changed.
+
+Source: torchvision 0.29, `densenet.py: _load_state_dict`, `vision_transformer.py: MLPBlock`.
+"""
+
 
 def source(extract: Extract, machine: Machine) -> Source:
     """Say where the weights are; a mirror's address stands for torchvision's own."""
@@ -63,12 +73,19 @@ def build(extract: Extract, weights: Weights | None) -> Extractor:
         raise required(extract.extractor)
     facts = _facts(extract)
     model, head, dim = headless(extract.part[1], int(facts["size"]))
-    apply(model, load(weights), head=[head, *AUXILIARY], name=str(weights.path))
+    tensors = {_renamed(key): value for key, value in load(weights).items()}
+    apply(model, tensors, head=[head, *AUXILIARY], name=str(weights.path))
     return Backbone(model, dim, facts)
 
 
+def _renamed(key: str) -> str:
+    for pattern, replacement in OLD_NAMES:
+        key = pattern.sub(replacement, key)
+    return key
+
+
 def headless(name: str, size: int) -> tuple[nn.Module, str, int]:
-    """Give an untrained model without its head, the head's name, and the feature's length.
+    """Give an untrained model without its head, the head's prefix, and the feature's length.
 
     Args:
         name: as torchvision has it.
@@ -88,9 +105,22 @@ def headless(name: str, size: int) -> tuple[nn.Module, str, int]:
         model.classifier = nn.AdaptiveAvgPool2d(1)
         return model.eval(), "classifier.", 512
     at, last = linear[-1]
+    prefix = _prefix(model, at)
     owner, _, own_name = at.rpartition(".")
     setattr(model.get_submodule(owner), own_name, nn.Identity())
-    return model.eval(), f"{at}.", int(last.in_features)
+    return model.eval(), prefix, int(last.in_features)
+
+
+def _prefix(model: nn.Module, head: str) -> str:
+    """Give the widest prefix that only names the *head*: `classifier.` of dropout and linear.
+
+    Whoever fine-tunes a model puts another head, of other names, in that place.
+    """
+    own = {name for name, _ in model.named_parameters() if name.startswith(f"{head}.")}
+    parent = head.rpartition(".")[0]
+    while parent and own == {n for n, _ in model.named_parameters() if n.startswith(f"{parent}.")}:
+        head, parent = parent, parent.rpartition(".")[0]
+    return f"{head}."
 
 
 class Backbone:

@@ -13,8 +13,11 @@ from pipeline.storage import open_storage, read_url
 
 PARTS = st.text(
     st.characters(codec="utf-8", categories=("L", "N", "P", "S", "Zs"), exclude_characters="/\\"),
-    min_size=1, max_size=20,
-).filter(lambda part: part.strip() == part and not part.startswith(".") and len(part.encode()) < 200)
+    min_size=1,
+    max_size=20,
+).filter(
+    lambda part: part.strip() == part and not part.startswith(".") and len(part.encode()) < 200
+)
 NUMBERS = itertools.count()
 KEYS = st.lists(PARTS, min_size=1, max_size=3).map("/".join)
 

@@ -14,8 +14,11 @@ from pipeline import schemas
 
 def counts(said):
     """Give (computed, reused) by stage, as the stages print them."""
-    found = re.findall(r"^(\w+): [\d,]+ \w+, ([\d,]+) computed, ([\d,]+) reused", said, re.M)
-    return {stage: (int(new.replace(",", "")), int(old.replace(",", ""))) for stage, new, old in found}
+    line = re.compile(r"^(\w+): [\d,]+ \w+, ([\d,]+) computed, ([\d,]+) reused", re.MULTILINE)
+    found = line.findall(said)
+    return {
+        stage: (int(new.replace(",", "")), int(old.replace(",", ""))) for stage, new, old in found
+    }
 
 
 def test_every_out_is_there_with_the_columns_that_others_read(done_repo):
@@ -29,7 +32,14 @@ def test_every_out_is_there_with_the_columns_that_others_read(done_repo):
     for chip, feature in zip(chips, features, strict=True):
         assert chip["chip_id"].equals(feature["chip_id"])
         assert chip.schema.equals(schemas.CHIPS)
-    for stage in ("data/index", "data/chips", "data/labels", "data/features", "models/classifier", "results"):
+    for stage in (
+        "data/index",
+        "data/chips",
+        "data/labels",
+        "data/features",
+        "models/classifier",
+        "results",
+    ):
         assert json.loads((at / stage / "manifest.json").read_text())["stage"]
     for folder in ("data/index", "data/chips", "data/features"):
         assert pq.read_schema(at / folder / "rejects.parquet").equals(schemas.REJECTS)
@@ -37,8 +47,16 @@ def test_every_out_is_there_with_the_columns_that_others_read(done_repo):
 
 def test_the_classifier_has_learnt_and_the_metrics_say_so(done_repo):
     metrics = json.loads((done_repo.path / "results/metrics.json").read_text())
-    for name in ("accuracy", "accuracy_low", "accuracy_high", "balanced_accuracy", "macro_f1",
-                 "log_loss", "ece", "n_validation"):
+    for name in (
+        "accuracy",
+        "accuracy_low",
+        "accuracy_high",
+        "balanced_accuracy",
+        "macro_f1",
+        "log_loss",
+        "ece",
+        "n_validation",
+    ):
         assert name in metrics
     assert metrics["accuracy"] > 0.9
     assert metrics["accuracy_low"] <= metrics["accuracy"] <= metrics["accuracy_high"]
@@ -66,7 +84,9 @@ def test_predictions_follow_from_the_artifact_and_the_features(done_repo):
     for row in pq.read_table(at / "results/predictions.parquet").to_pylist():
         x = (np.array(features[row["chip_id"]], np.float32) - tensors["mean"]) * tensors["scale"]
         x = np.maximum(tensors["layers.0.weight"] @ x + tensors["layers.0.bias"], 0)
-        logits = (tensors["layers.1.weight"] @ x + tensors["layers.1.bias"]) / tensors["temperature"]
+        logits = (tensors["layers.1.weight"] @ x + tensors["layers.1.bias"]) / tensors[
+            "temperature"
+        ]
         powers = np.exp(logits - logits.max())
         assert np.allclose(powers / powers.sum(), row["probabilities"], atol=1e-5)
         assert row["predicted"] == classes[int(np.argmax(row["probabilities"]))]
@@ -92,8 +112,12 @@ def test_dvc_shows_metrics_and_draws_every_plot_without_a_complaint(done_repo, t
     said = done_repo.said("dvc", "plots", "show", "-o", str(tmp_path / "plots"))
     assert "WARNING" not in said
     page = (tmp_path / "plots" / "index.html").read_text()
-    for title in ("Labels against predicted classes", "Accuracy against score", "F1 by class",
-                  "Loss by epoch"):
+    for title in (
+        "Labels against predicted classes",
+        "Accuracy against score",
+        "F1 by class",
+        "Loss by epoch",
+    ):
         assert title in page
 
 
@@ -111,7 +135,9 @@ def test_luigi_alone_gives_the_same_bytes(done_repo, tmp_path):
     from conftest import new_repo
 
     repo = new_repo(tmp_path / "repo", done_repo.bucket)
-    repo.said("luigi", "--module", "pipeline.tasks", "Validate", "--local-scheduler", "--workers", "2")
+    repo.said(
+        "luigi", "--module", "pipeline.tasks", "Validate", "--local-scheduler", "--workers", "2"
+    )
     assert repo.digests() == done_repo.digests()
 
 
@@ -159,7 +185,9 @@ def test_a_training_setting_reaches_no_stage_before_training(copy_of_done):
     said = repo.said("dvc", "exp", "run", "-S", "train.classifier=lr")
     for stage in ("chip", "extract"):
         assert f"Stage '{stage}' didn't change, skipping" in said
-    assert json.loads((repo.path / "models/classifier/model.json").read_text())["classifier"] == "lr"
+    assert (
+        json.loads((repo.path / "models/classifier/model.json").read_text())["classifier"] == "lr"
+    )
     assert "lr" in repo.said("dvc", "exp", "show", "--csv")
 
 

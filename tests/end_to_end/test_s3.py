@@ -6,7 +6,6 @@ import shutil
 
 import pytest
 import servers
-
 from conftest import Bucket, new_repo
 
 
@@ -59,9 +58,7 @@ def test_an_object_overwritten_after_the_index_is_never_mixed_in(tmp_path, done_
     repo = on_s3(tmp_path, done_repo, endpoint)
     repo.said("dvc", "repro", "chip")
     other = (done_repo.bucket.folder / "noise/001.png").read_bytes()
-    servers.client(endpoint).put_object(
-        Bucket=servers.BUCKET, Key="reef/plain/000.png", Body=other
-    )
+    servers.client(endpoint).put_object(Bucket=servers.BUCKET, Key="reef/plain/000.png", Body=other)
     done = repo.run("python", "-m", "stages.extract", check=False)
     assert done.returncode == 4
     assert "reef/plain/000.png: changed while it was read" in done.stderr

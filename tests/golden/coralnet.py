@@ -19,7 +19,10 @@ def seeded(name, shape):
     """The test's own rule, written again."""
     if name.endswith("num_batches_tracked"):
         return torch.zeros((), dtype=torch.int64)
-    values = np.random.default_rng(list(name.encode())).standard_normal(tuple(shape)).astype(np.float32) * 0.1
+    values = (
+        np.random.default_rng(list(name.encode())).standard_normal(tuple(shape)).astype(np.float32)
+        * 0.1
+    )
     if name.endswith("running_var"):
         values = np.abs(values) + 0.5
     return torch.from_numpy(np.asarray(values))

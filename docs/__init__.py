@@ -1,0 +1,1 @@
+"""Pages for users; some are made from the code by docs/generate.py."""
