@@ -79,3 +79,5 @@ class Progress:
     ) -> None:
         if self.bar is not None:
             self.bar.close()
+        if self.tell is not None:
+            self.tell(100 * self.done // max(self.total, 1), f"{self.done:,} {self.unit} done")

@@ -193,6 +193,7 @@ def _bytes(weights: Weights) -> bytes:
 
 def _tensors(path: Path, data: bytes) -> Mapping[str, Any]:
     import pickle
+    import warnings
     from io import BytesIO
 
     import torch
@@ -202,7 +203,8 @@ def _tensors(path: Path, data: bytes) -> Mapping[str, Any]:
         if path.suffix == ".safetensors":
             tensors: Mapping[str, Any] = load_safetensors(data)
             return tensors
-        with torch.serialization.safe_globals(_numbers()):
+        with torch.serialization.safe_globals(_numbers()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of a pickle's protocol, then refuses it
             found = torch.load(BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:
         # torch and safetensors raise a dozen kinds on a damaged file, some of them not public.

@@ -31,6 +31,8 @@ from pipeline.work._context import INDEX, Context, Tell
 log = logging.getLogger(__name__)
 
 TABLE = "images"
+
+NO_FILE = b"This annotation format has no file.\n"
 READERS = 16
 AHEAD = 64
 
@@ -146,10 +148,10 @@ def expected(context: Context, listed: pa.Table) -> dict[str, Any]:
 
 
 def _annotations(context: Context) -> bytes:
-    """Give the annotation file as it is now; nothing where the format has no file."""
+    """Give the annotation file as it is now."""
     path = context.params.annotations.path
     if path is None:
-        return b""
+        return NO_FILE
     try:
         return read_url(path)[0]
     except Missing as error:

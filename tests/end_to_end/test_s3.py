@@ -38,6 +38,7 @@ def test_a_bucket_on_s3_gives_a_folders_features_to_the_byte(tmp_path, done_repo
     assert servers.SECRET.encode() not in everything
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("endpoint", ["moto"], indirect=True)
 def test_the_store_can_be_on_s3_and_a_second_clone_takes_everything_from_it(
     tmp_path, done_repo, endpoint
@@ -53,6 +54,7 @@ def test_the_store_can_be_on_s3_and_a_second_clone_takes_everything_from_it(
     assert other.digests("data/features") == done_repo.digests("data/features")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("endpoint", ["rclone"], indirect=True)
 def test_an_object_overwritten_after_the_index_is_never_mixed_in(tmp_path, done_repo, endpoint):
     repo = on_s3(tmp_path, done_repo, endpoint)

@@ -1,0 +1,96 @@
+"""Luigi: a central scheduler shows every shard; failures reach the exit code."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def luigid(tmp_path):
+    """A luigid on loopback; gives its port."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    command = [
+        str(Path(sys.executable).parent / "luigid"),
+        "--address",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--state-path",
+        str(tmp_path / "state.pickle"),
+    ]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            break
+        except OSError:
+            time.sleep(0.1)
+    yield port
+    server.terminate()
+    server.wait()
+
+
+def tasks(port, status):
+    ask = urllib.parse.quote(json.dumps({"status": status, "upstream_status": ""}))
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/task_list?data={ask}") as answer:
+        return json.load(answer)["response"]
+
+
+def test_the_status_page_shows_every_shard_of_a_run(repo, luigid):
+    path = repo.path / "luigi.cfg"
+    text = path.read_text().replace(
+        "local_scheduler = true", f"local_scheduler = false\nscheduler_port = {luigid}"
+    )
+    path.write_text(text)
+    repo.said("dvc", "repro", "extract")
+    done = [task["display_name"] for task in tasks(luigid, "DONE").values()]
+    for family in ("IndexShard", "ChipShard", "ExtractShard"):
+        assert sum(name.startswith(family) for name in done) >= 4, family
+    assert any(name.startswith("Extract(") for name in done)
+
+
+def test_a_stage_that_fails_says_one_sentence_and_gives_its_own_exit_code(repo):
+    repo.set(bucket__url=str(repo.path / "nowhere"))
+    done = repo.run("python", "-m", "stages.index", check=False)
+    assert done.returncode == 4
+    assert "nowhere: no such folder; set bucket.url to where the images are" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("stage", "before"), [("chip", "index"), ("extract", "chip"), ("validate", "train")]
+)
+def test_a_stage_before_its_time_says_which_to_run_first(repo, stage, before):
+    done = repo.run("python", "-m", f"stages.{stage}", check=False)
+    assert done.returncode == 3
+    assert f"has no manifest; run the {before} stage first" in done.stderr
+
+
+def test_luigis_own_command_fails_where_a_task_fails(repo):
+    repo.bucket.points = [{"image": "no.png", "row": 1, "column": 1, "label": "x"}]
+    repo.points()
+    done = repo.run("luigi", "--module", "pipeline.tasks", "Chip", "--local-scheduler", check=False)
+    assert done.returncode == 30
+    assert "no image 'no.png' in the index" in done.stdout + done.stderr
+
+
+def test_whole_images_in_folders_need_no_annotation_file(repo):
+    yaml = repo.path / "params.yaml"
+    yaml.write_text(yaml.read_text().replace("  size: 32\n", ""))
+    repo.set(annotations__format="folders", annotations__path=None, chip__method="whole")
+    said = repo.said("dvc", "repro")
+    assert "chip: 24 chips" in said
+    metrics = json.loads((repo.path / "results/metrics.json").read_text())
+    assert metrics["accuracy"] > 0.9
