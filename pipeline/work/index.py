@@ -12,7 +12,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import pyarrow as pa
@@ -148,10 +148,13 @@ def expected(context: Context, listed: pa.Table) -> dict[str, Any]:
 
 
 def _annotations(context: Context) -> bytes:
-    """Give the annotation file as it is now."""
+    """Give the annotation file as it was when this run first read it."""
     path = context.params.annotations.path
-    if path is None:
-        return NO_FILE
+    return NO_FILE if path is None else _annotation_file(path)
+
+
+@cache
+def _annotation_file(path: str) -> bytes:
     try:
         return read_url(path)[0]
     except Missing as error:
