@@ -93,7 +93,7 @@ def publish(
             for name in sorted(stale - {MANIFEST}):
                 _place(folder / name, wanted[name])
             for name in sorted(extra):
-                (folder / name).unlink()
+                (folder / name).unlink(missing_ok=True)
             if not verdict:
                 _place(folder / MANIFEST, wanted[MANIFEST])
     except OSError as error:
