@@ -1,7 +1,8 @@
 """Images: what their headers say, and every decision about their pixels.
 
 Rows and columns are those of the stored pixels, as in PySpacer and CoralNet: the EXIF orientation
-is recorded and never applied. Truncated images are refused, never filled up with grey.
+is recorded and never applied, not even to a TIFF, which Pillow turns by itself. Truncated images
+are refused, never filled up with grey.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageFile
 
-from pipeline.errors import Rejected
+from pipeline.errors import Rejected, StorageError
 from pipeline.params import Extract
 from pipeline.storage import Object, Storage
 
@@ -28,6 +29,14 @@ VERSION = 1
 BLOCK_BYTES = 65_536
 
 Image.MAX_IMAGE_PIXELS = None  # our own limit, bucket.max_pixels, is checked before decoding
+
+# Pillow warns of corrupt EXIF and the like, which is no reject. Once and for all, because
+# `catch_warnings` in several threads leaves the process with every warning switched off.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "JPEG2000", "PPM", "AVIF")
+"""What is decoded at all. Others guess without a signature (TGA, PCX), or start a program on the
+bucket's bytes (EPS: Ghostscript), if that is there."""
 
 DAMAGED = (
     OSError,
@@ -58,7 +67,6 @@ PLAIN = {
     "RGBX",
     "RGBa",
     "LA",
-    "La",
     "PA",
     "CMYK",
     "YCbCr",
@@ -66,7 +74,18 @@ PLAIN = {
     "HSV",
 }
 
-EXIF_TIME = re.compile(r"(\d{4}):(\d\d):(\d\d)[ T](\d\d):(\d\d):(\d\d)")
+TURNED_BACK = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+"""What undoes an orientation; 6 and 8 are each other's."""
+
+EXIF_TIME = re.compile(r"(\d{4}):(\d\d):(\d\d)[ T](\d\d):(\d\d):(\d\d)", re.ASCII)
 
 
 class RangedFile(io.RawIOBase):
@@ -110,6 +129,11 @@ class RangedFile(io.RawIOBase):
         self.place += len(some)
         return len(some)
 
+    def readall(self) -> bytes:
+        """Give the rest in one request; the base class would ask for every block by itself."""
+        rest = bytearray(max(self.item.size - self.place, 0))
+        return bytes(rest[: self.readinto(rest)])
+
     def _fetch(self, first: int, last: int) -> None:
         start = first * BLOCK_BYTES
         stop = min((last + 1) * BLOCK_BYTES, self.item.size)
@@ -131,7 +155,7 @@ def header(storage: Storage, item: Object, *, max_pixels: int) -> dict[str, Any]
     if not item.size:
         raise Rejected("not_an_image", f"{item.key}: is empty")
     image = _opened(io.BufferedReader(RangedFile(storage, item), BLOCK_BYTES), item.key)
-    width, height = image.size
+    width, height = _stored_size(image)
     if width * height > max_pixels:
         raise Rejected(
             "too_many_pixels",
@@ -145,19 +169,15 @@ def header(storage: Storage, item: Object, *, max_pixels: int) -> dict[str, Any]
 
 
 def _opened(stream: Any, name: str) -> Image.Image:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of corrupt EXIF, which is no reject
-        try:
-            return Image.open(stream)
-        except DAMAGED as error:
-            _pass_storage_errors(error)
-            raise Rejected("not_an_image", f"{name}: no decoder knows it as an image") from error
+    try:
+        return Image.open(stream, formats=FORMATS)
+    except DAMAGED as error:
+        _pass_storage_errors(error)
+        raise Rejected("not_an_image", f"{name}: no decoder knows it as an image") from error
 
 
 def _pass_storage_errors(error: BaseException) -> None:
     """Pillow's plugins wrap what reading raises; a bucket's fault is not the image's."""
-    from pipeline.errors import StorageError
-
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, StorageError):
@@ -165,20 +185,21 @@ def _pass_storage_errors(error: BaseException) -> None:
         cause = cause.__cause__ or cause.__context__
 
 
+def _stored_size(image: Image.Image) -> tuple[int, int]:
+    """Give width and height as stored; Pillow swaps them for a TIFF that lies on its side."""
+    if image.format != "TIFF":
+        return image.size
+    tags = image.tag_v2  # type: ignore[attr-defined]
+    return tags[ExifTags.Base.ImageWidth], tags[ExifTags.Base.ImageLength]
+
+
 def _exif(image: Image.Image) -> Image.Exif:
     """Give the EXIF block without decoding: a PNG's own getexif would read all its pixels."""
-    exif = Image.Exif()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            if image.format == "TIFF":
-                return image.getexif()
-            if image.info.get("exif"):
-                exif.load(image.info["exif"])
-        except DAMAGED as error:
-            _pass_storage_errors(error)
-            return Image.Exif()
-    return exif
+    try:
+        return Image.Image.getexif(image)
+    except DAMAGED as error:
+        _pass_storage_errors(error)
+        return Image.Image.getexif(image)  # what could be read: Pillow does not read it again
 
 
 def _sub(exif: Image.Exif, ifd: ExifTags.IFD) -> dict[int, Any]:
@@ -195,16 +216,25 @@ def _orientation(exif: Image.Exif) -> int:
 
 
 def _captured_at(exif: Image.Exif) -> datetime | None:
-    """Read DateTimeOriginal, else DateTime, in the camera's own time."""
+    """Read DateTimeOriginal, else DateTime, with their fractions, in the camera's own time."""
     own = _sub(exif, ExifTags.IFD.Exif)
-    for value in (own.get(ExifTags.Base.DateTimeOriginal), exif.get(ExifTags.Base.DateTime)):
-        found = EXIF_TIME.match(value) if isinstance(value, str) else None
-        if found:
-            try:
-                return datetime(*map(int, found.groups()))  # type: ignore[arg-type]  # noqa: DTZ001
-            except ValueError:
-                continue
-    return None
+    original = _time(
+        own.get(ExifTags.Base.DateTimeOriginal), own.get(ExifTags.Base.SubsecTimeOriginal)
+    )
+    return original or _time(exif.get(ExifTags.Base.DateTime), own.get(ExifTags.Base.SubsecTime))
+
+
+def _time(value: Any, fraction: Any) -> datetime | None:
+    found = EXIF_TIME.match(value) if isinstance(value, str) else None
+    if not found:
+        return None
+    digits = re.match(r"\d*", fraction, re.ASCII) if isinstance(fraction, str) else None
+    microsecond = int((digits[0] if digits else "").ljust(6, "0")[:6])
+    try:
+        at = datetime(*map(int, found.groups()))  # type: ignore[arg-type]  # noqa: DTZ001
+        return at.replace(microsecond=microsecond)
+    except ValueError:
+        return None
 
 
 def _place(exif: Image.Exif) -> tuple[float | None, float | None]:
@@ -241,15 +271,26 @@ def decode(data: bytes, *, extract: Extract) -> NDArray[np.uint8]:
         Rejected: `not_an_image`, `truncated` or `unsupported`.
     """
     image = _opened(io.BytesIO(data), "the object")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            image.load()
-            return _rgb(image, extract)
-        except DAMAGED as error:
-            raise Rejected(
-                "truncated", f"the image's data end early or are damaged: {error}"
-            ) from error
+    ImageFile.LOAD_TRUNCATED_IMAGES = False  # PySpacer, where it is imported, switches it on
+    try:
+        stored = _stored(image)
+    except DAMAGED as error:
+        raise Rejected(
+            "truncated", f"the image's data end early or are damaged: {error}"
+        ) from error
+    try:
+        return _rgb(stored, extract)
+    except DAMAGED as error:
+        raise Rejected(
+            "unsupported", f"pixels of mode {stored.mode!r} cannot be converted: {error}"
+        ) from error
+
+
+def _stored(image: Image.Image) -> Image.Image:
+    """Load *image* with its pixels as they are stored: Pillow turns a TIFF while loading it."""
+    turn = TURNED_BACK.get(_orientation(_exif(image))) if image.format == "TIFF" else None
+    image.load()
+    return image if turn is None else image.transpose(turn)
 
 
 def _rgb(image: Image.Image, extract: Extract) -> NDArray[np.uint8]:
@@ -266,6 +307,7 @@ def _rgb(image: Image.Image, extract: Extract) -> NDArray[np.uint8]:
 def _scaled(values: NDArray[Any], levels: tuple[float, float]) -> NDArray[np.uint8]:
     """Map *levels* to 0 and 255: Pillow's own conversion clips a 16-bit picture to white."""
     black, white = levels
-    share = (values.astype(np.float32) - np.float32(black)) / np.float32(white - black)
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is clipped
+        share = (values.astype(np.float32) - np.float32(black)) / np.float32(white - black)
     grey = np.rint(np.clip(np.nan_to_num(share, nan=0.0), 0, 1) * 255).astype(np.uint8)
     return np.repeat(grey[:, :, None], 3, axis=2)

@@ -110,7 +110,7 @@ class Extract(Section):
     weights: str | None = None
     weights_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
-    batch: Positive = 32
+    batch: Annotated[int, Field(ge=16, multiple_of=16)] = 16
     store: Literal["float32", "float16"] = "float32"
     levels: tuple[float, float] = (0.0, 65535.0)
     alpha: Literal["drop", "white", "black"] = "drop"

@@ -5,14 +5,13 @@ import json
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from golden.seeded_weights import pictures, seeded
 from safetensors.torch import save_file
 
 from pipeline import extractors
 from pipeline.errors import InputError, SettingError
 from pipeline.params import Extract
-
-from conftest import ROOT
 
 GOLDEN = json.loads((ROOT / "tests" / "golden" / "pyspacer.json").read_text(encoding="utf-8"))
 

@@ -1,17 +1,22 @@
 """Images: headers without pixels, right pixels or a reject, never something in between."""
 
 import io
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 import numpy as np
 import pytest
 from conftest import SHARED
-from PIL import Image, TiffImagePlugin
+from PIL import Image, ImageFile, TiffImagePlugin
 
 from pipeline import images
-from pipeline.errors import Rejected
+from pipeline.errors import Changed, Missing, Rejected, StorageError
 from pipeline.params import Extract
 from pipeline.storage import Object, open_storage
+
+# What images.py says of Pillow's warnings at import, pytest's own settings overrule.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL.TiffImagePlugin")
 
 EXTRACT = Extract(extractor="filters")
 RNG = np.random.default_rng(0)
@@ -101,6 +106,89 @@ def test_orientation_is_recorded_and_never_applied(head, orientation):
     assert images.decode(data, extract=EXTRACT).shape == (40, 60, 3)
 
 
+SIDES = [(side, packing) for side in range(1, 9) for packing in ("raw", "tiff_lzw")]
+
+
+@pytest.mark.parametrize(("orientation", "packing"), [*SIDES, (99, "raw")])
+def test_a_tiff_is_not_turned_either(head, orientation, packing):
+    """Pillow turns a TIFF while it loads it, and swaps its sides before."""
+    data = encoded(Image.fromarray(RGB), "TIFF", tiffinfo={274: orientation}, compression=packing)
+    found, _ = head(data)
+    assert (found["width"], found["height"]) == (60, 40)
+    assert found["orientation"] == (orientation if orientation < 9 else 1)
+    assert np.array_equal(images.decode(data, extract=EXTRACT), RGB)
+
+
+def test_a_deep_tiff_is_not_turned_either():
+    values = RNG.integers(0, 65536, (40, 60), dtype=np.uint16)
+    data = encoded(Image.fromarray(values), "TIFF", tiffinfo={274: 6})
+    want = np.rint(values / 65535 * 255).astype(np.uint8)
+    assert np.array_equal(images.decode(data, extract=EXTRACT)[..., 0], want)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "AVIF", "TIFF", "JPEG"])
+def test_orientation_is_found_in_every_format_that_has_it(head, kind):
+    found, _ = head(encoded(Image.fromarray(RGB), kind, exif=exif_of(t274=6)))
+    assert (found["orientation"], found["width"], found["height"]) == (6, 60, 40)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP", "GIF", "BMP", "AVIF", "JPEG2000"])
+def test_no_header_decodes_pixels(head, kind, monkeypatch):
+    data = encoded(Image.fromarray(RGB), kind)
+
+    def loaded(self):
+        raise AssertionError("pixels were decoded")
+
+    for plugin in {ImageFile.ImageFile, *type(Image.open(io.BytesIO(data))).__mro__[:2]}:
+        monkeypatch.setattr(plugin, "load", loaded)
+    assert head(data)[0]["width"] == 60
+
+
+def test_a_format_that_must_be_read_whole_is_read_in_one_request_after_the_first(tmp_path):
+    noise = Image.fromarray(RNG.integers(0, 256, (400, 800, 3), dtype=np.uint8))
+    data = encoded(noise, "WEBP", lossless=True)
+    assert len(data) > 10 * images.BLOCK_BYTES
+    (tmp_path / "image").write_bytes(data)
+    storage = open_storage(str(tmp_path))
+    item = storage.head("image")
+    asked = []
+    real = storage.read
+    storage.read = lambda key, **part: asked.append(part) or real(key, **part)
+    images.header(storage, item, max_pixels=10**9)
+    assert len(asked) == 2
+    assert {part["if_version"] for part in asked} == {item.version}
+
+
+@pytest.mark.parametrize("fault", [Changed, Missing, StorageError])
+def test_a_buckets_fault_is_not_the_images(head, tmp_path, fault):
+    """A reject would be kept for ever; the bucket may be back in a minute."""
+    data = encoded(Image.fromarray(RNG.integers(0, 256, (400, 600, 3), dtype=np.uint8)), "TIFF")
+    (tmp_path / "image").write_bytes(data)
+    storage = open_storage(str(tmp_path))
+
+    def failing(key, **part):
+        raise fault("the bucket's sentence")
+
+    storage.read = failing
+    with pytest.raises(fault, match="the bucket's sentence"):
+        images.header(storage, Object("image", len(data), "v"), max_pixels=10**9)
+
+
+def test_a_fraction_of_a_second_is_kept(head):
+    exif = Image.Exif()
+    exif.get_ifd(0x8769).update({36867: "2008:04:15 13:14:15", 37521: "25"})
+    found, _ = head(encoded(Image.fromarray(RGB), "JPEG", exif=exif.tobytes()))
+    assert found["captured_at"] == datetime(2008, 4, 15, 13, 14, 15, 250_000)
+
+
+@pytest.mark.parametrize("original", ["0000:00:00 00:00:00", "    :  :     :  :  ", "yesterday"])
+def test_a_camera_that_does_not_know_its_time_leaves_the_files(head, original):
+    exif = exif_of(t306="2010:01:02 03:04:05")
+    exif.get_ifd(0x8769)[36867] = original
+    found, _ = head(encoded(Image.fromarray(RGB), "JPEG", exif=exif.tobytes()))
+    assert found["captured_at"] == datetime(2010, 1, 2, 3, 4, 5)
+
+
 def test_time_and_place_have_their_signs(head):
     exif = Image.Exif()
     exif.get_ifd(0x8769)[36867] = "2008:04:15 13:14:15"
@@ -135,6 +223,45 @@ def test_corrupt_exif_is_no_reject(head, exif):
 def test_what_is_no_image_is_rejected(head, data):
     with pytest.raises(Rejected) as stop:
         head(data)
+    assert stop.value.reason == "not_an_image"
+
+
+@pytest.mark.parametrize("kind", ["EPS", "TGA", "PCX", "ICO"])
+def test_formats_that_guess_or_start_programs_are_no_images_here(head, kind):
+    """Pillow gives EPS to Ghostscript, whatever the file is called."""
+    data = encoded(Image.fromarray(RGB), kind)
+    for read in (head, lambda data: images.decode(data, extract=EXTRACT)):
+        with pytest.raises(Rejected, match="no decoder knows it as an image") as stop:
+            read(data)
+        assert stop.value.reason == "not_an_image"
+
+
+def test_decoding_in_threads_leaves_the_processs_warnings_as_they_were():
+    """`warnings.catch_warnings` in two threads at once would leave all of them switched off."""
+    data = encoded(Image.fromarray(RGB), "JPEG")
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(8) as pool:
+        for _ in pool.map(lambda _: images.decode(data, extract=EXTRACT), range(400)):
+            pass
+    assert warnings.filters == before
+
+
+@pytest.mark.parametrize("kind", ["GIF", "TIFF", "WEBP", "PNG", "MPO"])
+def test_of_many_frames_the_first_is_taken(kind):
+    colours = [Image.new("RGB", (8, 8), colour) for colour in ((200, 0, 0), (0, 0, 200))]
+    data = encoded(colours[0], kind, save_all=True, append_images=colours[1:])
+    red, _, blue = images.decode(data, extract=EXTRACT)[4, 4].tolist()
+    assert red > 190
+    assert blue < 10
+
+
+def test_what_follows_an_image_is_left_and_what_precedes_it_is_not():
+    data = encoded(Image.fromarray(RGB), "JPEG")
+    want = images.decode(data, extract=EXTRACT)
+    assert np.array_equal(images.decode(data + b"junk" * 99, extract=EXTRACT), want)
+    assert np.array_equal(images.decode(data + data, extract=EXTRACT), want)
+    with pytest.raises(Rejected) as stop:
+        images.decode(b"junk" + data, extract=EXTRACT)
     assert stop.value.reason == "not_an_image"
 
 
@@ -214,13 +341,39 @@ def test_a_palette_with_a_transparent_colour():
     assert images.decode(data, extract=EXTRACT)[0, 0].tolist() == [200, 100, 50]
 
 
+PACKED = {
+    "progressive": ("JPEG", {"progressive": True}),
+    "lzw": ("TIFF", {"compression": "tiff_lzw"}),
+    "lossless": ("WEBP", {"lossless": True}),
+}
+
+
 @pytest.mark.parametrize("share", [0.01, 0.1, 0.5, 0.9, 0.99])
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize(
+    "kind", ["JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP", "AVIF", "JPEG2000", *PACKED]
+)
 def test_a_truncated_image_is_never_half_grey(kind, share):
-    data = encoded(Image.fromarray(np.tile(RGB, (5, 5, 1))), kind)
+    name, options = PACKED.get(kind, (kind, {}))
+    data = encoded(Image.fromarray(np.tile(RGB, (5, 5, 1))), name, **options)
     with pytest.raises(Rejected) as stop:
         images.decode(data[: int(len(data) * share)], extract=EXTRACT)
     assert stop.value.reason in {"truncated", "not_an_image"}
+
+
+def test_a_library_that_lets_truncated_images_pass_does_not_change_that(monkeypatch):
+    """PySpacer switches Pillow's LOAD_TRUNCATED_IMAGES on as soon as it is imported."""
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    data = encoded(Image.fromarray(np.tile(RGB, (5, 5, 1))), "JPEG")
+    with pytest.raises(Rejected) as stop:
+        images.decode(data[: len(data) // 3], extract=EXTRACT)
+    assert stop.value.reason == "truncated"
+
+
+@pytest.mark.parametrize("mode", sorted(images.PLAIN | images.DEEP))
+@pytest.mark.parametrize("alpha", ["drop", "white", "black"])
+def test_every_mode_that_is_let_through_has_a_rule(mode, alpha):
+    got = images._rgb(Image.new(mode, (5, 4)), Extract(extractor="filters", alpha=alpha))
+    assert (got.shape, got.dtype, got.flags.c_contiguous) == ((4, 5, 3), np.uint8, True)
 
 
 def test_flipped_bits_give_pixels_or_a_reject_and_nothing_else():

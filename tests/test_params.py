@@ -79,6 +79,12 @@ def test_yaml_is_read_as_dvc_reads_it(tmp_path):
             "chip.stride: not a setting; it is a setting of chip.method 'grid'",
         ),
         (
+            "  batch: 16",
+            "  batch: 24",
+            "batch: 24",
+            "extract.batch: 24: input should be a multiple of 16",
+        ),
+        (
             "  count: 16",
             "  count: 12",
             "count: 12",
@@ -161,7 +167,7 @@ def test_a_torn_file_says_its_line(tmp_path):
 CHANGED = {
     "extractor": "coralnet",
     "precision": "bf16",
-    "batch": 17,
+    "batch": 64,
     "store": "float16",
     "levels": (1.0, 2.0),
     "alpha": "white",

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from pipeline.errors import Missing, StorageError
-from pipeline.storage import folder, local_path, open_storage
+from pipeline.storage import _digests, folder, local_path, open_storage, read_url
 
 
 @pytest.fixture
@@ -58,6 +58,39 @@ def test_a_file_just_written_is_not_trusted(root, tmp_path, hashed):
     versions(root, memory)
     versions(root, memory)
     assert hashed == ["a", "a"]
+
+
+def test_a_file_hashed_while_young_is_not_trusted_however_late_it_is_remembered(
+    root, tmp_path, hashed, monkeypatch
+):
+    """Between a young file's hash and the end of a long listing its clock may have stood still."""
+    (root / "a").write_bytes(b"bytes")
+    memory = tmp_path / "memory.sqlite"
+    real, now = _digests.Digests.put, time.time_ns
+
+    def late(self, found):
+        monkeypatch.setattr(time, "time_ns", lambda: now() + 60_000_000_000)
+        real(self, found)
+
+    monkeypatch.setattr(_digests.Digests, "put", late)
+    versions(root, memory)
+    versions(root, memory)
+    assert hashed == ["a", "a"]
+
+
+def test_parts_of_one_file_cost_one_hash(root, monkeypatch):
+    old(root / "a", b"0123456789")
+    seen = []
+    real = folder._md5_of
+    monkeypatch.setattr(folder, "_md5_of", lambda stream: seen.append(1) or real(stream))
+    storage = open_storage(str(root))
+    version = storage.head("a").version
+    assert [storage.read("a", start=n, stop=n + 1, if_version=version) for n in range(3)] == [
+        b"0",
+        b"1",
+        b"2",
+    ]
+    assert seen == [1]
 
 
 def test_other_bytes_of_the_same_size_and_time_are_seen_where_the_inode_is_new(root, tmp_path):
@@ -123,6 +156,80 @@ def test_names_that_are_not_utf8_are_left_out_and_said(root, caplog):
 def test_a_folder_that_is_not_there_says_what_to_do(tmp_path):
     with pytest.raises(Missing, match="no such folder; set bucket.url to where the images are"):
         list(open_storage(str(tmp_path / "none")).list())
+
+
+def test_a_file_removed_during_a_listing_takes_no_other_with_it(root, monkeypatch):
+    for name in "abcd":
+        (root / name).write_bytes(b"x")
+    real = folder._entries
+
+    def racing(here):
+        found = sorted(real(here), key=lambda entry: entry.name)
+        (root / "a").unlink()
+        return found
+
+    monkeypatch.setattr(folder, "_entries", racing)
+    assert [item.key for item in open_storage(str(root)).list()] == ["b", "c", "d"]
+
+
+def test_a_file_removed_after_the_listing_is_said(root):
+    (root / "a").write_bytes(b"x")
+    storage = open_storage(str(root))
+    listed = list(storage.list())
+    (root / "a").unlink()
+    with pytest.raises(Missing, match="/a: removed after it was listed; run dvc repro again"):
+        storage.versioned(listed)
+
+
+def test_a_folder_is_no_object_and_a_file_holds_none(root):
+    (root / "folder").mkdir()
+    (root / "file").write_bytes(b"x")
+    storage = open_storage(str(root))
+    for key in ("folder", "file/below"):
+        for ask in (storage.head, storage.read):
+            with pytest.raises(Missing, match="no such file"):
+                ask(key)
+        storage.delete(key)
+    assert list(storage.list("file/b")) == []
+    assert (root / "folder").is_dir()
+
+
+def test_a_name_that_is_too_long_is_said(root):
+    storage = open_storage(str(root))
+    for ask in (storage.head, storage.read):
+        with pytest.raises(StorageError, match=r"cannot be read \(File name too long\)"):
+            ask("x" * 300)
+
+
+def test_a_link_to_a_file_within_the_folder_is_followed(root):
+    (root / "a").write_bytes(b"x")
+    (root / "link").symlink_to(root / "a")
+    (root / "loop").symlink_to(root)
+    storage = open_storage(str(root))
+    assert [item.key for item in storage.list()] == ["a", "link"]
+    assert storage.read("link") == b"x"
+
+
+def test_a_folder_reached_by_a_link_is_a_root_like_any_other(root, tmp_path):
+    (root / "a").write_bytes(b"x")
+    (tmp_path / "alias").symlink_to(root)
+    storage = open_storage(str(tmp_path / "alias"))
+    assert [item.key for item in storage.list()] == ["a"]
+    assert storage.read("a") == b"x"
+
+
+@pytest.mark.parametrize("name", ["my images", "50%", "a#b", "a?b"])
+def test_the_address_of_a_file_and_its_path_are_one(root, name):
+    (root / name).write_bytes(b"x")
+    assert local_path((root / name).as_uri()) == root / name
+    assert read_url((root / name).as_uri()) == read_url(str(root / name))
+
+
+def test_a_single_file_that_is_missing_is_named_by_its_absolute_path(root, monkeypatch):
+    monkeypatch.chdir(root)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    with pytest.raises(Missing, match=f"^{root}/points.csv: no such file$"):
+        read_url("points.csv")
 
 
 def test_a_full_or_read_only_store_is_said_with_its_size(root, monkeypatch):

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 NO_WEIGHTS = "none"
 
+ROWS = 16
+"""See `in_whole_vectors`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -68,6 +71,20 @@ class Extractor(Protocol):
         Returns:
             float32 [N, dim]; row i depends on chip i alone.
         """
+
+
+def in_whole_vectors(rows: torch.Tensor) -> torch.Tensor:
+    """Add rows of zeros up to a multiple of ROWS, so that no value's bits depend on its place.
+
+    Torch computes sigmoid and silu in vectors, up to 32 floats at a time, and what is left over at
+    the end of a tensor one by one, by another formula: seen with 2.15, the last row of a batch
+    differs in the last bit. Networks' layers have an even number of values a row, so that 16 rows
+    leave nothing over.
+    """
+    import torch
+
+    missing = -len(rows) % ROWS
+    return torch.cat([rows, rows.new_zeros(missing, *rows.shape[1:])]) if missing else rows
 
 
 def weights_of(extract: Extract) -> Weights | None:

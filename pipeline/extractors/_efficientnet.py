@@ -15,6 +15,8 @@ import torch
 from torch import nn
 from torch.nn.functional import pad, silu
 
+from pipeline.extractors import in_whole_vectors
+
 SIZE = 224
 DIM = 1280
 EPSILON = 1e-3
@@ -82,10 +84,15 @@ class Block(nn.Module):
         """Give the block's output, added to its input where the shapes are equal."""
         y = silu(self._bn0(self._expand_conv(x))) if self.expands else x
         y = silu(self._bn1(self._depthwise_conv(y)))
-        gate = self._se_expand(silu(self._se_reduce(y.mean((2, 3), keepdim=True))))
-        y = self._bn2(self._project_conv(torch.sigmoid(gate) * y))
+        y = self._bn2(self._project_conv(self._gate(y) * y))
         found: torch.Tensor = y + x if self.skips else y
         return found
+
+    def _gate(self, y: torch.Tensor) -> torch.Tensor:
+        """Give how far each channel is let through: [N, channels, 1, 1], 0 to 1."""
+        squeezed = in_whole_vectors(y.mean((2, 3), keepdim=True))
+        gate = torch.sigmoid(self._se_expand(silu(self._se_reduce(squeezed))))
+        return gate[: len(y)]
 
 
 class CoralNet(nn.Module):

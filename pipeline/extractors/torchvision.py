@@ -15,7 +15,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import SettingError
-from pipeline.extractors import Extractor, Identity, own_source
+from pipeline.extractors import Extractor, Identity, in_whole_vectors, own_source
 from pipeline.params import Extract
 from pipeline.settings import Machine, machine
 from pipeline.weights import Source, Weights, apply, load, required
@@ -141,9 +141,9 @@ class Backbone:
 
     def __call__(self, chips: torch.Tensor) -> torch.Tensor:
         """Embed uint8 [N, size, size, 3] as float32 [N, dim]."""
-        pixels = (chips.permute(0, 3, 1, 2).float() - self.mean) / self.std
-        features: torch.Tensor = self.model(pixels).flatten(1).float()
-        return features
+        pixels = in_whole_vectors(chips).permute(0, 3, 1, 2).float()
+        features: torch.Tensor = self.model((pixels - self.mean) / self.std).flatten(1).float()
+        return features[: len(chips)]
 
 
 def _facts(extract: Extract) -> dict[str, Any]:

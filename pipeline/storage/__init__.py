@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
+from urllib.request import url2pathname
 
 from pipeline.errors import SettingError
 
@@ -35,7 +36,11 @@ class Storage(Protocol):
         """Give every object whose key begins with *prefix*, sorted; no link is followed out."""
 
     def versioned(self, objects: Iterable[Object]) -> builtins.list[Object]:
-        """Give *objects* with their versions, reading bytes only where there is no other way."""
+        """Give *objects* with their versions, reading bytes only where there is no other way.
+
+        Raises:
+            Missing: one was removed after it was listed, and its version was not in the listing.
+        """
 
     def head(self, key: str) -> Object:
         """Give one object with its version.
@@ -47,7 +52,7 @@ class Storage(Protocol):
     def read(
         self, key: str, *, start: int = 0, stop: int | None = None, if_version: str = ""
     ) -> bytes:
-        """Read bytes *start* to *stop* (not included; None: the end).
+        """Read bytes *start* to *stop* (not included; None: the end); none beyond the end.
 
         Raises:
             Missing: it is not there.
@@ -83,16 +88,22 @@ def open_storage(url: str, *, memory: Path | None = None) -> Storage:
         from pipeline.storage.folder import Folder
 
         return Folder(local_path(url), memory=memory)
-    raise SettingError(f"{url}: no storage for {scheme + '://'!r}; use a folder or s3://…")
+    raise SettingError(f"{shown(url)}: no storage for {scheme + '://'!r}; use a folder or s3://…")
 
 
 def local_path(url: str) -> Path:
     """Give the absolute path that a relative or `file://` *url* means on this machine."""
-    path = Path(urlsplit(url).path if url.startswith("file:") else url).expanduser()
+    path = Path(url2pathname(urlsplit(url).path) if url.startswith("file:") else url).expanduser()
     if path.is_absolute():
         return path
     origin = Path(os.environ.get("DVC_ROOT", "."))
     return (path if path.exists() else origin / path).absolute()
+
+
+def shown(url: str) -> str:
+    """Give *url* for a message: without user, password and query, which may be credentials."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def read_url(url: str, *, memory: Path | None = None) -> tuple[bytes, str]:

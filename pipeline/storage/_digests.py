@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +24,17 @@ GRAIN_NS = 2_000_000_000
 """A file hashed within this time of its last change may change again unseen (git's racy rule)."""
 
 BUSY_S = 60
+COLUMNS = "path, inode, size, mtime_ns, digest"
+INSERT = f"INSERT OR REPLACE INTO digests ({COLUMNS}) VALUES (?, ?, ?, ?, ?)"  # noqa: S608
 IN_ONE_QUERY = 500
+
+
+class Hashed(NamedTuple):
+    """What a file held; *settled* if its stamp could be trusted when reading began."""
+
+    stamp: Stamp
+    digest: str
+    settled: bool
 
 
 def stamp(found: os.stat_result) -> Stamp:
@@ -47,15 +58,10 @@ class Digests:
             return None
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            table = sqlite3.connect(self.path, timeout=BUSY_S)
-            table.execute(
-                "CREATE TABLE IF NOT EXISTS digests (path BLOB PRIMARY KEY, inode TEXT, "
-                "size INTEGER, mtime_ns INTEGER, digest TEXT) WITHOUT ROWID"
-            )
+            return _connect(self.path)
         except (OSError, sqlite3.Error) as error:
             log.warning("%s: cannot be used (%s); every file is read again", self.path, error)
             return None
-        return table
 
     def get(self, stamps: Mapping[Path, Stamp]) -> dict[Path, str]:
         """Give the digests of those files that still have the stamp they were hashed with."""
@@ -68,7 +74,7 @@ class Digests:
             try:
                 for some in _in_parts(list(names)):
                     marks = ",".join("?" * len(some))
-                    query = f"SELECT * FROM digests WHERE path IN ({marks})"  # noqa: S608 - marks
+                    query = f"SELECT {COLUMNS} FROM digests WHERE path IN ({marks})"  # noqa: S608
                     rows += table.execute(query, some)
             except sqlite3.Error as error:
                 log.warning("%s: cannot be read (%s)", self.path, error)
@@ -78,12 +84,12 @@ class Digests:
         }
         return {path: digest for path, (seen, digest) in found.items() if seen == stamps[path]}
 
-    def put(self, found: Iterable[tuple[Path, Stamp, str]]) -> None:
+    def put(self, found: Mapping[Path, Hashed]) -> None:
         """Remember digests, of settled files only."""
         rows = [
-            (os.fsencode(path), str(seen[0]), seen[1], seen[2], digest)
-            for path, seen, digest in found
-            if is_settled(seen)
+            (os.fsencode(path), str(hashed.stamp[0]), *hashed.stamp[1:], hashed.digest)
+            for path, hashed in found.items()
+            if hashed.settled
         ]
         table = self._open() if rows else None
         if table is None:
@@ -91,9 +97,23 @@ class Digests:
         with closing(table):
             try:
                 with table:
-                    table.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?, ?)", rows)
+                    table.executemany(INSERT, rows)
             except sqlite3.Error as error:
                 log.warning("%s: cannot be written (%s)", self.path, error)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    table = sqlite3.connect(path, timeout=BUSY_S)
+    try:
+        # The inode as text: some file systems number beyond SQLite's 63 bits.
+        table.execute(
+            "CREATE TABLE IF NOT EXISTS digests (path BLOB PRIMARY KEY, inode TEXT, "
+            "size INTEGER, mtime_ns INTEGER, digest TEXT) WITHOUT ROWID"
+        )
+    except BaseException:
+        table.close()
+        raise
+    return table
 
 
 def _in_parts(names: list[bytes]) -> Iterable[list[bytes]]:

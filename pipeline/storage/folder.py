@@ -15,27 +15,31 @@ import secrets
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
 from pipeline.errors import Changed, Missing, StorageError
 from pipeline.storage import Object
-from pipeline.storage._digests import Digests, Stamp, is_settled, stamp
+from pipeline.storage._digests import Digests, Hashed, Stamp, is_settled, stamp
 
 log = logging.getLogger(__name__)
 
 TEMPORARY = ".quadrat-tmp-"
 HASHERS = 8
+REMEMBERED_AT_ONCE = 1_000
+NOT_THERE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
 class Folder:
     """The files below *root*; digests are remembered in the SQLite file *memory*.
 
     Names that begin with a dot are not listed: they are the system's, or our unfinished writes.
-    Links are followed only where they stay below the root.
+    A link to a file is followed where it stays below the root, a link to a folder never.
     """
 
     def __init__(self, root: Path, memory: Path | None = None) -> None:
         self.root = root
         self.url = str(root)
+        self._real = os.path.realpath(root)
         self._digests = Digests(memory)
         self._seen: dict[str, tuple[Stamp, str]] = {}
 
@@ -44,6 +48,7 @@ class Folder:
 
         Raises:
             Missing: the folder is not there; with a prefix, that is an empty listing.
+            StorageError: a folder below it cannot be listed.
         """
         if not self.root.is_dir():
             if prefix:
@@ -52,34 +57,33 @@ class Folder:
         below = prefix.rpartition("/")[0]
         start = self._path(below) if below else self.root
         found = [item for item in self._walk(start) if item.key.startswith(prefix)]
-        yield from sorted(found, key=lambda item: item.key.encode())
+        named = [item for item in found if _is_text(item.key)]
+        if len(named) < len(found):
+            left = len(found) - len(named)
+            log.warning("%s: %d files left out: their names are not UTF-8", self.root, left)
+        yield from sorted(named, key=lambda item: item.key.encode())
 
     def _walk(self, start: Path) -> Iterator[Object]:
-        unreadable = 0
         folders = [start]
         while folders:
-            here = folders.pop()
-            with contextlib.suppress(FileNotFoundError), os.scandir(here) as entries:
-                for entry in entries:
-                    if entry.name.startswith(".") or not self._is_inside(entry):
-                        continue
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(Path(entry.path))
-                    elif entry.is_file():
-                        key = Path(entry.path).relative_to(self.root).as_posix()
-                        if _is_text(key):
-                            yield Object(key, entry.stat().st_size)
-                        else:
-                            unreadable += 1
-        if unreadable:
-            log.warning("%s: %d files left out: their names are not UTF-8", self.root, unreadable)
+            for entry in _entries(folders.pop()):
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(Path(entry.path))
+                elif (size := self._size(entry)) is not None:
+                    yield Object(Path(entry.path).relative_to(self.root).as_posix(), size)
 
-    def _is_inside(self, entry: os.DirEntry[str]) -> bool:
-        if not entry.is_symlink():
-            return True
-        with contextlib.suppress(OSError, RuntimeError):
-            return Path(entry.path).resolve(strict=True).is_relative_to(self.root.resolve())
-        return False
+    def _size(self, entry: os.DirEntry[str]) -> int | None:
+        """Give a file's size; None where it is no file of ours, or has just been removed."""
+        if entry.is_symlink() and not self._is_inside(entry.path):
+            return None
+        try:
+            return entry.stat().st_size if entry.is_file() else None
+        except FileNotFoundError:
+            return None
+
+    def _is_inside(self, path: Path | str) -> bool:
+        real = os.path.realpath(path)
+        return real == self._real or real.startswith(self._real.rstrip(os.sep) + os.sep)
 
     def _path(self, key: str) -> Path:
         """Give the path of *key*.
@@ -90,27 +94,40 @@ class Folder:
         parts = key.split("/")
         if any(part in {"", ".", ".."} for part in parts) or "\0" in key:
             raise StorageError(f"{self.root}: key {key!r} is no path below it")
-        path = self.root.joinpath(*parts)
-        if not path.resolve().is_relative_to(self.root.resolve()):
+        path = self.root / key
+        if not self._is_inside(path):
             raise StorageError(f"{self.root}: key {key!r} leads out of it by a link")
         return path
 
     def versioned(self, objects: Iterable[Object]) -> builtins.list[Object]:
-        """Give *objects* with the MD5 of their content, reading only files not seen before."""
-        keyed = {self._path(item.key): item for item in objects}
-        stamps = {path: stamp(path.stat()) for path in keyed}
-        known = self._digests.get(stamps)
-        new = [path for path in keyed if path not in known]
+        """Give *objects* with the MD5 of their content, reading only files not seen before.
+
+        Raises:
+            Missing: one was removed after it was listed.
+            StorageError: one cannot be read.
+        """
+        paths = {item.key: self._path(item.key) for item in objects}
+        stamps = {path: _stamp(path) for path in paths.values()}
+        found = {
+            path: Hashed(stamps[path], digest, settled=True)
+            for path, digest in self._digests.get(stamps).items()
+        }
+        found |= self._hashed([path for path in stamps if path not in found])
+        self._seen |= {key: found[path][:2] for key, path in paths.items() if found[path].settled}
+        return [
+            Object(key, found[path].stamp[1], found[path].digest) for key, path in paths.items()
+        ]
+
+    def _hashed(self, paths: builtins.list[Path]) -> dict[Path, Hashed]:
+        """Hash files in threads, remembering them on the way: a killed run keeps what it did."""
+        found: dict[Path, Hashed] = {}
         with ThreadPoolExecutor(HASHERS) as pool:
-            hashed = list(pool.map(_md5_of_file, new))
-        self._digests.put(
-            zip(new, (seen for seen, _ in hashed), (md5 for _, md5 in hashed), strict=True)
-        )
-        known.update({path: md5 for path, (_, md5) in zip(new, hashed, strict=True)})
-        for path, item in keyed.items():
-            if path not in new:
-                self._seen[item.key] = (stamps[path], known[path])
-        return [Object(item.key, stamps[path][1], known[path]) for path, item in keyed.items()]
+            for start in range(0, len(paths), REMEMBERED_AT_ONCE):
+                some = paths[start : start + REMEMBERED_AT_ONCE]
+                hashed = dict(zip(some, pool.map(_md5_of_file, some), strict=True))
+                self._digests.put(hashed)
+                found |= hashed
+        return found
 
     def head(self, key: str) -> Object:
         """Give one file with its version.
@@ -119,53 +136,47 @@ class Folder:
             Missing: it is not there.
         """
         path = self._path(key)
-        try:
-            seen = stamp(path.stat())
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise Missing(f"{path}: no such file") from error
-        return Object(key, seen[1], self._version(key, path, seen))
+        with _reading(path) as stream:
+            return Object(key, os.fstat(stream.fileno()).st_size, self._version(key, path, stream))
 
-    def _version(self, key: str, path: Path, seen: Stamp) -> str:
+    def _version(self, key: str, path: Path, stream: BinaryIO) -> str:
+        """Give the MD5 of an open file, from memory if its stamp is the one remembered."""
+        seen = stamp(os.fstat(stream.fileno()))
         known = self._seen.get(key)
         if known is not None and known[0] == seen:
             return known[1]
-        found = self._digests.get({path: seen}).get(path)
-        if found is None:
-            seen, found = _md5_of_file(path)
-            self._digests.put([(path, seen, found)])
-        if is_settled(seen):
-            self._seen[key] = (seen, found)
-        return found
+        digest = self._digests.get({path: seen}).get(path)
+        hashed = Hashed(seen, digest, settled=True) if digest else _md5_of(stream)
+        if hashed.settled:
+            self._seen[key] = hashed[:2]
+        if not digest:
+            self._digests.put({path: hashed})
+        return hashed.digest
 
     def read(
         self, key: str, *, start: int = 0, stop: int | None = None, if_version: str = ""
     ) -> bytes:
         """Read bytes *start* to *stop* (not included; None: the end).
 
-        A whole file is checked by the MD5 of the bytes that were read, a part by the file's stamp.
+        A whole file is checked by the MD5 of the bytes that were read, a part by the stamp that
+        the file has after it was read.
 
         Raises:
             Missing: it is not there.
             Changed: it is not *if_version*.
         """
         path = self._path(key)
-        try:
-            with path.open("rb") as stream:
-                seen = stamp(os.fstat(stream.fileno()))
-                stream.seek(start)
-                data = stream.read() if stop is None else stream.read(max(stop - start, 0))
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-            raise Missing(f"{path}: no such file") from error
-        except OSError as error:
-            raise StorageError(f"{path}: cannot be read ({error.strerror})") from error
-        if if_version:
-            whole = start == 0 and stop is None
-            found = _md5(data) if whole else self._version(key, path, seen)
-            if found != if_version:
-                raise Changed(
-                    f"{path}: changed while it was read (index has {if_version!r}, the folder has "
-                    f"{found!r}); run dvc repro again"
-                )
+        with _reading(path) as stream:
+            stream.seek(start)
+            data = stream.read() if stop is None else stream.read(max(stop - start, 0))
+            if if_version:
+                whole = start == 0 and stop is None
+                found = _md5(data) if whole else self._version(key, path, stream)
+                if found != if_version:
+                    raise Changed(
+                        f"{path}: changed while it was read (index has {if_version!r}, the folder "
+                        f"has {found!r}); run dvc repro again"
+                    )
         return data
 
     def put(self, key: str, data: bytes) -> None:
@@ -194,9 +205,18 @@ class Folder:
             ) from error
 
     def delete(self, key: str) -> None:
-        """Remove a file; it is no error if it is not there."""
-        with contextlib.suppress(FileNotFoundError):
-            self._path(key).unlink()
+        """Remove a file; it is no error if it is not there.
+
+        Raises:
+            StorageError: it cannot be removed.
+        """
+        path = self._path(key)
+        try:
+            path.unlink()
+        except NOT_THERE:
+            return
+        except OSError as error:
+            raise _said(path, "removed", error) from error
 
 
 def _is_text(key: str) -> bool:
@@ -207,13 +227,58 @@ def _is_text(key: str) -> bool:
     return True
 
 
+def _said(path: Path, what: str, error: OSError) -> StorageError:
+    if isinstance(error, NOT_THERE):
+        return Missing(f"{path}: no such file")
+    return StorageError(f"{path}: cannot be {what} ({error.strerror or error})")
+
+
+def _entries(folder: Path) -> builtins.list[os.DirEntry[str]]:
+    """Give what a folder holds; nothing where it was removed meanwhile, or is a file."""
+    try:
+        with os.scandir(folder) as entries:
+            return [entry for entry in entries if not entry.name.startswith(".")]
+    except NOT_THERE:
+        return []
+    except OSError as error:
+        raise _said(folder, "listed", error) from error
+
+
+def _stamp(path: Path) -> Stamp:
+    try:
+        return stamp(path.stat())
+    except NOT_THERE as error:
+        raise Missing(f"{path}: removed after it was listed; run dvc repro again") from error
+    except OSError as error:
+        raise _said(path, "read", error) from error
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[BinaryIO]:
+    try:
+        with path.open("rb") as stream:
+            yield stream
+    except OSError as error:
+        raise _said(path, "read", error) from error
+
+
 def _md5(data: bytes) -> str:
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
-def _md5_of_file(path: Path) -> tuple[Stamp, str]:
-    """Give a file's stamp, as it was before the first byte was read, and its MD5."""
-    with path.open("rb") as stream:
-        seen = stamp(os.fstat(stream.fileno()))
-        hasher = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False))
-    return seen, hasher.hexdigest()
+def _md5_of_file(path: Path) -> Hashed:
+    with _reading(path) as stream:
+        return _md5_of(stream)
+
+
+def _md5_of(stream: BinaryIO) -> Hashed:
+    """Hash an open file; its stamp is the one it had before the first byte was read.
+
+    Whether that stamp can be trusted is judged then too: later, a file that was written while
+    its clock stood still would look settled.
+    """
+    seen = stamp(os.fstat(stream.fileno()))
+    settled = is_settled(seen)
+    stream.seek(0)
+    hasher = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False))  # type: ignore[arg-type]
+    return Hashed(seen, hasher.hexdigest(), settled)

@@ -11,8 +11,10 @@ import urllib.request
 from urllib.parse import urlsplit
 
 from pipeline.errors import Missing, SettingError, StorageError
+from pipeline.storage import shown
 
 TRIES = 4
+FIRST_WAIT_S = 0.2
 TIMEOUT_S = 60
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 NOT_FOUND = {404, 410}
@@ -20,7 +22,7 @@ PASSING = {408, 429, 500, 502, 503, 504}
 
 
 class _SameSafety(urllib.request.HTTPRedirectHandler):
-    """Follows no redirect to an address that `fetch` would not take."""
+    """Follows no redirect from https to http, nor to another address that is not safe."""
 
     def redirect_request(  # noqa: PLR0913, PLR0917 - the base class's signature
         self,
@@ -31,12 +33,18 @@ class _SameSafety(urllib.request.HTTPRedirectHandler):
         headers: object,
         newurl: str,
     ) -> urllib.request.Request | None:
+        if req.type == "https" and urlsplit(newurl).scheme != "https":
+            raise StorageError(
+                f"{shown(req.full_url)}: leads to {shown(newurl)}, which is not safe"
+            )
         _check(newurl)
         return super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]
 
 
 def fetch(url: str) -> tuple[bytes, str]:
     """Give the bytes at *url* and, as their version, their SHA-256.
+
+    Messages name the address without its query, which may be a signature.
 
     Raises:
         SettingError: neither https nor a loopback address.
@@ -50,15 +58,20 @@ def fetch(url: str) -> tuple[bytes, str]:
         except urllib.error.HTTPError as error:
             error.close()
             if error.code in NOT_FOUND:
-                raise Missing(f"{url}: not there (HTTP {error.code})") from error
+                raise Missing(f"{shown(url)}: not there (HTTP {error.code})") from error
             if error.code not in PASSING or not left:
-                raise StorageError(f"{url}: the server answers HTTP {error.code}") from error
+                raise StorageError(f"{shown(url)}: the server answers HTTP {error.code}") from error
+        except (http.client.InvalidURL, ValueError) as error:
+            # Without the error's own text, which quotes the address.
+            raise SettingError(
+                f"{shown(url)}: not an address; percent-encode what is odd"
+            ) from error
         except (OSError, http.client.HTTPException) as error:
             if not left:
-                raise StorageError(f"{url}: cannot be fetched ({error})") from error
+                raise StorageError(f"{shown(url)}: cannot be fetched ({error})") from error
         else:
             return data, hashlib.sha256(data).hexdigest()
-        time.sleep(random.uniform(0, 0.2 * 2 ** (TRIES - left)))
+        time.sleep(random.uniform(0, FIRST_WAIT_S * 2 ** (TRIES - left)))
     raise AssertionError("unreachable")
 
 
@@ -72,4 +85,6 @@ def _get(url: str) -> bytes:
 def _check(url: str) -> None:
     parts = urlsplit(url)
     if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
-        raise SettingError(f"{url}: not a safe address; use https://")
+        raise SettingError(f"{shown(url)}: not a safe address; use https://")
+    if "@" in parts.netloc:
+        raise SettingError(f"{shown(url)}: holds a user name or password; take it out")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import builtins
 import os
 import random
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -20,16 +21,22 @@ from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConnectTimeoutError,
+    CredentialRetrievalError,
     EndpointConnectionError,
     HTTPClientError,
     IncompleteReadError,
+    MetadataRetrievalError,
     NoCredentialsError,
+    PartialCredentialsError,
+    SSOError,
+    TokenRetrievalError,
 )
-from botocore.exceptions import ConnectionError as BotoConnectionError
+from urllib3.exceptions import HTTPError
 
 from pipeline.errors import Changed, Missing, SettingError, StorageError
 from pipeline.settings import machine
-from pipeline.storage import Object
+from pipeline.storage import Object, shown
 
 TRIES = 6
 FIRST_WAIT_S = 0.2
@@ -48,7 +55,17 @@ REFUSED = {
     "ExpiredToken",
     "InvalidToken",
 }
-BROKEN_BODY = (IncompleteReadError, HTTPClientError, BotoConnectionError, OSError)
+NO_CREDENTIALS = (
+    CredentialRetrievalError,
+    MetadataRetrievalError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    SSOError,
+    TokenRetrievalError,
+)
+"""Their own text is never shown: a helper program's output may be in it."""
+
+BROKEN_BODY = (IncompleteReadError, HTTPClientError, HTTPError, OSError)
 """What reading an answer's body can raise; botocore retries requests, not bodies."""
 
 
@@ -57,20 +74,26 @@ class S3:
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
-        if not parts.netloc:
-            raise SettingError(f"{url}: names no bucket; write s3://bucket/prefix")
+        if not parts.netloc or "@" in parts.netloc:
+            raise SettingError(f"{shown(url)}: names no bucket; write s3://bucket/prefix")
         self.url = url.rstrip("/")
         self.bucket = parts.netloc
         prefix = url.removeprefix(f"s3://{parts.netloc}").strip("/")
         self.prefix = f"{prefix}/" if prefix else ""
         self._clients: dict[int, Any] = {}
+        self._locks: dict[int, threading.Lock] = {}
 
     @property
     def _client(self) -> Any:
-        """A client of this process: one that was forked would share its parent's sockets."""
-        if os.getpid() not in self._clients:
-            self._clients[os.getpid()] = _new_client()
-        return self._clients[os.getpid()]
+        """A client of this process: one that was forked would share its parent's sockets.
+
+        The lock is the process's own too: one that is held at the fork is never let go.
+        """
+        pid = os.getpid()
+        with self._locks.setdefault(pid, threading.Lock()):
+            if pid not in self._clients:
+                self._clients[pid] = _new_client(self.url)
+            return self._clients[pid]
 
     def list(self, prefix: str = "") -> Iterator[Object]:
         """Give every object whose key begins with *prefix*, sorted by its UTF-8 bytes."""
@@ -114,14 +137,19 @@ class S3:
             Changed: it is not *if_version*. The answer's own ETag is compared too, since some
                 services ignore `If-Match`.
         """
+        if stop is not None and stop <= start:
+            return b""  # S3 takes such a range for none, and sends the whole object
         ask = {"Bucket": self.bucket, "Key": self.prefix + key}
         if start or stop is not None:
             ask["Range"] = f"bytes={start}-" + ("" if stop is None else str(stop - 1))
         if if_version:
             ask["IfMatch"] = f'"{if_version}"'
         for left in reversed(range(TRIES)):
+            answer = self._answer(key, ask, if_version)
+            if answer is None:
+                return b""
             try:
-                return self._read(key, ask, if_version)
+                return _body(answer, ask, start, stop)
             except BROKEN_BODY as error:
                 if not left:
                     raise StorageError(
@@ -130,22 +158,18 @@ class S3:
                 _wait(TRIES - left)
         raise AssertionError("unreachable")
 
-    def _read(self, key: str, ask: dict[str, str], if_version: str) -> bytes:
+    def _answer(self, key: str, ask: dict[str, str], if_version: str) -> Any:
+        """Give the answer to a GET, of the right version; None if the range is beyond the end."""
         try:
             answer = self._client.get_object(**ask)
-        except ClientError as error:
-            if _code(error) in BEYOND:
-                return b""
-            raise self._said(key, error, if_version) from error
-        except (EndpointConnectionError, NoCredentialsError) as error:
-            raise self._said(key, error) from error
-        found = answer["ETag"].strip('"')
+            found = answer["ETag"].strip('"')
+        except (ClientError, BotoCoreError) as error:
+            if _code(error) not in BEYOND:
+                raise self._said(key, error, if_version) from error
+            answer, found = None, self.head(key).version
         if if_version and found != if_version:
             raise self._changed(key, if_version, found)
-        data: bytes = answer["Body"].read()
-        if len(data) != answer["ContentLength"]:
-            raise OSError(f"{len(data):,} of {answer['ContentLength']:,} bytes came")
-        return data
+        return answer
 
     def put(self, key: str, data: bytes) -> None:
         """Write an object: one PUT, which S3 makes visible whole or not at all."""
@@ -177,14 +201,27 @@ class S3:
             return Missing(f"{at}: not there")
         if code in CHANGED:
             return self._changed(key, if_version, "another version")
-        if code in REFUSED or isinstance(error, NoCredentialsError):
-            return StorageError(
-                f"{at}: access refused ({code or 'no credentials'}); check the AWS credentials, or "
-                "set QUADRAT_ANONYMOUS=true for a public bucket"
-            )
-        if isinstance(error, EndpointConnectionError):
+        if code in REFUSED or isinstance(error, NO_CREDENTIALS):
+            return _refused(at, code or type(error).__name__)
+        if isinstance(error, (EndpointConnectionError, ConnectTimeoutError)):
             return StorageError(f"{at}: {error}; check the endpoint and the network")
         return StorageError(f"{at}: {error}")
+
+
+def _body(answer: Any, ask: dict[str, str], start: int, stop: int | None) -> bytes:
+    data: bytes = answer["Body"].read()
+    if len(data) != answer["ContentLength"]:
+        raise OSError(f"{len(data):,} of {answer['ContentLength']:,} bytes came")
+    if "Range" in ask and "ContentRange" not in answer:
+        return data[start:stop]  # a server that knows no ranges sends the whole
+    return data
+
+
+def _refused(at: str, why: str) -> StorageError:
+    return StorageError(
+        f"{at}: access refused ({why}); check the AWS credentials, or set QUADRAT_ANONYMOUS=true "
+        "for a public bucket"
+    )
 
 
 def _code(error: Exception) -> str:
@@ -196,13 +233,16 @@ def _wait(tried: int) -> None:
     time.sleep(random.uniform(0, min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**tried)))
 
 
-def _new_client() -> Any:
+def _new_client(url: str) -> Any:
     settings = machine()
     endpoint = (
         settings.endpoint
         or os.environ.get("AWS_ENDPOINT_URL_S3")
         or os.environ.get("AWS_ENDPOINT_URL")
+        or None
     )
+    if endpoint and "@" in endpoint:
+        raise SettingError(f"{url}: the endpoint holds a user name or password; take it out")
     config = Config(
         connect_timeout=10,
         read_timeout=60,
@@ -215,10 +255,18 @@ def _new_client() -> Any:
         s3={"addressing_style": "path" if endpoint else "auto"},
     )
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-    session = boto3.session.Session()
-    return session.client(
-        "s3",
-        config=config,
-        endpoint_url=endpoint or None,
-        region_name=session.region_name or region,
-    )
+    try:
+        session = boto3.session.Session()
+        return session.client(
+            "s3",
+            config=config,
+            endpoint_url=endpoint,
+            region_name=session.region_name or region,
+        )
+    except NO_CREDENTIALS as error:
+        raise _refused(url, type(error).__name__) from error
+    except (BotoCoreError, ValueError) as error:
+        raise SettingError(
+            f"{url}: S3 cannot be used ({error}); check QUADRAT_ENDPOINT (with http:// or "
+            "https://), AWS_PROFILE and AWS_REGION"
+        ) from error

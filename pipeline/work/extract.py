@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline import numerics, outs, recipes, rejects, schemas, shards
-from pipeline.errors import StorageError
+from pipeline.errors import InputError, StorageError
 from pipeline.hashing import shard_name
 from pipeline.outs import Out
 from pipeline.progress import Progress
@@ -51,7 +51,7 @@ def make(context: Context, pieces: Sequence[Piece], tell: Tell) -> None:
             _keep(context, by_name[name], reuse.rows, [], 0)
     todo = [(name, reuse.left) for name, reuse in found.items() if reuse.left.num_rows]
     moved: list[str] = []
-    for done in _embed(context, todo, tell):
+    for done in _embed(context, pieces[0].recipe, todo, tell):
         moved += done.moved
         if done.moved:
             continue
@@ -69,12 +69,24 @@ def _keep(
     shards.finish(context.store, piece, rows, refused, shards.Made(context.run, computed))
 
 
-def _embed(context: Context, todo: list[tuple[str, pa.Table]], tell: Tell) -> Iterator[Any]:
+def _check_recipe(context: Context, recipe: str) -> None:
+    """Make sure that what would compute now is what the shards were named for."""
+    if recipes.extract(context.params, context.machine).digest != recipe:
+        raise InputError(
+            "extract: the weights, the code or the machine is not what it was when this run "
+            "began; run dvc repro again"
+        )
+
+
+def _embed(
+    context: Context, recipe: str, todo: list[tuple[str, pa.Table]], tell: Tell
+) -> Iterator[Any]:
     if not todo:
         return
     from pipeline import extractors
     from pipeline.engine import Engine
 
+    _check_recipe(context, recipe)
     extract = context.params.extract
     extractor = extractors.build(extract, extractors.weights_of(extract))
     storage = open_storage(context.params.bucket.url, memory=context.machine.digests)

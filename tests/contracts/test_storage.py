@@ -2,9 +2,13 @@
 
 import hashlib
 import itertools
+import subprocess
+import sys
+import time
 
 import pytest
 import servers
+from conftest import ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -72,14 +76,48 @@ def test_parts_of_an_object(storage):
     assert storage.read("p.bin", start=500) == b""
 
 
-@pytest.mark.parametrize("part", [{}, {"start": 1, "stop": 3}])
+def test_an_empty_part_is_no_bytes(storage):
+    storage.put("p.bin", bytes(range(100)))
+    assert storage.read("p.bin", start=10, stop=10) == b""
+    storage.put("p.bin", b"")
+    assert storage.read("p.bin") == storage.read("p.bin", start=0, stop=10) == b""
+
+
+@pytest.mark.parametrize("part", [{}, {"start": 1, "stop": 3}, {"start": 1_000}])
 def test_another_version_is_never_read(storage, part):
     storage.put("c.bin", b"before")
     version = storage.head("c.bin").version
-    assert storage.read("c.bin", if_version=version, **part) in {b"before", b"ef"}
+    assert storage.read("c.bin", if_version=version, **part) in {b"before", b"ef", b""}
     storage.put("c.bin", b"after!")
     with pytest.raises(Changed, match="changed while it was read"):
         storage.read("c.bin", if_version=version, **part)
+
+
+WRITER = """
+import sys
+from pipeline.storage import open_storage
+storage = open_storage(sys.argv[1])
+while True:
+    for byte in b"abc":
+        storage.put("shared.bin", bytes([byte]) * 3_000_000)
+        print(flush=True)
+"""
+
+
+def test_a_reader_never_sees_half_of_an_object_whose_writer_is_killed(place, storage):
+    whole = {bytes([byte]) * 3_000_000 for byte in b"abc"}
+    for wait_s in (0.05, 0.12):
+        command = [sys.executable, "-c", WRITER, place]
+        writer = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
+        assert writer.stdout.readline() == b"\n", "the first write is done"
+        until = time.monotonic() + wait_s
+        while time.monotonic() < until:
+            assert storage.read("shared.bin") in whole
+        writer.kill()
+        writer.communicate()
+        assert storage.read("shared.bin") in whole
+        assert [item.key for item in storage.list("shared")] == ["shared.bin"]
+    storage.delete("shared.bin")
 
 
 def test_listings_are_sorted_by_bytes_and_begin_with_their_prefix(storage):
@@ -125,6 +163,23 @@ def test_wrong_credentials_are_said_without_the_credentials(tmp_path, monkeypatc
             list(open_storage(f"s3://{servers.BUCKET}").list())
     assert "check the AWS credentials" in str(stop.value)
     assert "not-the-secret" not in str(stop.value)
+
+
+def test_a_public_bucket_needs_no_credentials_where_anonymous_is_set(tmp_path, monkeypatch):
+    with servers.moto(tmp_path) as endpoint:
+        servers.client(endpoint).put_object(
+            Bucket=servers.BUCKET, Key="a", Body=b"open", ACL="public-read"
+        )
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+        monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        monkeypatch.setenv("QUADRAT_ENDPOINT", endpoint)
+        with pytest.raises(StorageError, match="set QUADRAT_ANONYMOUS=true for a public bucket"):
+            open_storage(f"s3://{servers.BUCKET}").read("a")
+        monkeypatch.setenv("QUADRAT_ANONYMOUS", "true")
+        assert open_storage(f"s3://{servers.BUCKET}").read("a") == b"open"
 
 
 def test_a_server_that_is_down_is_named(monkeypatch):

@@ -193,7 +193,7 @@ def test_a_training_setting_reaches_no_stage_before_training(copy_of_done):
 
 def test_another_extractor_setting_and_back_costs_one_pass(copy_of_done):
     repo = copy_of_done()
-    repo.set(extract__batch=8)
+    repo.set(extract__batch=32)
     assert counts(repo.said("dvc", "repro", "extract"))["extract"] == (144, 0)
     before = repo.digests("data/features")
     repo.set(extract__batch=16)

@@ -1,0 +1,146 @@
+"""Web addresses: only safe ones, retried while there is hope, shown without their secrets."""
+
+import hashlib
+import threading
+import urllib.request
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from pipeline.errors import Missing, SettingError, StorageError
+from pipeline.storage import https, read_url
+
+BODY = b"weights" * 1000
+
+
+@contextmanager
+def server(*script):
+    """A server that answers one request after the other by *script*, and the last for ever."""
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            answer = script[min(len(asked), len(script) - 1)]
+            asked.append(self.path)
+            if isinstance(answer, str):
+                self.send_response(302)
+                self.send_header("Location", answer)
+                self.end_headers()
+                return
+            self.send_response(answer if answer != "short" else 200)
+            self.send_header("Content-Length", str(len(BODY)))
+            self.end_headers()
+            self.wfile.write(BODY)
+
+        def log_message(self, *args):
+            pass
+
+    running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=running.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{running.server_port}", asked
+    finally:
+        running.shutdown()
+        running.server_close()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def _no_wait(monkeypatch):
+    monkeypatch.setattr(https, "FIRST_WAIT_S", 0.001)
+
+
+def test_what_is_fetched_has_its_digest_as_its_version():
+    with server(200) as (url, _):
+        assert read_url(f"{url}/w.safetensors") == (BODY, hashlib.sha256(BODY).hexdigest())
+
+
+def test_a_failing_server_is_asked_again():
+    with server(503, 500, 200) as (url, asked):
+        assert https.fetch(f"{url}/w")[0] == BODY
+        assert len(asked) == 3
+
+
+def test_a_server_that_goes_on_failing_is_given_up():
+    with server(503) as (url, asked):
+        with pytest.raises(StorageError, match=r"/w: the server answers HTTP 503$"):
+            https.fetch(f"{url}/w")
+        assert len(asked) == https.TRIES
+
+
+@pytest.mark.parametrize("code", [404, 410])
+def test_what_is_not_there_is_missing_at_once(code):
+    with server(code) as (url, asked):
+        with pytest.raises(Missing, match=rf"/w: not there \(HTTP {code}\)$"):
+            https.fetch(f"{url}/w")
+        assert len(asked) == 1
+
+
+def test_a_refusal_is_not_asked_again():
+    with server(403) as (url, asked):
+        with pytest.raises(StorageError, match="the server answers HTTP 403"):
+            https.fetch(f"{url}/w")
+        assert len(asked) == 1
+
+
+def test_a_body_that_ends_early_is_fetched_again(monkeypatch):
+    real, cut = https.urllib.request.HTTPHandler.http_open, []
+
+    def short_once(self, request):
+        answer = real(self, request)
+        if not cut:
+            cut.append(1)
+            answer.length = len(BODY) + 5
+        return answer
+
+    monkeypatch.setattr(urllib.request.HTTPHandler, "http_open", short_once)
+    with server(200) as (url, asked):
+        assert https.fetch(f"{url}/w")[0] == BODY
+        assert len(asked) == 2
+
+
+def test_a_server_that_is_down_is_said():
+    with pytest.raises(StorageError, match=r"http://127.0.0.1:9/w: cannot be fetched \(.*refused"):
+        https.fetch("http://127.0.0.1:9/w")
+
+
+@pytest.mark.parametrize("url", ["http://example.org/w", "ftp://example.org/w", "http:///w"])
+def test_an_address_that_anyone_could_tamper_with_is_refused(url):
+    with pytest.raises(SettingError, match="not a safe address; use https://"):
+        https.fetch(url)
+
+
+def test_a_redirect_to_an_address_that_is_not_safe_is_not_followed():
+    with (
+        server("http://example.org/w") as (url, _),
+        pytest.raises(SettingError, match=r"^http://example.org/w: not a safe address"),
+    ):
+        https.fetch(f"{url}/w")
+
+
+def test_a_redirect_on_loopback_is_followed():
+    with server(200) as (there, _), server(f"{there}/w") as (url, _):
+        assert https.fetch(f"{url}/w")[0] == BODY
+
+
+def test_no_redirect_leads_from_https_to_http_not_even_to_this_machine():
+    asked = urllib.request.Request("https://example.org/w?sig=secret")
+    with pytest.raises(
+        StorageError, match="leads to http://127.0.0.1/w, which is not safe"
+    ) as stop:
+        https._SameSafety().redirect_request(
+            asked, None, 302, "", {}, "http://127.0.0.1/w?key=secret"
+        )
+    assert "secret" not in str(stop.value)
+
+
+@pytest.mark.parametrize(
+    "path", ["{url}/w?X-Amz-Signature=secret", "http://me:secret@127.0.0.1:9/w", "{url}/a b?secret"]
+)
+def test_no_message_shows_what_may_be_a_credential(path):
+    with server(404) as (url, _), pytest.raises((StorageError, SettingError)) as stop:
+        https.fetch(path.format(url=url))
+    assert "secret" not in str(stop.value)
+    assert "127.0.0.1" in str(stop.value)
