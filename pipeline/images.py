@@ -274,6 +274,8 @@ def decode(data: bytes, *, extract: Extract) -> NDArray[np.uint8]:
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # PySpacer, where it is imported, switches it on
     try:
         stored = _stored(image)
+    except MemoryError:
+        raise  # the machine's fault and not the image's: no reject that would last
     except DAMAGED as error:
         raise Rejected(
             "truncated", f"the image's data end early or are damaged: {error}"
