@@ -6,7 +6,9 @@ import shutil
 
 import pytest
 import servers
-from conftest import Bucket, new_repo
+from conftest import ROOT, Bucket, new_repo
+
+from demo import make_bucket, sample_points
 
 
 @pytest.fixture(params=servers.SERVERS)
@@ -36,6 +38,30 @@ def test_a_bucket_on_s3_gives_a_folders_features_to_the_byte(tmp_path, done_repo
     everything = b"".join(repo.digests("data", "models", "results").values())
     everything += (repo.path / "dvc.lock").read_bytes()
     assert servers.SECRET.encode() not in everything
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", servers.SERVERS)
+def test_the_demo_on_s3_gives_the_demos_own_features_to_the_byte(tmp_path, name):
+    """The sample bucket and the shipped settings, but for where the images are."""
+    make_bucket.fill(tmp_path / "photographs")
+    found = {}
+    with servers.SERVERS[name](tmp_path / "server") as url:
+        client = servers.client(url)
+        for key in make_bucket.photographs():
+            data = (tmp_path / "photographs" / key).read_bytes()
+            client.put_object(Bucket=servers.BUCKET, Key=key, Body=data)
+        for where in (str(tmp_path / "photographs"), f"s3://{servers.BUCKET}"):
+            bucket = Bucket(tmp_path / "photographs")
+            repo = new_repo(tmp_path / f"repo{len(found)}", bucket)
+            shutil.copy(ROOT / "params.yaml", repo.path)
+            repo.set(bucket__url=where, annotations__path=str(sample_points.POINTS))
+            repo.env.update(servers.environment(url))
+            repo.said("dvc", "repro", "extract")
+            found[where] = repo.digests("data/features", "data/chips", "data/labels")
+    one, other = found.values()
+    assert one == other
+    assert len(one) > 20
 
 
 @pytest.mark.slow
