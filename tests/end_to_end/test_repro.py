@@ -202,6 +202,21 @@ def test_another_extractor_setting_and_back_costs_one_pass(copy_of_done):
     assert repo.digests("data/features") != before
 
 
+def test_another_number_of_shards_copies_every_row(copy_of_done, done_repo):
+    repo = copy_of_done()
+    repo.set(shards__count=16)
+    found = counts(repo.said("dvc", "repro", "extract"))
+    assert found["index"][0] == found["extract"][0] == 0
+    assert features_of(repo) == features_of(done_repo)
+    assert len(list((repo.path / "data/features").glob("0*.parquet"))) > 4
+
+
+def features_of(repo):
+    paths = sorted((repo.path / "data/features").glob("0*.parquet"))
+    rows = [row for path in paths for row in pq.read_table(path).to_pylist()]
+    return {row["chip_id"]: row["feature"] for row in rows}
+
+
 def test_raising_max_rejects_computes_nothing(copy_of_done):
     repo = copy_of_done()
     repo.set(extract__max_rejects=0.5, chip__max_rejects=0.5, bucket__max_rejects=0.5)
