@@ -13,7 +13,18 @@ import pyarrow as pa
 from pipeline import schemas
 from pipeline.annotations import Source
 from pipeline.errors import InputError, Rejected
+from pipeline.params import Annotations, Section
 from pipeline.rejects import Reject
+
+ALIASES = {
+    "image": ("image", "key", "name", "filename", "file", "image_name", "image name"),
+    "row": ("row", "y"),
+    "column": ("column", "col", "x"),
+    "label": ("label code", "label", "label_code", "class", "label id"),
+    "group": ("group",),
+    "annotator": ("annotator",),
+}
+"""The usual names of columns, best first; case does not matter."""
 
 SEPARATORS = (",", ";", "\t", "|")
 INT32_MAX = 2**31 - 1
@@ -23,6 +34,30 @@ BOMS = (
     (b"\xff\xfe", "utf-16"),
     (b"\xfe\xff", "utf-16"),
 )
+
+
+class Columns(Section):
+    """The names of a table's columns; null: the usual names."""
+
+    image: str | None = None
+    label: str | None = None
+    group: str | None = None
+
+    def wanted(self) -> dict[str, tuple[str, ...]]:
+        """Give, for each cell, the names that its column may have."""
+        return ALIASES | {cell: (name,) for cell, name in self.named().items()}
+
+    def named(self) -> dict[str, str]:
+        """Give the names that were set, by cell: those columns must be there."""
+        return {cell: name for cell, name in self.model_dump().items() if name}
+
+
+class Table(Annotations):
+    """The settings that every separated table has."""
+
+    path: str
+    prefix: str = ""
+    encoding: str = "utf-8"
 
 
 @dataclass(frozen=True, slots=True)

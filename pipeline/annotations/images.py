@@ -7,28 +7,15 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from pipeline.annotations import Source, _rows
-from pipeline.annotations.points import ALIASES
-from pipeline.params import Annotations, Section
 from pipeline.rejects import Reject
 
 LEVEL = "image"
 
 
-class Columns(Section):
-    """The names of the table's columns; null: the usual names, whatever their case."""
-
-    image: str | None = None
-    label: str | None = None
-    group: str | None = None
-
-
-class Params(Annotations):
+class Params(_rows.Table):
     """The settings of `annotations.format: images`."""
 
-    path: str
-    columns: Columns = Columns()
-    prefix: str = ""
-    encoding: str = "utf-8"
+    columns: _rows.Columns = _rows.Columns()
 
 
 def read(source: Source, params: Params) -> tuple[pa.Table, list[Reject]]:
@@ -43,12 +30,8 @@ def read(source: Source, params: Params) -> tuple[pa.Table, list[Reject]]:
 
 
 def _images(source: Source, params: Params, rejects: list[Reject]) -> Iterator[_rows.Annotation]:
-    chosen = {cell: name for cell, name in params.columns.model_dump().items() if name}
-    wanted = {
-        cell: (chosen[cell],) if cell in chosen else ALIASES[cell]
-        for cell in ("image", "label", "group")
-    }
-    for line, cells in _rows.records(source, params.encoding, wanted, ["image", "label", *chosen]):
+    wanted, needed = params.columns.wanted(), ["image", "label", *params.columns.named()]
+    for line, cells in _rows.records(source, params.encoding, wanted, needed):
         if not cells.get("image"):
             detail = f"{source.name}:{line}: the line has fewer cells than the header"
             rejects.append(Reject("chip", "", "unreadable_row", detail))

@@ -13,38 +13,22 @@ import pyarrow as pa
 
 from pipeline.annotations import Source, _rows
 from pipeline.errors import Rejected
-from pipeline.params import Annotations, Section
 from pipeline.rejects import Reject
 
 LEVEL = "point"
 
-ALIASES = {
-    "image": ("image", "key", "name", "filename", "file", "image_name", "image name"),
-    "row": ("row", "y"),
-    "column": ("column", "col", "x"),
-    "label": ("label code", "label", "label_code", "class", "label id"),
-    "group": ("group",),
-    "annotator": ("annotator",),
-}
 
-
-class Columns(Section):
+class Columns(_rows.Columns):
     """The names of the table's columns; null: the usual names, whatever their case."""
 
-    image: str | None = None
     row: str | None = None
     column: str | None = None
-    label: str | None = None
-    group: str | None = None
 
 
-class Params(Annotations):
+class Params(_rows.Table):
     """The settings of `annotations.format: points`."""
 
-    path: str
     columns: Columns = Columns()
-    prefix: str = ""
-    encoding: str = "utf-8"
     keep_unconfirmed: bool = False
 
 
@@ -60,8 +44,7 @@ def read(source: Source, params: Params) -> tuple[pa.Table, list[Reject]]:
 
 
 def _points(source: Source, params: Params, rejects: list[Reject]) -> Iterator[_rows.Annotation]:
-    wanted = _wanted(params.columns)
-    needed = ["image", "row", "column", *_set(params.columns)]
+    wanted, needed = params.columns.wanted(), ["image", "row", "column", *params.columns.named()]
     for line, cells in _rows.records(source, params.encoding, wanted, needed):
         at = f"{source.name}:{line}"
         try:
@@ -69,18 +52,6 @@ def _points(source: Source, params: Params, rejects: list[Reject]) -> Iterator[_
         except Rejected as rejected:
             key = params.prefix + cells.get("image", "")
             rejects.append(Reject("chip", key, rejected.reason, rejected.detail))
-
-
-def _wanted(columns: Columns) -> dict[str, tuple[str, ...]]:
-    chosen = columns.model_dump()
-    return {
-        cell: (chosen.get(cell) or "",) if chosen.get(cell) else names
-        for cell, names in ALIASES.items()
-    }
-
-
-def _set(columns: Columns) -> list[str]:
-    return [cell for cell, name in columns.model_dump().items() if name]
 
 
 def _point(cells: dict[str, str], line: int, at: str, params: Params) -> _rows.Annotation:
