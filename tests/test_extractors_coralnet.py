@@ -31,7 +31,7 @@ def weights():
 
 
 def build(path):
-    extract = Extract(extractor="coralnet", weights=str(path), batch=3)
+    extract = Extract(extractor="coralnet", weights=str(path))
     return extractors.build(extract, extractors.weights_of(extract))
 
 

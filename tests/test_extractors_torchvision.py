@@ -63,7 +63,7 @@ def test_every_published_file_carries_its_digest_and_can_be_mirrored():
 
 def saved(state, path):
     torch.save(state, path)
-    return Extract(extractor=f"torchvision/{path.stem}", weights=str(path), batch=2)
+    return Extract(extractor=f"torchvision/{path.stem}", weights=str(path))
 
 
 def build(extract):

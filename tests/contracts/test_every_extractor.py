@@ -48,9 +48,7 @@ def state(tmp_path_factory):
 
 @pytest.fixture(params=NAMES, scope="module")
 def extract(request, state):
-    return Extract(
-        **{"extractor": request.param, "batch": BATCH} | with_weights(request.param, state)
-    )
+    return Extract(**{"extractor": request.param} | with_weights(request.param, state))
 
 
 @pytest.fixture
