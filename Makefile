@@ -47,4 +47,4 @@ trace: setup  ## one image's walk: make trace KEY=skimage/brick.png
 	@python -m stages.trace "$(KEY)"
 
 clean:  ## remove what runs have made; not the environment
-	@rm -rf data models results .quadrat demo/bucket
+	@rm -rf data/*/ models/*/ results/* dvc_plots .quadrat demo/bucket
