@@ -5,9 +5,10 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 T ?=
+IDLE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test slow check fix bench trace clean
+.PHONY: help setup demo test slow check fix bench worker trace clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -42,6 +43,9 @@ fix: setup  ## mend lint and format, and make generated pages again
 
 bench: setup  ## print every benchmark's ratios
 	@for file in benchmarks/*.py; do python $$file || exit 1; done
+
+worker: setup  ## join the runs of other machines; IDLE=300: leave after 300 s without work
+	@python -m stages.worker $(if $(IDLE),--idle $(IDLE))
 
 trace: setup  ## one image's walk: make trace KEY=skimage/brick.png
 	@python -m stages.trace "$(KEY)"

@@ -45,6 +45,10 @@ class Missing(StorageError):
     """An object that was asked for is not there."""
 
 
+class Passing(StorageError):
+    """A failure that another try may not meet: the network, a service that is busy or failing."""
+
+
 class Rejected(Exception):
     """One row cannot be used. Caught by the stage and kept as a reject; never ends a run."""
 

@@ -19,6 +19,7 @@ from typing import Any
 from pipeline.errors import InputError, StorageError
 
 MANIFEST = "manifest.json"
+TEMPORARY = ".quadrat-tmp"
 FICLONE = 0x40049409
 
 
@@ -69,6 +70,8 @@ def publish(
     files: Mapping[str, Out],
     manifest: Mapping[str, Any],
     verdict: Exception | None = None,
+    *,
+    beside_others: bool = False,
 ) -> None:
     """Make *folder* hold exactly *files* and the manifest.
 
@@ -78,6 +81,7 @@ def publish(
         manifest: what the files are.
         verdict: why the stage has failed all the same. The files are there to be looked at, but
             without a manifest the out counts as unfinished.
+        beside_others: the folder also holds what is not ours, which is left alone.
 
     Raises:
         StorageError: the folder cannot be written.
@@ -87,7 +91,7 @@ def publish(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         stale = {name for name, file in wanted.items() if not _is_right(folder / name, file)}
-        extra = _present(folder) - wanted.keys()
+        extra = _present(folder, ours_only=beside_others) - wanted.keys()
         if stale or extra:
             (folder / MANIFEST).unlink(missing_ok=True)
             for name in sorted(stale - {MANIFEST}):
@@ -105,10 +109,11 @@ def publish(
         raise verdict
 
 
-def _present(folder: Path) -> set[str]:
-    return {
-        str(path.relative_to(folder).as_posix()) for path in folder.rglob("*") if path.is_file()
-    }
+def _present(folder: Path, *, ours_only: bool) -> set[str]:
+    """Give the files below *folder*; *ours_only*: those that a killed run of ours has left."""
+    pattern = f".*{TEMPORARY}" if ours_only else "*"
+    found = (path for path in folder.rglob(pattern) if path.is_file())
+    return {path.relative_to(folder).as_posix() for path in found}
 
 
 def _is_right(path: Path, file: Out) -> bool:
@@ -121,7 +126,7 @@ def _is_right(path: Path, file: Out) -> bool:
 
 def _place(path: Path, file: Out) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     try:
         if not (file.link and _linked(file.link, temporary)) or not _is_right(temporary, file):
             temporary.unlink(missing_ok=True)

@@ -7,7 +7,8 @@ rows that stand in another piece by the same recipe are copied, and only the res
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,12 +18,14 @@ import pyarrow.compute as pc
 
 from pipeline import rejects, schemas
 from pipeline.errors import Missing
-from pipeline.hashing import shard_name, shard_of
+from pipeline.hashing import CHIP_ID_BYTES, image_id, overlap, shard_name, shard_of
 from pipeline.outs import Out, out
-from pipeline.store import Damaged, Piece, Store
+from pipeline.progress import Counts
+from pipeline.store import IDS, Damaged, Piece, Store
 
 ROWS = "parquet"
 REJECTS = "rejects.parquet"
+READERS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,48 @@ def missing(store: Store, planned: Iterable[Planned]) -> list[Planned]:
     return found
 
 
+def input_rows(store: Store, piece: Piece) -> pa.Table | None:
+    """Give the input rows of *piece*; None if somebody has finished it meanwhile."""
+    rows = store.input(piece)
+    return None if rows is None else schemas.from_bytes(rows)
+
+
+def inputs(store: Store, pieces: Sequence[Piece]) -> Iterator[tuple[Piece, pa.Table]]:
+    """Give the input rows of those of *pieces* that nobody has finished meanwhile, one by one."""
+    for piece in pieces:
+        rows = input_rows(store, piece)
+        if rows is not None:
+            yield piece, rows
+
+
+def count_rows(store: Store, pieces: Sequence[Piece]) -> int:
+    """Count the input rows of *pieces*, holding those of one at a time."""
+    return sum(rows.num_rows for _, rows in inputs(store, pieces))
+
+
+class Neighbours:
+    """The finished pieces of one table by one recipe, as they were when this was made."""
+
+    def __init__(self, store: Store, table: str, recipe: str) -> None:
+        self.store = store
+        self.pieces = [
+            Piece(table, recipe, shard, made)
+            for shard, inputs in sorted(store.finished(table, recipe).items())
+            for made in sorted(inputs)
+        ]
+
+    def ids(self, piece: Piece) -> dict[Piece, pa.Array]:
+        """Give, for each finished piece that can hold rows of *piece*, which rows it has."""
+        near = [other for other in self.pieces if overlap(other.shard, piece.shard)]
+        with ThreadPoolExecutor(READERS, thread_name_prefix="ids") as pool:
+            return dict(zip(near, pool.map(self._ids, near), strict=True))
+
+    def _ids(self, piece: Piece) -> pa.Array:
+        data = self.store.ids(piece)
+        rows = len(data) // CHIP_ID_BYTES
+        return pa.Array.from_buffers(schemas.CHIP_ID, rows, [None, pa.py_buffer(data)])
+
+
 @dataclass(frozen=True, slots=True)
 class Reuse:
     """What of a piece is there already: rows of its table, and the input rows that are left."""
@@ -90,33 +135,50 @@ class Reuse:
     left: pa.Table
 
 
-def reuse(store: Store, piece: Piece, wanted: pa.Table, on: Sequence[str]) -> Reuse:
-    """Look through neighbouring pieces for the rows of *wanted*, matched by the columns *on*."""
+def reuse(neighbours: Neighbours, piece: Piece, wanted: pa.Table) -> Reuse:
+    """Look through neighbouring pieces for the rows of *wanted*, matched by their ids.
+
+    Of all neighbours the one with most of what is left is read next, so that a long history costs
+    its short lists of ids and not its tables.
+    """
     found: list[pa.Table] = []
     left = wanted
-    for neighbour in store.neighbours(piece):
-        if not left.num_rows:
+    near = neighbours.ids(piece)
+    while left.num_rows and near:
+        wants = ids(left)
+        hits = {other: _count(have, wants) for other, have in near.items()}
+        best = max(hits, key=lambda other: hits[other])
+        del near[best]
+        if not hits[best]:
             break
         try:
-            rows = schemas.from_bytes(store.read(neighbour, ROWS))
+            rows = schemas.from_bytes(neighbours.store.read(best, ROWS))
         except (Damaged, Missing):
             continue
-        have = _ids(rows, on)
-        wants = _ids(left, on)
-        taken = rows.filter(pc.is_in(have, value_set=wants))
-        if taken.num_rows:
-            found.append(taken)
-            left = left.filter(pc.invert(pc.is_in(wants, value_set=have)))
+        have = ids(rows)
+        found.append(rows.filter(pc.is_in(have, value_set=wants)))
+        left = left.filter(pc.invert(pc.is_in(wants, value_set=have)))
     return Reuse(pa.concat_tables(found) if found else None, left)
 
 
-def _ids(table: pa.Table, on: Sequence[str]) -> pa.Array:
-    """Give one comparable value a row of the columns *on*."""
-    columns = [table[name].combine_chunks() for name in on]
-    if len(columns) == 1:
-        return columns[0]
-    # No key or version holds this separator: it is not a character of text.
-    return pc.binary_join_element_wise(*columns, "\x00")
+def count_new(neighbours: Neighbours, piece: Piece, rows: pa.Table) -> int:
+    """Count those of *rows* that no neighbour of *piece* has."""
+    new = ids(rows)
+    for have in neighbours.ids(piece).values():
+        new = new.filter(pc.invert(pc.is_in(new, value_set=have)))
+    return len(new)
+
+
+def _count(have: pa.Array, wants: pa.Array) -> int:
+    return int(pc.sum(pc.is_in(wants, value_set=have)).as_py() or 0)
+
+
+def ids(table: pa.Table) -> pa.Array:
+    """Give what a row is known by, in 16 bytes: its chip_id, else a digest of key and version."""
+    if "chip_id" in table.schema.names:
+        return table["chip_id"].combine_chunks()
+    pairs = zip(table["key"].to_pylist(), table["version"].to_pylist(), strict=True)
+    return pa.array([image_id(key, version) for key, version in pairs], schemas.CHIP_ID)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +201,7 @@ def finish(
     files = {
         ROWS: (schemas.to_bytes(rows), rows.num_rows),
         REJECTS: (schemas.to_bytes(refused), refused.num_rows),
+        IDS: (b"".join(ids(rows).to_pylist()), rows.num_rows),
     }
     store.put(piece, files, {"run": made.run, "computed": made.computed})
 
@@ -153,6 +216,10 @@ class Assembled:
     computed: int
     rows: int
 
+    def counts(self, stage: str, unit: str) -> Counts:
+        """Give what *stage* took for it."""
+        return Counts(stage, unit, self.rows, self.computed, self.rejected.num_rows)
+
 
 def assemble(store: Store, planned: Sequence[Planned], run: str) -> Assembled:
     """Gather the finished pieces of *planned*.
@@ -163,11 +230,14 @@ def assemble(store: Store, planned: Sequence[Planned], run: str) -> Assembled:
         run: the name of this run; rows that another run computed count as reused.
 
     Raises:
-        Missing, Damaged: a piece is not there (any more).
+        Damaged: a piece is not there any more, or not what was written.
     """
     files, lines, refused, computed, total = {}, [], [], 0, 0
     for item in planned:
-        record = store.record(item.piece)
+        try:
+            record = store.record(item.piece)
+        except Missing as error:  # somebody has found it damaged, or cleaned up
+            raise Damaged(f"{error}; is made again") from error
         rows = record.files[ROWS]
         name = f"{item.number:04d}.parquet"
         files[name] = Out(
@@ -198,12 +268,3 @@ def table_of(store: Store, planned: Sequence[Planned], schema: pa.Schema) -> pa.
 def rejects_out(rejected: pa.Table) -> Out:
     """Give the `rejects.parquet` of a stage."""
     return out(schemas.to_bytes(rejected))
-
-
-def summary(stage: str, unit: str, found: Assembled) -> str:
-    """Say in one line how many rows were computed and how many reused."""
-    reused = found.rows - found.computed
-    return (
-        f"{stage}: {found.rows:,} {unit}, {found.computed:,} computed, {reused:,} reused, "
-        f"{found.rejected.num_rows:,} rejected"
-    )

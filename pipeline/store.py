@@ -3,7 +3,8 @@
 `<table>/<recipe>/<shard>/<input>.<file>`: *recipe* is the digest of the settings and parts, *input*
 that of the input rows. What would make a piece stale is in its name, so a stale hit is impossible.
 A piece is there when its `<input>.json` is, which is written last and holds the digest of every
-file, checked at each read: a flipped bit in Parquet gives wrong numbers and no error.
+file, checked at each read: a flipped bit in Parquet gives wrong numbers and no error. Beside it,
+`<input>.ids` lists the rows, so that whoever looks for a row need not read every table.
 
 The store knows nothing of Luigi, of params or of what its rows mean.
 """
@@ -13,19 +14,20 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import Missing, StorageError
-from pipeline.hashing import canonical_json, overlap
+from pipeline.errors import Missing, Passing
+from pipeline.hashing import canonical_json
 from pipeline.storage import Storage
 
 log = logging.getLogger(__name__)
 
 RECORD = "json"
 INPUT = "input.parquet"
+IDS = "ids"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -59,7 +61,7 @@ class Record:
     note: Mapping[str, Any]
 
 
-class Damaged(StorageError):
+class Damaged(Passing):
     """A file of the store is not what was written; it was set aside and can be made again."""
 
 
@@ -70,13 +72,22 @@ class Store:
         self.storage = storage
 
     def finished(self, table: str, recipe: str) -> dict[str, list[str]]:
-        """Give the inputs of every finished piece by shard, with one listing."""
+        """Give the inputs of every finished piece by shard, with one listing.
+
+        Input rows that somebody who was killed has left beside a finished piece are removed.
+        """
         found: dict[str, list[str]] = {}
+        waiting = set()
         for item in self.storage.list(f"{table}/{recipe}/"):
             _, _, shard, name = item.key.rsplit("/", 3)
             stem, _, file = name.partition(".")
             if file == RECORD:
                 found.setdefault(shard, []).append(stem)
+            elif file == INPUT:
+                waiting.add((shard, stem))
+        for shard, stem in sorted(waiting):
+            if stem in found.get(shard, ()):
+                self.storage.delete(Piece(table, recipe, shard, stem).path(INPUT))
         return found
 
     def has(self, piece: Piece) -> bool:
@@ -88,16 +99,24 @@ class Store:
         return True
 
     def put_input(self, piece: Piece, rows: bytes) -> None:
-        """Keep the rows that *piece* is to be made from, for whoever makes it."""
+        """Keep the rows that *piece* is to be made from until it is, for whoever makes it."""
         self.storage.put(piece.path(INPUT), rows)
 
-    def input(self, piece: Piece) -> bytes:
-        """Give the rows that `put_input` kept.
+    def input(self, piece: Piece) -> bytes | None:
+        """Give the rows that `put_input` kept; None if somebody has finished the piece meanwhile.
 
         Raises:
+            Missing: they are not there, and the piece is not finished.
             Damaged: their digest is not the one in the piece's name.
         """
-        rows = self.storage.read(piece.path(INPUT))
+        if self.has(piece):
+            return None
+        try:
+            rows = self.storage.read(piece.path(INPUT))
+        except Missing:
+            if self.has(piece):
+                return None
+            raise
         if hashlib.sha256(rows).hexdigest() != piece.input:
             self._set_aside(piece, INPUT, rows)
         return rows
@@ -117,6 +136,7 @@ class Store:
             self.storage.put(piece.path(file), data)
         record = {"files": kept, "note": dict(note)}
         self.storage.put(piece.path(RECORD), canonical_json(record))
+        self.storage.delete(piece.path(INPUT))
 
     def record(self, piece: Piece) -> Record:
         """Give what a finished piece consists of.
@@ -150,6 +170,16 @@ class Store:
             self._set_aside(piece, file, data)
         return data
 
+    def ids(self, piece: Piece) -> bytes:
+        """Give the ids of a finished piece's rows, end to end; nothing where none were kept.
+
+        A hint, and not checked: what it leads to is.
+        """
+        try:
+            return self.storage.read(piece.path(IDS))
+        except Missing:
+            return b""
+
     def _set_aside(self, piece: Piece, file: str, data: bytes) -> None:
         """Take a damaged file out of the way, keeping its bytes for whoever wants to look."""
         key = piece.path(file)
@@ -160,14 +190,6 @@ class Store:
         message = f"{self.storage.url}/{key}: damaged; set aside below damaged/, is made again"
         log.warning(message)
         raise Damaged(message)
-
-    def neighbours(self, piece: Piece) -> Iterator[Piece]:
-        """Give finished pieces by the same recipe whose shard can hold rows of *piece*."""
-        for shard, inputs in sorted(self.finished(piece.table, piece.recipe).items()):
-            if overlap(shard, piece.shard):
-                for made in sorted(inputs):
-                    if (shard, made) != (piece.shard, piece.input):
-                        yield Piece(piece.table, piece.recipe, shard, made)
 
     def local_path(self, piece: Piece, file: str) -> Path | None:
         """Give the path of a file of a store that is a folder, so that it can be linked."""

@@ -1,9 +1,9 @@
 """Luigi tasks: which work is missing, in what order, by how many workers.
 
-`stages/NAME.py` calls `run`, which has Luigi run one stage's task alone, since DVC has ordered the
-stages already. `luigi --module pipeline.tasks Validate` runs the whole chain without DVC. A stage
-task yields the tasks of its missing shards and then puts its out together; the work itself is in
-`pipeline/work/`. The calls of one key's walk are drawn in the README.
+`pipeline/run.py` has Luigi run one stage's task alone, since DVC has ordered the stages already.
+`luigi --module pipeline.tasks Validate` runs the whole chain without DVC. A stage task yields the
+tasks of its missing shards and then puts its out together; the work itself is in `pipeline/work/`.
+The calls of one key's walk are drawn in the README.
 """
 
 from __future__ import annotations
@@ -11,22 +11,32 @@ from __future__ import annotations
 import json
 import logging
 import math
+import multiprocessing
 import os
+import signal
+import socket
 import sys
+import threading
+import time
 import uuid
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
 import luigi
+from luigi.rpc import RPCError
 
 from pipeline import numerics, outs
-from pipeline.errors import BY_NAME, QuadratError
+from pipeline.errors import BY_NAME, Passing, QuadratError
 from pipeline.params import Params, from_json, load
+from pipeline.progress import Counts
 from pipeline.settings import Machine, machine
 from pipeline.shards import Planned, missing
+from pipeline.storage import local_path
 from pipeline.store import Piece
 from pipeline.work import _context, chip, extract, index, train, validate
 from pipeline.work._context import CHIPS, CLASSIFIER, FEATURES, INDEX, LABELS, RESULTS, Context
@@ -36,8 +46,18 @@ log = logging.getLogger("quadrat")
 PARAMS: Any = "params.yaml"
 """The default of every task's `params`: the file, read when the first task is made."""
 
-RUN = os.environ.setdefault("QUADRAT_RUN", uuid.uuid4().hex)
-"""The name of this run, in all of its processes: rows that it computes are counted under it."""
+RUN = uuid.uuid4().hex
+"""The name of this run: rows that are computed for it, by whoever, are counted under it."""
+
+TAKES = 8
+"""Into how many takes a worker's share is cut where other machines may join, or leave."""
+
+# Luigi reads these from [core] itself, and warns all the same that core has no such parameter.
+luigi.interface.core.ignore_unconsumed |= {"rpc_retry_attempts", "rpc_retry_wait"}
+
+MOST_AT_ONCE = 256
+LISTED_FOR_S = 2.0
+LOOKS_S = 1.0
 
 
 class ParamsParameter(luigi.Parameter[Params]):
@@ -56,28 +76,69 @@ class ParamsParameter(luigi.Parameter[Params]):
         return x.to_json()
 
 
+class CheckoutParameter(luigi.Parameter[str]):
+    """The checkout whose outs a stage task writes; another checkout's is another task."""
+
+    def normalize(self, x: Any) -> str:
+        """Give host and folder if nothing was given."""
+        return str(x) or f"{socket.gethostname()}:{Path.cwd()}"
+
+
 class Work(luigi.Task):
     """What stage tasks and shard tasks share: their context, and how they fail."""
 
     params = ParamsParameter(default=PARAMS)
+    run_name = luigi.Parameter(default=RUN, significant=False)
 
     @property
     def context(self) -> Context:
         """What the work is given."""
-        return _context.context(self.params, machine(), RUN)
+        return _context.context(self.params, machine(), self.run_name)
 
     def tell(self, share: int, message: str) -> None:
-        """Show progress on the scheduler's page."""
+        """Show progress on the scheduler's page; work goes on where no scheduler answers."""
         if callable(self.set_progress_percentage) and callable(self.set_status_message):
-            self.set_progress_percentage(share)
-            self.set_status_message(message)
+            try:
+                self.set_progress_percentage(share)
+                self.set_status_message(message)
+            except RPCError as error:
+                log.warning("the scheduler does not answer: %s", error)
 
     def on_failure(self, exception: BaseException) -> str:
-        """Hand the error to whoever started the run, who may be another process."""
+        """Hand the error to whoever started the run, who may be another process.
+
+        What another try may not meet is tried again as luigi.cfg says. Anything else would fail
+        again: the worker is told to finish what it has in hand and to take no more.
+        """
+        if not isinstance(exception, Passing):
+            _take_no_more()
         if not isinstance(exception, QuadratError):
             return str(super().on_failure(exception))
         kind = next(name for name, known in BY_NAME.items() if isinstance(exception, known))
-        return json.dumps({"kind": kind, "message": str(exception)})
+        passing = isinstance(exception, Passing)
+        return json.dumps({"kind": kind, "message": str(exception), "passing": passing})
+
+
+def _take_no_more() -> None:
+    """Send Luigi's worker, which is this process or the one that started it, its SIGUSR1."""
+    usr1 = getattr(signal, "SIGUSR1", None)
+    if usr1 is not None and callable(signal.getsignal(usr1)):
+        started_by = multiprocessing.parent_process()
+        os.kill(os.getpid() if started_by is None else int(started_by.pid or 0), usr1)
+
+
+def _end_with_the_worker() -> None:
+    """End a worker's process once the worker itself has been killed: nobody waits for it."""
+    started_by = multiprocessing.parent_process()
+    if started_by is None:
+        return
+
+    def watch() -> None:
+        while os.getppid() == started_by.pid:
+            time.sleep(LOOKS_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 class Shards(Work):
@@ -98,6 +159,7 @@ class Shards(Work):
         super().__init__(*arguments, **named)
         # How many shards one worker takes at a time; Luigi's default is all of them.
         self.max_batch_size = int(self.at_once)
+        self.has_run = False
 
     @property
     def pieces(self) -> list[Piece]:
@@ -106,13 +168,25 @@ class Shards(Work):
         return [Piece(self.work.TABLE, self.recipe, shard, made) for shard, made in pairs]
 
     def complete(self) -> bool:
-        """Say whether the store has every shard."""
+        """Say whether the store has every shard, by one listing for the tasks of a whole stage."""
         store = self.context.store
-        return all(store.has(piece) for piece in self.pieces)
+        if self.has_run:
+            return all(store.has(piece) for piece in self.pieces)
+        age = int(time.monotonic() / LISTED_FOR_S)
+        listed = _finished(self.context.machine.store_url, self.work.TABLE, self.recipe, age)
+        return all(piece.input in listed.get(piece.shard, ()) for piece in self.pieces)
 
     def run(self) -> None:
         """Compute what is missing."""
+        _end_with_the_worker()
         self.work.make(self.context, self.pieces, self.tell)
+        self.has_run = True
+
+
+@cache
+def _finished(store_url: str, table: str, recipe: str, age: int) -> dict[str, list[str]]:  # noqa: ARG001
+    """List the finished pieces of a recipe; *age* makes an older listing another one."""
+    return _context.store(store_url).finished(table, recipe)
 
 
 class IndexShard(Shards):
@@ -136,6 +210,7 @@ class ExtractShard(Shards):
 class Stage(Work):
     """One of the five: complete when its out's manifest is what its inputs and recipe ask for."""
 
+    checkout = CheckoutParameter(default="")
     chain = luigi.BoolParameter(
         default=True,
         significant=False,
@@ -171,23 +246,65 @@ class Stage(Work):
         """What the manifest of the last of `folders` must say."""
         raise NotImplementedError
 
+    def lacking(self, kind: type[Shards], planned: Sequence[Planned]) -> Iterator[Any]:
+        """Yield the tasks of those shards that are not finished, if there are any."""
+        _end_with_the_worker()
+        found = missing(self.context.store, planned)
+        if found:
+            # They have just been listed as missing: Luigi need not ask for each of them.
+            tasks = _tasks(kind, self.params, found)
+            yield luigi.DynamicRequirements(tasks, custom_complete=lambda _: False)
+
+    def report(self, counts: Counts) -> None:
+        """Say and write down what the stage took, for people, programs and the scheduler."""
+        log.info(counts.sentence())
+        sys.stdout.write(f"{counts.line()}\n")
+        sys.stdout.flush()
+        self.tell(100, counts.sentence())
+        line = {"run": self.run_name, "at": datetime.now(UTC).isoformat(timespec="seconds")}
+        write_down({**line, **json.loads(counts.line())}, counts.sentence())
+
+
+def write_down(line: dict[str, Any], sentence: str) -> None:
+    """Add a stage's counts to the machine's own list of runs, `.quadrat/runs.jsonl`."""
+    path = machine().state / "runs.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps({**line, "said": sentence}, ensure_ascii=False) + "\n")
+
 
 def _whole(manifest: dict[str, Any], folder: Path) -> bool:
     return all((folder / name).exists() for name in manifest.get("files", []))
 
 
-def _shards(kind: Any, params: Params, planned: Sequence[Planned]) -> list[Shards]:
-    """Give the tasks of *planned*, and to each worker an equal share of them at a time."""
-    at_once = math.ceil(len(planned) / workers(machine()))
+def _tasks(kind: type[Shards], params: Params, planned: Sequence[Planned]) -> list[Shards]:
+    """Give the tasks of *planned*.
+
+    Without others, each worker takes an equal share of them at once. Where a central scheduler
+    lets other machines join, a share is cut into TAKES, so that there is something to take.
+    """
+    alone = luigi.configuration.get_config().getboolean("core", "local_scheduler", False)
+    shares = workers(machine()) * (1 if alone else TAKES)
+    at_once = min(MOST_AT_ONCE, math.ceil(len(planned) / shares))
     return [
         kind(
-            params=params,
+            params=_anywhere(params),
             recipe=item.piece.recipe,
             shards=f"{item.piece.shard}:{item.piece.input}",
             at_once=at_once,
         )
         for item in planned
     ]
+
+
+def _anywhere(params: Params) -> Params:
+    """Give *params* with whole paths: a shard may be made in another checkout of this machine."""
+    bucket, extract = params.bucket, params.extract
+    if "://" not in bucket.url:
+        bucket = bucket.model_copy(update={"url": str(local_path(bucket.url))})
+    if extract.weights and local_path(extract.weights).exists():
+        extract = extract.model_copy(update={"weights": str(local_path(extract.weights))})
+    return replace(params, bucket=bucket, extract=extract)
 
 
 class Index(Stage):
@@ -201,10 +318,9 @@ class Index(Stage):
 
     def run(self) -> Iterator[Any]:
         """Read the headers that are missing, then put the index together."""
-        listed = _listing(self.params)
-        planned = index.plan(self.context, listed)
-        yield _shards(IndexShard, self.params, missing(self.context.store, planned))
-        log.info(index.publish(self.context, planned, self.expected()))
+        planned = index.plan(self.context, _listing(self.params))
+        yield from self.lacking(IndexShard, planned)
+        self.report(index.publish(self.context, planned, self.expected()))
 
 
 @cache
@@ -227,8 +343,8 @@ class Chip(Stage):
         """Plan the windows that are missing, then put chips and labels together."""
         inputs = chip.read(self.context)
         planned = chip.plan(self.context, inputs)
-        yield _shards(ChipShard, self.params, missing(self.context.store, planned))
-        log.info(chip.publish(self.context, inputs, planned, self.expected()))
+        yield from self.lacking(ChipShard, planned)
+        self.report(chip.publish(self.context, inputs, planned, self.expected()))
 
 
 class Extract(Stage):
@@ -244,8 +360,8 @@ class Extract(Stage):
     def run(self) -> Iterator[Any]:
         """Embed what is missing, then put the features together."""
         planned = extract.plan(self.context)
-        yield _shards(ExtractShard, self.params, missing(self.context.store, planned))
-        log.info(extract.publish(self.context, planned, self.expected()))
+        yield from self.lacking(ExtractShard, planned)
+        self.report(extract.publish(self.context, planned, self.expected()))
 
 
 class Train(Stage):
@@ -260,10 +376,11 @@ class Train(Stage):
 
     def run(self) -> None:
         """Train unless the store has this very classifier."""
+        _end_with_the_worker()
         piece = train.piece(self.context)
         if not self.context.store.has(piece):
             train.make(self.context, piece, self.tell)
-        log.info(train.publish(self.context, piece, self.expected()))
+        self.report(train.publish(self.context, piece, self.expected()))
 
 
 class Validate(Stage):
@@ -278,10 +395,11 @@ class Validate(Stage):
 
     def run(self) -> None:
         """Judge unless the store has these very results."""
+        _end_with_the_worker()
         piece = validate.piece(self.context)
         if not self.context.store.has(piece):
             validate.make(self.context, piece, self.tell)
-        log.info(validate.publish(self.context, piece, self.expected()))
+        self.report(validate.publish(self.context, piece, self.expected()))
 
 
 def workers(settings: Machine) -> int:
@@ -291,69 +409,32 @@ def workers(settings: Machine) -> int:
     return numerics.cores() if numerics.device(settings.device) == "cpu" else 1
 
 
-def run(stage: type[Stage]) -> int:
-    """Run one stage as DVC does; give the exit code, having said what went wrong.
+class WithCounts(logging.Filter):
+    """Adds what the stages took to the summary that Luigi writes at the end of a run."""
 
-    The out's manifest is taken away first: DVC has found that the stage must run, so every file of
-    the out is looked at again, and those that are right are left alone.
-    """
-    _log_plainly()
-    try:
-        params = load("params.yaml")
-        for folder in stage.folders:
-            (folder / outs.MANIFEST).unlink(missing_ok=True)
-        return _build(stage(params=params, chain=False))
-    except QuadratError as error:
-        log.error("%s", error)  # noqa: TRY400 - its sentence is enough
-        return error.exit_code
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every record through, the summary with its counts."""
+        if SUMMARY in str(record.msg):
+            record.msg = with_counts(str(record.msg))
+        return True
 
 
-def _build(task: Stage) -> int:
-    count = workers(machine())
-    result = luigi.build([task], workers=count, detailed_summary=True)
-    if result.status in {luigi.LuigiStatusCode.SUCCESS, luigi.LuigiStatusCode.SUCCESS_WITH_RETRY}:
-        return 0
-    if task.complete():  # others, on other machines, have done the rest
-        return 0
-    return _say_why(result)
+SUMMARY = "===== Luigi Execution Summary ====="
 
 
-def _say_why(result: Any) -> int:
-    """Log each error that failed tasks left with the scheduler, once; give the exit code."""
-    scheduler = result.worker._scheduler  # noqa: SLF001 - the only way to the failed tasks' errors
-    # Not only tasks that count as failed: after the retry's delay the scheduler has them pending.
-    tasks = scheduler.task_list("", "", limit=False)
-    said = {scheduler.fetch_error(task_id)["error"] or "" for task_id in tasks}
-    codes = [code for code in map(_log_error, sorted(said)) if code]
-    if not codes:
-        log.error("%s", result.summary_text)
-    return codes[0] if codes else 1
+def with_counts(summary: str) -> str:
+    """Put this run's counts before the end of Luigi's *summary*."""
+    head, mark, tail = summary.rpartition(SUMMARY)
+    return f"{head}{counted()}{mark}{tail}" if head else summary
 
 
-def _log_error(text: str) -> int:
-    """Log the sentence that `Work.on_failure` left, which Luigi has encoded once more."""
-    try:
-        found = json.loads(json.loads(text))
-    except (ValueError, TypeError):
-        return 0
-    if not isinstance(found, dict) or found.get("kind") not in BY_NAME:
-        return 0
-    log.error("%s", found["message"])
-    return BY_NAME[found["kind"]].exit_code
+def counted() -> str:
+    """Give the counts that were written down for this run, a sentence a line."""
+    path = machine().state / "runs.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    rows = (json.loads(line) for line in lines if RUN in line)
+    return "".join(f"{row['said']}\n" for row in rows) + "\n"
 
 
-def _log_plainly() -> None:
-    """One line an event on standard error; Luigi's own only from warnings up."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    for name in ("pipeline", "quadrat"):
-        logging.getLogger(name).setLevel(logging.INFO)
-    luigi.configuration.get_config().set("core", "no_configure_logging", "true")
-    for name in ("luigi", "luigi-interface", "luigi.scheduler"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-        logging.getLogger(name).addFilter(_is_ours_to_tell)
-
-
-def _is_ours_to_tell(record: logging.LogRecord) -> bool:
-    """Let no traceback through for an error whose sentence `run` tells at the end."""
-    error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, QuadratError)
+if "luigi" in Path(sys.argv[0]).name:  # the luigi command, which sets up its own logging
+    logging.getLogger("luigi-interface").addFilter(WithCounts())

@@ -47,6 +47,11 @@ def piece(shard="p0", made="i", recipe="r"):
     return Piece("chips", recipe, shard, made)
 
 
+def reuse(store, where, wanted):
+    neighbours = shards.Neighbours(store, where.table, where.recipe)
+    return shards.reuse(neighbours, where, wanted)
+
+
 def keep(store, where, rows, rejects=()):
     shards.finish(store, where, rows, rejects, MADE)
 
@@ -98,7 +103,7 @@ def test_input_rows_that_are_not_what_their_name_says_are_refused(store):
 
 def test_rows_are_taken_over_from_neighbours_and_only_the_rest_is_left(store):
     keep(store, piece(made="old"), chips(1, 2, 3))
-    found = shards.reuse(store, piece(made="new"), chips(2, 3, 4), ["chip_id"])
+    found = reuse(store, piece(made="new"), chips(2, 3, 4))
     assert found.rows["col"].to_pylist() == [2, 3]
     assert found.left["col"].to_pylist() == [4]
 
@@ -106,7 +111,7 @@ def test_rows_are_taken_over_from_neighbours_and_only_the_rest_is_left(store):
 def test_nothing_is_taken_over_from_another_recipe_or_a_shard_that_cannot_hold_the_key(store):
     keep(store, piece(recipe="other"), chips(1))
     keep(store, piece(shard="p1"), chips(1))
-    found = shards.reuse(store, piece(shard="p0", made="new"), chips(1), ["chip_id"])
+    found = reuse(store, piece(shard="p0", made="new"), chips(1))
     assert found.rows is None
     assert found.left["col"].to_pylist() == [1]
 
@@ -114,17 +119,14 @@ def test_nothing_is_taken_over_from_another_recipe_or_a_shard_that_cannot_hold_t
 @pytest.mark.parametrize("shard", ["p", "p0", "p01"])
 def test_another_number_of_shards_still_finds_its_neighbours(store, shard):
     keep(store, piece(shard="p0"), chips(1))
-    assert (
-        shards.reuse(store, piece(shard=shard, made="new"), chips(1), ["chip_id"]).left.num_rows
-        == 0
-    )
+    assert reuse(store, piece(shard=shard, made="new"), chips(1)).left.num_rows == 0
 
 
 def test_a_damaged_neighbour_gives_no_row(store, tmp_path):
     keep(store, piece(made="old"), chips(1))
     path = tmp_path / "store" / piece(made="old").path("parquet")
     path.write_bytes(path.read_bytes()[:-1] + b"x")
-    found = shards.reuse(store, piece(made="new"), chips(1), ["chip_id"])
+    found = reuse(store, piece(made="new"), chips(1))
     assert found.left.num_rows == 1
 
 

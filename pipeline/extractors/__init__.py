@@ -18,12 +18,15 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import sysconfig
 from dataclasses import asdict, dataclass
+from modulefinder import ModuleFinder
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pipeline import plugins
 from pipeline.errors import SettingError
+from pipeline.hashing import digest
 from pipeline.params import OWN, Extract
 from pipeline.settings import machine
 from pipeline.weights import Source, Weights, fetch, required
@@ -121,14 +124,43 @@ def own_source(extract: Extract) -> Source:
 def identity(extract: Extract, weights: Weights | None) -> dict[str, Any]:
     """Give what the extractor of *extract* adds to the recipe, as JSON values.
 
-    For a user's own class its file's digest is added: other code is another extractor.
+    For a user's own class the digest of its file, and of every file beside it that it imports, is
+    added: other code is another extractor.
     """
     if not OWN.match(extract.extractor):
         part = plugins.find("extractors", extract.part[0], key="extract.extractor")
         return asdict(part.identity(extract, weights))
     own = plugins.find_own(extract.extractor, key="extract.extractor")
-    source = hashlib.sha256(Path(inspect.getfile(own)).read_bytes()).hexdigest()
+    source = digest(sources(own))
     return {**asdict(own(extract, weights).identity()), "source_sha256": source}
+
+
+def sources(own: type) -> dict[str, str]:
+    """Give the SHA-256 of the file of a user's class and of all that it imports of the user's.
+
+    Found without running them, by their import statements. Of a class in an installed package it
+    is the whole package; what that imports of others is not looked at.
+    """
+    path = Path(inspect.getfile(own)).resolve()
+    root = path.parents[own.__module__.count(".") + (path.name == "__init__.py")]
+    if str(root) in sysconfig.get_paths().values():
+        files = {str(file.relative_to(root)): file for file in _package(root, own.__module__)}
+    else:
+        finder = ModuleFinder(path=[str(root)], excludes=["pipeline", "stages"])
+        finder.import_hook(own.__module__)
+        places = {
+            name: getattr(module, "__file__", None) for name, module in finder.modules.items()
+        }
+        files = {name: Path(place) for name, place in places.items() if place}
+    return {
+        name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in sorted(files.items())
+    }
+
+
+def _package(root: Path, module: str) -> list[Path]:
+    """Give all files of the installed package that *module* belongs to."""
+    top = root / module.partition(".")[0]
+    return sorted(top.rglob("*.py")) if top.is_dir() else [top.with_suffix(".py")]
 
 
 def build(extract: Extract, weights: Weights | None) -> Extractor:

@@ -65,6 +65,9 @@ class Storage(Protocol):
     def delete(self, key: str) -> None:
         """Remove an object; it is no error if it is not there."""
 
+    def tidy(self) -> None:
+        """Remove what writers that were killed have left unfinished."""
+
 
 def open_storage(url: str, *, memory: Path | None = None) -> Storage:
     """Open the storage that *url* names: a folder's path, `file://…` or `s3://bucket/prefix`.

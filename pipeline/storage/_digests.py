@@ -1,4 +1,4 @@
-"""What a folder's files hold, remembered: path, inode, size and mtime → content digest.
+"""What a folder's files hold, remembered: path, inode, size, mtime, ctime → content digest.
 
 A machine-local table. Losing it costs reading the files again and nothing else; so a table that
 cannot be opened or written is said and done without.
@@ -17,15 +17,18 @@ from typing import NamedTuple
 
 log = logging.getLogger(__name__)
 
-Stamp = tuple[int, int, int]
-"""Inode, size, mtime in ns: while they stay, the file system says the bytes do."""
+Stamp = tuple[int, int, int, int]
+"""Inode, size, mtime and ctime in ns: while they stay, the file system says the bytes do.
+
+The mtime can be set back by whoever writes a file, the ctime cannot.
+"""
 
 GRAIN_NS = 2_000_000_000
 """A file hashed within this time of its last change may change again unseen (git's racy rule)."""
 
 BUSY_S = 60
-COLUMNS = "path, inode, size, mtime_ns, digest"
-INSERT = f"INSERT OR REPLACE INTO digests ({COLUMNS}) VALUES (?, ?, ?, ?, ?)"  # noqa: S608
+COLUMNS = "path, inode, size, mtime_ns, ctime_ns, digest"
+INSERT = f"INSERT OR REPLACE INTO stamps ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)"  # noqa: S608
 IN_ONE_QUERY = 500
 
 
@@ -39,12 +42,12 @@ class Hashed(NamedTuple):
 
 def stamp(found: os.stat_result) -> Stamp:
     """Give the stamp of a file from its stat."""
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def is_settled(seen: Stamp) -> bool:
     """Say whether a file of this stamp is old enough for its stamp to be trusted."""
-    return time.time_ns() - seen[2] > GRAIN_NS
+    return time.time_ns() - max(seen[2:]) > GRAIN_NS
 
 
 class Digests:
@@ -69,18 +72,18 @@ class Digests:
         if table is None:
             return {}
         names = {os.fsencode(path): path for path in stamps}
-        rows: list[tuple[bytes, str, int, int, str]] = []
+        rows: list[tuple[bytes, str, int, int, int, str]] = []
         with closing(table):
             try:
                 for some in _in_parts(list(names)):
                     marks = ",".join("?" * len(some))
-                    query = f"SELECT {COLUMNS} FROM digests WHERE path IN ({marks})"  # noqa: S608
+                    query = f"SELECT {COLUMNS} FROM stamps WHERE path IN ({marks})"  # noqa: S608
                     rows += table.execute(query, some)
             except sqlite3.Error as error:
                 log.warning("%s: cannot be read (%s)", self.path, error)
         found = {
-            names[name]: ((int(inode), size, mtime), digest)
-            for name, inode, size, mtime, digest in rows
+            names[name]: ((int(inode), size, mtime, ctime), digest)
+            for name, inode, size, mtime, ctime, digest in rows
         }
         return {path: digest for path, (seen, digest) in found.items() if seen == stamps[path]}
 
@@ -107,8 +110,8 @@ def _connect(path: Path) -> sqlite3.Connection:
     try:
         # The inode as text: some file systems number beyond SQLite's 63 bits.
         table.execute(
-            "CREATE TABLE IF NOT EXISTS digests (path BLOB PRIMARY KEY, inode TEXT, "
-            "size INTEGER, mtime_ns INTEGER, digest TEXT) WITHOUT ROWID"
+            "CREATE TABLE IF NOT EXISTS stamps (path BLOB PRIMARY KEY, inode TEXT, "
+            "size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, digest TEXT) WITHOUT ROWID"
         )
     except BaseException:
         table.close()

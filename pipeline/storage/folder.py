@@ -12,6 +12,7 @@ import hashlib
 import logging
 import os
 import secrets
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,9 +22,19 @@ from pipeline.errors import Changed, Missing, StorageError
 from pipeline.storage import Object
 from pipeline.storage._digests import Digests, Hashed, Stamp, is_settled, stamp
 
+try:
+    import fcntl
+except ImportError:  # not a Unix
+    fcntl = None  # type: ignore[assignment]
+
 log = logging.getLogger(__name__)
 
-TEMPORARY = ".quadrat-tmp-"
+TEMPORARY = ".quadrat-tmp"
+"""The folder below a root in which files are written before they get their names."""
+
+LOCKED_WITHIN_S = 2.0
+"""A writer locks its temporary file at once; one that is older and not locked has no writer."""
+
 HASHERS = 8
 REMEMBERED_AT_ONCE = 1_000
 NOT_THERE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
@@ -54,19 +65,23 @@ class Folder:
             if prefix:
                 return
             raise Missing(f"{self.root}: no such folder; set bucket.url to where the images are")
-        below = prefix.rpartition("/")[0]
+        below, _, name = prefix.rpartition("/")
         start = self._path(below) if below else self.root
-        found = [item for item in self._walk(start) if item.key.startswith(prefix)]
+        found = list(self._walk(start, name))
         named = [item for item in found if _is_text(item.key)]
         if len(named) < len(found):
             left = len(found) - len(named)
             log.warning("%s: %d files left out: their names are not UTF-8", self.root, left)
         yield from sorted(named, key=lambda item: item.key.encode())
 
-    def _walk(self, start: Path) -> Iterator[Object]:
+    def _walk(self, start: Path, name: str) -> Iterator[Object]:
+        """Give the files below *start*; of its own entries only those that begin with *name*."""
         folders = [start]
         while folders:
-            for entry in _entries(folders.pop()):
+            folder = folders.pop()
+            for entry in _entries(folder):
+                if folder is start and not entry.name.startswith(name):
+                    continue
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(Path(entry.path))
                 elif (size := self._size(entry)) is not None:
@@ -186,15 +201,17 @@ class Folder:
             StorageError: the folder cannot be written, or is full.
         """
         path = self._path(key)
-        temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}")
+        temporary = self.root / TEMPORARY / f"{os.getpid()}-{secrets.token_hex(8)}"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.parent.mkdir(exist_ok=True)
             try:
                 with temporary.open("wb") as stream:
+                    _lock(stream)
                     stream.write(data)
                     stream.flush()
                     os.fsync(stream.fileno())
-                temporary.replace(path)
+                    temporary.replace(path)
             except BaseException:
                 temporary.unlink(missing_ok=True)
                 raise
@@ -217,6 +234,28 @@ class Folder:
             return
         except OSError as error:
             raise _said(path, "removed", error) from error
+
+    def tidy(self) -> None:
+        """Remove what writers that were killed have left; a living writer holds a lock."""
+        with contextlib.suppress(OSError), os.scandir(self.root / TEMPORARY) as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    if time.time() - entry.stat().st_mtime > LOCKED_WITHIN_S:
+                        _remove_unlocked(Path(entry.path))
+
+
+def _lock(stream: BinaryIO) -> None:
+    """Lock an open file of one's own; where there are no locks, its age alone protects it."""
+    if fcntl is not None:
+        with contextlib.suppress(OSError):
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _remove_unlocked(path: Path) -> None:
+    with path.open("rb") as stream:
+        if fcntl is not None:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises if somebody writes it
+        path.unlink()
 
 
 def _is_text(key: str) -> bool:

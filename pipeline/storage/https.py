@@ -10,7 +10,7 @@ import urllib.error
 import urllib.request
 from urllib.parse import urlsplit
 
-from pipeline.errors import Missing, SettingError, StorageError
+from pipeline.errors import Missing, Passing, SettingError, StorageError
 from pipeline.storage import shown
 
 TRIES = 4
@@ -60,7 +60,8 @@ def fetch(url: str) -> tuple[bytes, str]:
             if error.code in NOT_FOUND:
                 raise Missing(f"{shown(url)}: not there (HTTP {error.code})") from error
             if error.code not in PASSING or not left:
-                raise StorageError(f"{shown(url)}: the server answers HTTP {error.code}") from error
+                kind = Passing if error.code in PASSING else StorageError
+                raise kind(f"{shown(url)}: the server answers HTTP {error.code}") from error
         except (http.client.InvalidURL, ValueError) as error:
             # Without the error's own text, which quotes the address.
             raise SettingError(
@@ -68,7 +69,7 @@ def fetch(url: str) -> tuple[bytes, str]:
             ) from error
         except (OSError, http.client.HTTPException) as error:
             if not left:
-                raise StorageError(f"{shown(url)}: cannot be fetched ({error})") from error
+                raise Passing(f"{shown(url)}: cannot be fetched ({error})") from error
         else:
             return data, hashlib.sha256(data).hexdigest()
         time.sleep(random.uniform(0, FIRST_WAIT_S * 2 ** (TRIES - left)))

@@ -34,7 +34,7 @@ from botocore.exceptions import (
 )
 from urllib3.exceptions import HTTPError
 
-from pipeline.errors import Changed, Missing, SettingError, StorageError
+from pipeline.errors import Changed, Missing, Passing, SettingError, StorageError
 from pipeline.settings import machine
 from pipeline.storage import Object, shown
 
@@ -55,6 +55,9 @@ REFUSED = {
     "ExpiredToken",
     "InvalidToken",
 }
+BUSY = {"SlowDown", "RequestTimeout", "Throttling", "ThrottlingException", "RequestLimitExceeded"}
+TOO_MANY = 429
+SERVERS_FAULT = 500
 NO_CREDENTIALS = (
     CredentialRetrievalError,
     MetadataRetrievalError,
@@ -152,7 +155,7 @@ class S3:
                 return _body(answer, ask, start, stop)
             except BROKEN_BODY as error:
                 if not left:
-                    raise StorageError(
+                    raise Passing(
                         f"{self.url}/{key}: {TRIES} tries failed, the last with: {error}"
                     ) from error
                 _wait(TRIES - left)
@@ -185,6 +188,9 @@ class S3:
         except (ClientError, BotoCoreError) as error:
             raise self._said(key, error) from error
 
+    def tidy(self) -> None:
+        """Do nothing: a PUT that was cut off leaves no object."""
+
     def _changed(self, key: str, wanted: str, found: str) -> Changed:
         return Changed(
             f"{self.url}/{key}: changed while it was read (index has {wanted!r}, bucket has "
@@ -204,8 +210,8 @@ class S3:
         if code in REFUSED or isinstance(error, NO_CREDENTIALS):
             return _refused(at, code or type(error).__name__)
         if isinstance(error, (EndpointConnectionError, ConnectTimeoutError)):
-            return StorageError(f"{at}: {error}; check the endpoint and the network")
-        return StorageError(f"{at}: {error}")
+            return Passing(f"{at}: {error}; check the endpoint and the network")
+        return (Passing if _may_pass(error) else StorageError)(f"{at}: {error}")
 
 
 def _body(answer: Any, ask: dict[str, str], start: int, stop: int | None) -> bytes:
@@ -226,6 +232,14 @@ def _refused(at: str, why: str) -> StorageError:
 
 def _code(error: Exception) -> str:
     return str(error.response["Error"]["Code"]) if isinstance(error, ClientError) else ""
+
+
+def _may_pass(error: Exception) -> bool:
+    """Say whether another try may go well: the network, a busy server, a server's own fault."""
+    if not isinstance(error, ClientError):
+        return isinstance(error, HTTPClientError)
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return status >= SERVERS_FAULT or status == TOO_MANY or _code(error) in BUSY
 
 
 def _wait(tried: int) -> None:

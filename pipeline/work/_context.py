@@ -45,4 +45,9 @@ def context(params: Params, machine: Machine, run: str) -> Context:
     Raises:
         SettingError: it cannot be a store.
     """
-    return Context(params, machine, Store(open_storage(machine.store_url)), run)
+    return Context(params, machine, store(machine.store_url), run)
+
+
+def store(url: str) -> Store:
+    """Open the store at *url*."""
+    return Store(open_storage(url))

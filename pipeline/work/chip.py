@@ -16,6 +16,7 @@ from pipeline.annotations import level as level_of
 from pipeline.annotations import read as read_annotations
 from pipeline.hashing import digest
 from pipeline.outs import out
+from pipeline.progress import Counts
 from pipeline.rejects import Reject
 from pipeline.store import Piece
 from pipeline.work._context import CHIPS, INDEX, LABELS, Context, Tell
@@ -61,10 +62,12 @@ def plan(context: Context, inputs: Inputs) -> list[shards.Planned]:
 
 def make(context: Context, pieces: Sequence[Piece], tell: Tell) -> None:  # noqa: ARG001
     """Cut windows for *pieces*: arithmetic, no pixel is read."""
-    for piece in pieces:
-        wanted = schemas.from_bytes(context.store.input(piece))
-        made = chips.plan(wanted, context.params.chip)
-        shards.finish(context.store, piece, made, [], shards.Made(context.run, made.num_rows))
+    neighbours = shards.Neighbours(context.store, TABLE, pieces[0].recipe)
+    for piece, wanted in shards.inputs(context.store, pieces):
+        rows = chips.plan(wanted, context.params.chip)
+        # Windows are arithmetic, cheaper than finding them: those that are there count as reused.
+        made = shards.Made(context.run, shards.count_new(neighbours, piece, rows))
+        shards.finish(context.store, piece, rows, [], made)
 
 
 def expected(context: Context) -> dict[str, Any]:
@@ -85,8 +88,8 @@ def expected(context: Context) -> dict[str, Any]:
 
 def publish(
     context: Context, inputs: Inputs, planned: Sequence[shards.Planned], facts: dict[str, Any]
-) -> str:
-    """Put `data/chips/` and `data/labels/` together; give the line that says what it took.
+) -> Counts:
+    """Put `data/chips/` and `data/labels/` together; give what it took.
 
     Raises:
         TooManyRejects: more annotations were rejected than chip.max_rejects allows.
@@ -123,4 +126,4 @@ def publish(
         "files": sorted(beside),
     }
     outs.publish(LABELS, beside, facts)
-    return shards.summary("chip", "chips", found)
+    return found.counts("chip", "chips")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -11,10 +12,14 @@ from pipeline import numerics, outs, recipes, rejects, schemas, shards
 from pipeline.errors import InputError, StorageError
 from pipeline.hashing import shard_name
 from pipeline.outs import Out
-from pipeline.progress import Progress
+from pipeline.progress import Counts, Progress
+from pipeline.rejects import Reject
 from pipeline.storage import open_storage
 from pipeline.store import Piece
 from pipeline.work._context import CHIPS, FEATURES, Context, Tell
+
+if TYPE_CHECKING:
+    from pipeline.engine import Engine
 
 TABLE = "features"
 
@@ -41,60 +46,73 @@ def make(context: Context, pieces: Sequence[Piece], tell: Tell) -> None:
     Raises:
         StorageError: the bucket cannot be read, or images changed since they were indexed.
     """
-    found: dict[str, shards.Reuse] = {}
-    by_name = {piece.shard: piece for piece in pieces}
-    for piece in pieces:
-        chips = schemas.from_bytes(context.store.input(piece))
-        found[piece.shard] = shards.reuse(context.store, piece, chips, ["chip_id"])
-    for name, reuse in found.items():
-        if not reuse.left.num_rows and reuse.rows is not None:
-            _keep(context, by_name[name], reuse.rows, [], 0)
-    todo = [(name, reuse.left) for name, reuse in found.items() if reuse.left.num_rows]
+    taken: dict[str, tuple[Piece, pa.Table | None]] = {}
+    todo = _todo(context, pieces, taken)
+    first = next(todo, None)
+    if first is None:
+        return
+    engine = _engine(context, pieces[0].recipe)
     moved: list[str] = []
-    for done in _embed(context, pieces[0].recipe, todo, tell):
-        moved += done.moved
-        if done.moved:
-            continue
-        reused = found[done.name].rows
-        rows = done.features if reused is None else pa.concat_tables([reused, done.features])
-        _keep(context, by_name[done.name], rows, done.rejects, done.features.num_rows)
+    with Progress("extract", "chips", shards.count_rows(context.store, pieces), tell) as progress:
+        for done in engine.run(chain([first], todo), progress.step):
+            moved += done.moved
+            piece, reused = taken.pop(done.name)
+            if not done.moved:
+                parts = [done.features] if reused is None else [reused, done.features]
+                _keep(context, piece, parts, done.rejects, done.features.num_rows)
     if moved:
         raise StorageError(f"{moved[0]} ({len(moved):,} in all changed); run dvc repro again")
 
 
+def _todo(
+    context: Context, pieces: Sequence[Piece], taken: dict[str, tuple[Piece, pa.Table | None]]
+) -> Iterator[tuple[str, pa.Table]]:
+    """Give the chips to embed, shard by shard as they are asked for; finish what needs none.
+
+    Args:
+        context: the work's.
+        pieces: the shards.
+        taken: filled with what of each given shard was there already.
+    """
+    neighbours = shards.Neighbours(context.store, TABLE, pieces[0].recipe)
+    for piece in pieces:
+        chips = shards.input_rows(context.store, piece)
+        if chips is None:
+            continue
+        found = shards.reuse(neighbours, piece, chips)
+        if found.rows is not None and not found.left.num_rows:
+            _keep(context, piece, [found.rows], [], 0)
+        else:
+            name = f"{piece.shard}:{piece.input}"
+            taken[name] = (piece, found.rows)
+            yield name, found.left
+
+
 def _keep(
-    context: Context, piece: Piece, rows: pa.Table, refused: list[Any], computed: int
+    context: Context, piece: Piece, parts: Sequence[pa.Table], refused: list[Reject], computed: int
 ) -> None:
-    rows = schemas.conform(rows, rows.schema)
+    rows = schemas.conform(pa.concat_tables(parts), parts[0].schema)
     shards.finish(context.store, piece, rows, refused, shards.Made(context.run, computed))
 
 
-def _check_recipe(context: Context, recipe: str) -> None:
-    """Make sure that what would compute now is what the shards were named for."""
+def _engine(context: Context, recipe: str) -> Engine:
+    """Load the extractor, having seen that what would compute is what the shards are named for.
+
+    Raises:
+        InputError: it is not: the weights or the code have changed, or it is another machine.
+    """
+    from pipeline import extractors
+    from pipeline.engine import Engine
+
     if recipes.extract(context.params, context.machine).digest != recipe:
         raise InputError(
             "extract: the weights, the code or the machine is not what it was when this run "
             "began; run dvc repro again"
         )
-
-
-def _embed(
-    context: Context, recipe: str, todo: list[tuple[str, pa.Table]], tell: Tell
-) -> Iterator[Any]:
-    if not todo:
-        return
-    from pipeline import extractors
-    from pipeline.engine import Engine
-
-    _check_recipe(context, recipe)
     extract = context.params.extract
     extractor = extractors.build(extract, extractors.weights_of(extract))
     storage = open_storage(context.params.bucket.url, memory=context.machine.digests)
-    device = numerics.device(context.machine.device)
-    engine = Engine(storage, extractor, extract, device)
-    total = sum(chips.num_rows for _, chips in todo)
-    with Progress("extract", "chips", total, tell) as progress:
-        yield from engine.run(todo, progress.step)
+    return Engine(storage, extractor, extract, numerics.device(context.machine.device))
 
 
 def expected(context: Context) -> dict[str, Any]:
@@ -109,8 +127,8 @@ def expected(context: Context) -> dict[str, Any]:
     }
 
 
-def publish(context: Context, planned: Sequence[shards.Planned], facts: dict[str, Any]) -> str:
-    """Put `data/features/` together; give the line that says what it took.
+def publish(context: Context, planned: Sequence[shards.Planned], facts: dict[str, Any]) -> Counts:
+    """Put `data/features/` together; give what it took.
 
     Raises:
         TooManyRejects: more chips could not be read than extract.max_rejects allows.
@@ -128,4 +146,4 @@ def publish(context: Context, planned: Sequence[shards.Planned], facts: dict[str
     )
     manifest = {**facts, "shards": found.lines, "files": sorted(files)}
     outs.publish(FEATURES, files, manifest, verdict)
-    return shards.summary("extract", "chips", found)
+    return found.counts("extract", "chips")

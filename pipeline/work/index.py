@@ -22,7 +22,7 @@ from pipeline.errors import Changed, InputError, Missing, Rejected, StorageError
 from pipeline.hashing import shard_of
 from pipeline.outs import out, pretty
 from pipeline.params import Bucket
-from pipeline.progress import Progress
+from pipeline.progress import Counts, Progress
 from pipeline.rejects import Reject
 from pipeline.storage import Object, Storage, open_storage, read_url
 from pipeline.store import Piece
@@ -80,22 +80,20 @@ def make(context: Context, pieces: Sequence[Piece], tell: Tell) -> None:
     Raises:
         StorageError: the bucket cannot be read, or changed while it was.
     """
-    bucket = context.params.bucket
-    storage = open_storage(bucket.url, memory=context.machine.digests)
-    wanted = [(piece, schemas.from_bytes(context.store.input(piece))) for piece in pieces]
-    total = sum(rows.num_rows for _, rows in wanted)
+    neighbours = shards.Neighbours(context.store, TABLE, pieces[0].recipe)
     moved: list[str] = []
-    with Progress("index", "images", total, tell) as progress:
-        for piece, rows in wanted:
-            moved += _make(context, storage, piece, rows)
+    with Progress("index", "images", shards.count_rows(context.store, pieces), tell) as progress:
+        for piece, rows in shards.inputs(context.store, pieces):
+            moved += _make(context, piece, shards.reuse(neighbours, piece, rows))
             progress.step(rows.num_rows)
     if moved:
         raise StorageError(f"{moved[0]} ({len(moved):,} in all changed); run again")
 
 
-def _make(context: Context, storage: Storage, piece: Piece, rows: pa.Table) -> list[str]:
-    reuse = shards.reuse(context.store, piece, rows, ["key", "version"])
-    read = partial(_header, storage, context.params.bucket.max_pixels)
+def _make(context: Context, piece: Piece, reuse: shards.Reuse) -> list[str]:
+    bucket = context.params.bucket
+    storage = open_storage(bucket.url, memory=context.machine.digests)
+    read = partial(_header, storage, bucket.max_pixels)
     headers: list[dict[str, Any]] = []
     refused: list[Reject] = []
     moved: list[str] = []
@@ -161,8 +159,8 @@ def _annotation_file(path: str) -> bytes:
         raise InputError(f"annotations.path: {error}") from error
 
 
-def publish(context: Context, planned: Sequence[shards.Planned], facts: dict[str, Any]) -> str:
-    """Put `data/index/` together; give the line that says what it took.
+def publish(context: Context, planned: Sequence[shards.Planned], facts: dict[str, Any]) -> Counts:
+    """Put `data/index/` together; give what it took.
 
     Raises:
         TooManyRejects: more objects are no images than bucket.max_rejects allows.
@@ -186,4 +184,4 @@ def publish(context: Context, planned: Sequence[shards.Planned], facts: dict[str
         limit=context.params.bucket.max_rejects,
     )
     outs.publish(INDEX, files, manifest, verdict)
-    return shards.summary("index", "images", found)
+    return found.counts("index", "images")

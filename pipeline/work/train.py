@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import numerics, outs, recipes
 from pipeline.hashing import digest
 from pipeline.outs import Out
-from pipeline.progress import Progress
+from pipeline.progress import Counts, Progress
 from pipeline.store import Piece
 from pipeline.work import _rows
 from pipeline.work._context import CLASSIFIER, FEATURES, Context, Tell
@@ -51,9 +51,9 @@ def make(context: Context, target: Piece, tell: Tell) -> None:
         "curve.csv": _curve(fitted.curve),
         **fitted.classifier.with_card(_card(context)).files(),
     }
-    context.store.put(
-        target, {name: (data, 0) for name, data in files.items()}, {"run": context.run}
-    )
+    learnt = sum(len(part.labels) for part in rows.values())
+    note = {"run": context.run, "rows": learnt}
+    context.store.put(target, {name: (data, 0) for name, data in files.items()}, note)
 
 
 def _card(context: Context) -> dict[str, Any]:
@@ -85,8 +85,8 @@ def expected(context: Context) -> dict[str, Any]:
     }
 
 
-def publish(context: Context, target: Piece, facts: dict[str, Any]) -> str:
-    """Put `models/classifier/` together; give the line that says what it took."""
+def publish(context: Context, target: Piece, facts: dict[str, Any]) -> Counts:
+    """Put `models/classifier/` together; give how many labelled chips it was learnt from."""
     record = context.store.record(target)
     files = {
         name: Out(kept.sha256, partial(context.store.read, target, name))
@@ -94,5 +94,7 @@ def publish(context: Context, target: Piece, facts: dict[str, Any]) -> str:
     }
     digests = {name: kept.sha256 for name, kept in record.files.items()}
     outs.publish(CLASSIFIER, files, {**facts, "files": sorted(files), "digests": digests})
-    made = "trained" if record.note["run"] == context.run else "taken from the store"
-    return f"train: classifier {made}"
+    rows = record.note["rows"]
+    trained = record.note["run"] == context.run
+    more = "classifier trained" if trained else "classifier taken from the store"
+    return Counts("train", "labelled chips", rows, rows if trained else 0, more=more)

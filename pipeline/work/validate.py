@@ -17,6 +17,7 @@ from pipeline import outs, recipes, rejects, schemas
 from pipeline.hashing import digest
 from pipeline.outs import Out, pretty
 from pipeline.params import SECTIONS
+from pipeline.progress import Counts
 from pipeline.store import Piece
 from pipeline.work import _rows
 from pipeline.work._context import (
@@ -227,17 +228,20 @@ def expected(context: Context) -> dict[str, Any]:
     }
 
 
-def publish(context: Context, target: Piece, facts: dict[str, Any]) -> str:
-    """Put `results/` together; give the headline."""
+def publish(context: Context, target: Piece, facts: dict[str, Any]) -> Counts:
+    """Put `results/` together; give how many chips were judged, and the headline."""
     record = context.store.record(target)
     files = {
         name.replace("@", "/"): Out(kept.sha256, partial(context.store.read, target, name))
         for name, kept in record.files.items()
     }
-    outs.publish(RESULTS, files, {**facts, "files": sorted(files)})
+    outs.publish(RESULTS, files, {**facts, "files": sorted(files)}, beside_others=True)
     found = json.loads((RESULTS / "metrics.json").read_text(encoding="utf-8"))
-    return (
-        f"validate: accuracy {found['accuracy']:.3f} "
+    rows = found["n_validation"]
+    more = (
+        f"accuracy {found['accuracy']:.3f} "
         f"({found['accuracy_low']:.3f} to {found['accuracy_high']:.3f}), "
-        f"balanced accuracy {found['balanced_accuracy']:.3f}, {found['n_validation']:,} chips"
+        f"balanced accuracy {found['balanced_accuracy']:.3f}"
     )
+    judged = rows if record.note["run"] == context.run else 0
+    return Counts("validate", "judged chips", rows, judged, more=more)

@@ -1,0 +1,180 @@
+"""Run one stage as DVC does: its Luigi task alone, one at a time in a checkout, with one verdict.
+
+The exit code says which kind of stop it was, and one sentence says why (see pipeline/errors.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import luigi
+from luigi.rpc import RemoteScheduler, RPCError
+
+from pipeline import outs
+from pipeline.errors import BY_NAME, QuadratError, StorageError
+from pipeline.params import load
+from pipeline.settings import machine
+from pipeline.tasks import Stage, with_counts, workers
+from pipeline.work import _context
+
+try:
+    import fcntl
+except ImportError:  # not a Unix
+    fcntl = None  # type: ignore[assignment]
+
+log = logging.getLogger("quadrat")
+
+LOCK = Path(".quadrat/stage.lock")
+ROUNDS = 3
+"""How often Luigi is begun again where nothing failed and yet not all is done."""
+
+DONE = {luigi.LuigiStatusCode.SUCCESS, luigi.LuigiStatusCode.SUCCESS_WITH_RETRY}
+
+
+def stage(kind: type[Stage]) -> int:
+    """Run one stage; give the exit code, having said what went wrong.
+
+    The out's manifest is taken away first: DVC has found that the stage must run, so every file of
+    the out is looked at again, and those that are right are left alone.
+    """
+    log_plainly()
+    make_light()
+    try:
+        params = load("params.yaml")
+        with one_at_a_time():
+            for folder in kind.folders:
+                (folder / outs.MANIFEST).unlink(missing_ok=True)
+            return _build(kind(params=params, chain=False))
+    except RPCError as error:
+        return _said(StorageError(f"luigid: {error}; start it again, and run dvc repro again"))
+    except QuadratError as error:
+        return _said(error)
+
+
+def _said(error: QuadratError) -> int:
+    log.error("%s", error)
+    return error.exit_code
+
+
+@contextlib.contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Wait until no other process works on this checkout's outs.
+
+    DVC has its own lock; but when only dvc is killed, its stage goes on. The lock is the open
+    file's: it goes with the last process that has it, however that ends.
+    """
+    if fcntl is None:
+        yield
+        return
+    LOCK.parent.mkdir(exist_ok=True)
+    with LOCK.open("w", encoding="utf-8") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.warning("an earlier run still works in this checkout; waiting for its end")
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def _build(task: Stage) -> int:
+    """Have Luigi do it, on as many machines as have come to help."""
+    _allow_again()
+    for _ in range(ROUNDS):
+        result = luigi.build([task], workers=workers(machine()), detailed_summary=True)
+        if result.status in DONE or task.complete():  # others may have done the rest
+            log.info(with_counts(result.summary_text).strip())
+            _context.store(machine().store_url).storage.tidy()
+            return 0
+        if result.status != luigi.LuigiStatusCode.NOT_RUN:
+            break  # else nothing has failed: the scheduler has forgotten, or others have gone
+    return _say_why(result)
+
+
+def central() -> Any:
+    """Give the RemoteScheduler that luigi.cfg names; None where it says local_scheduler."""
+    core = luigi.interface.core()
+    if core.local_scheduler:
+        return None
+    url = core.scheduler_url or f"http://{core.scheduler_host}:{core.scheduler_port}/"
+    return RemoteScheduler(url)
+
+
+def _allow_again() -> None:
+    """Have a central scheduler forget that shards have failed too often: a person tries again."""
+    scheduler = central()
+    if scheduler is not None:
+        for task_id in scheduler.task_list(status="DISABLED", upstream_status=""):
+            scheduler.re_enable_task(task_id)
+
+
+def _say_why(result: Any) -> int:
+    """Log each error that failed tasks left with the scheduler, once; give the exit code."""
+    found = errors(result)
+    for error in found:
+        log.error("%s", error["message"])
+    if not found:
+        log.error("%s", result.summary_text)
+    return BY_NAME[found[0]["kind"]].exit_code if found else 1
+
+
+def errors(result: Any) -> list[dict[str, Any]]:
+    """Give what `Work.on_failure` left with the scheduler for the tasks of a run, each once."""
+    worker = result.worker
+    scheduler = worker._scheduler  # noqa: SLF001 - the only way to the failed tasks' errors
+    # Not only tasks that count as failed: after the retry's delay the scheduler has them pending.
+    known = sorted(worker._scheduled_tasks)  # noqa: SLF001 - the same
+    texts = {scheduler.fetch_error(task_id)["error"] or "" for task_id in known}
+    return [error for error in map(_parsed, sorted(texts)) if error]
+
+
+def _parsed(text: str) -> dict[str, Any] | None:
+    """Read the JSON of `Work.on_failure`, which Luigi has encoded once more."""
+    try:
+        found = json.loads(json.loads(text))
+    except (ValueError, TypeError):
+        return None
+    return found if isinstance(found, dict) and found.get("kind") in BY_NAME else None
+
+
+def log_plainly() -> None:
+    """One line an event on standard error; Luigi's own only from warnings up."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    for name in ("pipeline", "quadrat"):
+        logging.getLogger(name).setLevel(logging.INFO)
+    luigi.configuration.get_config().set("core", "no_configure_logging", "true")
+    for name in ("luigi", "luigi-interface", "luigi.scheduler"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger(name).addFilter(_is_ours_to_tell)
+
+
+def _is_ours_to_tell(record: logging.LogRecord) -> bool:
+    """Let no traceback through for an error whose sentence `stage` tells at the end."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, QuadratError)
+
+
+def make_light() -> None:
+    """Keep pyarrow from importing pandas, a second's work at the first array made from a list.
+
+    It asks whether the list is one of pandas' own. Nothing of ours hands tables from one to the
+    other; pandas itself can be imported afterwards.
+    """
+    if "pandas" in sys.modules:
+        return
+    import pyarrow as pa
+
+    too_old = ModuleType("pandas")
+    too_old.__version__ = "0"  # type: ignore[attr-defined]
+    sys.modules["pandas"] = too_old
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pyarrow says that it goes on without
+        pa.array([0])
+    del sys.modules["pandas"]

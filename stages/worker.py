@@ -1,0 +1,15 @@
+"""Join the runs of other machines until there is nothing left to do; see docs/many-machines.md.
+
+usage: python -m stages.worker [--idle SECONDS]
+"""
+
+import argparse
+
+from pipeline import join
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m stages.worker", description=join.__doc__)
+    parser.add_argument(
+        "--idle", type=float, metavar="SECONDS", help="leave after so long without work"
+    )
+    raise SystemExit(join.join(parser.parse_args().idle))
