@@ -6,9 +6,10 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 T ?=
 IDLE ?=
+ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test slow check fix bench worker trace clean
+.PHONY: help setup demo test slow check fix bench worker store trace clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -46,6 +47,9 @@ bench: setup  ## print every benchmark's ratios
 
 worker: setup  ## join the runs of other machines; IDLE=300: leave after 300 s without work
 	@python -m stages.worker $(if $(IDLE),--idle $(IDLE))
+
+store: setup  ## what the store holds; ARGS="--unneeded --remove": remove what nobody needs
+	@python -m stages.store $(ARGS)
 
 trace: setup  ## one image's walk: make trace KEY=skimage/brick.png
 	@python -m stages.trace "$(KEY)"

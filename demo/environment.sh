@@ -12,7 +12,7 @@ fi
 
 if command -v uv >/dev/null; then
   uv venv --quiet --clear --python "$python" "$folder"
-  uv pip install --quiet --python "$folder/bin/python" --require-hashes -r requirements.txt
+  uv pip install --quiet --compile-bytecode --python "$folder/bin/python" --require-hashes -r requirements.txt
   uv pip install --quiet --python "$folder/bin/python" --no-deps --no-build-isolation -e .
 else
   "$python" -m venv --clear "$folder"

@@ -16,17 +16,18 @@ from typing import Any
 import luigi
 from luigi.rpc import RPCError
 
-from pipeline import recipes, tasks
+from pipeline import recipes
 from pipeline.errors import BY_NAME, QuadratError, SettingError, StorageError
 from pipeline.params import Params, from_json
 from pipeline.run import central, errors, log_plainly, make_light
 from pipeline.settings import machine
+from pipeline.shard_tasks import ChipShard, ExtractShard, IndexShard, Shards, workers
 
 log = logging.getLogger("quadrat")
 
 LOOK_EVERY_S = 2.0
-KINDS: Mapping[str, type[tasks.Shards]] = {
-    kind.get_task_family(): kind for kind in (tasks.IndexShard, tasks.ChipShard, tasks.ExtractShard)
+KINDS: Mapping[str, type[Shards]] = {
+    kind.get_task_family(): kind for kind in (IndexShard, ChipShard, ExtractShard)
 }
 
 
@@ -77,7 +78,7 @@ def _scheduler() -> Any:
     return scheduler
 
 
-def _waiting(scheduler: Any) -> Iterator[tasks.Shards]:
+def _waiting(scheduler: Any) -> Iterator[Shards]:
     """Give the tasks of shards that wait and that this machine can make."""
     found = scheduler.task_list(status="PENDING", upstream_status="", limit=False)
     for _, said in sorted(found.items()):
@@ -110,13 +111,13 @@ def _recipe(family: str, params: Params) -> str:
     return recipes.extract(params, machine()).digest
 
 
-def _work(waiting: list[tasks.Shards]) -> int:
+def _work(waiting: list[Shards]) -> int:
     """Make what the scheduler gives us of *waiting*; others are given the rest.
 
     Returns:
         0, or an exit code: this machine has met what another try would meet again.
     """
-    result = luigi.build(waiting, workers=tasks.workers(machine()), detailed_summary=True)
+    result = luigi.build(waiting, workers=workers(machine()), detailed_summary=True)
     log.info("%s", result.one_line_summary)
     if result.status != luigi.LuigiStatusCode.FAILED:
         return 0

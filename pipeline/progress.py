@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-import multiprocessing
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -56,6 +57,15 @@ class Counts:
         return json.dumps({name: getattr(self, name) for name in names})
 
 
+def write_down(path: Path, run: str, counts: Counts) -> None:
+    """Add what a stage took in *run* to the file *path*, one JSON object a line."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    line = {"run": run, "at": now, **json.loads(counts.line()), "said": counts.sentence()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
 class Progress:
     """Counts done units of work; use as a context manager.
 
@@ -76,6 +86,8 @@ class Progress:
 
     def __enter__(self) -> Self:
         if sys.stderr.isatty():
+            import multiprocessing
+
             from tqdm import tqdm
 
             # Luigi's worker processes are numbered from 1; each has its own line of the terminal.

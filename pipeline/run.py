@@ -16,14 +16,19 @@ from types import ModuleType
 from typing import Any
 
 import luigi
+import pyarrow.parquet as pq
 from luigi.rpc import RemoteScheduler, RPCError
 
-from pipeline import outs
+from pipeline import outs, tasks, unchanged
 from pipeline.errors import BY_NAME, QuadratError, StorageError
-from pipeline.params import load
+from pipeline.params import OWN, Params, load
 from pipeline.settings import machine
-from pipeline.tasks import Stage, with_counts, workers
+from pipeline.shard_tasks import workers
+from pipeline.storage import local_path
+from pipeline.summary import with_counts
+from pipeline.tasks import Stage
 from pipeline.work import _context
+from pipeline.work._context import INDEX
 
 try:
     import fcntl
@@ -49,7 +54,7 @@ def stage(kind: type[Stage]) -> int:
     make_light()
     try:
         params = load("params.yaml")
-        with one_at_a_time():
+        with one_at_a_time(), remembering(kind, params):
             for folder in kind.folders:
                 (folder / outs.MANIFEST).unlink(missing_ok=True)
             return _build(kind(params=params, chain=False))
@@ -82,6 +87,50 @@ def one_at_a_time() -> Iterator[None]:
             log.warning("an earlier run still works in this checkout; waiting for its end")
             fcntl.flock(stream, fcntl.LOCK_EX)
         yield
+
+
+@contextlib.contextmanager
+def remembering(kind: type[Stage], params: Params) -> Iterator[None]:
+    """Remember, after the index, what it was made of; see pipeline/unchanged.py."""
+    if kind is not tasks.Index:
+        yield
+        return
+    unchanged.forget()
+    bucket, files = params.bucket.url, _files(params)
+    if "://" not in bucket:
+        bucket = str(local_path(bucket))
+    before = None if files is None else _snapshot(bucket, files)
+    yield
+    manifest = outs.read_manifest(INDEX)
+    if files is not None and before and manifest:
+        rows = sum(line["rows"] for line in manifest["shards"])
+        rejected = pq.read_metadata(INDEX / "rejects.parquet").num_rows
+        counts = {"rows": rows, "rejected": rejected, "runs": str(machine().runs)}
+        unchanged.remember(before, {"bucket": bucket, "files": files, **counts})
+
+
+def _snapshot(bucket: str, files: list[str]) -> str | None:
+    try:
+        return unchanged.snapshot(bucket, files)[0]
+    except (OSError, StorageError):
+        return None  # the index will say what is wrong
+
+
+def _files(params: Params) -> list[str] | None:
+    """Give the files that shape the index beside the bucket; None if some are no local files."""
+    extract, path = params.extract, params.annotations.path
+    found = [path] if path else []
+    if extract.weights and not extract.weights_sha256:
+        found.append(extract.weights)
+    if any("://" in name for name in found):
+        return None
+    files = [str(local_path(name)) for name in found]
+    if OWN.match(extract.extractor):
+        from pipeline import extractors, plugins
+
+        own = plugins.find_own(extract.extractor, key="extract.extractor")
+        files += [str(file) for file in extractors.source_files(own).values()]
+    return files
 
 
 def _build(task: Stage) -> int:

@@ -49,6 +49,11 @@ class Machine:
         return self.state / "digests.sqlite"
 
     @property
+    def runs(self) -> Path:
+        """The list of what every run's stages took, one JSON object a line."""
+        return self.state / "runs.jsonl"
+
+    @property
     def is_anonymous(self) -> bool:
         """Whether S3 is asked without credentials."""
         return self.anonymous.lower() in {"1", "true", "yes", "on"}

@@ -232,6 +232,7 @@ def assemble(store: Store, planned: Sequence[Planned], run: str) -> Assembled:
     Raises:
         Damaged: a piece is not there any more, or not what was written.
     """
+    store.use([item.piece for item in planned])
     files, lines, refused, computed, total = {}, [], [], 0, 0
     for item in planned:
         try:

@@ -14,7 +14,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,8 @@ log = logging.getLogger(__name__)
 RECORD = "json"
 INPUT = "input.parquet"
 IDS = "ids"
+A_DAY_S = 86_400.0
+TOUCHERS = 16
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -97,6 +101,26 @@ class Store:
         except Missing:
             return False
         return True
+
+    def use(self, pieces: Sequence[Piece]) -> None:
+        """Note that finished *pieces* are used, for whoever cleans by their last use.
+
+        The time of a record is that of its last use, to the day: it is set once a day at most.
+        """
+        recipes = sorted({(piece.table, piece.recipe) for piece in pieces})
+        found = {item.key: item for at in recipes for item in self.storage.list("/".join(at) + "/")}
+        records = [found.get(piece.path(RECORD)) for piece in pieces]
+        stale = [item.key for item in records if item and time.time() - item.modified > A_DAY_S]
+        with ThreadPoolExecutor(TOUCHERS, thread_name_prefix="touch") as pool:
+            list(pool.map(self.storage.touch, stale))
+
+    def describe(self, recipe: str, parts: Mapping[str, Any]) -> None:
+        """Keep what a recipe consists of, for people who ask what lies in the store."""
+        key = f"recipes/{recipe}.json"
+        try:
+            self.storage.head(key)
+        except Missing:
+            self.storage.put(key, canonical_json(dict(parts)))
 
     def put_input(self, piece: Piece, rows: bytes) -> None:
         """Keep the rows that *piece* is to be made from until it is, for whoever makes it."""

@@ -1,6 +1,10 @@
 """Stage 1 of 5, bucket → images: run by `dvc repro`, see dvc.yaml."""
 
-from pipeline import run, tasks
+from pipeline import unchanged
 
 if __name__ == "__main__":
+    if unchanged.report():
+        raise SystemExit(0)
+    from pipeline import run, tasks
+
     raise SystemExit(run.stage(tasks.Index))

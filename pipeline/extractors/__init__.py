@@ -136,7 +136,15 @@ def identity(extract: Extract, weights: Weights | None) -> dict[str, Any]:
 
 
 def sources(own: type) -> dict[str, str]:
-    """Give the SHA-256 of the file of a user's class and of all that it imports of the user's.
+    """Give the SHA-256 of each of `source_files`."""
+    return {
+        name: hashlib.sha256(file.read_bytes()).hexdigest()
+        for name, file in sorted(source_files(own).items())
+    }
+
+
+def source_files(own: type) -> dict[str, Path]:
+    """Give the file of a user's class and of all that it imports of the user's, by module.
 
     Found without running them, by their import statements. Of a class in an installed package it
     is the whole package; what that imports of others is not looked at.
@@ -144,17 +152,12 @@ def sources(own: type) -> dict[str, str]:
     path = Path(inspect.getfile(own)).resolve()
     root = path.parents[own.__module__.count(".") + (path.name == "__init__.py")]
     if str(root) in sysconfig.get_paths().values():
-        files = {str(file.relative_to(root)): file for file in _package(root, own.__module__)}
-    else:
-        finder = ModuleFinder(path=[str(root)], excludes=["pipeline", "stages"])
-        finder.import_hook(own.__module__)
-        places = {
-            name: getattr(module, "__file__", None) for name, module in finder.modules.items()
-        }
-        files = {name: Path(place) for name, place in places.items() if place}
-    return {
-        name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in sorted(files.items())
-    }
+        return {str(file.relative_to(root)): file for file in _package(root, own.__module__)}
+    finder = ModuleFinder(path=[str(root)], excludes=["pipeline", "stages"])
+    finder.import_hook(own.__module__)
+    modules = finder.modules.items()
+    places = {name: getattr(module, "__file__", None) for name, module in modules}
+    return {name: Path(place) for name, place in places.items() if place}
 
 
 def _package(root: Path, module: str) -> list[Path]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import builtins
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit, urlunsplit
@@ -20,11 +20,19 @@ from pipeline.errors import SettingError
 
 @dataclass(frozen=True, slots=True)
 class Object:
-    """One object of a listing. *version* is empty where finding it would mean reading the bytes."""
+    """One object of a listing.
+
+    Attributes:
+        key: its name below the storage's root.
+        size: its length in bytes.
+        version: what identifies its bytes; empty where finding it would mean reading them.
+        modified: when it was last written, in seconds since 1970 by the storage's clock.
+    """
 
     key: str
     size: int
     version: str = ""
+    modified: float = field(default=0.0, compare=False)
 
 
 class Storage(Protocol):
@@ -64,6 +72,9 @@ class Storage(Protocol):
 
     def delete(self, key: str) -> None:
         """Remove an object; it is no error if it is not there."""
+
+    def touch(self, key: str) -> None:
+        """Make an object's time of writing now; it is no error if it is not there."""
 
     def tidy(self) -> None:
         """Remove what writers that were killed have left unfinished."""

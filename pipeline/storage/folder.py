@@ -84,15 +84,16 @@ class Folder:
                     continue
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(Path(entry.path))
-                elif (size := self._size(entry)) is not None:
-                    yield Object(Path(entry.path).relative_to(self.root).as_posix(), size)
+                elif (found := self._stat(entry)) is not None:
+                    key = Path(entry.path).relative_to(self.root).as_posix()
+                    yield Object(key, found.st_size, modified=found.st_mtime)
 
-    def _size(self, entry: os.DirEntry[str]) -> int | None:
-        """Give a file's size; None where it is no file of ours, or has just been removed."""
+    def _stat(self, entry: os.DirEntry[str]) -> os.stat_result | None:
+        """Give a file's stat; None where it is no file of ours, or has just been removed."""
         if entry.is_symlink() and not self._is_inside(entry.path):
             return None
         try:
-            return entry.stat().st_size if entry.is_file() else None
+            return entry.stat() if entry.is_file() else None
         except FileNotFoundError:
             return None
 
@@ -234,6 +235,11 @@ class Folder:
             return
         except OSError as error:
             raise _said(path, "removed", error) from error
+
+    def touch(self, key: str) -> None:
+        """Set a file's mtime to now; it is no error if that cannot be."""
+        with contextlib.suppress(OSError):
+            os.utime(self._path(key))
 
     def tidy(self) -> None:
         """Remove what writers that were killed have left; a living writer holds a lock."""

@@ -7,6 +7,7 @@ endpoint and anonymous access are settings of the machine.
 from __future__ import annotations
 
 import builtins
+import contextlib
 import os
 import random
 import threading
@@ -105,7 +106,12 @@ class S3:
         )
         try:
             found = [
-                Object(item["Key"][len(self.prefix) :], item["Size"], item["ETag"].strip('"'))
+                Object(
+                    item["Key"][len(self.prefix) :],
+                    item["Size"],
+                    item["ETag"].strip('"'),
+                    item["LastModified"].timestamp(),
+                )
                 for page in pages
                 for item in page.get("Contents", [])
                 if not item["Key"].endswith("/")
@@ -187,6 +193,11 @@ class S3:
             self._client.delete_object(Bucket=self.bucket, Key=self.prefix + key)
         except (ClientError, BotoCoreError) as error:
             raise self._said(key, error) from error
+
+    def touch(self, key: str) -> None:
+        """Write an object again as it is; it is no error if it is not there."""
+        with contextlib.suppress(Missing):
+            self.put(key, self.read(key))
 
     def tidy(self) -> None:
         """Do nothing: a PUT that was cut off leaves no object."""

@@ -57,7 +57,9 @@ def read(context: Context) -> Inputs:
 def plan(context: Context, inputs: Inputs) -> list[shards.Planned]:
     """Name the pieces of the chips table."""
     parts = shards.split(inputs.places, context.params.shards.count)
-    return shards.plan(TABLE, recipes.chip(context.params).digest, parts, schemas.PLACES)
+    recipe = recipes.chip(context.params)
+    context.store.describe(recipe.digest, recipe.parts)
+    return shards.plan(TABLE, recipe.digest, parts, schemas.PLACES)
 
 
 def make(context: Context, pieces: Sequence[Piece], tell: Tell) -> None:  # noqa: ARG001

@@ -30,11 +30,12 @@ def plan(context: Context) -> list[shards.Planned]:
     A chips file's bytes follow from its rows, so its digest names the input.
     """
     manifest = outs.require_manifest(CHIPS, "chip")
-    recipe = recipes.extract(context.params, context.machine).digest
+    recipe = recipes.extract(context.params, context.machine)
+    context.store.describe(recipe.digest, recipe.parts)
     planned = []
     for line in manifest["shards"]:
         name = shard_name(line["shard"], manifest["shards_count"])
-        piece = Piece(TABLE, recipe, name, line["sha256"])
+        piece = Piece(TABLE, recipe.digest, name, line["sha256"])
         rows = (CHIPS / f"{line['shard']:04d}.parquet").read_bytes()
         planned.append(shards.Planned(line["shard"], piece, rows))
     return planned
@@ -144,6 +145,11 @@ def publish(context: Context, planned: Sequence[shards.Planned], facts: dict[str
         setting="extract.max_rejects",
         limit=context.params.extract.max_rejects,
     )
-    manifest = {**facts, "shards": found.lines, "files": sorted(files)}
+    manifest = {
+        **facts,
+        "shards_count": outs.require_manifest(CHIPS, "chip")["shards_count"],
+        "shards": found.lines,
+        "files": sorted(files),
+    }
     outs.publish(FEATURES, files, manifest, verdict)
     return found.counts("extract", "chips")

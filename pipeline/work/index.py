@@ -71,7 +71,9 @@ def _wanted(key: str, bucket: Bucket) -> bool:
 def plan(context: Context, listed: pa.Table) -> list[shards.Planned]:
     """Name the pieces of the images table."""
     parts = shards.split(listed, context.params.shards.count)
-    return shards.plan(TABLE, recipes.index(context.params).digest, parts, schemas.LISTING)
+    recipe = recipes.index(context.params)
+    context.store.describe(recipe.digest, recipe.parts)
+    return shards.plan(TABLE, recipe.digest, parts, schemas.LISTING)
 
 
 def make(context: Context, pieces: Sequence[Piece], tell: Tell) -> None:

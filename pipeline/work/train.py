@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,12 @@ FILES = ("curve.csv", "model.json", "model.safetensors")
 def piece(context: Context) -> Piece:
     """Name the classifier that these features, labels and settings give."""
     recipe = recipes.train(context.params, context.machine).digest
-    return Piece(TABLE, recipe, "all", digest(_rows.inputs()))
+    return piece_of(recipe, _rows.inputs())
+
+
+def piece_of(recipe: str, inputs: Mapping[str, str]) -> Piece:
+    """Name the classifier by *recipe* from *inputs*, as its manifest has them."""
+    return Piece(TABLE, recipe, "all", digest(dict(inputs)))
 
 
 def make(context: Context, target: Piece, tell: Tell) -> None:
@@ -53,6 +59,8 @@ def make(context: Context, target: Piece, tell: Tell) -> None:
     }
     learnt = sum(len(part.labels) for part in rows.values())
     note = {"run": context.run, "rows": learnt}
+    parts = recipes.train(context.params, context.machine).parts
+    context.store.describe(target.recipe, parts)
     context.store.put(target, {name: (data, 0) for name, data in files.items()}, note)
 
 
@@ -87,6 +95,7 @@ def expected(context: Context) -> dict[str, Any]:
 
 def publish(context: Context, target: Piece, facts: dict[str, Any]) -> Counts:
     """Put `models/classifier/` together; give how many labelled chips it was learnt from."""
+    context.store.use([target])
     record = context.store.record(target)
     files = {
         name: Out(kept.sha256, partial(context.store.read, target, name))

@@ -108,6 +108,7 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
     }
     # A file of the store has no folders in its name.
     kept = {name.replace("/", "@"): (data, 0) for name, data in files.items()}
+    context.store.describe(target.recipe, recipes.validate(context.params).parts)
     context.store.put(target, kept, {"run": context.run})
 
 
@@ -230,6 +231,7 @@ def expected(context: Context) -> dict[str, Any]:
 
 def publish(context: Context, target: Piece, facts: dict[str, Any]) -> Counts:
     """Put `results/` together; give how many chips were judged, and the headline."""
+    context.store.use([target])
     record = context.store.record(target)
     files = {
         name.replace("@", "/"): Out(kept.sha256, partial(context.store.read, target, name))

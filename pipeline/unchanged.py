@@ -1,0 +1,137 @@
+"""Whether anything has changed since the index was last found right; only the standard library.
+
+The index runs at every `dvc repro`. To find that nothing has changed it need not import Luigi,
+Arrow and the rest, a second's work: it is enough that every file that it was made of has the stamp
+(inode, size, mtime, ctime) that it had then. Anything else, doubt included, is an ordinary run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import sysconfig
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.progress import Counts, write_down
+
+MEMORY = Path(".quadrat/index.json")
+INDEX = Path("data/index")
+SETTINGS = ("params.yaml", "dvc.yaml")
+ENVIRONMENT = ("QUADRAT_", "AWS_", "DVC_ROOT", "LUIGI_", "PYTHONPATH")
+SETTLED_S = 2.0
+"""A file that changed so lately may change again and keep its stamp."""
+
+
+def report() -> bool:
+    """Report the index as it lies there, if nothing has changed; else say that it must run."""
+    known = _known()
+    if known is None:
+        return False
+    counts = Counts("index", "images", known["rows"], 0, known["rejected"])
+    sys.stderr.write(f"{counts.sentence()}\n")
+    sys.stdout.write(f"{counts.line()}\n")
+    write_down(Path(known["runs"]), uuid.uuid4().hex, counts)
+    return True
+
+
+def _known() -> Any:
+    """Give what was remembered of the index if it is still true of everything; else None."""
+    try:
+        known = json.loads(MEMORY.read_bytes())
+        found = [snapshot(known["bucket"], known["files"])[0], _outs()]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return known if found == known["found"] else None
+
+
+def forget() -> None:
+    """Forget the last index, since it is being made anew."""
+    MEMORY.unlink(missing_ok=True)
+
+
+def remember(before: str, known: dict[str, Any]) -> None:
+    """Remember that the index is right, if nothing has moved since *before*, or may unseen.
+
+    Args:
+        before: the digest of `snapshot` from before the work began.
+        known: `bucket` and `files`, as for `snapshot`; the counts `rows` and `rejected`; and
+            `runs`, the file in which runs are written down.
+    """
+    digest, newest = snapshot(known["bucket"], known["files"])
+    if digest == before and newest < time.time() - SETTLED_S:
+        known = {**known, "found": [digest, _outs()]}
+        MEMORY.write_text(json.dumps(known), encoding="utf-8")
+
+
+def snapshot(bucket: str, files: Sequence[str]) -> tuple[str, float]:
+    """Digest the stamps of all that an index is made of; give it with the latest change's time.
+
+    Args:
+        bucket: the folder of images, or their address.
+        files: what shapes the index beside settings, code and libraries: annotations, weights.
+
+    Raises:
+        OSError, StorageError: the bucket cannot be listed.
+    """
+    return _digest(_everything(bucket, files))
+
+
+def _everything(bucket: str, files: Sequence[str]) -> Iterator[Any]:
+    yield [sys.version, sys.prefix, str(Path.cwd())]
+    yield sorted(item for item in os.environ.items() if item[0].startswith(ENVIRONMENT))
+    for path in (*SETTINGS, os.environ.get("LUIGI_CONFIG_PATH", "luigi.cfg"), *files):
+        yield _stamp(Path(path))
+    for path in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
+        yield _stamp(Path(path))  # changes whenever a library is installed or removed
+    yield from (stamp for stamp in _below(Path(__file__).parent) if stamp[0].endswith(".py"))
+    if "://" in bucket:
+        from pipeline.storage import open_storage
+
+        for item in open_storage(bucket).list():
+            yield [item.key, item.size, item.version]
+    else:
+        yield from _below(Path(bucket))
+
+
+def _below(folder: Path) -> Iterator[tuple[str, int, int, int, int]]:
+    """Give the stamp of every file below *folder* but hidden ones, sorted by path.
+
+    Raises:
+        OSError: it cannot be listed.
+    """
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                yield from _below(Path(entry.path))
+            else:
+                yield _stamp(Path(entry.path))
+
+
+def _stamp(path: Path) -> tuple[str, int, int, int, int]:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return str(path), 0, 0, 0, 0
+    return str(path), found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _outs() -> str:
+    """Digest the stamps of the index itself, without the ctime: dvc sets modes before a stage."""
+    return _digest(iter([list(stamp[:4]) for stamp in _below(INDEX)]))[0]
+
+
+def _digest(items: Iterator[Any]) -> tuple[str, float]:
+    hasher, newest = hashlib.sha256(), 0
+    for item in items:
+        hasher.update(json.dumps(item).encode())
+        if isinstance(item, tuple):
+            newest = max(newest, *item[3:])
+    return hasher.hexdigest(), newest / 1e9

@@ -1,0 +1,132 @@
+"""The index's short cut: it is taken only when nothing at all has changed."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+import pytest
+
+from pipeline import unchanged
+
+
+def index(repo):
+    """Run the stage; give whether it took the short cut, and its counts."""
+    done = repo.run("python", "-X", "importtime", "-m", "stages.index")
+    counts = json.loads(done.stdout)
+    return "pipeline.tasks" not in done.stderr, counts["computed"], counts["reused"]
+
+
+@pytest.fixture(scope="module")
+def settled(tmp_path_factory):
+    """A clone whose index has been found right after all of its files have settled."""
+    from conftest import new_repo, textures
+
+    folder = tmp_path_factory.mktemp("settled")
+    repo = new_repo(folder / "repo", textures(folder / "bucket", each=2))
+    time.sleep(unchanged.SETTLED_S + 0.1)
+    assert index(repo) == (False, 6, 0)
+    return repo
+
+
+@pytest.fixture
+def known(settled):
+    """The same, with the short cut open before the test and after it."""
+    for _ in range(6):
+        if index(settled)[0]:
+            return settled
+        time.sleep(0.7)
+    pytest.fail("the short cut stays closed")
+
+
+def test_an_unchanged_bucket_costs_no_import_and_counts_every_image_as_reused(known):
+    assert index(known) == (True, 0, 6)
+    last = (known.path / ".quadrat/runs.jsonl").read_text().splitlines()[-1]
+    assert json.loads(last)["reused"] == 6
+
+
+def test_the_short_cut_imports_only_the_standard_library_and_two_modules(known):
+    done = known.run("python", "-X", "importtime", "-m", "stages.index")
+    for heavy in ("luigi", "pyarrow", "numpy", "pydantic", "ruamel", "boto3", "pipeline.params"):
+        assert f" {heavy}\n" not in done.stderr, heavy
+
+
+def flip(path):
+    """Change a byte in place and set the mtime back."""
+    before = path.stat()
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize(
+    "what", ["image", "annotations", "params.yaml", "dvc.yaml", "luigi.cfg", "out", "manifest"]
+)
+def test_anything_that_changes_closes_the_short_cut(known, what):
+    at = known.path
+    paths = {
+        "image": known.bucket.folder / "plain/000.png",
+        "annotations": at / "points.csv",
+        "out": at / "data/index/images.parquet",
+        "manifest": at / "data/index/manifest.json",
+    }
+    path = paths.get(what, at / what)
+    before = path.read_bytes()
+    if what in {"image", "annotations"}:
+        flip(path)
+    elif what in {"out", "manifest"}:
+        path.unlink()
+    else:
+        path.write_bytes(before + b"\n")
+    assert not index(known)[0]
+    assert what not in {"out", "manifest"} or path.read_bytes() == before
+    path.write_bytes(before)
+
+
+def test_an_image_that_comes_or_goes_closes_the_short_cut(known):
+    key = known.bucket.add("noise", 7, points=0)
+    assert index(known) == (False, 1, 6)
+    (known.bucket.folder / key).unlink()
+    assert index(known)[0] is False
+
+
+def test_another_environment_closes_the_short_cut(known):
+    done = known.run("python", "-X", "importtime", "-m", "stages.index", QUADRAT_WORKERS="1")
+    assert "pipeline.tasks" in done.stderr
+
+
+def test_other_code_closes_the_short_cut(known, monkeypatch, tmp_path):
+    files = [str(tmp_path / "code.py")]
+    (tmp_path / "code.py").write_text("x = 1")
+    before = unchanged.snapshot(str(known.bucket.folder), files)[0]
+    (tmp_path / "code.py").write_text("x = 2")
+    assert unchanged.snapshot(str(known.bucket.folder), files)[0] != before
+
+
+def test_what_changed_just_now_is_not_remembered(tmp_path, monkeypatch):
+    """It may change again within the file system's clock tick, and keep its stamp."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data/index").mkdir(parents=True)
+    (tmp_path / ".quadrat").mkdir()
+    (tmp_path / "bucket").mkdir()
+    (tmp_path / "bucket/a.png").write_bytes(b"a")
+    known = {"bucket": str(tmp_path / "bucket"), "files": [], "rows": 1, "rejected": 0}
+    unchanged.remember(unchanged.snapshot(known["bucket"], [])[0], known)
+    assert not unchanged.MEMORY.exists()
+
+
+def test_what_moved_while_the_index_was_made_is_not_remembered(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(unchanged, "SETTLED_S", -1000.0)
+    (tmp_path / "data/index").mkdir(parents=True)
+    (tmp_path / ".quadrat").mkdir()
+    (tmp_path / "bucket").mkdir()
+    known = {"bucket": str(tmp_path / "bucket"), "files": [], "rows": 1, "rejected": 0}
+    before = unchanged.snapshot(known["bucket"], [])[0]
+    (tmp_path / "bucket/a.png").write_bytes(b"a")
+    unchanged.remember(before, known)
+    assert not unchanged.MEMORY.exists()
+    unchanged.remember(unchanged.snapshot(known["bucket"], [])[0], known)
+    assert unchanged.MEMORY.exists()
