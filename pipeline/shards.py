@@ -7,7 +7,7 @@ rows that stand in another piece by the same recipe are copied, and only the res
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +21,7 @@ from pipeline.errors import Missing
 from pipeline.hashing import CHIP_ID_BYTES, image_id, overlap, shard_name, shard_of
 from pipeline.outs import Out, out
 from pipeline.progress import Counts
-from pipeline.store import IDS, Damaged, Piece, Store
+from pipeline.store import IDS, Damaged, Piece, Record, Store
 
 ROWS = "parquet"
 REJECTS = "rejects.parquet"
@@ -30,11 +30,11 @@ READERS = 8
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A piece that should be there, and the rows that it is made from."""
+    """A piece that should be there, and how to get the bytes of the rows that it is made from."""
 
     number: int
     piece: Piece
-    rows: bytes
+    rows: Callable[[], bytes]
 
 
 def split(table: pa.Table, count: int) -> list[pa.Table]:
@@ -63,11 +63,15 @@ def plan(name: str, recipe: str, parts: Sequence[pa.Table], schema: pa.Schema) -
     for number, part in enumerate(parts):
         if not part.num_rows:
             continue
-        rows = schemas.to_bytes(schemas.conform(part, schema))
-        made_from = hashlib.sha256(rows).hexdigest()
+        rows = partial(_bytes, part, schema)
+        made_from = hashlib.sha256(rows()).hexdigest()
         piece = Piece(name, recipe, shard_name(number, len(parts)), made_from)
         planned.append(Planned(number, piece, rows))
     return planned
+
+
+def _bytes(rows: pa.Table, schema: pa.Schema) -> bytes:
+    return schemas.to_bytes(schemas.conform(rows, schema))
 
 
 def missing(store: Store, planned: Iterable[Planned]) -> list[Planned]:
@@ -80,8 +84,9 @@ def missing(store: Store, planned: Iterable[Planned]) -> list[Planned]:
         if where not in listed:
             listed[where] = store.finished(*where)
         if piece.input not in listed[where].get(piece.shard, []):
-            store.put_input(piece, item.rows)
             found.append(item)
+    with ThreadPoolExecutor(READERS, thread_name_prefix="inputs") as pool:
+        list(pool.map(lambda item: store.put_input(item.piece, item.rows()), found))
     return found
 
 
@@ -232,13 +237,12 @@ def assemble(store: Store, planned: Sequence[Planned], run: str) -> Assembled:
     Raises:
         Damaged: a piece is not there any more, or not what was written.
     """
-    store.use([item.piece for item in planned])
+    pieces = [item.piece for item in planned]
+    store.use(pieces)
+    with ThreadPoolExecutor(READERS, thread_name_prefix="records") as pool:
+        records = list(pool.map(partial(_record, store), pieces))
     files, lines, refused, computed, total = {}, [], [], 0, 0
-    for item in planned:
-        try:
-            record = store.record(item.piece)
-        except Missing as error:  # somebody has found it damaged, or cleaned up
-            raise Damaged(f"{error}; is made again") from error
+    for item, record in zip(planned, records, strict=True):
         rows = record.files[ROWS]
         name = f"{item.number:04d}.parquet"
         files[name] = Out(
@@ -258,6 +262,13 @@ def assemble(store: Store, planned: Sequence[Planned], run: str) -> Assembled:
         total += rows.rows
     rejected = pa.concat_tables(refused) if refused else schemas.REJECTS.empty_table()
     return Assembled(files, lines, rejects.in_order(rejected), computed, total)
+
+
+def _record(store: Store, piece: Piece) -> Record:
+    try:
+        return store.record(piece)
+    except Missing as error:  # somebody has found it damaged, or cleaned up
+        raise Damaged(f"{error}; is made again") from error
 
 
 def table_of(store: Store, planned: Sequence[Planned], schema: pa.Schema) -> pa.Table:

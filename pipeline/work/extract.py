@@ -36,8 +36,8 @@ def plan(context: Context) -> list[shards.Planned]:
     for line in manifest["shards"]:
         name = shard_name(line["shard"], manifest["shards_count"])
         piece = Piece(TABLE, recipe.digest, name, line["sha256"])
-        rows = (CHIPS / f"{line['shard']:04d}.parquet").read_bytes()
-        planned.append(shards.Planned(line["shard"], piece, rows))
+        rows = CHIPS / f"{line['shard']:04d}.parquet"
+        planned.append(shards.Planned(line["shard"], piece, rows.read_bytes))
     return planned
 
 
