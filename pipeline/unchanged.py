@@ -24,6 +24,9 @@ MEMORY = Path(".quadrat/index.json")
 INDEX = Path("data/index")
 SETTINGS = ("params.yaml", "dvc.yaml")
 ENVIRONMENT = ("QUADRAT_", "AWS_", "DVC_ROOT", "LUIGI_", "PYTHONPATH")
+A_DAY_S = 86_400.0
+"""Once a day the index runs in earnest, which notes the use of its pieces in the store."""
+
 SETTLED_S = 2.0
 """A file that changed so lately may change again and keep its stamp."""
 
@@ -47,7 +50,8 @@ def _known() -> Any:
         found = [snapshot(known["bucket"], known["files"])[0], _outs()]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return known if found == known["found"] else None
+    lately = 0 <= time.time() - known["at"] < A_DAY_S
+    return known if lately and found == known["found"] else None
 
 
 def forget() -> None:
@@ -65,7 +69,7 @@ def remember(before: str, known: dict[str, Any]) -> None:
     """
     digest, newest = snapshot(known["bucket"], known["files"])
     if digest == before and newest < time.time() - SETTLED_S:
-        known = {**known, "found": [digest, _outs()]}
+        known = {**known, "found": [digest, _outs()], "at": time.time()}
         MEMORY.write_text(json.dumps(known), encoding="utf-8")
 
 

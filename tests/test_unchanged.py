@@ -92,6 +92,13 @@ def test_an_image_that_comes_or_goes_closes_the_short_cut(known):
     assert index(known)[0] is False
 
 
+def test_once_a_day_the_index_runs_in_earnest(known):
+    memory = known.path / ".quadrat/index.json"
+    said = json.loads(memory.read_text())
+    memory.write_text(json.dumps({**said, "at": said["at"] - 90_000}))
+    assert not index(known)[0]
+
+
 def test_another_environment_closes_the_short_cut(known):
     done = known.run("python", "-X", "importtime", "-m", "stages.index", QUADRAT_WORKERS="1")
     assert "pipeline.tasks" in done.stderr
