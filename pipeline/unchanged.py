@@ -48,9 +48,9 @@ def _known() -> Any:
     try:
         known = json.loads(MEMORY.read_bytes())
         found = [snapshot(known["bucket"], known["files"])[0], _outs()]
+        lately = 0 <= time.time() - known["at"] < A_DAY_S
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    lately = 0 <= time.time() - known["at"] < A_DAY_S
     return known if lately and found == known["found"] else None
 
 
