@@ -61,9 +61,12 @@ def write_down(path: Path, run: str, counts: Counts) -> None:
     """Add what a stage took in *run* to the file *path*, one JSON object a line."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     line = {"run": run, "at": now, **json.loads(counts.line()), "said": counts.sentence()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+    except OSError as error:
+        log.warning("%s: the counts are not written down (%s)", path, error.strerror)
 
 
 class Progress:

@@ -6,6 +6,7 @@ The exit code says which kind of stop it was, and one sentence says why (see pip
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import sys
@@ -24,10 +25,9 @@ from pipeline.errors import BY_NAME, QuadratError, StorageError
 from pipeline.params import OWN, Params, load
 from pipeline.settings import machine
 from pipeline.shard_tasks import workers
-from pipeline.storage import local_path
+from pipeline.storage import local_path, open_storage
 from pipeline.summary import with_counts
 from pipeline.tasks import Stage
-from pipeline.work import _context
 from pipeline.work._context import INDEX
 
 try:
@@ -41,6 +41,7 @@ LOCK = Path(".quadrat/stage.lock")
 ROUNDS = 3
 """How often Luigi is begun again where nothing failed and yet not all is done."""
 
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 DONE = {luigi.LuigiStatusCode.SUCCESS, luigi.LuigiStatusCode.SUCCESS_WITH_RETRY}
 
 
@@ -62,6 +63,16 @@ def stage(kind: type[Stage]) -> int:
         return _said(StorageError(f"luigid: {error}; start it again, and run dvc repro again"))
     except QuadratError as error:
         return _said(error)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        place = error.filename or Path.cwd()
+        return _said(
+            StorageError(
+                f"{place}: cannot be written ({error.strerror}); make room or give this user the "
+                "right to write there, and run again"
+            )
+        )
 
 
 def _said(error: QuadratError) -> int:
@@ -140,7 +151,8 @@ def _build(task: Stage) -> int:
         result = luigi.build([task], workers=workers(machine()), detailed_summary=True)
         if result.status in DONE or task.complete():  # others may have done the rest
             log.info(with_counts(result.summary_text).strip())
-            _context.store(machine().store_url).storage.tidy()
+            for place in (machine().store_url, str(machine().state / "weights")):
+                open_storage(place).tidy()
             return 0
         if result.status != luigi.LuigiStatusCode.NOT_RUN:
             break  # else nothing has failed: the scheduler has forgotten, or others have gone

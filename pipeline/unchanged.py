@@ -7,6 +7,7 @@ Arrow and the rest, a second's work: it is enough that every file that it was ma
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -70,7 +71,8 @@ def remember(before: str, known: dict[str, Any]) -> None:
     digest, newest = snapshot(known["bucket"], known["files"])
     if digest == before and newest < time.time() - SETTLED_S:
         known = {**known, "found": [digest, _outs()], "at": time.time()}
-        MEMORY.write_text(json.dumps(known), encoding="utf-8")
+        with contextlib.suppress(OSError):  # a full disk: the next run is an ordinary one
+            MEMORY.write_text(json.dumps(known), encoding="utf-8")
 
 
 def snapshot(bucket: str, files: Sequence[str]) -> tuple[str, float]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -98,14 +97,14 @@ def _local(url: str) -> Weights:
         ) from error
 
 
-def _note(source: Source, cache: Path) -> Path:
-    return cache / "addresses" / f"{digest(source.url)}.json"
+def _note(source: Source) -> str:
+    return f"addresses/{digest(source.url)}.json"
 
 
 def _cached(source: Source, cache: Path) -> Weights | None:
     """Give the file fetched before, if its digest still stands for what the address has."""
     try:
-        note = json.loads(_note(source, cache).read_text(encoding="utf-8"))
+        note = json.loads((cache / _note(source)).read_text(encoding="utf-8"))
         path = cache / note["path"]
         with path.open("rb") as stream:
             found = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -134,24 +133,14 @@ def _fetched(source: Source, cache: Path) -> Weights:
         raise InputError(f"extract.weights: {error}; {THREE_WAYS}") from error
     sha256 = hashlib.sha256(data).hexdigest()
     name = Path(sha256) / (PurePosixPath(urlsplit(source.url).path).name or "weights")
-    _write(cache / name, data)
+    kept = open_storage(str(cache))
+    kept.put(name.as_posix(), data)
     # Without the address, which may be signed: a note is no place for a secret.
     note = {"path": name.as_posix(), "sha256": sha256, "version": version}
-    _write(_note(source, cache), json.dumps(note).encode())
+    kept.put(_note(source), json.dumps(note).encode())
     if not (source.sha256 or source.prefix or source.url.startswith("s3:")):
         LOG.info("set extract.weights_sha256: %s, or they are fetched at every run", sha256)
     return Weights(cache / name, sha256)
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def load(weights: Weights) -> dict[str, torch.Tensor]:

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import save, save_file
 
 from pipeline import weights
-from pipeline.errors import InputError, SettingError
+from pipeline.errors import InputError, StorageError, SettingError
 from pipeline.weights import Source, Weights, apply, fetch, load
 
 WAYS = (
@@ -180,7 +180,7 @@ def test_a_broken_write_leaves_nothing_behind(web, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(StorageError, match="No space left"):
         fetch(Source(f"{url}/w.pth"), tmp_path / "cache")
     assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
 
