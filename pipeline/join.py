@@ -8,6 +8,8 @@ and puts them into the shared store. It may come, go and be killed at any time.
 from __future__ import annotations
 
 import logging
+import math
+import signal
 import time
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -36,20 +38,7 @@ def join(idle_s: float | None) -> int:
     log_plainly()
     make_light()
     try:
-        scheduler = _scheduler()
-        # What fails here waits for others; the loop below comes back by itself.
-        luigi.configuration.get_config().set("worker", "keep_alive", "false")
-        log.info("joined; shards are kept in %s", machine().store_url)
-        since = time.monotonic()
-        while idle_s is None or time.monotonic() - since < idle_s:
-            waiting = list(_waiting(scheduler))
-            if waiting:
-                code = _work(waiting)
-                if code:
-                    return code
-                since = time.monotonic()
-            else:
-                time.sleep(LOOK_EVERY_S)
+        return _join(_scheduler(), math.inf if idle_s is None else idle_s)
     except RPCError as error:
         log.error("%s", StorageError(f"luigid: {error}; start it, and this again"))  # noqa: TRY400
         return StorageError.exit_code
@@ -58,8 +47,38 @@ def join(idle_s: float | None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return 0
+
+
+def _join(scheduler: Any, idle_s: float) -> int:
+    # What fails here waits for others; the loop below comes back by itself.
+    luigi.configuration.get_config().set("worker", "keep_alive", "false")
+    log.info("joined; shards are kept in %s", machine().store_url)
+    since = time.monotonic()
+    while time.monotonic() - since < idle_s:
+        signal.signal(signal.SIGUSR1, _leave)  # Luigi's worker has its own while it works
+        waiting = list(_waiting(scheduler))
+        if not waiting:
+            time.sleep(LOOK_EVERY_S)
+            continue
+        result = luigi.build(waiting, workers=workers(machine()), detailed_summary=True)
+        log.info("%s", result.one_line_summary)
+        if result.worker._stop_requesting_work:  # noqa: SLF001 - told to leave, or failed for good
+            return _last_words(result)
+        since = time.monotonic()
     log.info("nothing to do for %.0f s; leaving", idle_s)
     return 0
+
+
+def _leave(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def _last_words(result: Any) -> int:
+    """Say what another try would meet again, if that is why the worker stops; give the code."""
+    lasting = [error for error in errors(result) if not error["passing"]]
+    for error in lasting:
+        log.error("%s", error["message"])
+    return BY_NAME[lasting[0]["kind"]].exit_code if lasting else 0
 
 
 def _scheduler() -> Any:
@@ -109,19 +128,3 @@ def _recipe(family: str, params: Params) -> str:
     if family == "ChipShard":
         return recipes.chip(params).digest
     return recipes.extract(params, machine()).digest
-
-
-def _work(waiting: list[Shards]) -> int:
-    """Make what the scheduler gives us of *waiting*; others are given the rest.
-
-    Returns:
-        0, or an exit code: this machine has met what another try would meet again.
-    """
-    result = luigi.build(waiting, workers=workers(machine()), detailed_summary=True)
-    log.info("%s", result.one_line_summary)
-    if result.status != luigi.LuigiStatusCode.FAILED:
-        return 0
-    lasting = [error for error in errors(result) if not error["passing"]]
-    for error in lasting:
-        log.error("%s", error["message"])
-    return BY_NAME[lasting[0]["kind"]].exit_code if lasting else 0

@@ -68,7 +68,7 @@ def machine(environ: Mapping[str, str] = os.environ) -> Machine:
     path = Path(environ.get("LUIGI_CONFIG_PATH", "luigi.cfg"))
     parser = configparser.ConfigParser(interpolation=None)
     try:
-        parser.read(path, encoding="utf-8")
+        parser.read([Path("luigi.cfg"), path], encoding="utf-8")  # the one on top of the other
     except configparser.Error as error:
         raise SettingError(f"{path}: cannot be read: {error}") from error
     written = dict(parser["quadrat"]) if parser.has_section("quadrat") else {}

@@ -42,7 +42,10 @@ PARAMS: Any = "params.yaml"
 TAKES = 8
 """Into how many takes a worker's share is cut where other machines may join, or leave."""
 
-MOST_AT_ONCE = 256
+MOST_ALONE = 256
+MOST_SHARED = 8
+"""Shards in one take at most: what is lost with a worker, and what no other machine can take."""
+
 LISTED_FOR_S = 2.0
 LOOKS_S = 1.0
 
@@ -190,11 +193,11 @@ def tasks_of(kind: type[Shards], params: Params, planned: Sequence[Planned]) -> 
     """Give the tasks of *planned*.
 
     Without others, each worker takes an equal share of them at once. Where a central scheduler
-    lets other machines join, a share is cut into TAKES, so that there is something to take.
+    lets other machines join, a share is cut into TAKES or more, so that there is something to take.
     """
     alone = luigi.configuration.get_config().getboolean("core", "local_scheduler", False)
     shares = workers(machine()) * (1 if alone else TAKES)
-    at_once = min(MOST_AT_ONCE, math.ceil(len(planned) / shares))
+    at_once = min(MOST_ALONE if alone else MOST_SHARED, math.ceil(len(planned) / shares))
     return [
         kind(
             params=_anywhere(params),

@@ -23,7 +23,7 @@ from pipeline.progress import Counts, write_down
 
 MEMORY = Path(".quadrat/index.json")
 INDEX = Path("data/index")
-SETTINGS = ("params.yaml", "dvc.yaml")
+SETTINGS = ("params.yaml", "dvc.yaml", "luigi.cfg")
 ENVIRONMENT = ("QUADRAT_", "AWS_", "DVC_ROOT", "LUIGI_", "PYTHONPATH")
 A_DAY_S = 86_400.0
 """Once a day the index runs in earnest, which notes the use of its pieces in the store."""
@@ -91,7 +91,7 @@ def snapshot(bucket: str, files: Sequence[str]) -> tuple[str, float]:
 def _everything(bucket: str, files: Sequence[str]) -> Iterator[Any]:
     yield [sys.version, sys.prefix, str(Path.cwd())]
     yield sorted(item for item in os.environ.items() if item[0].startswith(ENVIRONMENT))
-    for path in (*SETTINGS, os.environ.get("LUIGI_CONFIG_PATH", "luigi.cfg"), *files):
+    for path in (*SETTINGS, os.environ.get("LUIGI_CONFIG_PATH", SETTINGS[-1]), *files):
         yield _stamp(Path(path))
     for path in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
         yield _stamp(Path(path))  # changes whenever a library is installed or removed

@@ -6,7 +6,7 @@ from conftest import ROOT
 from pipeline import numerics
 from pipeline.errors import SettingError
 from pipeline.settings import machine
-from pipeline.tasks import workers
+from pipeline.shard_tasks import workers
 
 
 @pytest.fixture
