@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import InputError, StorageError
+from pipeline.errors import InputError, Passing, StorageError
 
 MANIFEST = "manifest.json"
 TEMPORARY = ".quadrat-tmp"
@@ -94,8 +94,7 @@ def publish(
         extra = _present(folder, ours_only=beside_others) - wanted.keys()
         if stale or extra:
             (folder / MANIFEST).unlink(missing_ok=True)
-            for name in sorted(stale - {MANIFEST}):
-                _place(folder / name, wanted[name])
+            _place_all(folder, {name: wanted[name] for name in sorted(stale - {MANIFEST})})
             for name in sorted(extra):
                 (folder / name).unlink(missing_ok=True)
             if not verdict:
@@ -107,6 +106,18 @@ def publish(
         ) from error
     if verdict:
         raise verdict
+
+
+def _place_all(folder: Path, files: Mapping[str, Out]) -> None:
+    """Place *files*; where some are not to be had now, find out about all before raising."""
+    failed: Passing | None = None
+    for name, file in files.items():
+        try:
+            _place(folder / name, file)
+        except Passing as error:  # a piece that is damaged: it can be made again
+            failed = failed or error
+    if failed:
+        raise failed
 
 
 def _present(folder: Path, *, ours_only: bool) -> set[str]:

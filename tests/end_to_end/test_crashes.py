@@ -1,0 +1,263 @@
+"""Crashes: kill what you like whenever you like; the next run ends with the same bytes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+from conftest import new_repo, textures
+from servers import luigid
+
+log = logging.getLogger(__name__)
+
+SLOW = '''
+"""An extractor that takes its time, and says in a file which process made a batch."""
+import os, time, torch
+from pipeline.extractors import Identity
+
+class Slow:
+    dim, size = 6, 32
+
+    def __init__(self, extract, weights):
+        pass
+
+    def identity(self):
+        return Identity("slow", "", "none", "none", 1)
+
+    def to(self, device):
+        return self
+
+    def __call__(self, chips):
+        with open("made.txt", "a") as stream:
+            stream.write(f"{os.getpid()}\\n")
+        time.sleep(float(os.environ.get("SLOW", "0.1")))
+        x = chips.float()
+        return torch.cat([x.mean(dim=(1, 2)), x.std(dim=(1, 2))], 1)
+'''
+
+
+def slow_repo(folder):
+    """A clone with 24 images in 8 shards, whose features take a second or two."""
+    repo = new_repo(folder / "repo", textures(folder / "bucket"))
+    (repo.path / "slow.py").write_text(SLOW)
+    repo.env["PYTHONPATH"] = f"{repo.path}:{repo.env['PYTHONPATH']}"
+    repo.env["QUADRAT_WORKERS"] = "2"
+    repo.set(extract__extractor="slow:Slow", shards__count=8)
+    repo.run("git", "add", "-A")
+    repo.run("git", "commit", "-qm", "slow")
+    return repo
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The bytes of every out after one run, and how long that took."""
+    repo = slow_repo(tmp_path_factory.mktemp("undisturbed"))
+    begun = time.monotonic()
+    repo.run("dvc", "repro")
+    return repo.digests(), time.monotonic() - begun
+
+
+@pytest.fixture
+def repo(tmp_path):
+    found = slow_repo(tmp_path)
+    yield found
+    for process in at_work(found):
+        process.kill()
+
+
+def start(repo, *command, **env):
+    """Start a command in a process group of its own."""
+    return subprocess.Popen(
+        command or ("dvc", "repro"),
+        cwd=repo.path,
+        env=repo.env | env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def at_work(repo):
+    """Every process that works in the clone."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.cwd() == str(repo.path):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def wait_for(what, seconds=60.0):
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def extracting(repo):
+    """Wait until features are being made; give the stage's process and its workers'."""
+    made = repo.path / "made.txt"
+    made.unlink(missing_ok=True)
+    wait_for(made.exists)
+    stages = [p for p in at_work(repo) if "stages.extract" in " ".join(p.cmdline())]
+    python = [p for p in stages if "python" in p.name()]
+    parents = {p.pid for p in python}
+    workers = [p for p in python if p.ppid() in parents]
+    main = next(p for p in python if p.ppid() not in parents)
+    assert workers
+    return main, workers
+
+
+def leftovers(repo):
+    """Files that only a broken run leaves behind."""
+    names = ("tmp", "input.parquet", "journal", "-wal", "-shm")
+    return [
+        str(path)
+        for folder in ("data", "models", "results", ".quadrat")
+        for path in (repo.path / folder).rglob("*")
+        if path.is_file() and (path.name.endswith(names) or path.parent.name == ".quadrat-tmp")
+    ]
+
+
+def finished(repo):
+    """The records of finished features, and when they were written."""
+    store = repo.path / ".quadrat/store/features"
+    return {path: path.stat().st_mtime_ns for path in store.rglob("*.json")}
+
+
+def rows_of(record):
+    return json.loads(record.read_text())["files"]["parquet"]["rows"]
+
+
+def ends_well(repo, undisturbed, *command):
+    """Run again at once: the bytes are right, nothing is left over, no finished shard is remade."""
+    before = finished(repo)
+    done = repo.run(*(command or ("dvc", "repro")))
+    assert {path: finished(repo)[path] for path in before} == before
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"stage"')]
+    extract = next((line for line in lines if line["stage"] == "extract"), None)
+    if extract:
+        assert extract["computed"] == extract["rows"] - sum(map(rows_of, before))
+    same(repo.digests(), undisturbed[0])
+    assert leftovers(repo) == []
+    assert at_work(repo) == []
+    return done
+
+
+def same(found, wanted):
+    assert found.keys() == wanted.keys()
+    assert [name for name in wanted if found[name] != wanted[name]] == []
+
+
+def kill_at(repo, moment):
+    """Begin a run and kill all of it after *moment* seconds, if it has not ended by then."""
+    run = start(repo)
+    try:
+        run.wait(moment)
+    except subprocess.TimeoutExpired:
+        os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
+
+
+def wipe(repo):
+    """Forget everything that has been made."""
+    for name in (".quadrat", ".dvc/cache", ".dvc/tmp", "dvc.lock", "data", "models", "results"):
+        path = repo.path / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    repo.run("git", "checkout", "-q", ".")
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_run_that_is_killed_ends_with_the_same_bytes(repo, undisturbed, seed):
+    rng = random.Random(seed)
+    for _ in range(2):
+        kill_at(repo, rng.uniform(0.3, undisturbed[1]))
+    ends_well(repo, undisturbed)
+
+
+@pytest.mark.slow
+def test_forty_kills_at_random_moments_change_no_byte(repo, undisturbed):
+    seed = int(os.environ.get("SEED", random.randrange(10**6)))
+    log.warning("SEED=%d", seed)  # what pytest shows of a test that fails
+    rng = random.Random(seed)
+    kills = 0
+    while kills < 40:
+        for _ in range(rng.randint(1, 4)):
+            kill_at(repo, rng.uniform(0.3, undisturbed[1]))
+            kills += 1
+        ends_well(repo, undisturbed)
+        wipe(repo)
+
+
+def test_when_only_dvc_is_killed_the_next_run_waits_for_its_stage(repo, undisturbed):
+    run = start(repo, SLOW="0.4")
+    extracting(repo)
+    run.kill()
+    run.wait()
+    done = repo.run("dvc", "repro")
+    assert "an earlier run still works in this checkout; waiting for its end" in done.stderr
+    same(repo.digests(), undisturbed[0])
+    assert leftovers(repo) == []
+
+
+def test_when_only_the_stage_is_killed_its_workers_end_too(repo, undisturbed):
+    run = start(repo, SLOW="0.4")
+    main, workers = extracting(repo)
+    main.kill()
+    assert run.wait(60) != 0
+    wait_for(lambda: not any(worker.is_running() for worker in workers), 20)
+    ends_well(repo, undisturbed)
+
+
+def test_when_only_a_worker_is_killed_the_run_goes_on_by_itself(repo, undisturbed):
+    run = start(repo, SLOW="0.4")
+    _, workers = extracting(repo)
+    workers[0].kill()
+    assert run.wait(120) == 0
+    same(repo.digests(), undisturbed[0])
+    assert leftovers(repo) == []
+
+
+def test_when_only_luigid_is_killed_a_new_one_goes_on(repo, undisturbed, tmp_path):
+    """Killed, it has kept no state: the run lists what is missing and hands it out anew."""
+    with luigid(tmp_path / "luigid") as server:
+        text = (repo.path / "luigi.cfg").read_text()
+        central = f"local_scheduler = false\nscheduler_port = {server.port}"
+        (repo.path / "luigi.cfg").write_text(text.replace("local_scheduler = true", central))
+        run = start(repo, SLOW="0.4")
+        extracting(repo)
+        server.kill()
+        time.sleep(1)
+        server.begin()
+        run.wait(200)
+        ends_well(repo, undisturbed)
+
+
+def test_a_damaged_piece_is_made_again_in_the_same_run(repo, undisturbed):
+    repo.run("dvc", "repro")
+    for record in finished(repo):
+        path = record.with_suffix(".parquet")
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.unlink()  # the out may be the same file by a hard link
+        path.write_bytes(data)
+    shutil.rmtree(repo.path / "data/features")
+    done = repo.run("dvc", "repro", "--force", "--single-item", "extract")
+    assert "damaged; set aside below damaged/, is made again" in done.stderr
+    same(repo.digests(), undisturbed[0])
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"stage"')]
+    total = sum(
+        pq.read_metadata(path).num_rows for path in (repo.path / "data/features").glob("0*.parquet")
+    )
+    assert lines[-1]["computed"] == total
