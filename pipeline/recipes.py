@@ -14,7 +14,7 @@ from typing import Any
 
 from pipeline import chips, images, labels, numerics, plugins, schemas, windows
 from pipeline.hashing import digest
-from pipeline.params import Params, Section
+from pipeline.params import SECTIONS, Params, Section
 from pipeline.settings import Machine
 
 INDEX_VERSION = 1
@@ -100,6 +100,11 @@ def validate(params: Params) -> Recipe:
     return _recipe(params.validate, code={"results": RESULTS_VERSION})
 
 
+def shown(params: Params) -> dict[str, Any]:
+    """Give the settings that the report shows: whatever shapes a row of any stage."""
+    return {key: getattr(params, key).shaping() for key in SECTIONS}
+
+
 def _numerics(machine: Machine, *names: str) -> dict[str, Any]:
     return {
         "device": numerics.device_kind(numerics.device(machine.device)),
@@ -114,5 +119,5 @@ def asked(params: Params) -> dict[str, Recipe]:
         "chip": Recipe({"chips": dict(chip(params).parts), "labels": dict(label(params).parts)}),
         "extract": extract_asked(params),
         "train": train_asked(params),
-        "validate": validate(params),
+        "validate": Recipe({"results": dict(validate(params).parts), "shown": shown(params)}),
     }

@@ -15,16 +15,22 @@ import sys
 import sysconfig
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from pipeline.progress import Counts, write_down
 
 MEMORY = Path(".quadrat/index.json")
-INDEX = Path("data/index")
+INDEX = "data/index"
+CODE = os.path.dirname(__file__)  # noqa: PTH120 - as text
 SETTINGS = ("params.yaml", "dvc.yaml", "luigi.cfg")
 ENVIRONMENT = ("QUADRAT_", "AWS_", "DVC_ROOT", "LUIGI_", "PYTHONPATH")
+Stamp = tuple[str, int, int, int, int]
+"""Path, inode, size, mtime and ctime in ns."""
+
+STAMP = 5
 A_DAY_S = 86_400.0
 """Once a day the index runs in earnest, which notes the use of its pieces in the store."""
 
@@ -88,56 +94,59 @@ def snapshot(bucket: str, files: Sequence[str]) -> tuple[str, float]:
     return _digest(_everything(bucket, files))
 
 
-def _everything(bucket: str, files: Sequence[str]) -> Iterator[Any]:
-    yield [sys.version, sys.prefix, str(Path.cwd())]
-    yield sorted(item for item in os.environ.items() if item[0].startswith(ENVIRONMENT))
+def _everything(bucket: str, files: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    yield sys.version, sys.prefix, os.getcwd()  # noqa: PTH109 - as text
+    yield from sorted(item for item in os.environ.items() if item[0].startswith(ENVIRONMENT))
     for path in (*SETTINGS, os.environ.get("LUIGI_CONFIG_PATH", SETTINGS[-1]), *files):
-        yield _stamp(Path(path))
-    for path in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
-        yield _stamp(Path(path))  # changes whenever a library is installed or removed
-    yield from (stamp for stamp in _below(Path(__file__).parent) if stamp[0].endswith(".py"))
+        yield _stamp(path)
+    for path in sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}):
+        yield _stamp(path)  # changes whenever a library is installed or removed
+    yield from (stamp for stamp in _below(CODE) if stamp[0].endswith(".py"))
     if "://" in bucket:
         from pipeline.storage import open_storage
 
         for item in open_storage(bucket).list():
-            yield [item.key, item.size, item.version]
+            yield item.key, item.size, item.version
     else:
-        yield from _below(Path(bucket))
+        yield from _below(bucket)
 
 
-def _below(folder: Path) -> Iterator[tuple[str, int, int, int, int]]:
+def _below(folder: str) -> Iterator[Stamp]:
     """Give the stamp of every file below *folder* but hidden ones, sorted by path.
 
     Raises:
         OSError: it cannot be listed.
     """
     with os.scandir(folder) as entries:
-        for entry in sorted(entries, key=lambda entry: entry.name):
+        for entry in sorted(entries, key=_name):
             if entry.name.startswith("."):
                 continue
             if entry.is_dir(follow_symlinks=False):
-                yield from _below(Path(entry.path))
+                yield from _below(entry.path)
             else:
-                yield _stamp(Path(entry.path))
+                yield _stamp(entry.path)
 
 
-def _stamp(path: Path) -> tuple[str, int, int, int, int]:
+_name = attrgetter("name")
+
+
+def _stamp(path: str) -> Stamp:
     try:
-        found = path.stat()
+        found = os.stat(path)  # noqa: PTH116 - thousands of them, at every dvc repro
     except FileNotFoundError:
-        return str(path), 0, 0, 0, 0
-    return str(path), found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+        return path, 0, 0, 0, 0
+    return path, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _outs() -> str:
     """Digest the stamps of the index itself, without the ctime: dvc sets modes before a stage."""
-    return _digest(iter([list(stamp[:4]) for stamp in _below(INDEX)]))[0]
+    return _digest(stamp[:4] for stamp in _below(INDEX))[0]
 
 
-def _digest(items: Iterator[Any]) -> tuple[str, float]:
+def _digest(items: Iterable[tuple[Any, ...]]) -> tuple[str, float]:
     hasher, newest = hashlib.sha256(), 0
     for item in items:
-        hasher.update(json.dumps(item).encode())
-        if isinstance(item, tuple):
-            newest = max(newest, *item[3:])
+        hasher.update(repr(item).encode("utf-8", "surrogateescape"))
+        if len(item) == STAMP:
+            newest = max(newest, item[3], item[4])
     return hasher.hexdigest(), newest / 1e9

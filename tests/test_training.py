@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
@@ -196,3 +197,42 @@ def test_a_classifier_that_cannot_be_trusted_is_refused(tmp_path, harm):
     }
     with pytest.raises(InputError, match=messages[harm]):
         _artifact.read(tmp_path)
+
+
+def test_a_step_is_bit_equal_to_torchs_own_adam():
+    from pipeline.params import Train
+    from pipeline.training import Adam
+
+    chosen = Train(learning_rate=3e-3, weight_decay=1e-2)
+    torch.manual_seed(0)
+    ours = torch.nn.Linear(7, 3)
+    theirs = torch.nn.Linear(7, 3)
+    theirs.load_state_dict(ours.state_dict())
+    mine = Adam(list(ours.parameters()), chosen)
+    peer = torch.optim.Adam(theirs.parameters(), lr=3e-3, weight_decay=1e-2)
+    for _ in range(20):
+        x = torch.randn(5, 7)
+        for network, optimizer in ((ours, mine), (theirs, peer)):
+            network.zero_grad(set_to_none=True)
+            network(x).square().sum().backward()
+            optimizer.step()
+    for mine_, theirs_ in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(mine_, theirs_)
+
+
+def test_training_does_not_import_torchs_compiler():
+    """It would cost more than most trainings."""
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, numpy as np\n"
+        "from pipeline.params import Train\n"
+        "from pipeline.training import Rows, fit\n"
+        "x = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)\n"
+        "rows = Rows(x, ['a', 'b'] * 20)\n"
+        "fit(rows, rows, Train(epochs=1), 'cpu')\n"
+        "print('torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stderr

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import save, save_file
 
 from pipeline import weights
-from pipeline.errors import InputError, StorageError, SettingError
+from pipeline.errors import InputError, SettingError, StorageError
 from pipeline.weights import Source, Weights, apply, fetch, load
 
 WAYS = (

@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 from pipeline import outs, recipes, rejects, schemas
 from pipeline.hashing import digest
 from pipeline.outs import Out, pretty
-from pipeline.params import SECTIONS
 from pipeline.progress import Counts
 from pipeline.store import Piece
 from pipeline.work import _rows
@@ -48,8 +47,7 @@ def inputs() -> dict[str, Any]:
 
 def piece(context: Context) -> Piece:
     """Name the results that these inputs and settings give."""
-    shown = {key: getattr(context.params, key).shaping() for key in SECTIONS}
-    made_from = digest({"inputs": inputs(), "shown": shown})
+    made_from = digest({"inputs": inputs(), "shown": recipes.shown(context.params)})
     return Piece(TABLE, recipes.validate(context.params).digest, "all", made_from)
 
 
@@ -194,7 +192,8 @@ def _cut(context: Context, wanted: Sequence[bytes]) -> dict[bytes, Any]:
 def _provenance(context: Context, answers: Answers) -> dict[str, dict[str, str]]:
     """Say what made the results: settings, recipes, digests; nothing of clock, host or path."""
     card = answers.card
-    found = {f"params.yaml: {key}": getattr(context.params, key).shaping() for key in SECTIONS}
+    shown = recipes.shown(context.params)
+    found = {f"params.yaml: {key}": values for key, values in shown.items()}
     found["features"] = {**card["extractor"]["made_by"]["identity"], **_flat(card["extractor"])}
     found["classifier"] = {"recipe": card["recipe"], **card["calibration"], **_flat(card)}
     found["inputs, by digest"] = inputs()
