@@ -1,11 +1,15 @@
-"""Real S3 servers on loopback, for as long as a test needs them."""
+"""Real S3 servers and a scheduler on loopback, for as long as a test needs them."""
 
 from __future__ import annotations
 
+import json
+import os
 import socket
 import subprocess
 import sys
 import time
+import urllib.parse
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,17 +52,25 @@ def _free_port() -> int:
         return int(found.getsockname()[1])
 
 
+def _wait_for(address: str, port: int) -> None:
+    """Wait until a server listens."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            socket.create_connection((address, port), timeout=1).close()
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{address}:{port}: no server answers") from error
+            time.sleep(0.05)
+        else:
+            return
+
+
 @contextmanager
 def _running(command: list[str], port: int) -> Iterator[str]:
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.05)
+        _wait_for("127.0.0.1", port)
         yield f"http://127.0.0.1:{port}"
     finally:
         server.kill()
@@ -97,3 +109,58 @@ def moto(folder: Path) -> Iterator[str]:
 
 
 SERVERS = {"rclone": rclone, "moto": moto}
+
+
+class Luigid:
+    """A central scheduler on loopback, to be killed and begun again at will."""
+
+    def __init__(self, folder: Path, port: int | None, address: str, config: Path | None):
+        self.folder, self.address, self.port = folder, address, port or _free_port()
+        self.env = os.environ | ({"LUIGI_CONFIG_PATH": str(config)} if config else {})
+        self.begin()
+
+    def begin(self) -> None:
+        """Start it, with the state that it has kept."""
+        command = [str(Path(sys.executable).parent / "luigid"), "--address", self.address]
+        command += ["--port", str(self.port), "--state-path", str(self.folder / "state.pickle")]
+        self.process = subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env=self.env,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        _wait_for(self.address, self.port)
+
+    def kill(self) -> None:
+        """Kill it: it keeps no state then but what it had written before."""
+        self.process.kill()
+        self.process.wait()
+
+    def restart(self) -> None:
+        """Kill it, if it still runs, and begin it again at the same port."""
+        self.kill()
+        self.begin()
+
+    def tasks(self, status: str) -> dict:
+        """Give what it knows of tasks with *status*."""
+        ask = urllib.parse.quote(json.dumps({"status": status, "upstream_status": ""}))
+        url = f"http://{self.address}:{self.port}/api/task_list?data={ask}"
+        with urllib.request.urlopen(url) as answer:
+            return json.load(answer)["response"]
+
+
+@contextmanager
+def luigid(
+    folder: Path,
+    port: int | None = None,
+    address: str = "127.0.0.1",
+    config: Path | None = None,
+) -> Iterator[Luigid]:
+    """A luigid in *folder*, for as long as a test needs it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    server = Luigid(folder, port, address, config)
+    try:
+        yield server
+    finally:
+        server.kill()

@@ -3,59 +3,25 @@
 from __future__ import annotations
 
 import json
-import socket
-import subprocess
-import sys
-import time
-import urllib.parse
-import urllib.request
-from pathlib import Path
 
 import pytest
+import servers
 
 
 @pytest.fixture
 def luigid(tmp_path):
-    """A luigid on loopback; gives its port."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    command = [
-        str(Path(sys.executable).parent / "luigid"),
-        "--address",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--state-path",
-        str(tmp_path / "state.pickle"),
-    ]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            break
-        except OSError:
-            time.sleep(0.1)
-    yield port
-    server.terminate()
-    server.wait()
-
-
-def tasks(port, status):
-    ask = urllib.parse.quote(json.dumps({"status": status, "upstream_status": ""}))
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/task_list?data={ask}") as answer:
-        return json.load(answer)["response"]
+    with servers.luigid(tmp_path / "luigid") as server:
+        yield server
 
 
 def test_the_status_page_shows_every_shard_of_a_run(repo, luigid):
     path = repo.path / "luigi.cfg"
     text = path.read_text().replace(
-        "local_scheduler = true", f"local_scheduler = false\nscheduler_port = {luigid}"
+        "local_scheduler = true", f"local_scheduler = false\nscheduler_port = {luigid.port}"
     )
     path.write_text(text)
     repo.said("dvc", "repro", "extract")
-    done = [task["display_name"] for task in tasks(luigid, "DONE").values()]
+    done = [task["display_name"] for task in luigid.tasks("DONE").values()]
     for family in ("IndexShard", "ChipShard", "ExtractShard"):
         assert sum(name.startswith(family) for name in done) >= 4, family
     assert any(name.startswith("Extract(") for name in done)
