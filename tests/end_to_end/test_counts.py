@@ -47,6 +47,8 @@ def changing(tmp_path_factory):
 def test_every_kind_of_change_computes_exactly_the_rows_that_changed(changing):
     repo, points = changing.repo, changing.points
     everything = EACH * 3 * POINTS
+    repo.set(extract__batch=16)
+    assert changing.repro() == 0
 
     repo.bucket.add("noise", 90, points=POINTS)
     assert changing.repro() == POINTS
