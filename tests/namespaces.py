@@ -12,6 +12,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 
+import psutil
+
 NETWORKS = range(256)
 """10.77.N.0/24, a bridge each: several test runs may have hosts at once."""
 
@@ -89,13 +91,24 @@ def _host(undo: ExitStack, network: int, bridge: str, number: int) -> Host:
 def _kill_all(host: Host) -> None:
     """Kill what runs on *host*: its processes would keep the namespace."""
     deadline = time.monotonic() + 10
-    while pids := _ip("netns", "pids", host.name).split():
+    while pids := _pids(host):
         if time.monotonic() > deadline:
-            raise OSError(f"{host.name}: processes {', '.join(pids)} do not end")
+            raise OSError(f"{host.name}: processes {sorted(pids)} do not end")
         for pid in pids:
             with suppress(ProcessLookupError):
-                os.kill(int(pid), signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
         time.sleep(0.01)
+
+
+def _pids(host: Host) -> set[int]:
+    """What runs on *host*; looked for first: what is about to, since `ip` takes a moment to enter."""
+    begun = host.command([])
+    entering = {
+        process.pid
+        for process in psutil.process_iter(["cmdline"])
+        if (process.info["cmdline"] or [])[: len(begun)] == begun
+    }
+    return entering | set(map(int, _ip("netns", "pids", host.name).split()))
 
 
 def _ip(*words: str) -> str:

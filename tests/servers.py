@@ -117,7 +117,6 @@ class Luigid:
     def __init__(self, folder: Path, port: int | None, address: str, config: Path | None):
         self.folder, self.address, self.port = folder, address, port or _free_port()
         self.env = os.environ | ({"LUIGI_CONFIG_PATH": str(config)} if config else {})
-        self.begin()
 
     def begin(self) -> None:
         """Start it, with the state that it has kept."""
@@ -161,6 +160,7 @@ def luigid(
     folder.mkdir(parents=True, exist_ok=True)
     server = Luigid(folder, port, address, config)
     try:
+        server.begin()
         yield server
     finally:
         server.kill()
