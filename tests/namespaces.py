@@ -101,7 +101,7 @@ def _kill_all(host: Host) -> None:
 
 
 def _pids(host: Host) -> set[int]:
-    """What runs on *host*; looked for first: what is about to, since `ip` takes a moment to enter."""
+    """What runs on *host*, and what is about to: `ip` takes a moment to enter."""
     begun = host.command([])
     entering = {
         process.pid
