@@ -1,72 +1,17 @@
-"""Progress of long work, on a terminal and in a log; and what it has taken in the end."""
+"""Progress of long work, on a terminal and in a log."""
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 log = logging.getLogger(__name__)
 
 EVERY_S = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """What a stage took: rows of its table, and how many of them this run computed.
-
-    Attributes:
-        stage: its name.
-        unit: what a row is, in the plural.
-        rows: all of the table.
-        computed: those that this run computed; the others were reused.
-        rejected: what could not be used.
-        more: said after the counts, for a person.
-    """
-
-    stage: str
-    unit: str
-    rows: int
-    computed: int
-    rejected: int = 0
-    more: str = ""
-
-    @property
-    def reused(self) -> int:
-        """Rows that were there already."""
-        return self.rows - self.computed
-
-    def sentence(self) -> str:
-        """Say it to a person, in one line."""
-        more = f"; {self.more}" if self.more else ""
-        return (
-            f"{self.stage}: {self.rows:,} {self.unit}, {self.computed:,} computed, "
-            f"{self.reused:,} reused, {self.rejected:,} rejected{more}"
-        )
-
-    def line(self) -> str:
-        """Say it to a program: one JSON object in one line."""
-        names = ("stage", "unit", "rows", "computed", "reused", "rejected")
-        return json.dumps({name: getattr(self, name) for name in names})
-
-
-def write_down(path: Path, run: str, counts: Counts) -> None:
-    """Add what a stage took in *run* to the file *path*, one JSON object a line."""
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    line = {"run": run, "at": now, **json.loads(counts.line()), "said": counts.sentence()}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line, ensure_ascii=False) + "\n")
-    except OSError as error:
-        log.warning("%s: the counts are not written down (%s)", path, error.strerror)
 
 
 class Progress:

@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import rejects, schemas
+from pipeline.counts import Counts
 from pipeline.errors import Missing
 from pipeline.hashing import CHIP_ID_BYTES, image_id, overlap, shard_name, shard_of
 from pipeline.outs import Out, out
-from pipeline.progress import Counts
 from pipeline.store import IDS, Damaged, Piece, Record, Store
 
 ROWS = "parquet"

@@ -19,8 +19,8 @@ from typing import Any, ClassVar
 import luigi
 
 from pipeline import outs
+from pipeline.counts import Counts, write_down
 from pipeline.params import Params
-from pipeline.progress import Counts, write_down
 from pipeline.settings import machine
 from pipeline.shard_tasks import (
     ChipShard,

@@ -1,30 +1,27 @@
-"""Whether anything has changed since the index was last found right; only the standard library.
+"""Whether anything has changed since the index was last found right.
 
 The index runs at every `dvc repro`. To find that nothing has changed it need not import Luigi,
 Arrow and the rest, a second's work: it is enough that every file that it was made of has the stamp
 (inode, size, mtime, ctime) that it had then. Anything else, doubt included, is an ordinary run.
+Only the lightest of the standard library is imported here: no path, no logger.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import sys
-import sysconfig
 import time
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
-from pathlib import Path
 from typing import Any
 
-from pipeline.progress import Counts, write_down
+from pipeline.counts import Counts, write_down
 
-MEMORY = Path(".quadrat/index.json")
+MEMORY = ".quadrat/index.json"
 INDEX = "data/index"
-CODE = os.path.dirname(__file__)  # noqa: PTH120 - as text
+CODE = os.path.dirname(__file__)
 SETTINGS = ("params.yaml", "dvc.yaml", "luigi.cfg")
 ENVIRONMENT = ("QUADRAT_", "AWS_", "DVC_ROOT", "LUIGI_", "PYTHONPATH")
 Stamp = tuple[str, int, int, int, int]
@@ -46,14 +43,14 @@ def report() -> bool:
     counts = Counts("index", "images", known["rows"], 0, known["rejected"])
     sys.stderr.write(f"{counts.sentence()}\n")
     sys.stdout.write(f"{counts.line()}\n")
-    write_down(Path(known["runs"]), uuid.uuid4().hex, counts)
+    write_down(known["runs"], os.urandom(16).hex(), counts)
     return True
 
 
 def _known() -> Any:
     """Give what was remembered of the index if it is still true of everything; else None."""
     try:
-        known = json.loads(MEMORY.read_bytes())
+        known = _read(MEMORY)
         found = [snapshot(known["bucket"], known["files"])[0], _outs()]
         lately = 0 <= time.time() - known["at"] < A_DAY_S
     except (OSError, ValueError, KeyError, TypeError):
@@ -61,9 +58,15 @@ def _known() -> Any:
     return known if lately and found == known["found"] else None
 
 
+def _read(path: str) -> Any:
+    with open(path, encoding="utf-8") as stream:
+        return json.load(stream)
+
+
 def forget() -> None:
     """Forget the last index, since it is being made anew."""
-    MEMORY.unlink(missing_ok=True)
+    if os.path.exists(MEMORY):
+        os.remove(MEMORY)
 
 
 def remember(before: str, known: dict[str, Any]) -> None:
@@ -77,8 +80,11 @@ def remember(before: str, known: dict[str, Any]) -> None:
     digest, newest = snapshot(known["bucket"], known["files"])
     if digest == before and newest < time.time() - SETTLED_S:
         known = {**known, "found": [digest, _outs()], "at": time.time()}
-        with contextlib.suppress(OSError):  # a full disk: the next run is an ordinary one
-            MEMORY.write_text(json.dumps(known), encoding="utf-8")
+        try:
+            with open(MEMORY, "w", encoding="utf-8") as stream:
+                json.dump(known, stream)
+        except OSError:  # a full disk: the next run is an ordinary one
+            forget()
 
 
 def snapshot(bucket: str, files: Sequence[str]) -> tuple[str, float]:
@@ -95,12 +101,13 @@ def snapshot(bucket: str, files: Sequence[str]) -> tuple[str, float]:
 
 
 def _everything(bucket: str, files: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-    yield sys.version, sys.prefix, os.getcwd()  # noqa: PTH109 - as text
+    yield sys.version, sys.prefix, os.getcwd()
     yield from sorted(item for item in os.environ.items() if item[0].startswith(ENVIRONMENT))
     for path in (*SETTINGS, os.environ.get("LUIGI_CONFIG_PATH", SETTINGS[-1]), *files):
         yield _stamp(path)
-    for path in sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}):
-        yield _stamp(path)  # changes whenever a library is installed or removed
+    for path in sys.path:
+        if path.endswith("-packages"):
+            yield _stamp(path)  # changes whenever a library is installed or removed
     yield from (stamp for stamp in _below(CODE) if stamp[0].endswith(".py"))
     if "://" in bucket:
         from pipeline.storage import open_storage
@@ -132,7 +139,7 @@ _name = attrgetter("name")
 
 def _stamp(path: str) -> Stamp:
     try:
-        found = os.stat(path)  # noqa: PTH116 - thousands of them, at every dvc repro
+        found = os.stat(path)
     except FileNotFoundError:
         return path, 0, 0, 0, 0
     return path, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

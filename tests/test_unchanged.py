@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -121,7 +122,7 @@ def test_what_changed_just_now_is_not_remembered(tmp_path, monkeypatch):
     (tmp_path / "bucket/a.png").write_bytes(b"a")
     known = {"bucket": str(tmp_path / "bucket"), "files": [], "rows": 1, "rejected": 0}
     unchanged.remember(unchanged.snapshot(known["bucket"], [])[0], known)
-    assert not unchanged.MEMORY.exists()
+    assert not Path(unchanged.MEMORY).exists()
 
 
 def test_what_moved_while_the_index_was_made_is_not_remembered(tmp_path, monkeypatch):
@@ -134,6 +135,6 @@ def test_what_moved_while_the_index_was_made_is_not_remembered(tmp_path, monkeyp
     before = unchanged.snapshot(known["bucket"], [])[0]
     (tmp_path / "bucket/a.png").write_bytes(b"a")
     unchanged.remember(before, known)
-    assert not unchanged.MEMORY.exists()
+    assert not Path(unchanged.MEMORY).exists()
     unchanged.remember(unchanged.snapshot(known["bucket"], [])[0], known)
-    assert unchanged.MEMORY.exists()
+    assert Path(unchanged.MEMORY).exists()

@@ -14,9 +14,9 @@ from pipeline import chips, labels, outs, recipes, rejects, schemas, shards
 from pipeline.annotations import Source
 from pipeline.annotations import level as level_of
 from pipeline.annotations import read as read_annotations
+from pipeline.counts import Counts
 from pipeline.hashing import digest
 from pipeline.outs import out
-from pipeline.progress import Counts
 from pipeline.rejects import Reject
 from pipeline.store import Piece
 from pipeline.work._context import CHIPS, INDEX, LABELS, Context, Tell

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from pipeline import numerics, outs, recipes, rejects, schemas, shards
+from pipeline.counts import Counts
 from pipeline.errors import InputError, StorageError
 from pipeline.hashing import shard_name
 from pipeline.outs import Out
-from pipeline.progress import Counts, Progress
+from pipeline.progress import Progress
 from pipeline.rejects import Reject
 from pipeline.storage import open_storage
 from pipeline.store import Piece

@@ -18,11 +18,12 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline import images, outs, recipes, rejects, schemas, shards
+from pipeline.counts import Counts
 from pipeline.errors import Changed, InputError, Missing, Rejected, StorageError
 from pipeline.hashing import shard_of
 from pipeline.outs import out, pretty
 from pipeline.params import Bucket
-from pipeline.progress import Counts, Progress
+from pipeline.progress import Progress
 from pipeline.rejects import Reject
 from pipeline.storage import Object, Storage, open_storage, read_url
 from pipeline.store import Piece

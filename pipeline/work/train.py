@@ -10,9 +10,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pipeline import numerics, outs, recipes
+from pipeline.counts import Counts
 from pipeline.hashing import digest
 from pipeline.outs import Out
-from pipeline.progress import Counts, Progress
+from pipeline.progress import Progress
 from pipeline.store import Piece
 from pipeline.work import _rows
 from pipeline.work._context import CLASSIFIER, FEATURES, Context, Tell

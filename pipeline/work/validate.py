@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import outs, recipes, rejects, schemas
+from pipeline.counts import Counts
 from pipeline.hashing import digest
 from pipeline.outs import Out, pretty
-from pipeline.progress import Counts
 from pipeline.store import Piece
 from pipeline.work import _rows
 from pipeline.work._context import (
