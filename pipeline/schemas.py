@@ -85,6 +85,9 @@ LABELS = pa.schema(
     ]
 )
 
+ELEMENT = "element"
+"""Parquet's own word: a list named otherwise would, once read back, be written as other bytes."""
+
 REJECTS = pa.schema(
     [
         ("stage", pa.string()),
@@ -106,7 +109,7 @@ PREDICTIONS = pa.schema(
         ("label", pa.string()),
         ("predicted", pa.string()),
         ("score", pa.float32()),
-        ("probabilities", pa.list_(pa.float32())),
+        ("probabilities", pa.list_(pa.field(ELEMENT, pa.float32()))),
     ]
 )
 
@@ -147,7 +150,7 @@ SENTENCES: Mapping[str, str] = {
 def features(dim: int, store: str) -> pa.Schema:
     """Give the schema of a features table of *dim* values a chip, `float32` or `float16`."""
     value = pa.float16() if store == "float16" else pa.float32()
-    vector = pa.list_(value, dim)
+    vector = pa.list_(pa.field(ELEMENT, value), dim)
     columns = ["chip_id", "key", "row", "col"]
     return pa.schema([*(CHIPS.field(name) for name in columns), ("feature", vector)])
 
@@ -182,7 +185,7 @@ def to_bytes(table: pa.Table) -> bytes:
     sink = io.BytesIO()
     plain = {"feature", "chip_id", "probabilities"}
     names = table.schema.names
-    vectors = {f"{name}.list.element" for name in names if name in {"feature", "probabilities"}}
+    vectors = {f"{name}.list.{ELEMENT}" for name in names if name in {"feature", "probabilities"}}
     pq.write_table(
         table,
         sink,

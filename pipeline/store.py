@@ -3,8 +3,8 @@
 `<table>/<recipe>/<shard>/<input>.<file>`: *recipe* is the digest of the settings and parts, *input*
 that of the input rows. What would make a piece stale is in its name, so a stale hit is impossible.
 A piece is there when its `<input>.json` is, which is written last and holds the digest of every
-file, checked at each read: a flipped bit in Parquet gives wrong numbers and no error. Beside it,
-`<input>.ids` lists the rows, so that whoever looks for a row need not read every table.
+file and of itself, checked at each read: a flipped bit in Parquet gives wrong numbers and no error.
+Beside it, `<input>.ids` lists the rows, so that whoever looks for a row need not read every table.
 
 The store knows nothing of Luigi, of params or of what its rows mean.
 """
@@ -63,6 +63,12 @@ class Record:
 
     files: Mapping[str, Kept]
     note: Mapping[str, Any]
+
+
+def _signed(piece: Piece, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Give *record* with a digest of it and of whose it is: nothing else says what it should be."""
+    sha256 = hashlib.sha256(piece.path(RECORD).encode() + canonical_json(record)).hexdigest()
+    return {**record, "sha256": sha256}
 
 
 class Damaged(Passing):
@@ -142,7 +148,7 @@ class Store:
                 return None
             raise
         if hashlib.sha256(rows).hexdigest() != piece.input:
-            self._set_aside(piece, INPUT, rows)
+            raise self._set_aside(piece, INPUT, rows)
         return rows
 
     def put(
@@ -159,7 +165,7 @@ class Store:
             kept[file] = {"sha256": sha256, "size": len(data), "rows": rows}
             self.storage.put(piece.path(file), data)
         record = {"files": kept, "note": dict(note)}
-        self.storage.put(piece.path(RECORD), canonical_json(record))
+        self.storage.put(piece.path(RECORD), canonical_json(_signed(piece, record)))
         self.storage.delete(piece.path(INPUT))
 
     def record(self, piece: Piece) -> Record:
@@ -167,16 +173,18 @@ class Store:
 
         Raises:
             Missing: the piece is not finished.
-            Damaged: the record cannot be read; it was set aside.
+            Damaged: the record is not what was written, or another piece's; it was set aside.
         """
         data = self.storage.read(piece.path(RECORD))
         try:
             found = json.loads(data)
-            files = {name: Kept(**kept) for name, kept in found["files"].items()}
-            return Record(files, found["note"])
-        except (ValueError, TypeError, KeyError, AttributeError):
-            self._set_aside(piece, RECORD, data)
-        raise AssertionError("unreachable")
+            record = {"files": found["files"], "note": found["note"]}
+            if found == _signed(piece, record):
+                files = {name: Kept(**kept) for name, kept in found["files"].items()}
+                return Record(files, found["note"])
+        except (ValueError, TypeError, KeyError):
+            pass
+        raise self._set_aside(piece, RECORD, data)
 
     def read(self, piece: Piece, file: str) -> bytes:
         """Give one file of a finished piece, checked against its record.
@@ -191,7 +199,7 @@ class Store:
         except Missing:
             data = b""
         if len(data) != kept.size or hashlib.sha256(data).hexdigest() != kept.sha256:
-            self._set_aside(piece, file, data)
+            raise self._set_aside(piece, file, data)
         return data
 
     def ids(self, piece: Piece) -> bytes:
@@ -204,8 +212,8 @@ class Store:
         except Missing:
             return b""
 
-    def _set_aside(self, piece: Piece, file: str, data: bytes) -> None:
-        """Take a damaged file out of the way, keeping its bytes for whoever wants to look."""
+    def _set_aside(self, piece: Piece, file: str, data: bytes) -> Damaged:
+        """Take a damaged file out of the way, but keep its bytes; give the error to raise."""
         key = piece.path(file)
         if data:
             self.storage.put(f"damaged/{key}", data)
@@ -213,7 +221,7 @@ class Store:
             self.storage.delete(piece.path(name))
         message = f"{self.storage.url}/{key}: damaged; set aside below damaged/, is made again"
         log.warning(message)
-        raise Damaged(message)
+        return Damaged(message)
 
     def local_path(self, piece: Piece, file: str) -> Path | None:
         """Give the path of a file of a store that is a folder, so that it can be linked."""
