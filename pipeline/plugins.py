@@ -5,14 +5,22 @@ Looking one name up imports that one file and nothing else of its folder.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import importlib.util
 import pkgutil
+import sysconfig
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
+from modulefinder import ModuleFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pipeline.errors import SettingError
+from pipeline.errors import InputError, SettingError
 
 HERE = Path(__file__).parent
 
@@ -37,16 +45,83 @@ def find(folder: str, name: str, *, key: str) -> ModuleType:
     return importlib.import_module(f"pipeline.{folder}.{name}")
 
 
-def find_own(name: str, *, key: str) -> Any:
-    """Import a user's own part, named `module:Class`, from outside this package.
+@dataclass(frozen=True, slots=True)
+class Own:
+    """A user's own class, and the source that this process has loaded it from.
+
+    Attributes:
+        kind: the class.
+        files: its file, and all that it imports of the user's, by module.
+        sha256: their digests, by module.
+    """
+
+    kind: Any
+    files: Mapping[str, Path]
+    sha256: Mapping[str, str]
+
+
+@cache
+def find_own(name: str, *, key: str) -> Own:
+    """Load a user's own part, named `module:Class`, from outside this package.
+
+    A process loads it once, and so says of it what it was then: a worker that stays for days must
+    not give today's code for what it still runs of yesterday's.
 
     Raises:
         SettingError: the module cannot be imported, or has no such class.
+        InputError: its code changed while it was loaded.
     """
     module_name, _, attribute = name.partition(":")
     try:
-        return getattr(importlib.import_module(module_name), attribute)
+        files = _source_files(module_name)
+        _forget_bytecode(files)
+        sha256 = _sha256(files)
+        kind = getattr(importlib.import_module(module_name), attribute)
     except ImportError as error:
         raise SettingError(f"{key}: {name!r} cannot be imported ({error})") from error
     except AttributeError as error:
         raise SettingError(f"{key}: module {module_name!r} has no {attribute!r}") from error
+    if _sha256(files) != sha256:
+        raise InputError(f"{key}: the code of {name!r} changed while it was loaded; run again")
+    return Own(kind, files, sha256)
+
+
+def _source_files(module: str) -> dict[str, Path]:
+    """Give the file of a user's *module* and of all that it imports of the user's, by module.
+
+    Found without running them, by their import statements. Of an installed package it is the whole
+    package; what that imports of others is not looked at.
+    """
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        return {}  # importing it will say why
+    path = Path(spec.origin).resolve()
+    root = path.parents[module.count(".") + (path.name == "__init__.py")]
+    if str(root) in sysconfig.get_paths().values():
+        return {str(file.relative_to(root)): file for file in _package(root, module)}
+    finder = ModuleFinder(path=[str(root)], excludes=["pipeline", "stages"])
+    finder.import_hook(module)
+    modules = sorted(finder.modules.items())
+    places = {name: getattr(module, "__file__", None) for name, module in modules}
+    return {name: Path(place) for name, place in places.items() if place}
+
+
+def _package(root: Path, module: str) -> list[Path]:
+    """Give all files of the installed package that *module* belongs to."""
+    top = root / module.partition(".")[0]
+    return sorted(top.rglob("*.py")) if top.is_dir() else [top.with_suffix(".py")]
+
+
+def _sha256(files: Mapping[str, Path]) -> dict[str, str]:
+    return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()}
+
+
+def _forget_bytecode(files: Mapping[str, Path]) -> None:
+    """Delete what Python has compiled of *files*.
+
+    It trusts that by the source's size and mtime, to the second: after an edit within the second,
+    or with the time set back, it would run the old code.
+    """
+    for file in files.values():
+        with suppress(OSError):
+            Path(importlib.util.cache_from_source(file)).unlink()

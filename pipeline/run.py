@@ -137,10 +137,10 @@ def _files(params: Params) -> list[str] | None:
         return None
     files = [str(local_path(name)) for name in found]
     if OWN.match(extract.extractor):
-        from pipeline import extractors, plugins
+        from pipeline import plugins
 
         own = plugins.find_own(extract.extractor, key="extract.extractor")
-        files += [str(file) for file in extractors.source_files(own).values()]
+        files += [str(file) for file in own.files.values()]
     return files
 
 

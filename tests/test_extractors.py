@@ -1,8 +1,14 @@
 """A user's own extractor, and settings of extractors that cannot be meant."""
 
+import json
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 
 from pipeline import extractors
 from pipeline.errors import SettingError
@@ -51,14 +57,61 @@ class Mean:
 """
 
 
-def test_a_users_own_class_is_found_and_its_code_is_in_its_identity(tmp_path, monkeypatch):
-    (tmp_path / "mine_for_test.py").write_text(OWN)
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A user's own extractor in a file; every test's has a name of its own, since it is loaded."""
+    name = f"mine_{tmp_path.name}"
+    path = tmp_path / f"{name}.py"
+    path.write_text(OWN)
     monkeypatch.syspath_prepend(str(tmp_path))
-    extract = Extract(extractor="mine_for_test:Mean")
+    return path, Extract(extractor=f"{name}:Mean")
+
+
+def identity_elsewhere(path, extract):
+    """What a process that starts now says of the extractor."""
+    code = f"""if True:
+        import json, torch
+        from pipeline import extractors
+        from pipeline.params import Extract
+        extract = Extract(extractor={extract.extractor!r})
+        told = extractors.identity(extract, None)
+        chips = torch.arange(192).reshape(1, 8, 8, 3)
+        print(json.dumps([told, extractors.build(extract, None)(chips).tolist()]))
+    """
+    env = os.environ | {"PYTHONPATH": f"{path.parent}:{ROOT}"}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=True)
+    return json.loads(done.stdout)
+
+
+def test_a_users_own_class_is_found(own):
+    _, extract = own
     assert extractors.weights_of(extract) is None
     assert extractors.build(extract, None)(chips(8)).shape == (4, 3)
+    module = extract.extractor.partition(":")[0]
+    with pytest.raises(SettingError, match=f"module '{module}' has no 'Other'"):
+        extractors.build(Extract(extractor=f"{module}:Other"), None)
+    with pytest.raises(SettingError, match="'not_there:Mean' cannot be imported"):
+        extractors.build(Extract(extractor="not_there:Mean"), None)
+
+
+def test_its_identity_is_that_of_the_code_that_was_loaded(own):
+    """A worker that stays must not call what it has loaded by the name of what came later."""
+    path, extract = own
     before = extractors.identity(extract, None)
-    (tmp_path / "mine_for_test.py").write_text(OWN.replace(".mean(", ".amax("))
-    assert extractors.identity(extract, None) != before
-    with pytest.raises(SettingError, match="module 'mine_for_test' has no 'Other'"):
-        extractors.build(Extract(extractor="mine_for_test:Other"), None)
+    path.write_text(OWN.replace(".mean(", ".amax("))
+    assert extractors.identity(extract, None) == before
+    assert identity_elsewhere(path, extract)[0] != before
+
+
+def test_other_code_of_the_same_size_and_time_is_what_runs(own):
+    """Python trusts its compiled file by the source's size and time."""
+    path, extract = own
+    stat = path.stat()
+    before = identity_elsewhere(path, extract)
+    assert list(path.parent.glob("__pycache__/*.pyc"))
+    path.write_text(OWN.replace(".mean(", ".amax("))
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    after = identity_elsewhere(path, extract)
+    assert after[0] != before[0]
+    assert after[1] != before[1]

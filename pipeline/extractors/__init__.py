@@ -16,12 +16,7 @@ that `extract.weights` names or None, and has `identity()` beside what an Extrac
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-import sysconfig
 from dataclasses import asdict, dataclass
-from modulefinder import ModuleFinder
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pipeline import plugins
@@ -131,46 +126,16 @@ def identity(extract: Extract, weights: Weights | None) -> dict[str, Any]:
         part = plugins.find("extractors", extract.part[0], key="extract.extractor")
         return asdict(part.identity(extract, weights))
     own = plugins.find_own(extract.extractor, key="extract.extractor")
-    source = digest(sources(own))
-    return {**asdict(own(extract, weights).identity()), "source_sha256": source}
-
-
-def sources(own: type) -> dict[str, str]:
-    """Give the SHA-256 of each of `source_files`."""
-    return {
-        name: hashlib.sha256(file.read_bytes()).hexdigest()
-        for name, file in sorted(source_files(own).items())
-    }
-
-
-def source_files(own: type) -> dict[str, Path]:
-    """Give the file of a user's class and of all that it imports of the user's, by module.
-
-    Found without running them, by their import statements. Of a class in an installed package it
-    is the whole package; what that imports of others is not looked at.
-    """
-    path = Path(inspect.getfile(own)).resolve()
-    root = path.parents[own.__module__.count(".") + (path.name == "__init__.py")]
-    if str(root) in sysconfig.get_paths().values():
-        return {str(file.relative_to(root)): file for file in _package(root, own.__module__)}
-    finder = ModuleFinder(path=[str(root)], excludes=["pipeline", "stages"])
-    finder.import_hook(own.__module__)
-    modules = finder.modules.items()
-    places = {name: getattr(module, "__file__", None) for name, module in modules}
-    return {name: Path(place) for name, place in places.items() if place}
-
-
-def _package(root: Path, module: str) -> list[Path]:
-    """Give all files of the installed package that *module* belongs to."""
-    top = root / module.partition(".")[0]
-    return sorted(top.rglob("*.py")) if top.is_dir() else [top.with_suffix(".py")]
+    identity: Identity = own.kind(extract, weights).identity()
+    return {**asdict(identity), "source_sha256": digest(dict(own.sha256))}
 
 
 def build(extract: Extract, weights: Weights | None) -> Extractor:
     """Build the extractor that *extract* names, in evaluation mode, on the CPU."""
     extractor: Extractor
     if OWN.match(extract.extractor):
-        extractor = plugins.find_own(extract.extractor, key="extract.extractor")(extract, weights)
+        own = plugins.find_own(extract.extractor, key="extract.extractor")
+        extractor = own.kind(extract, weights)
     else:
         part = plugins.find("extractors", extract.part[0], key="extract.extractor")
         extractor = part.build(extract, weights)
