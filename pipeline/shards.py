@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,6 +26,7 @@ from pipeline.store import IDS, Damaged, Piece, Record, Store
 ROWS = "parquet"
 REJECTS = "rejects.parquet"
 READERS = 8
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,9 +240,11 @@ def assemble(store: Store, planned: Sequence[Planned], run: str) -> Assembled:
     """
     pieces = [item.piece for item in planned]
     store.use(pieces)
-    with ThreadPoolExecutor(READERS, thread_name_prefix="records") as pool:
-        records = list(pool.map(partial(_record, store), pieces))
-    files, lines, refused, computed, total = {}, [], [], 0, 0
+    records = _of_each(pieces, partial(_record, store))
+    known = zip(pieces, records, strict=True)
+    refusing = [piece for piece, record in known if record.files[REJECTS].rows]
+    refused = _of_each(refusing, lambda piece: schemas.from_bytes(store.read(piece, REJECTS)))
+    files, lines, computed, total = {}, [], 0, 0
     for item, record in zip(planned, records, strict=True):
         rows = record.files[ROWS]
         name = f"{item.number:04d}.parquet"
@@ -256,12 +259,17 @@ def assemble(store: Store, planned: Sequence[Planned], run: str) -> Assembled:
                 "sha256": rows.sha256,
             }
         )
-        if record.files[REJECTS].rows:
-            refused.append(schemas.from_bytes(store.read(item.piece, REJECTS)))
         computed += record.note["computed"] if record.note["run"] == run else 0
         total += rows.rows
     rejected = pa.concat_tables(refused) if refused else schemas.REJECTS.empty_table()
     return Assembled(files, lines, rejects.in_order(rejected), computed, total)
+
+
+def _of_each(pieces: Sequence[Piece], read: Callable[[Piece], T]) -> list[T]:
+    """Read something of each piece; all that are damaged are found before the first is raised."""
+    with ThreadPoolExecutor(READERS, thread_name_prefix="pieces") as pool:
+        reading = [pool.submit(read, piece) for piece in pieces]
+    return [each.result() for each in reading]
 
 
 def _record(store: Store, piece: Piece) -> Record:
@@ -273,7 +281,8 @@ def _record(store: Store, piece: Piece) -> Record:
 
 def table_of(store: Store, planned: Sequence[Planned], schema: pa.Schema) -> pa.Table:
     """Read the rows of all of *planned* into one table of *schema*."""
-    parts = (schemas.from_bytes(store.read(item.piece, ROWS)) for item in planned)
+    pieces = [item.piece for item in planned]
+    parts = _of_each(pieces, lambda piece: schemas.from_bytes(store.read(piece, ROWS)))
     return pa.concat_tables([schema.empty_table(), *parts])
 
 

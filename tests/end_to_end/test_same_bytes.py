@@ -7,8 +7,8 @@ import os
 import random
 import shutil
 
+import places
 import pytest
-import servers
 from conftest import KINDS, SIZE, Bucket, new_repo, texture
 from ruamel.yaml import YAML
 
@@ -17,46 +17,14 @@ log = logging.getLogger(__name__)
 OUTS = ("data/index", "data/chips", "data/labels", "data/features", "models", "results")
 
 
-class Folder:
-    """A bucket that is a folder."""
-
-    def __init__(self, root):
-        self.root = root
-
-    def put(self, key, data):
-        path = self.root / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-
-    def delete(self, key):
-        (self.root / key).unlink()
-
-
-class Objects:
-    """A bucket on S3."""
-
-    def __init__(self, client):
-        self.client = client
-
-    def put(self, key, data):
-        self.client.put_object(Bucket=servers.BUCKET, Key=f"reef/{key}", Body=data)
-
-    def delete(self, key):
-        self.client.delete_object(Bucket=servers.BUCKET, Key=f"reef/{key}")
-
-
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in servers.SERVERS]
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in places.NAMES[1:]]
 
 
 @pytest.fixture(params=["folder", *SLOW])
 def place(request, tmp_path):
-    """Where images are put, the bucket's address, and the environment that it asks for."""
-    if request.param == "folder":
-        yield Folder(tmp_path / "images"), str(tmp_path / "images"), {}
-        return
-    with servers.SERVERS[request.param](tmp_path / "server") as endpoint:
-        address = f"s3://{servers.BUCKET}/reef"
-        yield Objects(servers.client(endpoint)), address, servers.environment(endpoint)
+    """An empty bucket."""
+    with places.place(request.param, tmp_path) as found:
+        yield found
 
 
 def whole(done_repo):
@@ -69,18 +37,17 @@ def whole(done_repo):
 
 def clone(tmp_path, done_repo, place, name="repo"):
     """A new clone with the finished one's settings and points, its bucket in *place*."""
-    _, address, env = place
     points = [dict(point) for point in done_repo.bucket.points]
     repo = new_repo(tmp_path / name, Bucket(done_repo.bucket.folder, points))
-    repo.set(bucket__url=address)
-    repo.env |= env
+    repo.set(bucket__url=place.url)
+    repo.env |= place.env
     return repo
 
 
 def filled(tmp_path, done_repo, place):
     """A new clone whose bucket has every image."""
     for key, data in whole(done_repo).items():
-        place[0].put(key, data)
+        place.put(key, data)
     return clone(tmp_path, done_repo, place)
 
 
@@ -157,7 +124,7 @@ def test_random_increments_end_with_the_bytes_of_one_run(tmp_path, done_repo, pl
     seed = int(os.environ.get("SEED", random.randrange(10**6)))
     log.warning("SEED=%d", seed)  # what pytest shows of a test that fails
     repo = clone(tmp_path, done_repo, place)
-    wanderer = Wanderer(seed, repo, place[0], whole(done_repo))
+    wanderer = Wanderer(seed, repo, place, whole(done_repo))
     for key in sorted(wanderer.images)[::2]:
         wanderer.put(key, wanderer.images[key])
     for _ in range(steps):
