@@ -269,14 +269,18 @@ class Checkout:
         for path in self.some(".json", ".parquet", ".ids"):
             ending = path.name.partition(".")[2]
             others = [other for other in self.kept(ending) if other.name.endswith(f"4.{ending}")]
-            self.replace(path, (self.rng.choice(others or [path])).read_bytes())
+            self.replace(path, self.rng.choice(others or [path]).read_bytes())
 
     def a_whole_piece_under_the_name_of_another(self):
-        records = [path for path in self.kept(".json") if "features" in path.parts]
-        old, new = self.rng.choice(records), self.rng.choice(records)
-        for ending in ("json", "parquet", "rejects.parquet", "ids"):
-            shutil.copy(old.with_suffix(f".{ending}"), old.with_suffix(".aside"))
-            old.with_suffix(".aside").replace(new.with_suffix(f".{ending}"))
+        endings = ("json", "parquet", "rejects.parquet", "ids")
+        kept = [path for path in self.kept(".json") if "features" in path.parts]
+        old, new = self.rng.choice(kept), self.rng.choice(kept)
+        if old == new or not all(old.with_suffix(f".{ending}").exists() for ending in endings):
+            return
+        for ending in endings:
+            data = old.with_suffix(f".{ending}").read_bytes()
+            new.with_suffix(f".{ending}").unlink(missing_ok=True)
+            new.with_suffix(f".{ending}").write_bytes(data)
 
     def some(self, *endings):
         kept = self.kept(*endings)
