@@ -233,7 +233,8 @@ class Checkout:
 
     def kept(self, *endings):
         paths = sorted((self.repo.path / ".quadrat/store").rglob("*"))
-        kept = [path for path in paths if path.is_file() and path.name.endswith(endings)]
+        files = [path for path in paths if path.is_file() and path.stat().st_size]
+        kept = [path for path in files if path.name.endswith(endings)]
         return [
             path for path in kept if "damaged" not in path.parts and "recipes" not in path.parts
         ]
