@@ -314,7 +314,6 @@ def test_machines_with_addresses_of_their_own_make_one_run(machines, undisturbed
 
 
 def test_make_worker_is_the_documented_command():
-    done = subprocess.run(
-        ["make", "-n", "-o", "setup", "worker", "IDLE=60"], cwd=ROOT, capture_output=True, text=True
-    )
+    command = ["make", "--no-print-directory", "-n", "-o", "setup", "worker", "IDLE=60"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.split() == ["python", "-m", "stages.worker", "--idle", "60"]
