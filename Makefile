@@ -5,6 +5,7 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 T ?=
+PYTEST := python -m pytest -n logical --maxprocesses 4 --dist worksteal
 IDLE ?=
 ARGS ?=
 
@@ -25,17 +26,17 @@ demo: setup  ## the whole pipeline on the sample bucket: images to validation re
 	@python -m demo.run
 
 test: setup  ## run the tests; T=windows: those whose name matches
-	@python -m pytest $(if $(T),-k "$(T)")
+	@$(PYTEST) $(if $(T),-k "$(T)")
 
 slow: setup  ## the tests that take minutes
-	@python -m pytest -m slow --timeout 1800
+	@$(PYTEST) -m slow --timeout 1800
 
 check: setup  ## what CI runs: lint, format, types, layers, tests
 	@ruff check .
 	@ruff format --check .
 	@mypy
 	@lint-imports --no-logo
-	@python -m pytest
+	@$(PYTEST)
 
 fix: setup  ## mend lint and format, and make generated pages again
 	@ruff check --fix .

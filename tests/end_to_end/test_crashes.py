@@ -178,7 +178,7 @@ def wipe(repo):
     repo.run("git", "checkout", "-q", ".")
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_run_that_is_killed_ends_with_the_same_bytes(repo, undisturbed, seed):
     rng = random.Random(seed)
     for _ in range(2):
@@ -229,6 +229,7 @@ def test_when_only_a_worker_is_killed_the_run_goes_on_by_itself(repo, undisturbe
     assert leftovers(repo) == []
 
 
+@pytest.mark.slow
 def test_when_only_luigid_is_killed_a_new_one_goes_on(repo, undisturbed, tmp_path):
     """Killed, it has kept no state: the run lists what is missing and hands it out anew."""
     with luigid(tmp_path / "luigid") as server:
@@ -244,6 +245,7 @@ def test_when_only_luigid_is_killed_a_new_one_goes_on(repo, undisturbed, tmp_pat
         ends_well(repo, undisturbed)
 
 
+@pytest.mark.slow
 def test_a_damaged_piece_is_made_again_in_the_same_run(repo, undisturbed):
     repo.run("dvc", "repro")
     for record in finished(repo):

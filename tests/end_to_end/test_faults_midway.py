@@ -126,10 +126,8 @@ def test_a_store_that_refuses_writes_midway_stops_the_run_and_the_next_goes_on(o
     assert repo.digests("data/features") == undisturbed
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [pytest.param(Status(503, "SlowDown"), id="503", marks=pytest.mark.slow), Reset()],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", [Status(503, "SlowDown"), Reset()], ids=["503", "reset"])
 def test_luigi_tries_again_what_outlasts_the_tries_of_a_request(on_s3, undisturbed, fault):
     """Each of boto3's tries fails for one request after another; then all is well."""
     repo, proxy = on_s3

@@ -231,6 +231,7 @@ def test_a_temporary_experiment_beside_a_run_makes_nothing_twice(machines, undis
     same(other, undisturbed)
 
 
+@pytest.mark.slow
 def test_workers_come_take_shards_are_killed_and_leave(machines, undisturbed):
     """One is there before the leader, one comes later, one is killed with shards in hand."""
     machines.luigid()
@@ -294,6 +295,7 @@ def test_a_worker_whose_code_was_edited_while_it_ran_is_not_asked_for_the_new(ma
     assert "is left to others" in machines.log(old_repo)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(namespaces.why_not() is not None, reason=str(namespaces.why_not()))
 def test_machines_with_addresses_of_their_own_make_one_run(machines, undisturbed):
     hosts = machines.stack.enter_context(namespaces.hosts(3))
