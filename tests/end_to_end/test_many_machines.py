@@ -282,7 +282,7 @@ def test_a_worker_whose_code_was_edited_while_it_ran_is_not_asked_for_the_new(ma
     """It would compute with the code that it has loaded, under the name of the new."""
     machines.luigid()
     machines.store_on_s3()
-    old, old_repo = machines.worker("old", idle=20)
+    old, old_repo = machines.worker("old", idle=600)
     leader = machines.checkout("leader")
     ended(machines.start(leader, "dvc", "repro", SLOW="0.3"), leader, machines)
     assert machines.made()[1]["old"] > 0
@@ -290,7 +290,8 @@ def test_a_worker_whose_code_was_edited_while_it_ran_is_not_asked_for_the_new(ma
     for repo in (leader, old_repo):
         (repo.path / "slow.py").write_text(SLOW.replace("x.std", "x.var"))
     ended(machines.start(leader, "dvc", "repro", SLOW="0.3"), leader, machines)
-    ended(old, old_repo, machines)
+    old.send_signal(signal.SIGTERM)
+    old.wait(20)
     assert machines.made()[1]["old"] == before
     assert "is left to others" in machines.log(old_repo)
 

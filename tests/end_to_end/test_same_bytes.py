@@ -130,7 +130,9 @@ def test_random_increments_end_with_the_bytes_of_one_run(tmp_path, done_repo, pl
     for _ in range(steps):
         wanderer.step()
         repo.points()
-        repo.run("dvc", "repro")
+        done = repo.run("dvc", "repro", check=False)
+        # By chance there may be nothing left to judge; the next run must go on all the same.
+        assert done.returncode == 0 or "no validation chips" in done.stderr, done.stderr
     wanderer.arrive()
     repo.points()
     repo.run("dvc", "repro")
