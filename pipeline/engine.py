@@ -1,9 +1,9 @@
-"""The extraction engine: storage → decode → crop → batch → forward → rows, streaming.
+"""The extraction engine: storage → decode → crop → batch → network → rows, streaming.
 
-Images are fetched, decoded and cut ahead of the extractor in threads, a bounded number at a time.
+Objects are fetched ahead in threads, and decoded ahead of the network, a bounded number at a time.
 Batches are filled across images and across tables, in one fixed shape that is padded at the end:
 with the shape fixed, a chip's feature is the same to the bit whatever else is in its batch.
-The engine knows no store, no shard and no scheduler; it runs wherever torch does.
+The engine knows no store, no shard, no scheduler and no torch.
 """
 
 from __future__ import annotations
@@ -14,34 +14,31 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby
-from operator import itemgetter
 from threading import local
 
 import numpy as np
 import pyarrow as pa
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline import images, schemas
 from pipeline.errors import Changed, Missing, Rejected, StorageError
-from pipeline.extractors import Extractor
-from pipeline.numerics import THREADS
 from pipeline.params import Extract
 from pipeline.rejects import Reject
+from pipeline.runtimes import Network
 from pipeline.storage import Storage
 from pipeline.windows import Pixels, Window, crop
 
 log = logging.getLogger(__name__)
 
-READERS = 4
-"""Threads that fetch and decode; more hide a slower bucket."""
+FETCHERS = 8
+"""Threads that fetch; they hide the bucket's latency."""
 
-AHEAD = 8
-"""Jobs in flight or waiting: with JOB_CHIPS it bounds the memory whatever the images are."""
+FETCHED = 16
+"""Objects in flight or waiting to be decoded: what the bucket's bytes take of memory."""
 
-JOB_CHIPS = 128
-"""Chips of one image that are cut at once."""
+JOB_CHIPS = 512
+"""Chips of one image that are cut at once; an image with more is cut in several jobs."""
 
 
 @dataclass(slots=True)
@@ -67,6 +64,11 @@ class Job:
     rows: Sequence[int]
     windows: Sequence[Window]
 
+    @property
+    def image(self) -> tuple[str, str]:
+        """Its key and version."""
+        return self.key, self.version
+
 
 @dataclass(frozen=True, slots=True)
 class Done:
@@ -82,26 +84,27 @@ class Done:
     moved: list[str]
 
 
-Cut = tuple[Job, Pixels | Rejected | StorageError]
+Chips = list[Pixels]
 
 
 class Engine:
-    """Features of tables of chips, by one extractor on one device.
+    """Features of tables of chips, by one network.
+
+    The memory it takes beside the network: FETCHED objects as they are in the bucket, and two more
+    images than *decoders* decoded, or JOB_CHIPS chips of each where they are resized.
 
     Args:
         storage: the bucket.
-        extractor: what embeds; moved to *device*.
-        extract: batch shape, precision, pixel rules.
-        device: torch's name of the device.
+        network: what embeds.
+        extract: batch shape, pixel rules.
+        decoders: threads that decode and cut.
     """
 
     def __init__(
-        self, storage: Storage, extractor: Extractor, extract: Extract, device: str
+        self, storage: Storage, network: Network, extract: Extract, decoders: int = 1
     ) -> None:
-        make_exact()
-        self.storage, self.extract = storage, extract
-        self.device = torch.device(device)
-        self.extractor = extractor.to(self.device)
+        self.storage, self.network, self.extract = storage, network, extract
+        self.decoders = decoders
         self._last = local()
 
     def run(
@@ -119,7 +122,7 @@ class Engine:
         opened: deque[Wanted] = deque()
         batch = Batch(self, step)
         for job, cut in self._ahead(self._jobs(tables, opened)):
-            if isinstance(cut, np.ndarray):
+            if isinstance(cut, list):
                 batch.add(job, cut)
             else:
                 _reject(job, cut)
@@ -131,62 +134,63 @@ class Engine:
             yield _finish(opened.popleft(), self.extract.store)
 
     def _jobs(self, tables: Iterable[tuple[str, pa.Table]], opened: deque[Wanted]) -> Iterator[Job]:
-        """Open one table after the other, as the readers reach it, and cut it into jobs."""
+        """Open one table after the other, as the fetchers reach it, and cut it into jobs."""
         for name, chips in tables:
-            features = np.zeros((chips.num_rows, self.extractor.dim), np.float32)
+            features = np.zeros((chips.num_rows, self.network.dim), np.float32)
             opened.append(Wanted(name, chips, features, chips.num_rows))
             yield from _jobs_of(opened[-1])
 
-    def _ahead(self, jobs: Iterator[Job]) -> Iterator[Cut]:
-        """Cut *jobs* in threads, AHEAD of them at a time, and give them in their own order."""
-        waiting: deque[tuple[Job, Future[Pixels | Rejected | StorageError]]] = deque()
-        pool = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
+    def _ahead(self, jobs: Iterator[Job]) -> Iterator[tuple[Job, Chips | Rejected | StorageError]]:
+        """Fetch and cut *jobs* in threads, ahead of who asks, and give them in their own order."""
+        fetched: deque[tuple[Job, Future[bytes]]] = deque()
+        cut: deque[tuple[Job, Future[Chips | Rejected | StorageError]]] = deque()
+        fetchers = ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch")
+        decoders = ThreadPoolExecutor(self.decoders, thread_name_prefix="decode")
         try:
-            for job in jobs:
-                waiting.append((job, pool.submit(self._cut, job)))
-                if len(waiting) >= AHEAD:
-                    first, cut = waiting.popleft()
-                    yield first, cut.result()
-            while waiting:
-                first, cut = waiting.popleft()
-                yield first, cut.result()
+            while True:
+                while len(fetched) < FETCHED and (job := next(jobs, None)):
+                    again = fetched and fetched[-1][0].image == job.image
+                    data = fetched[-1][1] if again else fetchers.submit(self._fetch, job)
+                    fetched.append((job, data))
+                while fetched and len(cut) <= self.decoders:
+                    job, data = fetched.popleft()
+                    cut.append((job, decoders.submit(self._cut, job, data)))
+                if not cut:
+                    return
+                job, found = cut.popleft()
+                yield job, found.result()
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            fetchers.shutdown(wait=True, cancel_futures=True)
+            decoders.shutdown(wait=True, cancel_futures=True)
 
-    def _cut(self, job: Job) -> Pixels | Rejected | StorageError:
-        """Give the job's chips as uint8 [n, size, size, 3], or why its image has none."""
+    def _fetch(self, job: Job) -> bytes:
+        return self.storage.read(job.key, if_version=job.version)
+
+    def _cut(self, job: Job, data: Future[bytes]) -> Chips | Rejected | StorageError:
+        """Give the job's chips, each uint8 [size, size, 3], or why its image has none."""
         try:
-            pixels = self._decoded(job.key, job.version)
+            pixels = self._decoded(job, data)
         except (Rejected, Missing, Changed) as why:
             return why
-        size = self.extractor.size
-        chips = np.empty((len(job.windows), size, size, 3), np.uint8)
-        for place, window in enumerate(job.windows):
-            chips[place] = _sized(crop(pixels, window), size)
-        return chips
+        return [_sized(crop(pixels, window), self.network.size) for window in job.windows]
 
-    def _decoded(self, key: str, version: str) -> Pixels:
+    def _decoded(self, job: Job, data: Future[bytes]) -> Pixels:
         """Decode an image; a thread remembers its last one, for images of many jobs."""
-        last: tuple[str, str, Pixels] | None = getattr(self._last, "image", None)
-        if last is not None and last[:2] == (key, version):
-            return last[2]
-        pixels: Pixels = images.decode(
-            self.storage.read(key, if_version=version), extract=self.extract
-        )
-        self._last.image = (key, version, pixels)
+        last: tuple[tuple[str, str], Pixels] | None = getattr(self._last, "image", None)
+        if last is not None and last[0] == job.image:
+            return last[1]
+        self._last.image = None  # its pixels may go before others come
+        pixels: Pixels = images.decode(data.result(), extract=self.extract)
+        self._last.image = (job.image, pixels)
         return pixels
 
     def forward(self, chips: Pixels) -> NDArray[np.float32]:
         """Embed one full batch: uint8 [batch, size, size, 3] to float32 [batch, dim]."""
-        on_device = torch.from_numpy(chips).to(self.device)
-        half = self.extract.precision == "bf16"
-        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=half):
-            features = self.extractor(on_device)
-        found: NDArray[np.float32] = features.float().cpu().numpy()
-        if found.shape != (len(chips), self.extractor.dim):
+        found = self.network(chips)
+        if found.shape != (len(chips), self.network.dim):
             raise ValueError(
                 f"{self.extract.extractor}: gave {found.shape[1:]} values a chip, "
-                f"but dim is {self.extractor.dim}"
+                f"but dim is {self.network.dim}"
             )
         return found
 
@@ -196,12 +200,12 @@ class Batch:
 
     def __init__(self, engine: Engine, step: Callable[[int], None]) -> None:
         self.engine, self.step = engine, step
-        size = engine.extractor.size
-        self.buffer = np.zeros((engine.extract.batch, size, size, 3), np.uint8)
+        size = engine.network.size
+        self.buffer = np.zeros((engine.network.batch, size, size, 3), np.uint8)
         self.owners: list[tuple[Wanted, int]] = []
         self.checked = False
 
-    def add(self, job: Job, chips: Pixels) -> None:
+    def add(self, job: Job, chips: Chips) -> None:
         """Put *chips* into the buffer, embedding whenever it is full."""
         for row, chip in zip(job.rows, chips, strict=True):
             self.buffer[len(self.owners)] = chip
@@ -232,38 +236,25 @@ class Batch:
         """
         again = np.roll(self.engine.forward(np.roll(self.buffer, 1, axis=0)), -1, axis=0)
         if not np.array_equal(again, features):
-            extract = self.engine.extract
             log.warning(
                 "extract: with batch %d the last bits of %s features depend on a chip's place in "
                 "its batch here, so that increments may not repeat to the byte; another "
                 "extract.batch, as 16, avoids it",
-                extract.batch,
-                extract.extractor,
+                self.engine.network.batch,
+                self.engine.extract.extractor,
             )
 
 
-def make_exact() -> None:
-    """Fix what else would change bits from run to run: threads, TF32, the choice of kernels."""
-    torch.set_num_threads(THREADS)
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.deterministic = True
-
-
 def _jobs_of(table: Wanted) -> Iterator[Job]:
-    names = ["key", "version", "top", "left", "height", "width"]
-    rows = enumerate(table.chips.select(names).to_pylist())
-    for (key, version), grouped in groupby(rows, lambda item: _image(item[1])):
+    names = ("key", "version", "top", "left", "height", "width")
+    columns = (table.chips[name].to_pylist() for name in names)
+    rows = enumerate(zip(*columns, strict=True))
+    for (key, version), grouped in groupby(rows, lambda item: item[1][:2]):
         chips = list(grouped)
         for start in range(0, len(chips), JOB_CHIPS):
             some = chips[start : start + JOB_CHIPS]
-            windows = [_window(row) for _, row in some]
+            windows = [row[2:] for _, row in some]
             yield Job(table, key, version, [place for place, _ in some], windows)
-
-
-_image = itemgetter("key", "version")
-_window = itemgetter("top", "left", "height", "width")
 
 
 def _sized(chip: Pixels, size: int) -> Pixels:

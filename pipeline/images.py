@@ -13,10 +13,12 @@ import re
 import struct
 import warnings
 import zlib
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile
 
@@ -37,6 +39,9 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "JPEG2000", "PPM", "AVIF")
 """What is decoded at all. Others guess without a signature (TGA, PCX), or start a program on the
 bucket's bytes (EPS: Ghostscript), if that is there."""
+
+JPEGS = {"JPEG", "MPO"}
+"""MPO, which some cameras write: JPEGs one after the other, of which the first is the picture."""
 
 DAMAGED = (
     OSError,
@@ -271,6 +276,11 @@ def decode(data: bytes, *, extract: Extract) -> NDArray[np.uint8]:
         Rejected: `not_an_image`, `truncated` or `unsupported`.
     """
     image = _opened(io.BytesIO(data), "the object")
+    if image.format in JPEGS and image.mode in {"RGB", "L"}:
+        # Twice as fast as by way of Pillow. What it so much as warns of, Pillow decides.
+        with suppress(ValueError):
+            pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB", strict=True)
+            return pixels
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # PySpacer, where it is imported, switches it on
     try:
         stored = _stored(image)

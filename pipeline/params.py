@@ -102,15 +102,17 @@ class Extract(Section):
     """What turns chips into features.
 
     Where the weights are is no part of the recipe: what they are is, by the extractor's identity.
+    Nor is what is wished of runtime and batch: which ones compute is, with the runtime's version.
     """
 
-    VERDICTS = frozenset({"max_rejects", "weights", "weights_sha256"})
+    VERDICTS = frozenset({"batch", "max_rejects", "runtime", "weights", "weights_sha256"})
 
     extractor: str
     weights: str | None = None
     weights_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
-    batch: Annotated[int, Field(ge=16, multiple_of=16)] = 16
+    runtime: Literal["auto", "torch", "openvino"] = "auto"
+    batch: Annotated[int, Field(ge=8, multiple_of=8)] | None = None
     store: Literal["float32", "float16"] = "float32"
     levels: tuple[float, float] = (0.0, 65535.0)
     alpha: Literal["drop", "white", "black"] = "drop"

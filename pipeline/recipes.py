@@ -18,7 +18,7 @@ from pipeline.params import SECTIONS, Params, Section
 from pipeline.settings import Machine
 
 INDEX_VERSION = 1
-ENGINE_VERSION = 1
+ENGINE_VERSION = 2
 TRAINING_VERSION = 1
 RESULTS_VERSION = 1
 
@@ -78,9 +78,12 @@ def extract_asked(params: Params) -> Recipe:
 
 def extract(params: Params, machine: Machine) -> Recipe:
     """Give the recipe of features, the machine's numerics included."""
+    from pipeline import runtimes
+
     asked = extract_asked(params).parts
-    libraries = ("torch", "torchvision", "Pillow", "numpy")
-    return Recipe({**asked, "numerics": _numerics(machine, *libraries)})
+    choice = runtimes.choose(runtimes.Asked(params.extract, asked, machine))
+    libraries = ("torch", "torchvision", "Pillow", "simplejpeg", "numpy")
+    return Recipe({**asked, "numerics": _numerics(machine, *libraries) | choice.parts()})
 
 
 def train_asked(params: Params) -> Recipe:

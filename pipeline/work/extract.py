@@ -98,12 +98,12 @@ def _keep(
 
 
 def _engine(context: Context, recipe: str) -> Engine:
-    """Load the extractor, having seen that what would compute is what the shards are named for.
+    """Load the network, having seen that what would compute is what the shards are named for.
 
     Raises:
         InputError: it is not: the weights or the code have changed, or it is another machine.
     """
-    from pipeline import extractors
+    from pipeline import runtimes
     from pipeline.engine import Engine
 
     if recipes.extract(context.params, context.machine).digest != recipe:
@@ -112,9 +112,11 @@ def _engine(context: Context, recipe: str) -> Engine:
             "began; run dvc repro again"
         )
     extract = context.params.extract
-    extractor = extractors.build(extract, extractors.weights_of(extract))
+    asked = recipes.extract_asked(context.params).parts
+    network = runtimes.load(runtimes.Asked(extract, asked, context.machine))
     storage = open_storage(context.params.bucket.url, memory=context.machine.digests)
-    return Engine(storage, extractor, extract, numerics.device(context.machine.device))
+    on_cpu = numerics.device(context.machine.device) == "cpu"
+    return Engine(storage, network, extract, decoders=1 if on_cpu else numerics.cores())
 
 
 def expected(context: Context) -> dict[str, Any]:

@@ -1,0 +1,241 @@
+"""What runs an extractor's network: torch itself, or an inference runtime made for processors.
+
+A file of this folder is a runtime. Beside torch's own, which always works, it defines
+
+    PACKAGE: str                                        what must be installed
+    def export(extractor, chips, folder)                write what `load` needs; may import torch
+    def load(folder: Path, precision: str) -> Network   without torch
+
+Which one computes is decided before the first shard is named, since it decides the bits: another
+than torch is taken only after it was seen to be equal to torch on a fixed batch of pictures. That
+trial runs once, in a process of its own, and is remembered; the network that it wrote down is what
+the workers load, so that they need not import torch.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pipeline import extractors, numerics, plugins
+from pipeline.errors import InputError, SettingError
+from pipeline.hashing import digest
+from pipeline.params import OWN, Extract
+from pipeline.settings import Machine
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+log = logging.getLogger(__name__)
+
+VERSION = 1
+VERDICT = "verdict.json"
+
+TORCH = "torch"
+FASTEST = ("openvino",)
+"""What `auto` tries, fastest first; torch is what remains."""
+
+BATCH = {
+    ("torch", "cpu"): 16,
+    ("torch", "cuda"): 128,
+    ("torch", "mps"): 64,
+    ("openvino", "cpu"): 8,
+}
+"""Chips in a batch where `extract.batch` says nothing. Measured on processors: see the README."""
+
+TOLERANCE = 1e-5
+"""Largest difference to torch's fp32, relative to the largest value of a chip's feature."""
+
+SLACK = 1.5
+"""How many times torch's own distance from fp32 a runtime's may be at a lower precision."""
+
+
+class Network(Protocol):
+    """An extractor that is ready to run, in one fixed batch shape.
+
+    Attributes:
+        batch: chips in a batch.
+        size: height and width of the chips it takes, in pixels.
+        dim: values in a feature.
+    """
+
+    batch: int
+    size: int
+    dim: int
+
+    def __call__(self, chips: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Embed one full batch.
+
+        Args:
+            chips: uint8 [batch, size, size, 3], RGB.
+
+        Returns:
+            float32 [batch, dim]; row i depends on chip i alone.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What computes, and in batches of how many."""
+
+    name: str
+    batch: int
+
+    def parts(self) -> dict[str, Any]:
+        """Give what it adds to the recipe; torch's version is there already."""
+        versions = {} if self.name == TORCH else numerics.libraries(part(self.name).PACKAGE)
+        return {"runtime": " ".join([self.name, *versions.values()]), "batch": self.batch}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What decides the choice: the section, and all else that it stands for.
+
+    Args:
+        extract: the section; its `runtime` and `batch` are wishes.
+        parts: the half of the features' recipe that does not depend on the machine.
+        machine: its settings.
+    """
+
+    extract: Extract
+    parts: Mapping[str, Any]
+    machine: Machine
+
+    @property
+    def device(self) -> str:
+        """Torch's name of the device."""
+        return numerics.device(self.machine.device)
+
+    def choice(self, name: str) -> Choice:
+        """Give the choice of *name* with its batch."""
+        return Choice(name, self.extract.batch or BATCH[name, self.device])
+
+    def folder(self, choice: Choice) -> Path:
+        """Name the folder of a trial and what it wrote by all that decides them."""
+        facts = {
+            "asked": dict(self.parts),
+            "choice": choice.parts(),
+            "code": VERSION,
+            "device": numerics.device_kind("cpu"),
+            "torch": numerics.libraries("torch", "torchvision"),
+        }
+        name = self.extract.extractor.replace("/", "-").replace(":", "-")
+        return self.machine.state / "runtimes" / f"{name}-{digest(facts)[:16]}"
+
+
+def choose(asked: Asked) -> Choice:
+    """Choose what computes on this machine.
+
+    Raises:
+        SettingError: `extract.runtime` is not installed, or not for this device or extractor.
+        InputError: it is, and its features are not torch's.
+    """
+    extract, wanted = asked.extract, asked.extract.runtime
+    if wanted == TORCH:
+        return asked.choice(TORCH)
+    elsewhere = asked.device == "cpu" and _exports(extract)
+    if wanted == "auto":
+        tried = (asked.choice(name) for name in FASTEST if elsewhere and _installed(name))
+        return next((choice for choice in tried if _equal(asked, choice)), asked.choice(TORCH))
+    if not elsewhere:
+        raise SettingError(
+            f"extract.runtime: {wanted} is for processors, and extractors that can leave torch; "
+            f"here {extract.extractor} runs on {asked.device}; set it to auto"
+        )
+    if not _installed(wanted):
+        raise SettingError(f"extract.runtime: {wanted} is not installed; pip install {wanted}")
+    if not _equal(asked, asked.choice(wanted)):
+        why = _verdict(asked, asked.choice(wanted))["why"]
+        raise InputError(f"extract.runtime: {why}; set it to auto or torch")
+    return asked.choice(wanted)
+
+
+def load(asked: Asked) -> Network:
+    """Load the extractor into what `choose` gives."""
+    choice = choose(asked)
+    network: Network
+    if choice.name == TORCH:
+        from pipeline.runtimes.torch import Eager
+
+        extractor = extractors.build(asked.extract, extractors.weights_of(asked.extract))
+        network = Eager(extractor, choice.batch, asked.extract.precision, asked.device)
+    else:
+        network = part(choice.name).load(asked.folder(choice), asked.extract.precision)
+    return network
+
+
+def part(name: str) -> Any:
+    """Import the file of a runtime."""
+    return plugins.find("runtimes", name, key="extract.runtime")
+
+
+def _installed(name: str) -> bool:
+    return importlib.util.find_spec(part(name).PACKAGE) is not None
+
+
+def _exports(extract: Extract) -> bool:
+    """Say whether the extractor can run elsewhere than in torch; `EXPORTS = False` says no."""
+    if OWN.match(extract.extractor):
+        kind = plugins.find_own(extract.extractor, key="extract.extractor").kind
+    else:
+        kind = plugins.find("extractors", extract.part[0], key="extract.extractor")
+    return bool(getattr(kind, "EXPORTS", True))
+
+
+def _equal(asked: Asked, choice: Choice) -> bool:
+    return bool(_verdict(asked, choice)["equal"])
+
+
+def _verdict(asked: Asked, choice: Choice) -> dict[str, Any]:
+    """Give what the trial of a runtime found: `equal`, and `why` in a sentence."""
+    folder = asked.folder(choice)
+    found = _read(folder)
+    if found is not None:
+        return found
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    log.info("extract: trying %s on %s, once", choice.name, asked.extract.extractor)
+    with TemporaryDirectory(dir=folder.parent, prefix=".trial-") as temporary:
+        said = _tried(asked, choice, Path(temporary))
+        if _read(Path(temporary)) is None:
+            why = f"{choice.name} did not survive its trial: {said}"
+            write(Path(temporary), {"equal": False, "why": why})
+        with suppress(OSError):  # another process was faster
+            Path(temporary).rename(folder)
+            Path(temporary).mkdir()  # for the context to remove
+    found = _read(folder) or {"equal": False, "why": f"{folder} cannot be written"}
+    log.info("extract: %s", found["why"])
+    return found
+
+
+def _tried(asked: Asked, choice: Choice, folder: Path) -> str:
+    """Run a trial in a process of its own: what it imports must not be forked. Say its end."""
+    section = asked.extract.model_copy(update={"batch": choice.batch}).model_dump_json()
+    code = "from pipeline.runtimes import _trial; _trial.main()"
+    command = [sys.executable, "-W", "ignore", "-c", code, choice.name, str(folder), section]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+
+
+def _read(folder: Path) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = json.loads((folder / VERDICT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found
+
+
+def write(folder: Path, verdict: dict[str, Any]) -> None:
+    """Remember what a trial found."""
+    (folder / VERDICT).write_text(json.dumps(verdict), encoding="utf-8")
