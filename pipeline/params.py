@@ -101,8 +101,7 @@ class Shards(Section):
 class Extract(Section):
     """What turns chips into features.
 
-    Where the weights are is no part of the recipe: what they are is, by the extractor's identity.
-    Nor is what is wished of runtime and batch: which ones compute is, with the runtime's version.
+    What weights, runtime and batch it comes to is part of the recipe, not how they are named here.
     """
 
     VERDICTS = frozenset({"batch", "max_rejects", "runtime", "weights", "weights_sha256"})
@@ -112,7 +111,7 @@ class Extract(Section):
     weights_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
     runtime: Literal["auto", "torch", "openvino"] = "auto"
-    batch: Annotated[int, Field(ge=8, multiple_of=8)] | None = None
+    batch: Positive | None = None
     store: Literal["float32", "float16"] = "float32"
     levels: tuple[float, float] = (0.0, 65535.0)
     alpha: Literal["drop", "white", "black"] = "drop"
@@ -128,8 +127,7 @@ class Extract(Section):
     @property
     def part(self) -> tuple[str, str]:
         """The extractor's file and variant: `torchvision/resnet50` is that file's `resnet50`."""
-        name, _, variant = self.extractor.partition("/")
-        return name, variant
+        return self.extractor.partition("/")[::2]
 
     @model_validator(mode="after")
     def _names_a_part(self) -> Self:

@@ -14,6 +14,7 @@ from pipeline.engine import Engine
 from pipeline.errors import StorageError
 from pipeline.extractors import filters
 from pipeline.params import Extract
+from pipeline.runtimes.torch import Eager
 from pipeline.storage import open_storage
 from pipeline.windows import crop
 
@@ -49,7 +50,8 @@ def table(bucket, places, size=SIZE):
 
 def features(bucket, tables, **extract):
     wanted = Extract(extractor="filters", **extract)
-    engine = Engine(bucket, filters.build(wanted, None), wanted, "cpu")
+    network = Eager(filters.build(wanted, None), wanted.batch or 16, "fp32", "cpu")
+    engine = Engine(bucket, network, wanted)
     return list(engine.run([(str(number), part) for number, part in enumerate(tables)]))
 
 
@@ -100,7 +102,7 @@ def test_a_feature_is_the_extractors_own_of_the_cut_pixels(bucket):
     for row in done:
         pixels = images.decode(bucket.read(row["key"]), extract=extract)
         window = (row["row"] - SIZE // 2, row["col"] - SIZE // 2, SIZE, SIZE)
-        batch = np.zeros((extract.batch, SIZE, SIZE, 3), np.uint8)
+        batch = np.zeros((16, SIZE, SIZE, 3), np.uint8)
         batch[0] = crop(pixels, window)
         expected = network(torch.from_numpy(batch))[0].numpy()
         assert np.array_equal(np.array(row["feature"], np.float32), expected)
@@ -164,7 +166,7 @@ def test_an_extractor_that_lies_about_its_length_is_caught(bucket):
     extract = Extract(extractor="filters")
     liar = filters.build(extract, None)
     liar.dim = 7
-    engine = Engine(bucket, liar, extract, "cpu")
+    engine = Engine(bucket, Eager(liar, 16, "fp32", "cpu"), extract)
     with pytest.raises(ValueError, match="filters: gave .* values a chip, but dim is 7"):
         list(engine.run([("0", table(bucket, [(0, 1, 1)]))]))
 

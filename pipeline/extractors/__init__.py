@@ -77,10 +77,12 @@ def in_whole_vectors(rows: torch.Tensor) -> torch.Tensor:
     Torch computes sigmoid and silu in vectors, up to 32 floats at a time, and what is left over at
     the end of a tensor one by one, by another formula: seen with 2.15, the last row of a batch
     differs in the last bit. Networks' layers have an even number of values a row, so that 16 rows
-    leave nothing over.
+    leave nothing over. A graph for another runtime is not burdened with it.
     """
     import torch
 
+    if torch.compiler.is_exporting():
+        return rows
     missing = -len(rows) % ROWS
     return torch.cat([rows, rows.new_zeros(missing, *rows.shape[1:])]) if missing else rows
 

@@ -26,6 +26,7 @@ from pipeline.extractors import Identity
 
 class Slow:
     dim, size = 6, 32
+    EXPORTS = False
 
     def __init__(self, extract, weights):
         pass
@@ -211,6 +212,7 @@ def test_when_only_dvc_is_killed_the_next_run_waits_for_its_stage(repo, undistur
     assert leftovers(repo) == []
 
 
+@pytest.mark.slow
 def test_when_only_the_stage_is_killed_its_workers_end_too(repo, undisturbed):
     run = start(repo, SLOW="0.4")
     main, workers = extracting(repo)

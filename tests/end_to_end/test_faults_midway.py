@@ -18,6 +18,7 @@ from pipeline.extractors import Identity
 
 class Fussy:
     dim, size = 6, 32
+    EXPORTS = False
 
     def __init__(self, extract, weights):
         pass
@@ -101,6 +102,7 @@ def on_s3(repo, tmp_path):
         yield repo, proxy
 
 
+@pytest.mark.slow
 def test_a_store_that_refuses_writes_midway_stops_the_run_and_the_next_goes_on(on_s3, undisturbed):
     repo, proxy = on_s3
     repo.run("dvc", "repro", "chip")

@@ -22,6 +22,7 @@ from pipeline.extractors import Identity
 
 class Slow:
     dim, size = 6, 32
+    EXPORTS = False
 
     def __init__(self, extract, weights):
         pass

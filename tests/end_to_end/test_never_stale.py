@@ -33,6 +33,7 @@ from pipeline.extractors import Identity
 
 class Mine:
     dim, size = 4, 16
+    EXPORTS = False
 
     def __init__(self, extract, weights):
         data = torch.tensor(list(weights.path.read_bytes()), dtype=torch.float32)
@@ -342,6 +343,7 @@ def test_each_change_is_seen_though_nothing_shows_it(checkout):
         before = found
 
 
+@pytest.mark.slow
 def test_each_harm_to_the_store_is_seen_and_made_good(checkout):
     whole = checkout.result()
     for harm in checkout.rng.sample(HARMS, len(HARMS)):

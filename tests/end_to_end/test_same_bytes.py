@@ -139,7 +139,7 @@ def test_random_increments_end_with_the_bytes_of_one_run(tmp_path, done_repo, pl
     same(repo, done_repo)
 
 
-@pytest.mark.parametrize("workers", ["1", "2", "4"])
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow), "4"])
 def test_any_number_of_workers_gives_the_same_bytes(tmp_path, done_repo, place, workers):
     repo = filled(tmp_path, done_repo, place)
     repo.env["QUADRAT_WORKERS"] = workers

@@ -1,0 +1,412 @@
+"""Extraction on a processor: against PySpacer, against the bare network, and from S3.
+
+The same pictures (12 megapixels, JPEG), points and weights for all, in one run:
+
+- PySpacer as it is installed, on all cores;
+- the network alone, no picture read: torch, OpenVINO, and ONNX Runtime where it is installed;
+- Quadrat's engine, one process a core, in fp32 and, where the processor has it, bf16;
+- small pictures as whole chips, where reading weighs most;
+- the same from an S3 server on loopback, and with 20 ms before every answer;
+- where the time goes, step by step, and the memory of a process.
+
+    python benchmarks/extraction.py [--spacer-python PATH] [--images N] [--points N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import os
+import queue
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+from _shared import PEER, ROOT, about, peer, photograph, places, table
+
+from pipeline import images, numerics, recipes, runtimes
+from pipeline.params import Extract, load
+from pipeline.settings import machine
+from pipeline.storage import open_storage
+from pipeline.windows import Window, crop
+
+sys.path.insert(0, str(ROOT / "tests"))
+
+HEIGHT, WIDTH, SIZE = 3000, 4000, 224
+SMALL = 2000
+FEW = 9
+LATENCY_S = 0.02
+FORWARD_S = 4.0
+BUSY = numerics.cores()
+PRECISIONS = ("fp32", "bf16")
+LEAST = {"fp32": 5, "bf16": 8}
+"""Times PySpacer's rate that is promised."""
+
+SAME = 1e-5
+Windows = dict[str, list[Window]]
+
+THEIRS = """
+import json, sys, time
+from pathlib import Path
+import numpy as np, torch
+from spacer.data_classes import DataLocation, ImageFeatures
+from spacer.extractors import EfficientNetExtractor
+from spacer.messages import ExtractFeaturesMsg
+from spacer.tasks import extract_features
+
+folder = Path(sys.argv[1])
+torch.manual_seed(0)
+network = EfficientNetExtractor.untrained_model()
+for part in network.modules():
+    if isinstance(part, torch.nn.Conv2d):
+        torch.nn.init.kaiming_normal_(part.weight)
+    if isinstance(part, torch.nn.BatchNorm2d):
+        torch.nn.init.normal_(part.weight, 1, 0.1)
+        torch.nn.init.normal_(part.bias, 0, 0.1)
+        torch.nn.init.normal_(part.running_mean, 0, 0.1)
+        part.running_var.copy_(0.375 + 0.75 * torch.randn_like(part.running_var).abs())
+weights = folder / "weights.pt"
+torch.save({"net": {"module." + k: v for k, v in network.state_dict().items()}}, weights)
+extractor = EfficientNetExtractor({"weights": DataLocation("filesystem", str(weights))})
+found, seconds = {}, []
+for name, points in json.loads((folder / "points.json").read_text()).items():
+    out = DataLocation("filesystem", str(folder / (name + ".features")))
+    started = time.perf_counter()
+    extract_features(ExtractFeaturesMsg(
+        job_token=name, extractor=extractor, rowcols=[tuple(point) for point in points],
+        image_loc=DataLocation("filesystem", str(folder / "large" / name)), feature_loc=out))
+    seconds.append(time.perf_counter() - started)
+    rows = ImageFeatures.load(out)
+    found[name] = np.array([rows[tuple(point)] for point in points])
+np.savez(folder / "theirs.npz", seconds=sum(seconds[1:]), **found)
+"""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one process of a measurement does: the engine over some images of a bucket."""
+
+    url: str
+    windows: Windows
+    extract: Extract
+    env: dict[str, str]
+    keep: bool = False
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What it took: chips a second over all processes, and of the largest the memory in MiB."""
+
+    rate: float
+    memory: float
+    features: dict[tuple[str, int, int], Any]
+
+
+def asked(extract: Extract) -> runtimes.Asked:
+    """Give what decides the runtime of *extract*, with all else as shipped."""
+    params = replace(load(ROOT / "params.yaml"), extract=extract)
+    return runtimes.Asked(extract, recipes.extract_asked(params).parts, machine())
+
+
+def engine_process(work: Work, start: Any, results: Any) -> None:
+    """Run the engine over *work* once all are ready; tell chips, seconds, memory and features."""
+    from pipeline.engine import Engine
+
+    os.environ.update(work.env)
+    storage = open_storage(work.url)
+    tables = [("all", table(storage, work.windows))]
+    engine = Engine(storage, runtimes.load(asked(work.extract)), work.extract)
+    key = min(work.windows)
+    list(engine.run([("warm", table(storage, {key: work.windows[key][:8]}))]))
+    start.wait()
+    began = time.perf_counter()
+    done = list(engine.run(tables))
+    seconds = time.perf_counter() - began
+    rows = done[0].features.to_pylist() if work.keep else []
+    features = {(row["key"], row["row"], row["col"]): row["feature"] for row in rows}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    results.put((done[0].features.num_rows, seconds, peak, features))
+
+
+def forward_process(runtime: str, weights: str, precision: str, start: Any, results: Any) -> None:
+    """Run the network alone for some seconds."""
+    forward = onnxruntime if runtime == "onnxruntime" else ours
+    network, batch = forward(runtime, weights, precision)
+    chips = np.random.default_rng(0).integers(0, 256, (batch, SIZE, SIZE, 3), dtype=np.uint8)
+    network(chips)
+    start.wait()
+    began, count = time.perf_counter(), 0
+    while time.perf_counter() - began < FORWARD_S:
+        network(chips)
+        count += batch
+    results.put((count, time.perf_counter() - began, 0, {}))
+
+
+def ours(runtime: str, weights: str, precision: str) -> tuple[Any, int]:
+    """Give the network in one of our runtimes, and its batch."""
+    extract = Extract(extractor="coralnet", weights=weights, runtime=runtime, precision=precision)
+    network = runtimes.load(asked(extract))
+    return network, network.batch
+
+
+def onnxruntime(_: str, weights: str, precision: str) -> tuple[Any, int]:
+    """Give the network in ONNX Runtime with one thread, and the batch it likes best."""
+    import onnxruntime
+    import torch
+
+    from pipeline import extractors
+
+    extract = Extract(extractor="coralnet", weights=weights, precision=precision)
+    extractor: Any = extractors.build(extract, extractors.weights_of(extract))
+    chips = torch.zeros((1, SIZE, SIZE, 3), dtype=torch.uint8)
+    with tempfile.NamedTemporaryFile(suffix=".onnx") as file:
+        torch.onnx.export(extractor, (chips,), file.name, dynamo=True, external_data=False)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        session = onnxruntime.InferenceSession(file.name, options)
+    name = session.get_inputs()[0].name
+    return lambda batch: session.run(None, {name: batch})[0], 1
+
+
+def together(process: Any, arguments: list[tuple[Any, ...]]) -> Measured:
+    """Run one process for each of *arguments* at once, and add up what they did."""
+    spawn = multiprocessing.get_context("spawn")
+    start, results = spawn.Barrier(len(arguments)), spawn.Queue()
+    running = [spawn.Process(target=process, args=(*some, start, results)) for some in arguments]
+    for one in running:
+        one.start()
+    found = []
+    while len(found) < len(running):
+        if any(one.exitcode for one in running):
+            raise SystemExit("a process of the measurement failed")
+        with suppress(queue.Empty):
+            found.append(results.get(timeout=1))
+    for one in running:
+        one.join()
+    count = sum(count for count, *_ in found)
+    features = {place: value for *_, some in found for place, value in some.items()}
+    return Measured(
+        count / max(seconds for _, seconds, *_ in found), max(line[2] for line in found), features
+    )
+
+
+def extraction(
+    url: str, windows: Windows, extract: Extract, env: dict[str, str], *, keep: bool
+) -> Measured:
+    """Measure the engine, one process a core, each with its share of the images."""
+    keys = sorted(windows)
+    shares = [{key: windows[key] for key in keys[at::BUSY]} for at in range(BUSY)]
+    work = [(Work(url, share, extract, env, keep),) for share in shares]
+    return together(engine_process, work)
+
+
+@contextmanager
+def delayed(endpoint: str, seconds: float) -> Iterator[str]:
+    """Forward connections to *endpoint*, holding back each request for *seconds*."""
+    there = urlsplit(endpoint)
+    loop, ready = asyncio.new_event_loop(), threading.Event()
+    ports: list[int] = []
+
+    async def relay(reader: Any, writer: Any, wait: float) -> None:
+        while data := await reader.read(1 << 18):
+            await asyncio.sleep(wait)
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+    async def serve(reader: Any, writer: Any) -> None:
+        back = await asyncio.open_connection(there.hostname, there.port)
+        both = (relay(reader, back[1], seconds), relay(back[0], writer, 0))
+        await asyncio.gather(*both, return_exceptions=True)
+
+    async def begin() -> None:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        ports.append(server.sockets[0].getsockname()[1])
+        ready.set()
+
+    loop.create_task(begin())
+    threading.Thread(target=loop.run_forever, daemon=True).start()
+    ready.wait()
+    yield f"http://127.0.0.1:{ports[0]}"
+    loop.call_soon_threadsafe(loop.stop)
+
+
+def steps(folder: Path, windows: Windows, extract: Extract) -> dict[str, float]:
+    """Give the milliseconds an image takes, step by step, in one process."""
+    network = runtimes.load(asked(extract))
+    took = dict.fromkeys(("read", "decode", "cut", "network"), 0.0)
+    chips = np.zeros((network.batch, SIZE, SIZE, 3), np.uint8)
+    keys = sorted(windows)[:8]
+    for key in keys:
+        clock = [time.perf_counter()]
+        data = (folder / key).read_bytes()
+        clock.append(time.perf_counter())
+        pixels = images.decode(data, extract=extract)
+        clock.append(time.perf_counter())
+        for number, window in enumerate(windows[key]):
+            chips[number % network.batch] = crop(pixels, window)
+        clock.append(time.perf_counter())
+        for _ in range(-(-len(windows[key]) // network.batch)):
+            network(chips)
+        clock.append(time.perf_counter())
+        for name, began, ended in zip(took, clock, clock[1:], strict=False):
+            took[name] += 1000 * (ended - began) / len(keys)
+    return took
+
+
+def line(name: str, rate: float, *ratios: str) -> None:
+    """Print one line of the table."""
+    print(f"{name:<40} {rate:>8.1f}   {'   '.join(ratios)}", flush=True)
+
+
+def draw(folder: Path, count: int, points: int) -> tuple[Windows, Windows]:
+    """Write the pictures; give the windows on the large and on the small ones."""
+    for name in ("large", "small"):
+        (folder / name).mkdir()
+    large: Windows = {}
+    for number in range(count):
+        key = f"{number:03d}.jpg"
+        photograph(number, HEIGHT, WIDTH).save(folder / "large" / key, quality=90)
+        large[key] = places(number, points, HEIGHT, WIDTH, SIZE)
+    one = photograph(0, HEIGHT, WIDTH)
+    small: Windows = {}
+    rng = np.random.default_rng(0)
+    for number in range(SMALL):
+        key = f"{number:05d}.jpg"
+        top, left = int(rng.integers(HEIGHT - SIZE)), int(rng.integers(WIDTH - SIZE))
+        one.crop((left, top, left + SIZE, top + SIZE)).save(folder / "small" / key, quality=90)
+        small[key] = [(0, 0, SIZE, SIZE)]
+    return large, small
+
+
+@dataclass
+class Report:
+    """The lines of one run, printed as they are measured."""
+
+    folder: Path
+    large: Windows
+    small: Windows
+    best: dict[str, float] = field(default_factory=dict)
+    found: dict[tuple[str, str], Measured] = field(default_factory=dict)
+
+    @property
+    def extracts(self) -> list[Extract]:
+        """The settings to measure: exact, and in half precision."""
+        weights = str(self.folder / "weights.pt")
+        return [
+            Extract(extractor="coralnet", weights=weights, precision=precision)
+            for precision in PRECISIONS
+        ]
+
+    def spacer(self, python: Path, points: int) -> tuple[float, dict[str, Any]]:
+        """Let PySpacer embed a few of the large images; give its rate and its features."""
+        few = dict(list(self.large.items())[:FEW])
+        centres = {key: [centre(window) for window in few[key]] for key in few}
+        (self.folder / "points.json").write_text(json.dumps(centres), encoding="utf-8")
+        subprocess.run([python, "-W", "ignore", "-c", THEIRS, self.folder], check=True)
+        theirs = dict(np.load(self.folder / "theirs.npz"))
+        rate = points * (len(few) - 1) / float(theirs.pop("seconds"))
+        line(f"PySpacer ({PEER}), {BUSY} cores", rate)
+        return rate, theirs
+
+    def networks(self) -> None:
+        """Measure the networks alone."""
+        there = [name for name in ("torch", "onnxruntime", "openvino") if find_spec(name)]
+        todo = [(name, "fp32") for name in there] + [("torch", "bf16"), ("openvino", "bf16")]
+        for name, precision in todo:
+            arguments = [(name, self.extracts[0].weights, precision)] * BUSY
+            rate = together(forward_process, arguments).rate
+            self.best[precision] = max(rate, self.best.get(precision, 0))
+            line(f"network alone: {name} {precision}", rate)
+
+    def folders(self, theirs: float) -> None:
+        """Measure the engine on folders."""
+        for name, windows in (("large", self.large), ("small", self.small)):
+            for extract in self.extracts:
+                kind = extract.precision
+                took = extraction(str(self.folder / name), windows, extract, {}, keep=True)
+                self.found[name, kind] = took
+                ratios = [f"{took.rate / self.best[kind]:.2f} of the network alone"]
+                if name == "large":
+                    ratios.insert(0, f"{took.rate / theirs:.1f} × PySpacer")
+                line(f"Quadrat {kind}, {name} images", took.rate, *ratios)
+
+    def objects(self) -> None:
+        """Measure the engine on an S3 server, as it is and with a delay."""
+        import servers
+
+        root = self.folder / "s3"
+        (root / servers.BUCKET).mkdir(parents=True)
+        for name in ("large", "small"):
+            shutil.copytree(self.folder / name, root / servers.BUCKET / name)
+        with servers.rclone(root) as near, delayed(near, LATENCY_S) as far:
+            for name, windows in (("large", self.large), ("small", self.small)):
+                for where, endpoint in (("S3 on loopback", near), ("S3, 20 ms later", far)):
+                    url, env = f"s3://{servers.BUCKET}/{name}", servers.environment(endpoint)
+                    took = extraction(url, windows, self.extracts[0], env, keep=False)
+                    share = took.rate / self.found[name, "fp32"].rate
+                    line(f"{where}, {name} images, fp32", took.rate, f"{share:.2f} of a folder")
+
+    def difference(self, theirs: dict[str, Any]) -> float:
+        """Give the largest difference to PySpacer's features, relative to an image's largest."""
+        ours, worst = self.found["large", "fp32"].features, 0.0
+        for key, wanted in theirs.items():
+            found = np.array([ours[key, *centre(window)] for window in self.large[key]])
+            worst = max(worst, float(np.abs(found - wanted).max() / np.abs(wanted).max()))
+        return worst
+
+
+def centre(window: Window) -> tuple[int, int]:
+    """Give the point that a window lies around."""
+    return window[0] + SIZE // 2, window[1] + SIZE // 2
+
+
+def main() -> int:
+    """Measure all, print a line each."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--spacer-python", type=Path)
+    parser.add_argument("--images", type=int, default=32)
+    parser.add_argument("--points", type=int, default=25, help="of an image")
+    given = parser.parse_args()
+    about("torch", "openvino", "simplejpeg")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        os.environ["DVC_ROOT"] = temporary  # where trials are remembered: not in this checkout
+        report = Report(folder, *draw(folder, given.images, given.points))
+        large = f"{given.points} points on JPEGs of {HEIGHT * WIDTH / 1e6:.0f} megapixels"
+        print(f"EfficientNet-B0; large: {large}; small: whole JPEGs of {SIZE} pixels")
+        print(f"{'':<40} {'chips/s':>8}")
+        slow, theirs = report.spacer(peer(given.spacer_python, folder), given.points)
+        report.networks()
+        report.folders(slow)
+        report.objects()
+        worst = report.difference(theirs)
+        print(f"\nlargest relative difference to PySpacer's features, fp32: {worst:.1e}")
+        for extract in report.extracts:
+            took = steps(folder / "large", report.large, extract)
+            said = ", ".join(f"{name} {value:.1f}" for name, value in took.items())
+            print(f"ms of a large image in one process, {extract.precision}: {said}")
+        memory = max(took.memory for took in report.found.values())
+        print(f"peak memory of a process: {memory:,.0f} MiB")
+        fine = all(
+            report.found["large", kind].rate >= times * slow for kind, times in LEAST.items()
+        )
+        return int(not fine or worst > SAME)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,220 @@
+"""Runtimes: which one computes, that its features are torch's, and that nobody is fooled by it."""
+
+import logging
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from torchvision import models
+
+from pipeline import recipes, runtimes
+from pipeline.errors import InputError, SettingError
+from pipeline.params import Extract, load
+from pipeline.runtimes import _trial
+from pipeline.settings import machine
+
+SHIPPED = load(ROOT / "params.yaml")
+
+OWN = """
+import torch
+from pipeline.extractors import Identity
+
+class {name}(torch.nn.Module):
+    dim, size = 3, 16
+
+    def __init__(self, extract, weights):
+        super().__init__()
+        self.linear = torch.nn.Linear(3, 3, bias=False)
+        torch.nn.init.eye_(self.linear.weight)
+
+    def identity(self):
+        return Identity("{name}", "", "none", "plain", 1)
+
+    def forward(self, chips):
+        x = self.linear(chips.float().mean((1, 2)))
+        {line}
+        return x
+"""
+
+
+def asked(extract):
+    params = replace(SHIPPED, extract=extract)
+    return runtimes.Asked(extract, recipes.extract_asked(params).parts, machine())
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory):
+    """Where trials are remembered; a trial takes seconds."""
+    return tmp_path_factory.mktemp("state")
+
+
+@pytest.fixture(autouse=True)
+def here(state, monkeypatch):
+    monkeypatch.setenv("DVC_ROOT", str(state))
+    monkeypatch.setenv("QUADRAT_DEVICE", "cpu")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "mobilenet.pth"
+    torch.manual_seed(0)
+    torch.save(models.mobilenet_v3_small(weights=None).state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def mobilenet(weights):
+    def extract(**settings):
+        name = "torchvision/mobilenet_v3_small"
+        return Extract(extractor=name, weights=str(weights), **settings)
+
+    return extract
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A user's own class, with one line of its own."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def write(line, **settings):
+        name = f"Own{tmp_path.name.replace('_', '')}"
+        (tmp_path / f"{name.lower()}.py").write_text(OWN.format(name=name, line=line))
+        return Extract(extractor=f"{name.lower()}:{name}", **settings)
+
+    return write
+
+
+def features(extract, chips):
+    network = runtimes.load(asked(extract))
+    batches = chips.reshape(-1, network.batch, *chips.shape[1:])
+    return np.concatenate([network(batch) for batch in batches])
+
+
+def test_a_processor_computes_with_openvino_and_its_features_are_torchs(mobilenet):
+    assert runtimes.choose(asked(mobilenet())) == runtimes.Choice("openvino", 4)
+    chips = _trial.pictures(32, 224)
+    exact = features(mobilenet(runtime="torch"), chips)
+    found = features(mobilenet(), chips)
+    assert not np.array_equal(found, exact)  # it is another program
+    assert _trial.difference(found, exact) < 1e-5
+
+
+def test_the_runtime_and_its_batch_are_in_the_recipe(mobilenet):
+    def numerics(**settings):
+        params = replace(SHIPPED, extract=mobilenet(**settings))
+        return recipes.extract(params, machine()).parts["numerics"]
+
+    assert numerics(runtime="torch")["runtime"] == "torch"
+    assert numerics(runtime="torch")["batch"] == 16
+    chosen = numerics()
+    assert chosen["runtime"].startswith("openvino 20")
+    assert chosen["batch"] == 4
+    assert numerics(runtime="openvino", batch=4) == chosen
+    assert numerics(batch=8)["batch"] == 8
+
+
+def test_bf16_is_as_near_as_torchs_own(mobilenet):
+    chips = _trial.pictures(16, 224)
+    exact = features(mobilenet(runtime="torch"), chips)
+    theirs = features(mobilenet(runtime="torch", precision="bf16"), chips)
+    found = features(mobilenet(precision="bf16"), chips)
+    assert _trial.difference(found, exact) <= 3 * _trial.difference(theirs, exact) + 1e-5
+
+
+def test_a_feature_depends_on_its_chip_alone(mobilenet):
+    chips = _trial.pictures(8, 224)
+    order = np.random.default_rng(0).permutation(8)
+    found = features(mobilenet(), chips)
+    assert np.array_equal(features(mobilenet(), chips[order]), found[order])
+
+
+def test_the_trial_is_remembered_and_what_it_wrote_needs_no_torch(
+    mobilenet, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    caplog.set_level(logging.INFO)
+    extract = mobilenet()
+    chips = _trial.pictures(4, 224)
+    wanted = features(extract, chips)
+    assert caplog.text.count("trying openvino") == 1
+    assert "differ from torch's by" in caplog.text
+    np.save(tmp_path / "chips.npy", chips)
+    code = f"""if True:
+        import sys
+        import numpy as np
+        from pipeline import recipes, runtimes
+        from pipeline.params import Extract, load
+        from pipeline.settings import machine
+        from dataclasses import replace
+        extract = Extract.model_validate_json({extract.model_dump_json()!r})
+        params = replace(load({str(ROOT / "params.yaml")!r}), extract=extract)
+        asked = runtimes.Asked(extract, recipes.extract_asked(params).parts, machine())
+        np.save("features.npy", runtimes.load(asked)(np.load("chips.npy")))
+        print([name for name in ("torch", "openvino_telemetry") if sys.modules.get(name)])
+    """
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "[]", done.stderr
+    assert np.array_equal(np.load(tmp_path / "features.npy"), wanted)
+
+
+def test_a_damaged_network_is_written_anew(own, tmp_path, monkeypatch):
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    extract = own("x = x * 2")
+    chips = _trial.pictures(4, 16)
+    wanted = features(extract, chips)
+    (path,) = (tmp_path / ".quadrat" / "runtimes").glob("*/model.bin")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0x40
+    path.write_bytes(data)
+    assert np.array_equal(features(extract, chips), wanted)
+
+
+def test_a_users_own_class_leaves_torch_too(own):
+    assert runtimes.choose(asked(own("x = x + 1"))).name == "openvino"
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("x = x if float(x.sum()) > 0 else -x", "openvino cannot run"),
+        ("x = x + (0.01 if torch.compiler.is_exporting() else 0)", "differ from torch's by"),
+        ("x = x * float('nan')", "differ from torch's by nan"),
+    ],
+)
+def test_what_openvino_cannot_do_equally_stays_with_torch(own, line, why, caplog):
+    caplog.set_level(logging.INFO)
+    extract = own(line)
+    assert runtimes.choose(asked(extract)) == runtimes.Choice("torch", 16)
+    assert why in caplog.text
+    with pytest.raises(InputError, match=r"extract.runtime: .*; set it to auto or torch"):
+        runtimes.choose(asked(extract.model_copy(update={"runtime": "openvino"})))
+
+
+def test_a_trial_that_dies_is_told_and_torch_computes(own, caplog):
+    caplog.set_level(logging.INFO)
+    line = "import os; os._exit(9) if torch.compiler.is_exporting() else None"
+    assert runtimes.choose(asked(own(line))).name == "torch"
+    assert "openvino did not survive its trial: exit code 9" in caplog.text
+
+
+def test_an_extractor_may_say_that_it_stays_with_torch():
+    assert runtimes.choose(asked(Extract(extractor="filters"))).name == "torch"
+    with pytest.raises(SettingError, match="extractors that can leave torch"):
+        runtimes.choose(asked(Extract(extractor="filters", runtime="openvino")))
+
+
+def test_a_runtime_that_is_not_installed(mobilenet, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    choice = asked(mobilenet()), asked(mobilenet(runtime="openvino"))
+    monkeypatch.setattr(runtimes, "_exports", lambda extract: True)
+    assert runtimes.choose(choice[0]).name == "torch"
+    with pytest.raises(SettingError, match="openvino is not installed; pip install openvino"):
+        runtimes.choose(choice[1])
