@@ -8,6 +8,8 @@ from datetime import datetime
 import numpy as np
 import pytest
 from conftest import SHARED
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageFile, TiffImagePlugin
 
 from pipeline import images
@@ -400,3 +402,53 @@ def test_pixels_that_are_not_defined_here_are_said_to_be_so(monkeypatch):
         "unsupported",
         "pixels of mode 'RGB' are not defined here",
     )
+
+
+def pillows(data):
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 70), st.integers(1, 70)),
+    mode=st.sampled_from(["RGB", "L", "CMYK"]),
+    options=st.fixed_dictionaries(
+        {
+            "quality": st.integers(1, 100),
+            "subsampling": st.sampled_from([0, 1, 2]),
+            "progressive": st.booleans(),
+        }
+    ),
+    seed=st.integers(0, 9),
+)
+def test_a_jpegs_pixels_are_pillows(size, mode, options, seed):
+    rng = np.random.default_rng(seed)
+    bands = len(Image.new(mode, (1, 1)).getbands())
+    coarse = rng.integers(0, 256, (size[1] // 5 + 1, size[0] // 5 + 1, bands), np.uint8)
+    pixels = coarse.repeat(5, 0).repeat(5, 1)[: size[1], : size[0]]
+    data = encoded(Image.frombytes(mode, size, pixels.tobytes()), "JPEG", **options)
+    assert np.array_equal(images.decode(data, extract=EXTRACT), pillows(data))
+
+
+@settings(max_examples=60, deadline=None)
+@given(place=st.floats(0.1, 1), bit=st.integers(0, 7))
+def test_a_jpeg_with_a_flipped_bit_has_pillows_pixels_too(place, bit):
+    """Whatever the faster decoder so much as warns of, Pillow decides."""
+    coarse = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+    data = bytearray(encoded(Image.fromarray(coarse.repeat(9, 0).repeat(9, 1)), "JPEG"))
+    data[int(place * (len(data) - 1))] ^= 1 << bit
+    try:
+        wanted = pillows(bytes(data))
+    except (OSError, SyntaxError, ValueError):
+        with pytest.raises(Rejected):
+            images.decode(bytes(data), extract=EXTRACT)
+    else:
+        assert np.array_equal(images.decode(bytes(data), extract=EXTRACT), wanted)
+
+
+def test_the_first_picture_of_a_camera_that_writes_two_is_taken():
+    first, second = (Image.new("RGB", (40, 30), colour) for colour in ("red", "blue"))
+    data = encoded(first, "MPO", save_all=True, append_images=[second])
+    assert Image.open(io.BytesIO(data)).format == "MPO"
+    assert np.array_equal(images.decode(data, extract=EXTRACT), pillows(data))
