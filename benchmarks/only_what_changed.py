@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -27,7 +26,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -35,16 +33,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from _shared import ROOT, about
 from PIL import Image
 from ruamel.yaml import YAML
 from safetensors.torch import save_file
 from torchvision import models
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from pipeline import numerics
-
-ROOT = Path(__file__).resolve().parent.parent
 KINDS = ("across", "down", "checks", "noise")
 HEIGHT, WIDTH = 240, 320
 UNLABELLED = 0.1
@@ -292,17 +286,6 @@ def measure_nothing(repo: Repo, folder: Path) -> bool:
     return bool(medians[0] <= MOST_OF_TRIVIAL * medians[1])
 
 
-def about() -> None:
-    """Print the command, the versions and the machine."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
-    packages = ", ".join(f"{name} {version(name)}" for name in ("dvc", "luigi", "torch"))
-    device = numerics.device_kind(numerics.device("auto"))
-    print(f"python {' '.join(sys.argv)}\npython {platform.python_version()}, {packages}")
-    print(f"{[*names, platform.machine()][0]}, {numerics.cores()} cores; features on {device}\n")
-
-
 def main() -> int:
     """Measure both; give 1 where a count or a ratio is not what it should be."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -313,7 +296,7 @@ def main() -> int:
     parser.add_argument("--only-nothing", action="store_true", help="no change but none")
     parser.add_argument("--keep", action="store_true", help="keep the temporary folder")
     asked = parser.parse_args()
-    about()
+    about("dvc", "luigi", "torch")
     folder = Path(tempfile.mkdtemp(prefix="only-what-changed-"))
     try:
         bucket = Bucket(folder / "bucket", asked.points, np.random.default_rng(0))

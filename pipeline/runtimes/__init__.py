@@ -168,7 +168,7 @@ def load(asked: Asked) -> Network:
     """Load the extractor into what `choose` gives."""
     choice = choose(asked)
     if choice.name != TORCH and _damaged(asked.folder(choice)):
-        shutil.rmtree(asked.folder(choice))
+        shutil.rmtree(asked.folder(choice), ignore_errors=True)  # another may do the same
         choice = choose(asked)
     network: Network
     if choice.name == TORCH:

@@ -1,4 +1,4 @@
-"""OpenVINO: the network compiled for this processor, two to three times as fast as torch on it.
+"""OpenVINO: the network compiled for this processor, several times as fast as torch.
 
 Source: https://docs.openvino.ai, "CPU device" and "Convert from PyTorch".
 """

@@ -17,7 +17,7 @@ def backbone(repo):
         models.mobilenet_v3_small(weights=None).state_dict(), repo.path / "weights.safetensors"
     )
     repo.set(extract__extractor="torchvision/mobilenet_v3_small")
-    repo.set(extract__weights="weights.safetensors")
+    repo.set(extract__weights="weights.safetensors", extract__runtime="auto")
     repo.env["QUADRAT_DEVICE"] = "cpu"
     return repo
 
