@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import subprocess
 import sys
 import venv
+from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,12 +19,54 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from pipeline import chips, numerics, schemas
+from pipeline import chips, numerics, recipes, runtimes, schemas
+from pipeline.params import Extract, load
+from pipeline.settings import machine
 from pipeline.storage import Storage
 from pipeline.windows import Window, around
 
 ROOT = Path(__file__).resolve().parent.parent
 PEER = "pyspacer==0.14.*"
+WEIGHTS = "weights.pt"
+Points = list[tuple[int, int]]
+
+THEIRS = """
+import json, sys, time
+from pathlib import Path
+import numpy as np, torch
+from spacer.data_classes import DataLocation, ImageFeatures
+from spacer.extractors import EfficientNetExtractor
+from spacer.messages import ExtractFeaturesMsg
+from spacer.tasks import extract_features
+
+folder, pictures, threads = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+if threads:
+    torch.set_num_threads(threads)
+torch.manual_seed(0)
+network = EfficientNetExtractor.untrained_model()
+for part in network.modules():
+    if isinstance(part, torch.nn.Conv2d):
+        torch.nn.init.kaiming_normal_(part.weight)
+    if isinstance(part, torch.nn.BatchNorm2d):
+        torch.nn.init.normal_(part.weight, 1, 0.1)
+        torch.nn.init.normal_(part.bias, 0, 0.1)
+        torch.nn.init.normal_(part.running_mean, 0, 0.1)
+        part.running_var.copy_(0.375 + 0.75 * torch.randn_like(part.running_var).abs())
+weights = folder / "weights.pt"
+torch.save({"net": {"module." + k: v for k, v in network.state_dict().items()}}, weights)
+extractor = EfficientNetExtractor({"weights": DataLocation("filesystem", str(weights))})
+found, seconds = {}, []
+for name, points in json.loads((folder / "points.json").read_text()).items():
+    out = DataLocation("filesystem", str(folder / (name + ".features")))
+    started = time.perf_counter()
+    extract_features(ExtractFeaturesMsg(
+        job_token=name, extractor=extractor, rowcols=[tuple(point) for point in points],
+        image_loc=DataLocation("filesystem", str(pictures / name)), feature_loc=out))
+    seconds.append(time.perf_counter() - started)
+    rows = ImageFeatures.load(out)
+    found[name] = np.array([rows[tuple(point)] for point in points])
+np.savez(folder / "theirs.npz", seconds=seconds, **found)
+"""
 
 
 def about(*packages: str) -> None:
@@ -53,9 +99,8 @@ def table(storage: Storage, windows: dict[str, list[Window]]) -> pa.Table:
     for key in sorted(windows):
         version = storage.head(key).version
         for window in windows[key]:
-            top, left, height, width = window
-            centre = top + height // 2, left + width // 2
-            rows.append((chips.chip_id(key, version, window), key, version, *centre, *window))
+            row, col, _ = chips.centre(window)
+            rows.append((chips.chip_id(key, version, window), key, version, row, col, *window))
     columns = zip(schemas.CHIPS, zip(*rows, strict=True), strict=True)
     named = {field.name: pa.array(column, field.type) for field, column in columns}
     return schemas.conform(pa.table(named), schemas.CHIPS)
@@ -76,3 +121,32 @@ def peer(given: Path | None, folder: Path) -> Path:
     python = folder / "peer" / "bin" / "python"
     subprocess.run([python, "-m", "pip", "install", "-q", PEER], check=True)
     return python
+
+
+def peers_features(
+    python: Path, folder: Path, pictures: Path, points: Mapping[str, Points], threads: int = 0
+) -> tuple[dict[str, Any], list[float]]:
+    """Let PySpacer embed *points* of *pictures*; give its features, and the seconds of each.
+
+    Its weights are written to *folder* as WEIGHTS: an untrained network's, drawn so that a feature
+    depends on the picture.
+    """
+    (folder / "points.json").write_text(json.dumps(points), encoding="utf-8")
+    command = [python, "-W", "ignore", "-c", THEIRS, folder, pictures, str(threads)]
+    subprocess.run(command, check=True)
+    theirs = dict(np.load(folder / "theirs.npz"))
+    return theirs, theirs.pop("seconds").tolist()
+
+
+def largest(found: Mapping[str, Any], theirs: Mapping[str, Any]) -> float:
+    """Give the largest difference, relative to the largest value of the picture's features."""
+    return max(
+        float(np.abs(features - theirs[name]).max() / np.abs(theirs[name]).max())
+        for name, features in found.items()
+    )
+
+
+def runtime_asked(extract: Extract) -> runtimes.Asked:
+    """Give what decides the runtime of *extract*, with all else as shipped."""
+    params = replace(load(ROOT / "params.yaml"), extract=extract)
+    return recipes.runtime_asked(params, machine())

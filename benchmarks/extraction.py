@@ -16,31 +16,41 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import multiprocessing
 import os
 import queue
 import resource
 import shutil
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
-from _shared import PEER, ROOT, about, peer, photograph, places, table
+from _shared import (
+    PEER,
+    ROOT,
+    WEIGHTS,
+    about,
+    largest,
+    peer,
+    peers_features,
+    photograph,
+    places,
+    runtime_asked,
+    table,
+)
 
-from pipeline import images, numerics, recipes, runtimes
-from pipeline.params import Extract, load
-from pipeline.settings import machine
+from pipeline import images, numerics, runtimes
+from pipeline.chips import centre
+from pipeline.params import Extract
 from pipeline.storage import open_storage
 from pipeline.windows import Window, crop
 
@@ -58,42 +68,6 @@ LEAST = {"fp32": 5, "bf16": 8}
 
 SAME = 1e-5
 Windows = dict[str, list[Window]]
-
-THEIRS = """
-import json, sys, time
-from pathlib import Path
-import numpy as np, torch
-from spacer.data_classes import DataLocation, ImageFeatures
-from spacer.extractors import EfficientNetExtractor
-from spacer.messages import ExtractFeaturesMsg
-from spacer.tasks import extract_features
-
-folder = Path(sys.argv[1])
-torch.manual_seed(0)
-network = EfficientNetExtractor.untrained_model()
-for part in network.modules():
-    if isinstance(part, torch.nn.Conv2d):
-        torch.nn.init.kaiming_normal_(part.weight)
-    if isinstance(part, torch.nn.BatchNorm2d):
-        torch.nn.init.normal_(part.weight, 1, 0.1)
-        torch.nn.init.normal_(part.bias, 0, 0.1)
-        torch.nn.init.normal_(part.running_mean, 0, 0.1)
-        part.running_var.copy_(0.375 + 0.75 * torch.randn_like(part.running_var).abs())
-weights = folder / "weights.pt"
-torch.save({"net": {"module." + k: v for k, v in network.state_dict().items()}}, weights)
-extractor = EfficientNetExtractor({"weights": DataLocation("filesystem", str(weights))})
-found, seconds = {}, []
-for name, points in json.loads((folder / "points.json").read_text()).items():
-    out = DataLocation("filesystem", str(folder / (name + ".features")))
-    started = time.perf_counter()
-    extract_features(ExtractFeaturesMsg(
-        job_token=name, extractor=extractor, rowcols=[tuple(point) for point in points],
-        image_loc=DataLocation("filesystem", str(folder / "large" / name)), feature_loc=out))
-    seconds.append(time.perf_counter() - started)
-    rows = ImageFeatures.load(out)
-    found[name] = np.array([rows[tuple(point)] for point in points])
-np.savez(folder / "theirs.npz", seconds=sum(seconds[1:]), **found)
-"""
 
 
 @dataclass(frozen=True)
@@ -116,12 +90,6 @@ class Measured:
     features: dict[tuple[str, int, int], Any]
 
 
-def asked(extract: Extract) -> runtimes.Asked:
-    """Give what decides the runtime of *extract*, with all else as shipped."""
-    params = replace(load(ROOT / "params.yaml"), extract=extract)
-    return runtimes.Asked(extract, recipes.extract_asked(params).parts, machine())
-
-
 def engine_process(work: Work, start: Any, results: Any) -> None:
     """Run the engine over *work* once all are ready; tell chips, seconds, memory and features."""
     from pipeline.engine import Engine
@@ -129,7 +97,7 @@ def engine_process(work: Work, start: Any, results: Any) -> None:
     os.environ.update(work.env)
     storage = open_storage(work.url)
     tables = [("all", table(storage, work.windows))]
-    engine = Engine(storage, runtimes.load(asked(work.extract)), work.extract)
+    engine = Engine(storage, runtimes.load(runtime_asked(work.extract)), work.extract)
     key = min(work.windows)
     list(engine.run([("warm", table(storage, {key: work.windows[key][:8]}))]))
     start.wait()
@@ -159,7 +127,7 @@ def forward_process(runtime: str, weights: str, precision: str, start: Any, resu
 def ours(runtime: str, weights: str, precision: str) -> tuple[Any, int]:
     """Give the network in one of our runtimes, and its batch."""
     extract = Extract(extractor="coralnet", weights=weights, runtime=runtime, precision=precision)
-    network = runtimes.load(asked(extract))
+    network = runtimes.load(runtime_asked(extract))
     return network, network.batch
 
 
@@ -247,7 +215,7 @@ def delayed(endpoint: str, seconds: float) -> Iterator[str]:
 
 def steps(folder: Path, windows: Windows, extract: Extract) -> dict[str, float]:
     """Give the milliseconds an image takes, step by step, in one process."""
-    network = runtimes.load(asked(extract))
+    network = runtimes.load(runtime_asked(extract))
     took = dict.fromkeys(("read", "decode", "cut", "network"), 0.0)
     chips = np.zeros((network.batch, SIZE, SIZE, 3), np.uint8)
     keys = sorted(windows)[:8]
@@ -306,7 +274,7 @@ class Report:
     @property
     def extracts(self) -> list[Extract]:
         """The settings to measure: exact, and in half precision."""
-        weights = str(self.folder / "weights.pt")
+        weights = str(self.folder / WEIGHTS)
         return [
             Extract(extractor="coralnet", weights=weights, precision=precision)
             for precision in PRECISIONS
@@ -314,12 +282,11 @@ class Report:
 
     def spacer(self, python: Path, points: int) -> tuple[float, dict[str, Any]]:
         """Let PySpacer embed a few of the large images; give its rate and its features."""
-        few = dict(list(self.large.items())[:FEW])
-        centres = {key: [centre(window) for window in few[key]] for key in few}
-        (self.folder / "points.json").write_text(json.dumps(centres), encoding="utf-8")
-        subprocess.run([python, "-W", "ignore", "-c", THEIRS, self.folder], check=True)
-        theirs = dict(np.load(self.folder / "theirs.npz"))
-        rate = points * (len(few) - 1) / float(theirs.pop("seconds"))
+        few = {
+            key: [middle(window) for window in self.large[key]] for key in sorted(self.large)[:FEW]
+        }
+        theirs, seconds = peers_features(python, self.folder, self.folder / "large", few)
+        rate = points * (len(few) - 1) / sum(seconds[1:])
         line(f"PySpacer ({PEER}), {BUSY} cores", rate)
         return rate, theirs
 
@@ -335,6 +302,9 @@ class Report:
 
     def folders(self, theirs: float) -> None:
         """Measure the engine on folders."""
+        shipped = self.extracts[0].model_copy(update={"runtime": "torch"})
+        rate = extraction(str(self.folder / "large"), self.large, shipped, {}, keep=False).rate
+        line("Quadrat fp32 in torch, large images", rate, f"{rate / theirs:.1f} × PySpacer")
         for name, windows in (("large", self.large), ("small", self.small)):
             for extract in self.extracts:
                 kind = extract.precision
@@ -363,16 +333,18 @@ class Report:
 
     def difference(self, theirs: dict[str, Any]) -> float:
         """Give the largest difference to PySpacer's features, relative to an image's largest."""
-        ours, worst = self.found["large", "fp32"].features, 0.0
-        for key, wanted in theirs.items():
-            found = np.array([ours[key, *centre(window)] for window in self.large[key]])
-            worst = max(worst, float(np.abs(found - wanted).max() / np.abs(wanted).max()))
-        return worst
+        ours = self.found["large", "fp32"].features
+        found = {
+            key: np.array([ours[key, *middle(window)] for window in self.large[key]])
+            for key in theirs
+        }
+        return largest(found, theirs)
 
 
-def centre(window: Window) -> tuple[int, int]:
+def middle(window: Window) -> tuple[int, int]:
     """Give the point that a window lies around."""
-    return window[0] + SIZE // 2, window[1] + SIZE // 2
+    row, col, _ = centre(window)
+    return row, col
 
 
 def main() -> int:

@@ -13,23 +13,19 @@ PySpacer runs in an environment of its own: `--spacer-python`, or one that is ma
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import subprocess
 import sys
 import tempfile
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _shared import PEER, ROOT, peer
+from _shared import PEER, WEIGHTS, largest, peer, peers_features, photograph, runtime_asked
 from PIL import Image
 
-from pipeline import images, recipes, runtimes
-from pipeline.params import Extract, load
-from pipeline.settings import machine
+from pipeline import images, runtimes
+from pipeline.params import Extract
 from pipeline.windows import Pixels, around, crop
 
 SIZE = 224
@@ -38,58 +34,12 @@ LIMIT = 1e-5
 RUNTIMES = ("torch", "openvino")
 Points = list[tuple[int, int]]
 
-THEIRS = """
-import json, sys
-from pathlib import Path
-import numpy as np, torch
-from spacer.data_classes import DataLocation
-from spacer.extractors import EfficientNetExtractor
-from spacer.messages import ExtractFeaturesMsg
-from spacer.tasks import extract_features
-from spacer.data_classes import ImageFeatures
-
-torch.set_num_threads(1)
-folder = Path(sys.argv[1])
-torch.manual_seed(0)
-network = EfficientNetExtractor.untrained_model()
-for part in network.modules():
-    if isinstance(part, torch.nn.Conv2d):
-        torch.nn.init.kaiming_normal_(part.weight)
-    if isinstance(part, torch.nn.BatchNorm2d):
-        torch.nn.init.normal_(part.weight, 1, 0.1)
-        torch.nn.init.normal_(part.bias, 0, 0.1)
-        torch.nn.init.normal_(part.running_mean, 0, 0.1)
-        part.running_var.copy_(0.375 + 0.75 * torch.randn_like(part.running_var).abs())
-weights = folder / "efficientnet_b0.pt"
-torch.save({"net": {"module." + k: v for k, v in network.state_dict().items()}}, weights)
-extractor = EfficientNetExtractor({"weights": DataLocation("filesystem", str(weights))})
-found = {}
-for name, points in json.loads((folder / "points.json").read_text()).items():
-    out = DataLocation("filesystem", str(folder / (name + ".features")))
-    extract_features(ExtractFeaturesMsg(
-        job_token=name, extractor=extractor, rowcols=[tuple(point) for point in points],
-        image_loc=DataLocation("filesystem", str(folder / name)), feature_loc=out))
-    rows = ImageFeatures.load(out)
-    found[name] = np.array([rows[tuple(point)] for point in points])
-np.savez(folder / "theirs.npz", **found)
-"""
-
 
 def points_of(height: int, width: int) -> Points:
     """Give the middle, the corners, the borders' middles, and places just inside the padding."""
     rows = (0, 1, SIZE // 2, height // 2, height - SIZE // 2, height - 2, height - 1)
     cols = (0, 1, SIZE // 2, width // 2, width - SIZE // 2, width - 2, width - 1)
     return sorted({(row, col) for row in rows for col in cols if row < height and col < width})
-
-
-def procedural(seed: int) -> Image.Image:
-    """Give a picture with structure at every scale, for where there are no photographs."""
-    rng = np.random.default_rng(seed)
-    total = np.zeros((480, 640, 3))
-    for size in (2, 8, 32, 128):
-        grid = rng.uniform(0, 255, (480 // size + 1, 640 // size + 1, 3))
-        total += grid.repeat(size, 0).repeat(size, 1)[:480, :640]
-    return Image.fromarray((total / 4).astype(np.uint8))
 
 
 def variants(picture: Image.Image) -> dict[str, tuple[Image.Image, dict[str, Any]]]:
@@ -115,7 +65,7 @@ def variants(picture: Image.Image) -> dict[str, tuple[Image.Image, dict[str, Any
 def prepare(folder: Path, given: list[Path]) -> dict[str, Points]:
     """Write every picture in all its forms, and a small one whose padding repeats."""
     pictures = [Image.open(path).convert("RGB") for path in given]
-    pictures = pictures or [procedural(seed) for seed in range(2)]
+    pictures = pictures or [photograph(seed, 480, 640) for seed in range(2)]
     pictures.append(pictures[0].crop((0, 0, 150, 130)))
     points = {}
     for number, picture in enumerate(pictures):
@@ -123,17 +73,13 @@ def prepare(folder: Path, given: list[Path]) -> dict[str, Points]:
             name = f"{number} {form}"
             image.save(folder / name, **settings)
             points[name] = points_of(image.height, image.width)
-    (folder / "points.json").write_text(json.dumps(points), encoding="utf-8")
     return points
 
 
 def ours(folder: Path, points: dict[str, Points], runtime: str) -> dict[str, Any]:
     """Give our features by picture."""
-    weights = str(folder / "efficientnet_b0.pt")
-    extract = Extract(extractor="coralnet", weights=weights, runtime=runtime)
-    params = replace(load(ROOT / "params.yaml"), extract=extract)
-    asked = recipes.extract_asked(params).parts
-    network = runtimes.load(runtimes.Asked(extract, asked, machine()))
+    extract = Extract(extractor="coralnet", weights=str(folder / WEIGHTS), runtime=runtime)
+    network = runtimes.load(runtime_asked(extract))
     found = {}
     for name, places in points.items():
         pixels = images.decode((folder / name).read_bytes(), extract=extract)
@@ -147,14 +93,6 @@ def embedded(network: runtimes.Network, pixels: Pixels, places: Points) -> Any:
     for number, (row, col) in enumerate(places):
         batches[divmod(number, network.batch)] = crop(pixels, around(row, col, SIZE))
     return np.concatenate([network(batch) for batch in batches])[: len(places)]
-
-
-def largest(found: dict[str, Any], theirs: Any) -> float:
-    """Give the largest difference, relative to the largest value of the picture's features."""
-    return max(
-        float(np.abs(features - theirs[name]).max() / np.abs(theirs[name]).max())
-        for name, features in found.items()
-    )
 
 
 def smallest(found: dict[str, Any]) -> float:
@@ -176,8 +114,7 @@ def main() -> int:
         os.environ["DVC_ROOT"] = temporary  # where trials are remembered: not in this checkout
         points = prepare(folder, asked.images)
         python = peer(asked.spacer_python, folder)
-        subprocess.run([python, "-W", "ignore", "-c", THEIRS, folder], check=True)
-        theirs = dict(np.load(folder / "theirs.npz"))
+        theirs, _ = peers_features(python, folder, folder, points, threads=1)
         found = {runtime: ours(folder, points, runtime) for runtime in RUNTIMES}
     apart = smallest(theirs)
     worst = {runtime: largest(features, theirs) for runtime, features in found.items()}

@@ -277,7 +277,7 @@ def decode(data: bytes, *, extract: Extract) -> NDArray[np.uint8]:
     """
     image = _opened(io.BytesIO(data), "the object")
     if image.format in JPEGS and image.mode in {"RGB", "L"}:
-        # Twice as fast as by way of Pillow. What it so much as warns of, Pillow decides.
+        # Without the copy that Pillow's pixels take. What it so much as warns of, Pillow decides.
         with suppress(ValueError):
             pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB", strict=True)
             return pixels

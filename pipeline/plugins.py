@@ -75,13 +75,13 @@ def find_own(name: str, *, key: str) -> Own:
     try:
         files = _source_files(module_name)
         _forget_bytecode(files)
-        sha256 = _sha256(files)
+        sha256 = digests(files)
         kind = getattr(importlib.import_module(module_name), attribute)
     except ImportError as error:
         raise SettingError(f"{key}: {name!r} cannot be imported ({error})") from error
     except AttributeError as error:
         raise SettingError(f"{key}: module {module_name!r} has no {attribute!r}") from error
-    if _sha256(files) != sha256:
+    if digests(files) != sha256:
         raise InputError(f"{key}: the code of {name!r} changed while it was loaded; run again")
     return Own(kind, files, sha256)
 
@@ -112,8 +112,13 @@ def _package(root: Path, module: str) -> list[Path]:
     return sorted(top.rglob("*.py")) if top.is_dir() else [top.with_suffix(".py")]
 
 
-def _sha256(files: Mapping[str, Path]) -> dict[str, str]:
-    return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()}
+def digests(files: Mapping[str, Path]) -> dict[str, str]:
+    """Give the SHA-256 of each of *files*, as 64 hex digits."""
+    found = {}
+    for name, file in files.items():
+        with file.open("rb") as stream:
+            found[name] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return found
 
 
 def _forget_bytecode(files: Mapping[str, Path]) -> None:

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline import chips, images, labels, numerics, plugins, schemas, windows
 from pipeline.hashing import digest
 from pipeline.params import SECTIONS, Params, Section
 from pipeline.settings import Machine
+
+if TYPE_CHECKING:
+    from pipeline import runtimes
 
 INDEX_VERSION = 1
 ENGINE_VERSION = 2
@@ -76,14 +79,25 @@ def extract_asked(params: Params) -> Recipe:
     return _recipe(params.extract, identity=identity, code=code)
 
 
-def extract(params: Params, machine: Machine) -> Recipe:
-    """Give the recipe of features, the machine's numerics included."""
+def runtime_asked(params: Params, machine: Machine) -> runtimes.Asked:
+    """Give what decides which runtime computes features on this machine."""
     from pipeline import runtimes
 
-    asked = extract_asked(params).parts
-    choice = runtimes.choose(runtimes.Asked(params.extract, asked, machine))
+    return runtimes.Asked(params.extract, extract_asked(params).parts, machine)
+
+
+def extract(params: Params, machine: Machine) -> Recipe:
+    """Give the recipe of features, the machine's numerics included."""
+    return extract_by(runtime_asked(params, machine))
+
+
+def extract_by(asked: runtimes.Asked) -> Recipe:
+    """Give the recipe of features by the runtime that *asked* comes to."""
+    from pipeline import runtimes
+
     libraries = ("torch", "torchvision", "Pillow", "simplejpeg", "numpy")
-    return Recipe({**asked, "numerics": _numerics(machine, *libraries) | choice.parts()})
+    ours = _numerics(asked.machine, *libraries) | runtimes.choose(asked).parts()
+    return Recipe({**asked.parts, "numerics": ours})
 
 
 def train_asked(params: Params) -> Recipe:

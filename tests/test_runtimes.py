@@ -44,7 +44,7 @@ class {name}(torch.nn.Module):
 
 def asked(extract):
     params = replace(SHIPPED, extract=extract)
-    return runtimes.Asked(extract, recipes.extract_asked(params).parts, machine())
+    return recipes.runtime_asked(params, machine())
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +153,7 @@ def test_the_trial_is_remembered_and_what_it_wrote_needs_no_torch(
         from dataclasses import replace
         extract = Extract.model_validate_json({extract.model_dump_json()!r})
         params = replace(load({str(ROOT / "params.yaml")!r}), extract=extract)
-        asked = runtimes.Asked(extract, recipes.extract_asked(params).parts, machine())
+        asked = recipes.runtime_asked(params, machine())
         np.save("features.npy", runtimes.load(asked)(np.load("chips.npy")))
         print([name for name in ("torch", "openvino_telemetry") if sys.modules.get(name)])
     """

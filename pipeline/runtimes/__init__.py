@@ -14,7 +14,6 @@ the workers load, so that they need not import torch.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
 import logging
@@ -150,7 +149,8 @@ def choose(asked: Asked) -> Choice:
     elsewhere = asked.device == "cpu" and _exports(extract)
     if wanted == "auto":
         tried = (asked.choice(name) for name in FASTEST if elsewhere and _installed(name))
-        return next((choice for choice in tried if _equal(asked, choice)), asked.choice(TORCH))
+        equal = (choice for choice in tried if _verdict(asked, choice)["equal"])
+        return next(equal, asked.choice(TORCH))
     if not elsewhere:
         raise SettingError(
             f"extract.runtime: {wanted} is for processors, and extractors that can leave torch; "
@@ -158,10 +158,11 @@ def choose(asked: Asked) -> Choice:
         )
     if not _installed(wanted):
         raise SettingError(f"extract.runtime: {wanted} is not installed; pip install {wanted}")
-    if not _equal(asked, asked.choice(wanted)):
-        why = _verdict(asked, asked.choice(wanted))["why"]
-        raise InputError(f"extract.runtime: {why}; set it to auto or torch")
-    return asked.choice(wanted)
+    choice = asked.choice(wanted)
+    verdict = _verdict(asked, choice)
+    if not verdict["equal"]:
+        raise InputError(f"extract.runtime: {verdict['why']}; set it to auto or torch")
+    return choice
 
 
 def load(asked: Asked) -> Network:
@@ -199,10 +200,6 @@ def _exports(extract: Extract) -> bool:
     return bool(getattr(kind, "EXPORTS", True))
 
 
-def _equal(asked: Asked, choice: Choice) -> bool:
-    return bool(_verdict(asked, choice)["equal"])
-
-
 def _verdict(asked: Asked, choice: Choice) -> dict[str, Any]:
     """Give what the trial of a runtime found: `equal`, and `why` in a sentence."""
     folder = asked.folder(choice)
@@ -220,7 +217,6 @@ def _verdict(asked: Asked, choice: Choice) -> dict[str, Any]:
         write(Path(temporary), found | {"files": _sha256(Path(temporary))})
         with suppress(OSError):  # another process was faster
             Path(temporary).rename(folder)
-            Path(temporary).mkdir()  # for the context to remove
     found = _read(folder) or {"equal": False, "why": f"{folder} cannot be written"}
     log.info("extract: %s", found["why"])
     return found
@@ -242,12 +238,7 @@ def _damaged(folder: Path) -> bool:
 
 
 def _sha256(folder: Path) -> dict[str, str]:
-    found = {}
-    for path in sorted(folder.iterdir()):
-        if path.name != VERDICT:
-            with path.open("rb") as stream:
-                found[path.name] = hashlib.file_digest(stream, "sha256").hexdigest()
-    return found
+    return plugins.digests({path.name: path for path in folder.iterdir() if path.name != VERDICT})
 
 
 def _read(folder: Path) -> dict[str, Any] | None:

@@ -106,17 +106,16 @@ def _engine(context: Context, recipe: str) -> Engine:
     from pipeline import runtimes
     from pipeline.engine import Engine
 
-    if recipes.extract(context.params, context.machine).digest != recipe:
+    asked = recipes.runtime_asked(context.params, context.machine)
+    if recipes.extract_by(asked).digest != recipe:
         raise InputError(
             "extract: the weights, the code or the machine is not what it was when this run "
             "began; run dvc repro again"
         )
-    extract = context.params.extract
-    asked = recipes.extract_asked(context.params).parts
-    network = runtimes.load(runtimes.Asked(extract, asked, context.machine))
+    network = runtimes.load(asked)
     storage = open_storage(context.params.bucket.url, memory=context.machine.digests)
-    on_cpu = numerics.device(context.machine.device) == "cpu"
-    return Engine(storage, network, extract, decoders=1 if on_cpu else numerics.cores())
+    decoders = 1 if asked.device == "cpu" else numerics.cores()
+    return Engine(storage, network, asked.extract, decoders)
 
 
 def expected(context: Context) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import time
 
+import own
 import psutil
 import pyarrow.parquet as pq
 import pytest
@@ -19,40 +20,17 @@ from servers import luigid
 
 log = logging.getLogger(__name__)
 
-SLOW = '''
-"""An extractor that takes its time, and says in a file which process made a batch."""
-import os, time, torch
-from pipeline.extractors import Identity
-
-class Slow:
-    dim, size = 6, 32
-    EXPORTS = False
-
-    def __init__(self, extract, weights):
-        pass
-
-    def identity(self):
-        return Identity("slow", "", "none", "none", 1)
-
-    def to(self, device):
-        return self
-
-    def __call__(self, chips):
+SLOW = """
         with open("made.txt", "a") as stream:
             stream.write(f"{os.getpid()}\\n")
         time.sleep(float(os.environ.get("SLOW", "0.1")))
-        x = chips.float()
-        return torch.cat([x.mean(dim=(1, 2)), x.std(dim=(1, 2))], 1)
-'''
+"""
 
 
 def slow_repo(folder):
     """A clone with 24 images in 8 shards, whose features take a second or two."""
     repo = new_repo(folder / "repo", textures(folder / "bucket"))
-    (repo.path / "slow.py").write_text(SLOW)
-    repo.env["PYTHONPATH"] = f"{repo.path}:{repo.env['PYTHONPATH']}"
-    repo.env["QUADRAT_WORKERS"] = "2"
-    repo.set(extract__extractor="slow:Slow", shards__count=8)
+    own.use(repo, SLOW, shards__count=8)
     repo.run("git", "add", "-A")
     repo.run("git", "commit", "-qm", "slow")
     return repo

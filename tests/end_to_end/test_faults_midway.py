@@ -5,46 +5,23 @@ from __future__ import annotations
 import json
 import shutil
 
+import own
 import pytest
 from conftest import new_repo, textures
 from faults import Proxy, Reset, Status, can_unshare, full_disk
 from servers import BUCKET, environment, rclone
 
-FUSSY = '''
-"""An extractor that fails where there is a file named bad, and counts its batches."""
-import torch
-from pathlib import Path
-from pipeline.extractors import Identity
-
-class Fussy:
-    dim, size = 6, 32
-    EXPORTS = False
-
-    def __init__(self, extract, weights):
-        pass
-
-    def identity(self):
-        return Identity("fussy", "", "none", "none", 1)
-
-    def to(self, device):
-        return self
-
-    def __call__(self, chips):
+FUSSY = """
         with open("made.txt", "a") as stream:
             stream.write("batch\\n")
         if Path("bad").exists():
             raise RuntimeError("this card is broken")
-        x = chips.float()
-        return torch.cat([x.mean(dim=(1, 2)), x.std(dim=(1, 2))], 1)
-'''
+"""
 
 
 def fussy_repo(folder):
     repo = new_repo(folder / "repo", textures(folder / "bucket"))
-    (repo.path / "fussy.py").write_text(FUSSY)
-    repo.env["PYTHONPATH"] = f"{repo.path}:{repo.env['PYTHONPATH']}"
-    repo.env["QUADRAT_WORKERS"] = "2"
-    repo.set(extract__extractor="fussy:Fussy", shards__count=8)
+    own.use(repo, FUSSY, shards__count=8)
     return repo
 
 

@@ -9,38 +9,19 @@ from collections import Counter
 from contextlib import ExitStack
 
 import namespaces
+import own
 import pytest
 import servers
 from conftest import ROOT, new_repo, textures
 from faults import Proxy, kill_group, wait_until
 from ruamel.yaml import YAML
 
-SLOW = '''
-"""An extractor that takes its time, and writes down in which folder it embedded which chips."""
-import hashlib, json, os, time, torch
-from pipeline.extractors import Identity
-
-class Slow:
-    dim, size = 6, 32
-    EXPORTS = False
-
-    def __init__(self, extract, weights):
-        pass
-
-    def identity(self):
-        return Identity("slow", "", "none", "none", 1)
-
-    def to(self, device):
-        return self
-
-    def __call__(self, chips):
+SLOW = """
         names = [hashlib.md5(chip.tobytes()).hexdigest() for chip in chips.numpy() if chip.any()]
         with open(os.environ["MADE"], "a") as stream:
             stream.write(json.dumps([os.getcwd(), os.getpid(), sorted(names)]) + "\\n")
         time.sleep(float(os.environ.get("SLOW", "0.05")))
-        x = chips.float()
-        return torch.cat([x.mean(dim=(1, 2)), x.std(dim=(1, 2))], 1)
-'''
+"""
 CHIPS = 144
 
 
@@ -50,7 +31,7 @@ class Machines:
     def __init__(self, folder, stack):
         self.folder, self.stack = folder, stack
         self.bucket = textures(folder / "bucket")
-        self.env = {"MADE": str(folder / "made.txt"), "QUADRAT_WORKERS": "2"}
+        self.env = {"MADE": str(folder / "made.txt")}
         self.central = ""
 
     def luigid(self, address="127.0.0.1"):
@@ -75,9 +56,8 @@ class Machines:
 
     def checkout(self, name, **settings):
         repo = new_repo(self.folder / name, self.bucket)
-        (repo.path / "slow.py").write_text(SLOW)
-        repo.env |= self.env | {"PYTHONPATH": f"{repo.path}:{repo.env['PYTHONPATH']}"}
-        repo.set(extract__extractor="slow:Slow", shards__count=16, **settings)
+        repo.env |= self.env
+        own.use(repo, SLOW, shards__count=16, **settings)
         if self.central:
             config = repo.path / "luigi.cfg"
             text = config.read_text()
@@ -161,25 +141,26 @@ def once(machines):
     return where
 
 
+def two_at_once(machines, undisturbed):
+    """Run two checkouts at the same time; both end with the bytes of an undisturbed run."""
+    repos = [machines.checkout(name) for name in ("one", "other")]
+    runs = [machines.start(repo, "dvc", "repro") for repo in repos]
+    for run, repo in zip(runs, repos, strict=True):
+        ended(run, repo, machines)
+        same(repo, undisturbed)
+
+
 def test_two_checkouts_with_one_scheduler_make_nothing_twice(machines, undisturbed):
     machines.luigid()
     machines.store_in_a_folder()
-    one, other = machines.checkout("one"), machines.checkout("other")
-    runs = [machines.start(repo, "dvc", "repro") for repo in (one, other)]
-    for run, repo in zip(runs, (one, other), strict=True):
-        ended(run, repo, machines)
-        same(repo, undisturbed)
+    two_at_once(machines, undisturbed)
     once(machines)
 
 
 @pytest.mark.slow
 def test_two_checkouts_without_a_scheduler_do_each_other_no_harm(machines, undisturbed):
     machines.store_in_a_folder()
-    one, other = machines.checkout("one"), machines.checkout("other")
-    runs = [machines.start(repo, "dvc", "repro") for repo in (one, other)]
-    for run, repo in zip(runs, (one, other), strict=True):
-        ended(run, repo, machines)
-        same(repo, undisturbed)
+    two_at_once(machines, undisturbed)
     assert len(machines.made()[0]) == CHIPS
 
 
@@ -265,7 +246,7 @@ def test_a_worker_leaves_by_itself_and_takes_nothing_by_another_recipe(machines,
     machines.luigid()
     machines.store_on_s3()
     other = machines.checkout("other")
-    (other.path / "slow.py").write_text(SLOW.replace("x.std", "x.var"))
+    own.other(other)
     process = machines.start(other, "python", "-m", "stages.worker", "--idle", "12")
     leader = machines.checkout("leader")
     ended(machines.start(leader, "dvc", "repro"), leader, machines)
@@ -289,7 +270,7 @@ def test_a_worker_whose_code_was_edited_while_it_ran_is_not_asked_for_the_new(ma
     assert machines.made()[1]["old"] > 0
     before = machines.made()[1]["old"]
     for repo in (leader, old_repo):
-        (repo.path / "slow.py").write_text(SLOW.replace("x.std", "x.var"))
+        own.other(repo)
     ended(machines.start(leader, "dvc", "repro", SLOW="0.3"), leader, machines)
     old.send_signal(signal.SIGTERM)
     old.wait(20)
