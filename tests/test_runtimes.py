@@ -171,9 +171,7 @@ def test_a_damaged_network_is_written_anew(own, tmp_path, monkeypatch):
     chips = _trial.pictures(4, 16)
     wanted = features(extract, chips)
     (path,) = (tmp_path / ".quadrat" / "runtimes").glob("*/model.bin")
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 0x40
-    path.write_bytes(data)
+    path.write_bytes(bytes(byte ^ 0x40 for byte in path.read_bytes()))
     assert np.array_equal(features(extract, chips), wanted)
 
 
