@@ -11,7 +11,7 @@ import torch
 from conftest import ROOT
 
 from pipeline import extractors
-from pipeline.errors import SettingError
+from pipeline.errors import InputError, SettingError
 from pipeline.params import Extract
 
 
@@ -115,3 +115,10 @@ def test_other_code_of_the_same_size_and_time_is_what_runs(own):
     after = identity_elsewhere(path, extract)
     assert after[0] != before[0]
     assert after[1] != before[1]
+
+
+def test_code_that_changes_while_it_is_loaded_is_not_taken(own):
+    path, extract = own
+    path.write_text(OWN + "\nwith open(__file__, 'a') as stream:\n    stream.write('# another')\n")
+    with pytest.raises(InputError, match="changed while it was loaded; run again"):
+        extractors.identity(extract, None)
