@@ -128,10 +128,10 @@ class Engine:
                 _reject(job, cut)
                 step(len(job.rows))
             while opened and not opened[0].open_rows:
-                yield _finish(opened.popleft(), self.extract.store)
+                yield finish(opened.popleft(), self.extract.store)
         batch.flush()
         while opened:
-            yield _finish(opened.popleft(), self.extract.store)
+            yield finish(opened.popleft(), self.extract.store)
 
     def _jobs(self, tables: Iterable[tuple[str, pa.Table]], opened: deque[Wanted]) -> Iterator[Job]:
         """Open one table after the other, as the fetchers reach it, and cut it into jobs."""
@@ -277,7 +277,8 @@ def _reject(job: Job, why: Rejected | StorageError) -> None:
         table.rejects.append(reject)
 
 
-def _finish(table: Wanted, store: str) -> Done:
+def finish(table: Wanted, store: str) -> Done:
+    """Give *table* as done: its features, sorted, without the rejected rows."""
     kept = [row for row in range(table.chips.num_rows) if row not in table.rejected]
     values = table.features[kept].astype(store)
     dim = table.features.shape[1]

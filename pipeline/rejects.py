@@ -15,6 +15,7 @@ from pipeline.errors import TooManyRejects
 
 REASONS: dict[str, str] = {
     "label_conflict": "the same pixel or image has two different labels",
+    "no_feature": "the table of features has none for this point, or one that is not finite",
     "no_such_image": "the annotation names an image that is not in the index",
     "not_a_pixel": "the row or column is not a whole number",
     "not_an_image": "no decoder knows the object as an image",

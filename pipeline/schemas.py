@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -155,6 +156,11 @@ def features(dim: int, store: str) -> pa.Schema:
     return pa.schema([*(CHIPS.field(name) for name in columns), ("feature", vector)])
 
 
+def vectors(dim: int) -> pa.Schema:
+    """Give the schema of features that were made elsewhere: without `chip_id`, in float32."""
+    return features(dim, "float32").remove(0)
+
+
 SORT_KEYS: tuple[str, ...] = ("key", "row", "col")
 
 
@@ -176,25 +182,30 @@ def conform(table: pa.Table, schema: pa.Schema, sort: tuple[str, ...] = SORT_KEY
     return shaped.replace_schema_metadata(None).combine_chunks()
 
 
-def to_bytes(table: pa.Table) -> bytes:
-    """Write *table* as Parquet: the same rows give the same bytes.
+def writer(schema: pa.Schema, sink: Any) -> pq.ParquetWriter:
+    """Open *sink* for rows of *schema*; a file or a path.
 
     Features are written as they are in memory: float bits hardly compress, and a dictionary of
     them doubles the cost of reading. Everything else is small and repeats itself.
     """
-    sink = io.BytesIO()
     plain = {"feature", "chip_id", "probabilities"}
-    names = table.schema.names
-    vectors = {f"{name}.list.{ELEMENT}" for name in names if name in {"feature", "probabilities"}}
-    pq.write_table(
-        table,
+    names = schema.names
+    lists = {f"{name}.list.{ELEMENT}" for name in names if name in {"feature", "probabilities"}}
+    return pq.ParquetWriter(
         sink,
-        row_group_size=ROW_GROUP_ROWS,
-        compression={**dict.fromkeys(names, "zstd"), **dict.fromkeys(vectors, "none")},
+        schema,
+        compression={**dict.fromkeys(names, "zstd"), **dict.fromkeys(lists, "none")},
         use_dictionary=[name for name in names if name not in plain],
         write_statistics=[name for name in names if name not in plain],
         store_schema=True,
     )
+
+
+def to_bytes(table: pa.Table) -> bytes:
+    """Write *table* as Parquet: the same rows give the same bytes."""
+    sink = io.BytesIO()
+    with writer(table.schema, sink) as stream:
+        stream.write_table(table, row_group_size=ROW_GROUP_ROWS)
     return sink.getvalue()
 
 

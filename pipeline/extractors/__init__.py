@@ -107,6 +107,14 @@ def weights_of(extract: Extract) -> Weights | None:
     return None if source is None else fetch(source, settings.state / "weights")
 
 
+def looked_up(extract: Extract) -> Weights | None:
+    """Give the table whose features are taken as they are, for an extractor that is one."""
+    if OWN.match(extract.extractor):
+        return None
+    part = plugins.find("extractors", extract.part[0], key="extract.extractor")
+    return weights_of(extract) if getattr(part, "LOOKED_UP", False) else None
+
+
 def own_source(extract: Extract) -> Source:
     """Give the source that `extract.weights` itself names.
 

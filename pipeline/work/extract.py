@@ -21,6 +21,7 @@ from pipeline.work._context import CHIPS, FEATURES, Context, Tell
 
 if TYPE_CHECKING:
     from pipeline.engine import Engine
+    from pipeline.lookup import Lookup
 
 TABLE = "features"
 
@@ -97,14 +98,15 @@ def _keep(
     shards.finish(context.store, piece, rows, refused, shards.Made(context.run, computed))
 
 
-def _engine(context: Context, recipe: str) -> Engine:
-    """Load the network, having seen that what would compute is what the shards are named for.
+def _engine(context: Context, recipe: str) -> Engine | Lookup:
+    """Load what gives features, having seen that it is what the shards are named for.
 
     Raises:
         InputError: it is not: the weights or the code have changed, or it is another machine.
     """
-    from pipeline import runtimes
+    from pipeline import extractors, runtimes
     from pipeline.engine import Engine
+    from pipeline.lookup import Lookup
 
     asked = recipes.runtime_asked(context.params, context.machine)
     if recipes.extract_by(asked).digest != recipe:
@@ -112,6 +114,8 @@ def _engine(context: Context, recipe: str) -> Engine:
             "extract: the weights, the code or the machine is not what it was when this run "
             "began; run dvc repro again"
         )
+    if weights := extractors.looked_up(asked.extract):
+        return Lookup(weights.path, asked.extract)
     network = runtimes.load(asked)
     storage = open_storage(context.params.bucket.url, memory=context.machine.digests)
     decoders = 1 if asked.device == "cpu" else numerics.cores()

@@ -1,0 +1,31 @@
+"""Table: features that were made elsewhere, looked up by key, row and column; no network, no image.
+
+`extract.weights` names the Parquet file, with columns `key`, `row`, `col` and `feature`;
+`python -m stages.featurevectors` makes one of PySpacer's feature files.
+"""
+
+from __future__ import annotations
+
+from pipeline.extractors import Identity, own_source
+from pipeline.params import Extract
+from pipeline.settings import Machine
+from pipeline.weights import Source, Weights, required
+
+VERSION = 1
+
+EXPORTS = False
+
+LOOKED_UP = True
+"""Read by pipeline/lookup.py: there is nothing to build."""
+
+
+def source(extract: Extract, machine: Machine) -> Source:  # noqa: ARG001
+    """Say where the table is: the user must name it."""
+    return own_source(extract)
+
+
+def identity(extract: Extract, weights: Weights | None) -> Identity:
+    """Say what the table adds to a recipe: its digest."""
+    if weights is None:
+        raise required(extract.extractor)
+    return Identity("table", "", weights.sha256, "none", VERSION)

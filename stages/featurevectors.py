@@ -1,0 +1,58 @@
+"""Turn PySpacer's feature files into one table, for `extract.extractor: table`.
+
+usage: python -m stages.featurevectors SOURCE FEATURES.parquet [--suffix TEXT] [--image TEXT]
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from pipeline import featurevectors
+from pipeline.errors import QuadratError
+from pipeline.storage import open_storage
+
+
+def options() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.featurevectors",
+        description="Turn PySpacer's feature files, old and new, into one Parquet table of "
+        "features, by key, row and column.",
+    )
+    parser.add_argument("source", help="a folder, or s3://bucket/prefix")
+    parser.add_argument("target", type=Path, metavar="FEATURES.parquet")
+    parser.add_argument(
+        "--suffix",
+        default=".featurevector",
+        metavar="TEXT",
+        help="the end of the files' keys, cut off to give the image's (.featurevector)",
+    )
+    parser.add_argument(
+        "--image",
+        default="",
+        metavar="TEXT",
+        help="what the image's key ends in instead, as .png (nothing)",
+    )
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Convert, and say what was found."""
+    asked = options()
+    try:
+        source = open_storage(asked.source)
+        found = featurevectors.convert(source, asked.target, asked.suffix, asked.image)
+    except QuadratError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    print(
+        f"{asked.target}: {found.points:,} points of {found.images:,} images, {found.dim:,} values "
+        f"each; {len(found.faults):,} files left out"
+    )
+    if found.faults:
+        print(featurevectors.told(found.faults), file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,261 @@
+"""PySpacer's feature files in every form → one table; and features looked up in such a table."""
+
+import io
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import ROOT, environment
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from pipeline import chips, featurevectors, schemas
+from pipeline.errors import InputError
+from pipeline.lookup import Lookup
+from pipeline.params import Extract
+from pipeline.storage import open_storage
+from pipeline.windows import around
+
+FORMS = ("archive", "json", "legacy json", "legacy archive")
+EXTRACT = Extract(extractor="table", weights="features.parquet")
+
+points_of_an_image = st.lists(
+    st.tuples(st.integers(0, 65535), st.integers(0, 65535)), min_size=1, max_size=6, unique=True
+)
+
+
+def packed(form, points, features):
+    """One file as PySpacer writes, or once wrote, it; values are float64 there."""
+    features, known = np.asarray(features, float), "legacy" not in form
+    rows, cols = np.array(points, np.uint16).T if known else np.zeros((2, 0))
+    if "archive" in form:
+        sink = io.BytesIO()
+        meta = np.array([known, *features.shape])
+        np.savez_compressed(sink, meta=meta, rows=rows, cols=cols, feat=features)
+        return sink.getvalue()
+    if form == "legacy json":
+        return json.dumps(features.tolist()).encode()
+    found = [
+        {"row": int(row), "col": int(col), "data": feature.tolist()}
+        for row, col, feature in zip(rows, cols, features, strict=True)
+    ]
+    facts = {"valid_rowcol": True, "feature_dim": features.shape[1], "npoints": len(features)}
+    return json.dumps({"point_features": found, **facts}).encode()
+
+
+@given(
+    st.sampled_from(FORMS),
+    points_of_an_image,
+    st.integers(1, 9).flatmap(
+        lambda dim: arrays.arrays(
+            np.float32, (6, dim), elements=st.floats(-(2.0**99), 2.0**99, width=32)
+        )
+    ),
+)
+def test_every_form_gives_back_what_was_put_in(form, points, features):
+    features = features[: len(points)]
+    found = featurevectors.parse(packed(form, points, features))
+    np.testing.assert_array_equal(found.features, features)
+    if "legacy" in form:
+        assert found.points is None
+    else:
+        np.testing.assert_array_equal(found.points, points)
+
+
+GOOD = packed("archive", [(1, 2)], [[1.0, 2.0]])
+
+
+def an_archive(**parts):
+    sink = io.BytesIO()
+    whole = {"meta": [1, 1, 2], "rows": [1], "cols": [2], "feat": [[1.0, 2.0]]}
+    np.savez_compressed(sink, **{name: np.array(part) for name, part in (whole | parts).items()})
+    return sink.getvalue()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"PK",
+        GOOD[: len(GOOD) // 2],
+        GOOD[:60] + b"\0" * 20 + GOOD[80:],
+        b"[]",
+        b"[[]]",
+        b"[[1.0], [1.0, 2.0]]",
+        b'["a"]',
+        b"7",
+        b'{"point_features": []}',
+        b"[[1e39]]",
+        b"[[NaN]]",
+        b"\xff\xd8\xff\xe0 a photograph",
+        an_archive(rows=[-1]),
+        an_archive(rows=[1, 2], cols=[1, 2]),
+        an_archive(rows=[1.5]),
+        an_archive(feat=np.array([[{"an": "object"}, None]], object)),
+        an_archive(feat=[1.0, 2.0]),
+        an_archive(meta=[]),
+    ],
+)
+def test_what_is_no_feature_file_is_said_to_be_none(data):
+    with pytest.raises(InputError):
+        featurevectors.parse(data)
+
+
+@pytest.fixture
+def bucket(tmp_path):
+    """Feature files of every form beside images; what is in those that say which point."""
+    rng = np.random.default_rng(0)
+    folder, wanted = tmp_path / "bucket", {}
+    for number, form in enumerate(FORMS * 5):
+        image = f"reef {number % 3}/{number:02d}.jpg"
+        points = [(int(row), int(col)) for row, col in rng.integers(0, 4000, (7, 2))]
+        features = rng.normal(size=(7, 12)).astype(np.float32)
+        path = folder / f"{image}.featurevector"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(packed(form, points, features))
+        path.with_suffix("").write_bytes(b"an image")
+        if "legacy" not in form:
+            wanted |= {
+                (image, *point): feature for point, feature in zip(points, features, strict=True)
+            }
+    return folder, wanted
+
+
+def command(folder, *options):
+    return subprocess.run(
+        (sys.executable, "-m", "stages.featurevectors", *map(str, options)),
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_one_command_makes_one_table_of_a_folder(bucket, tmp_path):
+    folder, wanted = bucket
+    (folder / "broken.jpg.featurevector").write_bytes(GOOD[:100])
+    (folder / "short.jpg.featurevector").write_bytes(GOOD)
+    done = command(tmp_path, folder, "features.parquet")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (
+        "features.parquet: 140 points of 20 images, 12 values each; 2 files left out\n"
+    )
+    assert "broken.jpg.featurevector: not a feature file" in done.stderr
+    assert "short.jpg.featurevector: has 2 values a point, the first 12" in done.stderr
+    table = pq.read_table(tmp_path / "features.parquet")
+    assert table.schema.equals(schemas.vectors(12))
+    assert table["key"].to_pylist() == sorted(table["key"].to_pylist())
+    found = {
+        (row["key"], row["row"], row["col"]): row["feature"]
+        for row in table.to_pylist()
+        if row["row"] is not None
+    }
+    assert found.keys() == wanted.keys()
+    assert all(found[point] == feature.tolist() for point, feature in wanted.items())
+    assert table["row"].null_count == 70
+    assert [path.name for path in tmp_path.iterdir()] == ["bucket", "features.parquet"]
+
+
+def test_files_beside_images_of_another_name_find_them(tmp_path):
+    path = tmp_path / "bucket/mermaid/1234_featurevector"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(GOOD)
+    done = command(tmp_path, "bucket", "f.parquet", "--suffix", "_featurevector", "--image", ".png")
+    assert done.returncode == 0, done.stderr
+    assert pq.read_table(tmp_path / "f.parquet")["key"].to_pylist() == ["mermaid/1234.png"]
+
+
+def test_a_folder_without_feature_files_is_said_and_nothing_is_written(tmp_path):
+    (tmp_path / "bucket").mkdir()
+    done = command(tmp_path, "bucket", "f.parquet")
+    assert done.returncode == 3
+    assert "has no object whose key ends in '.featurevector'" in done.stderr
+    (tmp_path / "bucket/a.featurevector").write_bytes(b"7")
+    done = command(tmp_path, "bucket", "f.parquet")
+    assert done.returncode == 3
+    assert "no file can be read; first: a.featurevector" in done.stderr
+    done = command(tmp_path, "bucket", "nowhere/f.parquet")
+    assert done.returncode in {3, 4}
+    assert [path.name for path in tmp_path.iterdir()] == ["bucket"]
+
+
+def chips_at(points):
+    rows = []
+    for key, row, col in points:
+        window = around(row, col, 64)
+        rows.append((chips.chip_id(key, "v", window), key, "v", row, col, *window))
+    columns = zip(schemas.CHIPS, zip(*rows, strict=True), strict=True)
+    table = pa.table({field.name: pa.array(column, field.type) for field, column in columns})
+    return schemas.conform(table, schemas.CHIPS)
+
+
+def test_chips_find_their_own_features_in_any_order_and_tables(bucket, tmp_path, monkeypatch):
+    folder, wanted = bucket
+    monkeypatch.setattr(featurevectors, "GROUP_BYTES", 500)
+
+    featurevectors.convert(open_storage(str(folder)), tmp_path / "f.parquet", ".featurevector", "")
+    assert pq.ParquetFile(tmp_path / "f.parquet").num_row_groups > 5
+    points = sorted(wanted)
+    there, absent = [*points[::2], *points[1::2]], ("reef 0/00.jpg", 5000, 5000)
+    tables = [("a", chips_at(there[:40])), ("b", chips_at([*there[40:], absent]))]
+    done = list(Lookup(tmp_path / "f.parquet", EXTRACT).run(tables))
+    assert [table.name for table in done] == ["a", "b"]
+    rows = [row for table in done for row in table.features.to_pylist()]
+    assert len(rows) == len(wanted)
+    for row in rows:
+        assert row["feature"] == wanted[row["key"], row["row"], row["col"]].tolist()
+    assert [(r.reason, r.key, r.row, r.col) for r in done[1].rejects] == [("no_feature", *absent)]
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.float64()), pa.list_(pa.float32(), 2)])
+def test_tables_of_other_programs_are_taken(tmp_path, kind):
+    rows = [{"key": "a", "row": 1, "col": 2, "feature": [1.0, 2.0]}]
+    rows.append({"key": "a", "row": 1, "col": 3, "feature": [1.0, float("nan")]})
+    schema = pa.schema(
+        [("row", pa.int64()), ("col", pa.int64()), ("key", pa.string()), ("feature", kind)]
+    )
+    pq.write_table(
+        pa.Table.from_pylist(rows, schema=schema), tmp_path / "f.parquet", write_statistics=False
+    )
+    table = chips_at([("a", 1, 2), ("a", 1, 3)])
+    (done,) = Lookup(tmp_path / "f.parquet", EXTRACT).run([("a", table)])
+    assert done.features["feature"].to_pylist() == [[1.0, 2.0]]
+    assert [reject.col for reject in done.rejects] == [3]
+
+
+def test_what_is_no_table_of_features_is_said_to_be_none(tmp_path):
+    path = tmp_path / "f.parquet"
+    path.write_bytes(b"PAR1")
+    with pytest.raises(InputError, match="not a Parquet file"):
+        Lookup(path, EXTRACT)
+    pq.write_table(pa.table({"key": ["a"], "row": [1], "vector": [[1.0]]}), path)
+    with pytest.raises(InputError, match="no column col, feature"):
+        Lookup(path, EXTRACT)
+    for bad in ([1.0], ["a"], [None]):
+        pq.write_table(pa.table({"key": ["a"], "row": [1], "col": [1], "feature": bad}), path)
+        with pytest.raises(InputError, match="no list of numbers"):
+            Lookup(path, EXTRACT)
+    for ragged in ([[1.0], [1.0, 2.0]], [["a"], ["b"]], [[1.0], None]):
+        columns = {"key": ["a", "a"], "row": [1, 1], "col": [1, 2], "feature": ragged}
+        pq.write_table(pa.table(columns), path)
+        with pytest.raises(InputError, match="not all of 1 numbers"):
+            list(Lookup(path, EXTRACT).run([("a", chips_at([("a", 1, 1)]))]))
+
+
+def test_a_table_that_changes_while_it_is_read_is_not_believed(bucket, tmp_path):
+    folder, wanted = bucket
+    assert command(tmp_path, folder, "f.parquet").returncode == 0
+    found = Lookup(tmp_path / "f.parquet", EXTRACT)
+    (tmp_path / "f.parquet").write_bytes((tmp_path / "f.parquet").read_bytes())
+    with pytest.raises(InputError, match="changed while it was read"):
+        list(found.run([("a", chips_at(sorted(wanted)))]))
+
+
+def test_the_command_reads_from_any_directory():
+    assert "usage: python -m stages.featurevectors" in command(ROOT, "--help").stdout
