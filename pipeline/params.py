@@ -110,7 +110,7 @@ class Extract(Section):
     weights: str | None = None
     weights_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
-    runtime: Literal["auto", "torch", "openvino"] = "auto"
+    runtime: Literal["auto", "torch", "openvino", "onnxruntime"] = "auto"
     batch: Positive | None = None
     store: Literal["float32", "float16"] = "float32"
     levels: tuple[float, float] = (0.0, 65535.0)

@@ -5,6 +5,7 @@ Looking one name up imports that one file and nothing else of its folder.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 import importlib.util
@@ -15,7 +16,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
-from modulefinder import ModuleFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,6 +23,9 @@ from typing import Any
 from pipeline.errors import InputError, SettingError
 
 HERE = Path(__file__).parent
+
+OURS = frozenset({"pipeline", "stages"})
+"""What a user's code may import of us: its own versions say when it changes."""
 
 
 def names(folder: str) -> list[str]:
@@ -76,14 +79,14 @@ def find_own(name: str, *, key: str) -> Own:
         files = _source_files(module_name)
         _forget_bytecode(files)
         sha256 = digests(files)
-        kind = getattr(importlib.import_module(module_name), attribute)
-    except ImportError as error:
+        loaded = importlib.import_module(module_name)
+    except (ImportError, SyntaxError) as error:
         raise SettingError(f"{key}: {name!r} cannot be imported ({error})") from error
-    except AttributeError as error:
-        raise SettingError(f"{key}: module {module_name!r} has no {attribute!r}") from error
+    if not hasattr(loaded, attribute):
+        raise SettingError(f"{key}: module {module_name!r} has no {attribute!r}")
     if digests(files) != sha256:
         raise InputError(f"{key}: the code of {name!r} changed while it was loaded; run again")
-    return Own(kind, files, sha256)
+    return Own(getattr(loaded, attribute), files, sha256)
 
 
 def _source_files(module: str) -> dict[str, Path]:
@@ -99,11 +102,38 @@ def _source_files(module: str) -> dict[str, Path]:
     root = path.parents[module.count(".") + (path.name == "__init__.py")]
     if str(root) in sysconfig.get_paths().values():
         return {str(file.relative_to(root)): file for file in _package(root, module)}
-    finder = ModuleFinder(path=[str(root)], excludes=["pipeline", "stages"])
-    finder.import_hook(module)
-    modules = sorted(finder.modules.items())
-    places = {name: getattr(module, "__file__", None) for name, module in modules}
-    return {name: Path(place) for name, place in places.items() if place}
+    found: dict[str, Path] = {}
+    todo = [module]
+    while todo:
+        name = todo.pop()
+        if name in found or name.partition(".")[0] in OURS or not (file := _file(root, name)):
+            continue
+        found[name] = file
+        todo += _imported(name, file)
+    return dict(sorted(found.items()))
+
+
+def _file(root: Path, module: str) -> Path | None:
+    """Give the file of *module* below *root*; None if it has none, or is not the user's."""
+    path = root.joinpath(*module.split("."))
+    files = (path / "__init__.py", path.with_suffix(".py"))
+    return next((file for file in files if file.is_file()), None)
+
+
+def _imported(module: str, file: Path) -> set[str]:
+    """Give whatever the import statements of *file* may mean: modules, packages, and names."""
+    package = module if file.name == "__init__.py" else module.rpartition(".")[0]
+    names = {module}
+    for node in ast.walk(ast.parse(file.read_bytes(), file)):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) + 1 - node.level]
+            base = ".".join([*above * bool(node.level), *filter(None, [node.module])])
+            names.add(base)
+            names.update(f"{base}.{alias.name}" for alias in node.names)
+    parts = (name.split(".") for name in names if name)
+    return {".".join(some[:count]) for some in parts for count in range(1, len(some) + 1)}
 
 
 def _package(root: Path, module: str) -> list[Path]:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import ROOT
 
-from pipeline import extractors
+from pipeline import extractors, plugins
 from pipeline.errors import InputError, SettingError
 from pipeline.params import Extract
 
@@ -85,7 +85,7 @@ def identity_elsewhere(path, extract):
 
 
 def test_a_users_own_class_is_found(own):
-    _, extract = own
+    path, extract = own
     assert extractors.weights_of(extract) is None
     assert extractors.build(extract, None)(chips(8)).shape == (4, 3)
     module = extract.extractor.partition(":")[0]
@@ -93,6 +93,9 @@ def test_a_users_own_class_is_found(own):
         extractors.build(Extract(extractor=f"{module}:Other"), None)
     with pytest.raises(SettingError, match="'not_there:Mean' cannot be imported"):
         extractors.build(Extract(extractor="not_there:Mean"), None)
+    path.with_name("no_python.py").write_text("class Mean\n")
+    with pytest.raises(SettingError, match="'no_python:Mean' cannot be imported"):
+        extractors.build(Extract(extractor="no_python:Mean"), None)
 
 
 def test_its_identity_is_that_of_the_code_that_was_loaded(own):
@@ -122,3 +125,29 @@ def test_code_that_changes_while_it_is_loaded_is_not_taken(own):
     path.write_text(OWN + "\nwith open(__file__, 'a') as stream:\n    stream.write('# another')\n")
     with pytest.raises(InputError, match="changed while it was loaded; run again"):
         extractors.identity(extract, None)
+
+
+LIBRARY = {
+    "{mine}.py": "from lib.nets import Mean as Mean\nimport json, pipeline.extractors",
+    "lib/nets.py": "from .deep import layers\n" + OWN.replace("mean(", "mean(layers."),
+    "lib/deep/__init__.py": "",
+    "lib/deep/layers.py": "from ..other.dims import *\ndef late():\n    import lib.late as late",
+    "lib/other/dims.py": "from . import more",
+    "lib/other/more.py": "",
+    "lib/late.py": "",
+    "lib/unused.py": "",
+    "unused.py": "",
+}
+
+
+def test_whatever_a_users_own_class_imports_of_the_users_is_part_of_it(own):
+    """With and without __init__.py, by whatever form of import, at the top or in a function."""
+    path, extract = own
+    names = {name.format(mine=path.stem): text for name, text in LIBRARY.items()}
+    for name, text in names.items():
+        file = path.parent / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text.replace("layers.(1, 2)", "(1, 2)"))
+    files = plugins.find_own(extract.extractor, key="").files.values()
+    found = {file.relative_to(path.parent).as_posix() for file in files}
+    assert found == {name for name in names if "unused" not in name}

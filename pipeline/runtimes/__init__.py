@@ -2,9 +2,10 @@
 
 A file of this folder is a runtime. Beside torch's own, which always works, it defines
 
-    PACKAGE: str                                        what must be installed
-    def export(extractor, chips, folder)                write what `load` needs; may import torch
-    def load(folder: Path, precision: str) -> Network   without torch
+    PACKAGES: tuple[str, ...]               what must be installed, and shapes its bits
+    PRECISIONS: Mapping[str, Any]           those it has
+    def export(module, chips, folder)       write what `load` needs of a torch module; needs torch
+    def load(folder, precision) -> Network  without torch
 
 Which one computes is decided before the first shard is named, since it decides the bits: another
 than torch is taken only after it was seen to be equal to torch on a fixed batch of pictures. That
@@ -96,7 +97,7 @@ class Choice:
 
     def parts(self) -> dict[str, Any]:
         """Give what it adds to the recipe; torch's version is there already."""
-        versions = {} if self.name == TORCH else numerics.libraries(part(self.name).PACKAGE)
+        versions = {} if self.name == TORCH else numerics.libraries(*part(self.name).PACKAGES)
         return {"runtime": " ".join([self.name, *versions.values()]), "batch": self.batch}
 
 
@@ -148,16 +149,16 @@ def choose(asked: Asked) -> Choice:
         return asked.choice(TORCH)
     elsewhere = asked.device == "cpu" and _exports(extract)
     if wanted == "auto":
-        tried = (asked.choice(name) for name in FASTEST if elsewhere and _installed(name))
-        equal = (choice for choice in tried if _verdict(asked, choice)["equal"])
-        return next(equal, asked.choice(TORCH))
+        able = [name for name in FASTEST if elsewhere and not _lacks(name, extract)]
+        equal = (name for name in able if _verdict(asked, asked.choice(name))["equal"])
+        return asked.choice(next(equal, TORCH))
     if not elsewhere:
         raise SettingError(
             f"extract.runtime: {wanted} is for processors, and extractors that can leave torch; "
             f"here {extract.extractor} runs on {asked.device}; set it to auto"
         )
-    if not _installed(wanted):
-        raise SettingError(f"extract.runtime: {wanted} is not installed; pip install {wanted}")
+    if lacking := _lacks(wanted, extract):
+        raise SettingError(f"extract.runtime: {lacking}")
     choice = asked.choice(wanted)
     verdict = _verdict(asked, choice)
     if not verdict["equal"]:
@@ -187,8 +188,15 @@ def part(name: str) -> Any:
     return plugins.find("runtimes", name, key="extract.runtime")
 
 
-def _installed(name: str) -> bool:
-    return importlib.util.find_spec(part(name).PACKAGE) is not None
+def _lacks(name: str, extract: Extract) -> str:
+    """Say what keeps a runtime from being tried at all, and what to do, or nothing."""
+    found = part(name)
+    missing = [name for name in found.PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        return f"{name} is not installed; pip install {' '.join(missing)}"
+    if extract.precision not in found.PRECISIONS:
+        return f"{name} has no {extract.precision}; set it to auto, or extract.precision to fp32"
+    return ""
 
 
 def _exports(extract: Extract) -> bool:

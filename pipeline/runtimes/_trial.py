@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from pipeline import extractors, runtimes
+from pipeline.extractors import Extractor
 from pipeline.params import Extract
 from pipeline.runtimes.torch import Eager
 
@@ -35,7 +37,7 @@ def verdict(name: str, folder: Path, extract: Extract) -> dict[str, Any]:
         rough = Eager(extractor, batch, extract.precision, "cpu")(chips)
         allowed += runtimes.SLACK * difference(rough, exact)
     try:
-        runtimes.part(name).export(extractor, chips, folder)
+        runtimes.part(name).export(_module(extractor), chips, folder)
         network = runtimes.part(name).load(folder, extract.precision)
         features = network(chips)
         turned = np.roll(network(np.roll(chips, 1, axis=0)), -1, axis=0)
@@ -72,3 +74,21 @@ def pictures(count: int, size: int) -> Pixels:
     contrast = np.linspace(0, 100, count, dtype=np.float32)[:, None, None, None]
     brightness = np.linspace(0, 160, count, dtype=np.float32)[:, None, None, None]
     return np.clip(brightness + contrast * total, 0, 255).astype(np.uint8)
+
+
+def _module(extractor: Extractor) -> torch.nn.Module:
+    """Give the extractor as a module, with the modules that it holds, for torch.export."""
+    if isinstance(extractor, torch.nn.Module):
+        return extractor
+
+    class Whole(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            for name, part in vars(extractor).items():
+                if isinstance(part, torch.nn.Module):
+                    self.add_module(name, part)
+
+        def forward(self, chips: torch.Tensor) -> torch.Tensor:
+            return extractor(chips)
+
+    return Whole()

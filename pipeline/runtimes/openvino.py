@@ -7,27 +7,29 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.extractors import Extractor
 from pipeline.numerics import THREADS
 
-PACKAGE = "openvino"
+if TYPE_CHECKING:
+    import torch
+
+PACKAGES = ("openvino",)
 
 MODEL = "model.xml"
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 
 
-def export(extractor: Extractor, chips: NDArray[np.uint8], folder: Path) -> None:
-    """Write the extractor's graph, for batches of the shape of *chips*, into *folder*."""
+def export(module: torch.nn.Module, chips: NDArray[np.uint8], folder: Path) -> None:
+    """Write the graph of *module*, for batches of the shape of *chips*, into *folder*."""
     import torch
 
     openvino = _openvino()
     with torch.no_grad():
-        program = torch.export.export(_module(extractor), (torch.from_numpy(chips),))
+        program = torch.export.export(module, (torch.from_numpy(chips),))
     model = openvino.convert_model(program)
     model.reshape(list(chips.shape))
     openvino.save_model(model, folder / MODEL, compress_to_fp16=False)
@@ -65,17 +67,3 @@ def _openvino() -> Any:
     import openvino
 
     return openvino
-
-
-def _module(extractor: Extractor) -> Any:
-    """Give the extractor as a module, with all that it holds, for torch.export."""
-    from torch import nn
-
-    if isinstance(extractor, nn.Module):
-        return extractor
-
-    class Whole(nn.Module):
-        def forward(self, chips: Any) -> Any:
-            return extractor(chips)
-
-    return Whole()
