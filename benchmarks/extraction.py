@@ -50,6 +50,7 @@ from _shared import (
 
 from pipeline import images, numerics, runtimes
 from pipeline.chips import centre
+from pipeline.engine import FETCHED
 from pipeline.params import Extract
 from pipeline.storage import open_storage
 from pipeline.windows import Window, crop
@@ -58,6 +59,8 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 HEIGHT, WIDTH, SIZE = 3000, 4000, 224
 SMALL = 2000
+MANY = 20_000
+TABLE = 64
 FEW = 9
 LATENCY_S = 0.02
 FORWARD_S = 4.0
@@ -83,10 +86,16 @@ class Work:
 
 @dataclass(frozen=True)
 class Measured:
-    """What it took: chips a second over all processes, and of the largest the memory in MiB."""
+    """What it took.
+
+    Attributes:
+        rate: chips a second over all processes.
+        memory: of the largest process, MiB at the peak, and how much more than with the network
+            loaded and one picture decoded.
+    """
 
     rate: float
-    memory: float
+    memory: tuple[float, float]
     features: dict[tuple[str, int, int], Any]
 
 
@@ -96,18 +105,31 @@ def engine_process(work: Work, start: Any, results: Any) -> None:
 
     os.environ.update(work.env)
     storage = open_storage(work.url)
-    tables = [("all", table(storage, work.windows))]
+    tables = [
+        (keys[0], table(storage, {key: work.windows[key] for key in keys}))
+        for keys in in_tables(sorted(work.windows))
+    ]
     engine = Engine(storage, runtimes.load(runtime_asked(work.extract)), work.extract)
     key = min(work.windows)
     list(engine.run([("warm", table(storage, {key: work.windows[key][:8]}))]))
+    before = peak()
     start.wait()
-    began = time.perf_counter()
-    done = list(engine.run(tables))
-    seconds = time.perf_counter() - began
-    rows = done[0].features.to_pylist() if work.keep else []
-    features = {(row["key"], row["row"], row["col"]): row["feature"] for row in rows}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    results.put((done[0].features.num_rows, seconds, peak, features))
+    began, count, features = time.perf_counter(), 0, {}
+    for done in engine.run(tables):
+        count += done.features.num_rows
+        for row in done.features.to_pylist() if work.keep else []:
+            features[row["key"], row["row"], row["col"]] = row["feature"]
+    results.put((count, time.perf_counter() - began, (peak(), peak() - before), features))
+
+
+def in_tables(keys: list[str]) -> list[list[str]]:
+    """Cut *keys* into tables, as shards are."""
+    return [keys[at : at + TABLE] for at in range(0, len(keys), TABLE)]
+
+
+def peak() -> float:
+    """Give the most memory that this process has had, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def forward_process(runtime: str, weights: str, precision: str, start: Any, results: Any) -> None:
@@ -121,7 +143,7 @@ def forward_process(runtime: str, weights: str, precision: str, start: Any, resu
     while time.perf_counter() - began < FORWARD_S:
         network(chips)
         count += batch
-    results.put((count, time.perf_counter() - began, 0, {}))
+    results.put((count, time.perf_counter() - began, (0.0, 0.0), {}))
 
 
 def ours(runtime: str, weights: str, precision: str) -> tuple[Any, int]:
@@ -140,14 +162,14 @@ def onnxruntime(_: str, weights: str, precision: str) -> tuple[Any, int]:
 
     extract = Extract(extractor="coralnet", weights=weights, precision=precision)
     extractor: Any = extractors.build(extract, extractors.weights_of(extract))
-    chips = torch.zeros((1, SIZE, SIZE, 3), dtype=torch.uint8)
+    chips = torch.zeros((2, SIZE, SIZE, 3), dtype=torch.uint8)
     with tempfile.NamedTemporaryFile(suffix=".onnx") as file:
         torch.onnx.export(extractor, (chips,), file.name, dynamo=True, external_data=False)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         session = onnxruntime.InferenceSession(file.name, options)
     name = session.get_inputs()[0].name
-    return lambda batch: session.run(None, {name: batch})[0], 1
+    return lambda batch: session.run(None, {name: batch})[0], 2
 
 
 def together(process: Any, arguments: list[tuple[Any, ...]]) -> Measured:
@@ -331,6 +353,24 @@ class Report:
                     share = took.rate / self.found[name, "fp32"].rate
                     line(f"{where}, {name} images, fp32", took.rate, f"{share:.2f} of a folder")
 
+    def memory(self) -> None:
+        """Measure the memory of many chips of large images: the same few, under many keys."""
+        folder, keys = self.folder / "many", sorted(self.large)
+        folder.mkdir()
+        windows: Windows = {}
+        for number in range(-(-MANY // len(self.large[keys[0]]))):
+            key = f"{number:05d}.jpg"
+            (folder / key).hardlink_to(self.folder / "large" / keys[number % len(keys)])
+            windows[key] = self.large[keys[number % len(keys)]]
+        took = extraction(str(folder), windows, self.extracts[0], {}, keep=False)
+        line(f"Quadrat fp32, {MANY:,} chips of large images", took.rate)
+        objects = FETCHED * max((folder / key).stat().st_size for key in windows) / 2**20
+        pixels = 3 * HEIGHT * WIDTH * 3 / 2**20
+        print(
+            f"a process had {took.memory[0]:,.0f} MiB at the peak, {took.memory[1]:,.0f} more than "
+            f"with the network loaded; {FETCHED} objects are {objects:,.0f}, 3 images {pixels:,.0f}"
+        )
+
     def difference(self, theirs: dict[str, Any]) -> float:
         """Give the largest difference to PySpacer's features, relative to an image's largest."""
         ours = self.found["large", "fp32"].features
@@ -372,8 +412,7 @@ def main() -> int:
             took = steps(folder / "large", report.large, extract)
             said = ", ".join(f"{name} {value:.1f}" for name, value in took.items())
             print(f"ms of a large image in one process, {extract.precision}: {said}")
-        memory = max(took.memory for took in report.found.values())
-        print(f"peak memory of a process: {memory:,.0f} MiB")
+        report.memory()
         fine = all(
             report.found["large", kind].rate >= times * slow for kind, times in LEAST.items()
         )

@@ -109,8 +109,8 @@ class Extract(Section):
     extractor: str
     weights: str | None = None
     weights_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
-    precision: Literal["fp32", "bf16"] = "fp32"
-    runtime: Literal["auto", "torch", "openvino", "onnxruntime"] = "auto"
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
+    runtime: Literal["auto", "torch", "openvino"] = "auto"
     batch: Positive | None = None
     store: Literal["float32", "float16"] = "float32"
     levels: tuple[float, float] = (0.0, 65535.0)

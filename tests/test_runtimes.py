@@ -96,7 +96,7 @@ def features(extract, chips):
 
 
 def test_a_processor_computes_with_openvino_and_its_features_are_torchs(mobilenet):
-    assert runtimes.choose(asked(mobilenet())) == runtimes.Choice("openvino", 4)
+    assert runtimes.choose(asked(mobilenet())) == runtimes.Choice("openvino", 2)
     chips = _trial.pictures(32, 224)
     exact = features(mobilenet(runtime="torch"), chips)
     found = features(mobilenet(), chips)
@@ -113,8 +113,8 @@ def test_the_runtime_and_its_batch_are_in_the_recipe(mobilenet):
     assert numerics(runtime="torch")["batch"] == 16
     chosen = numerics()
     assert chosen["runtime"].startswith("openvino 20")
-    assert chosen["batch"] == 4
-    assert numerics(runtime="openvino", batch=4) == chosen
+    assert chosen["batch"] == 2
+    assert numerics(runtime="openvino", batch=2) == chosen
     assert numerics(batch=8)["batch"] == 8
 
 
@@ -124,6 +124,19 @@ def test_bf16_is_as_near_as_torchs_own(mobilenet):
     theirs = features(mobilenet(runtime="torch", precision="bf16"), chips)
     found = features(mobilenet(precision="bf16"), chips)
     assert _trial.difference(found, exact) <= 3 * _trial.difference(theirs, exact) + 1e-5
+
+
+def test_fp16_is_a_precision_and_tf32_is_for_cards(own, mobilenet):
+    chips = _trial.pictures(16, 16)
+    extract = own("x = x + 1")
+    half = extract.model_copy(update={"precision": "fp16"})
+    exact = features(extract.model_copy(update={"runtime": "torch"}), chips)
+    assert runtimes.choose(asked(half)).name == "torch"
+    assert 0 < _trial.difference(features(half, chips), exact) < 2**-9
+    with pytest.raises(SettingError, match="openvino has no fp16; set it to auto"):
+        runtimes.choose(asked(mobilenet(precision="fp16", runtime="openvino")))
+    with pytest.raises(SettingError, match="tf32 is for NVIDIA's cards, and here cpu computes"):
+        runtimes.choose(asked(mobilenet(precision="tf32")))
 
 
 def test_a_feature_depends_on_its_chip_alone(mobilenet):
@@ -139,7 +152,7 @@ def test_the_trial_is_remembered_and_what_it_wrote_needs_no_torch(
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     caplog.set_level(logging.INFO)
     extract = mobilenet()
-    chips = _trial.pictures(4, 224)
+    chips = _trial.pictures(2, 224)
     wanted = features(extract, chips)
     assert caplog.text.count("trying openvino") == 1
     assert "differ from torch's by" in caplog.text

@@ -52,7 +52,7 @@ BATCH = {
     ("torch", "cpu"): 16,
     ("torch", "cuda"): 128,
     ("torch", "mps"): 64,
-    ("openvino", "cpu"): 4,
+    ("openvino", "cpu"): 2,
 }
 """Chips in a batch where `extract.batch` says nothing: the fastest of those measured. Of large ones
 what passes from layer to layer leaves a processor's caches."""
@@ -141,10 +141,16 @@ def choose(asked: Asked) -> Choice:
     """Choose what computes on this machine.
 
     Raises:
-        SettingError: `extract.runtime` is not installed, or not for this device or extractor.
+        SettingError: `extract.runtime` is not installed, or not for this device or extractor;
+            `extract.precision` is not for this device.
         InputError: it is, and its features are not torch's.
     """
     extract, wanted = asked.extract, asked.extract.runtime
+    if extract.precision == "tf32" and asked.device != "cuda":
+        raise SettingError(
+            f"extract.precision: tf32 is for NVIDIA's cards, and here {asked.device} computes; "
+            "set it to fp32, bf16 or fp16"
+        )
     if wanted == TORCH:
         return asked.choice(TORCH)
     elsewhere = asked.device == "cpu" and _exports(extract)
