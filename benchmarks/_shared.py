@@ -20,7 +20,8 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from pipeline import chips, numerics, recipes, runtimes, schemas
-from pipeline.params import Extract, load
+from pipeline.params import load
+from pipeline.sections import Extract
 from pipeline.settings import machine
 from pipeline.storage import Storage
 from pipeline.windows import Window, around

@@ -51,7 +51,7 @@ from _shared import (
 from pipeline import images, numerics, runtimes
 from pipeline.chips import centre
 from pipeline.engine import FETCHED
-from pipeline.params import Extract
+from pipeline.sections import Extract
 from pipeline.storage import open_storage
 from pipeline.windows import Window, crop
 

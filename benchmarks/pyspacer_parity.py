@@ -25,7 +25,7 @@ from _shared import PEER, WEIGHTS, largest, peer, peers_features, photograph, ru
 from PIL import Image
 
 from pipeline import images, runtimes
-from pipeline.params import Extract
+from pipeline.sections import Extract
 from pipeline.windows import Pixels, around, crop
 
 SIZE = 224

@@ -22,7 +22,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from pipeline.extractors import Identity
-from pipeline.params import Extract
+from pipeline.sections import Extract
 from pipeline.weights import Weights, apply, load, required
 
 if TYPE_CHECKING:

@@ -23,9 +23,9 @@ from PIL import Image
 
 from pipeline import images, schemas
 from pipeline.errors import Changed, Missing, Rejected, StorageError
-from pipeline.params import Extract
 from pipeline.rejects import Reject
 from pipeline.runtimes import Network
+from pipeline.sections import Extract
 from pipeline.storage import Storage
 from pipeline.windows import Pixels, Window, crop
 

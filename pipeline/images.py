@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile
 
 from pipeline.errors import Rejected, StorageError
-from pipeline.params import Extract
+from pipeline.sections import Extract
 from pipeline.storage import Object, Storage
 
 VERSION = 1

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from pipeline import schemas
 from pipeline.hashing import split_of
-from pipeline.params import Split
+from pipeline.sections import Split
 
 VERSION = 1
 

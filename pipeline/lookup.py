@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from pipeline.engine import Done, Wanted, finish
 from pipeline.errors import InputError
-from pipeline.params import Extract
 from pipeline.rejects import Reject
+from pipeline.sections import Extract
 
 COLUMNS = ("key", "row", "col", "feature")
 

@@ -6,159 +6,33 @@ Read with ruamel.yaml as YAML 1.2, the reader that DVC uses: PyYAML takes `1e-3`
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, cast
+from typing import Any, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import MarkedYAMLError
 
 from pipeline import plugins
 from pipeline.errors import SettingError
-from pipeline.hashing import MAX_SHARDS, canonical_json, digest
-
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(ge=1)]
-
-OWN = re.compile(r"^[\w.]+:\w+$")
-
-
-class Section(BaseModel):
-    """One top-level section of params.yaml, or the settings of one part: frozen and closed."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
-
-    VERDICTS: ClassVar[frozenset[str]] = frozenset({"max_rejects"})
-    """Fields that judge rows or choose which there are, and shape none: not in the recipe."""
-
-    def shaping(self) -> dict[str, Any]:
-        """Give the fields that shape a row, as JSON values: the section's part of a recipe."""
-        values: dict[str, Any] = self.model_dump(mode="json")
-        return {name: value for name, value in values.items() if name not in self.VERDICTS}
-
-
-class Bucket(Section):
-    """Where the images are, and which of them count."""
-
-    VERDICTS = frozenset({"url", "include", "exclude", "max_rejects"})
-
-    url: str = Field(min_length=1)
-    include: tuple[str, ...] = ("*.jpg", "*.jpeg", "*.png", "*.tif", "*.tiff", "*.webp", "*.bmp")
-    exclude: tuple[str, ...] = ()
-    max_pixels: Positive = 200_000_000
-    max_rejects: Share = 0.05
-
-
-class Annotations(Section):
-    """What people have said about the images. A format's own settings stand in its own file."""
-
-    VERDICTS = frozenset({"path"})
-
-    format: str
-    path: str | None = None
-
-
-class ChipMethod(Section):
-    """Which windows of an image become chips. A method's own settings stand in its own file."""
-
-    method: str
-    max_rejects: Share = 0.05
-
-
-class Split(Section):
-    """Which of the three a group belongs to."""
-
-    by: Literal["group", "image", "folder"] = "group"
-    validation: Share = 0.2
-    calibration: Share = 0.15
-
-    @model_validator(mode="after")
-    def _leaves_training(self) -> Self:
-        if self.validation + self.calibration >= 1:
-            raise ValueError("validation and calibration together leave nothing to train on")
-        return self
-
-
-class Shards(Section):
-    """Into how many pieces the tables are cut, by hash of the image's key."""
-
-    count: Positive = 16
-
-    @field_validator("count")
-    @classmethod
-    def _is_a_power_of_two(cls, count: int) -> int:
-        if count & (count - 1) or count > MAX_SHARDS:
-            raise ValueError(f"{count} is not a power of two up to {MAX_SHARDS:,}")
-        return count
-
-
-class Extract(Section):
-    """What turns chips into features.
-
-    What weights, runtime and batch it comes to is part of the recipe, not how they are named here.
-    """
-
-    VERDICTS = frozenset({"batch", "max_rejects", "runtime", "weights", "weights_sha256"})
-
-    extractor: str
-    weights: str | None = None
-    weights_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
-    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
-    runtime: Literal["auto", "torch", "openvino"] = "auto"
-    batch: Positive | None = None
-    store: Literal["float32", "float16"] = "float32"
-    levels: tuple[float, float] = (0.0, 65535.0)
-    alpha: Literal["drop", "white", "black"] = "drop"
-    max_rejects: Share = 0.05
-
-    @field_validator("levels")
-    @classmethod
-    def _rise(cls, levels: tuple[float, float]) -> tuple[float, float]:
-        if not levels[0] < levels[1]:
-            raise ValueError("the first level (black) must be below the second (white)")
-        return levels
-
-    @property
-    def part(self) -> tuple[str, str]:
-        """The extractor's file and variant: `torchvision/resnet50` is that file's `resnet50`."""
-        return self.extractor.partition("/")[::2]
-
-    @model_validator(mode="after")
-    def _names_a_part(self) -> Self:
-        name, variant = self.part
-        if OWN.match(self.extractor):
-            return self
-        if name == "torchvision" and not variant:
-            raise ValueError("extractor 'torchvision' needs a model: 'torchvision/resnet50'")
-        return self
-
-
-class Train(Section):
-    """How the classifier learns."""
-
-    classifier: str = "mlp"
-    hidden: tuple[Positive, ...] | None = None
-    epochs: Positive = 10
-    batch: Positive = 200
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    standardize: bool = True
-    calibration: Literal["temperature", "none"] = "temperature"
-    seed: Annotated[int, Field(ge=0)] = 0
-
-
-class Validate(Section):
-    """How the classifier is judged."""
-
-    rounds: Positive = 1000
-    seed: Annotated[int, Field(ge=0)] = 0
-    gallery: Annotated[int, Field(ge=0, le=200)] = 24
+from pipeline.hashing import canonical_json, digest
+from pipeline.sections import (
+    OWN,
+    Annotations,
+    Bucket,
+    ChipMethod,
+    Extract,
+    Section,
+    Shards,
+    Split,
+    Train,
+    Validate,
+)
 
 
 @dataclass(frozen=True, slots=True)

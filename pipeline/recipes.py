@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import chips, images, labels, numerics, plugins, schemas, windows
 from pipeline.hashing import digest
-from pipeline.params import SECTIONS, Params, Section
+from pipeline.params import SECTIONS, Params
+from pipeline.sections import Section
 from pipeline.settings import Machine
 
 if TYPE_CHECKING:

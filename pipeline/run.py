@@ -22,7 +22,8 @@ from luigi.rpc import RemoteScheduler, RPCError
 
 from pipeline import outs, tasks, unchanged
 from pipeline.errors import BY_NAME, QuadratError, StorageError
-from pipeline.params import OWN, Params, load
+from pipeline.params import Params, load
+from pipeline.sections import OWN
 from pipeline.settings import machine
 from pipeline.shard_tasks import workers
 from pipeline.storage import local_path, open_storage

@@ -19,7 +19,7 @@ from pipeline import classifiers
 from pipeline.classifiers._artifact import Classifier
 from pipeline.errors import InputError
 from pipeline.numerics import THREADS
-from pipeline.params import Train
+from pipeline.sections import Train
 
 Features = NDArray[np.float32]
 Indices = NDArray[np.int64]

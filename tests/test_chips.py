@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pipeline import chips, schemas
 from pipeline.chips import Place, grid, points, whole
 from pipeline.errors import SettingError
-from pipeline.params import Annotations
+from pipeline.sections import Annotations
 
 
 def windows(part, place, **settings):

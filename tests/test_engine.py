@@ -13,8 +13,8 @@ from pipeline import chips, images, schemas
 from pipeline.engine import Engine
 from pipeline.errors import StorageError
 from pipeline.extractors import filters
-from pipeline.params import Extract
 from pipeline.runtimes.torch import Eager
+from pipeline.sections import Extract
 from pipeline.storage import open_storage
 from pipeline.windows import crop
 

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from pipeline import extractors
 from pipeline.errors import InputError, SettingError
-from pipeline.params import Extract
+from pipeline.sections import Extract
 
 NAME = "examples.dinov2:DinoV2"
 
@@ -88,7 +88,7 @@ def test_naming_it_imports_neither_torch_nor_timm(network, build):
     code = f"""if True:
         import sys
         from pipeline import extractors
-        from pipeline.params import Extract
+        from pipeline.sections import Extract
         extract = Extract.model_validate_json({extract.model_dump_json()!r})
         extractors.identity(extract, extractors.weights_of(extract))
         print([name for name in ("torch", "timm") if name in sys.modules])

@@ -12,7 +12,7 @@ from conftest import ROOT
 
 from pipeline import extractors, plugins
 from pipeline.errors import InputError, SettingError
-from pipeline.params import Extract
+from pipeline.sections import Extract
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +72,7 @@ def identity_elsewhere(path, extract):
     code = f"""if True:
         import json, torch
         from pipeline import extractors
-        from pipeline.params import Extract
+        from pipeline.sections import Extract
         extract = Extract(extractor={extract.extractor!r})
         told = extractors.identity(extract, None)
         chips = torch.arange(192).reshape(1, 8, 8, 3)

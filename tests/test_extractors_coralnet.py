@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from pipeline import extractors
 from pipeline.errors import InputError, SettingError
-from pipeline.params import Extract
+from pipeline.sections import Extract
 
 GOLDEN = json.loads((ROOT / "tests" / "golden" / "pyspacer.json").read_text(encoding="utf-8"))
 

@@ -19,7 +19,7 @@ from torchvision.models import regnet
 from pipeline import extractors
 from pipeline.errors import InputError
 from pipeline.extractors import torchvision as backbone
-from pipeline.params import Extract
+from pipeline.sections import Extract
 from pipeline.weights import Source
 
 NAMES = models.list_models(module=models)
@@ -291,7 +291,7 @@ def test_a_model_that_was_named_before_is_named_again_without_torch(tmp_path):
     """The index asks at every run, and importing torchvision takes seconds."""
     save_file({"a": torch.ones(1)}, tmp_path / "w.safetensors")
     code = (
-        "import sys\nfrom pipeline import extractors\nfrom pipeline.params import Extract\n"
+        "import sys\nfrom pipeline import extractors\nfrom pipeline.sections import Extract\n"
         f"w = {str(tmp_path / 'w.safetensors')!r}\n"
         "e = Extract(extractor='torchvision/resnet18', weights=w)\n"
         "print(extractors.identity(e, extractors.weights_of(e)))\n"

@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as arrays
 from pipeline import chips, featurevectors, schemas
 from pipeline.errors import InputError
 from pipeline.lookup import Lookup
-from pipeline.params import Extract
+from pipeline.sections import Extract
 from pipeline.storage import open_storage
 from pipeline.windows import around
 

@@ -14,7 +14,7 @@ from PIL import Image, ImageFile, TiffImagePlugin
 
 from pipeline import images
 from pipeline.errors import Changed, Missing, Rejected, StorageError
-from pipeline.params import Extract
+from pipeline.sections import Extract
 from pipeline.storage import Object, open_storage
 
 # What images.py says of Pillow's warnings at import, pytest's own settings overrule.

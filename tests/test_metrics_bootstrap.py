@@ -10,7 +10,7 @@ from sklearn import metrics as sk
 
 from pipeline import metrics
 from pipeline.metrics import _bootstrap, judged, scores
-from pipeline.params import Validate
+from pipeline.sections import Validate
 
 
 def naive(facts, rounds, seed):

@@ -6,7 +6,7 @@ from judging import random_table, table
 
 from pipeline.metrics import _bootstrap, calibration, judged
 from pipeline.metrics.calibration import reliability
-from pipeline.params import Validate
+from pipeline.sections import Validate
 
 
 def two_classes(scores, right):

@@ -7,7 +7,8 @@ from conftest import ROOT
 
 from pipeline import recipes
 from pipeline.errors import SettingError
-from pipeline.params import SECTIONS, Extract, Train, from_json, load, recipe
+from pipeline.params import SECTIONS, from_json, load, recipe
+from pipeline.sections import Extract, Train
 
 
 def shipped(tmp_path, *changes):

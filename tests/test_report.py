@@ -15,7 +15,6 @@ from PIL import Image
 
 from pipeline import metrics, rejects
 from pipeline.metrics import judged
-from pipeline.params import Validate
 from pipeline.rejects import Reject
 from pipeline.report import (
     Choice,
@@ -29,6 +28,7 @@ from pipeline.report import (
     render,
     thumbnail,
 )
+from pipeline.sections import Validate
 
 VOID = {"meta", "img", "br"}
 NOISE = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)

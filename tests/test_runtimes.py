@@ -14,8 +14,9 @@ from torchvision import models
 
 from pipeline import recipes, runtimes
 from pipeline.errors import InputError, SettingError
-from pipeline.params import Extract, load
+from pipeline.params import load
 from pipeline.runtimes import _trial
+from pipeline.sections import Extract
 from pipeline.settings import machine
 
 SHIPPED = load(ROOT / "params.yaml")
@@ -161,7 +162,8 @@ def test_the_trial_is_remembered_and_what_it_wrote_needs_no_torch(
         import sys
         import numpy as np
         from pipeline import recipes, runtimes
-        from pipeline.params import Extract, load
+        from pipeline.params import load
+        from pipeline.sections import Extract
         from pipeline.settings import machine
         from dataclasses import replace
         extract = Extract.model_validate_json({extract.model_dump_json()!r})

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from pipeline.classifiers import _artifact
 from pipeline.errors import InputError
-from pipeline.params import Train
+from pipeline.sections import Train
 from pipeline.training import Rows, _shuffle, _temperature, fit
 
 
@@ -200,7 +200,7 @@ def test_a_classifier_that_cannot_be_trusted_is_refused(tmp_path, harm):
 
 
 def test_a_step_is_bit_equal_to_torchs_own_adam():
-    from pipeline.params import Train
+    from pipeline.sections import Train
     from pipeline.training import Adam
 
     chosen = Train(learning_rate=3e-3, weight_decay=1e-2)
@@ -227,7 +227,7 @@ def test_training_does_not_import_torchs_compiler():
 
     code = (
         "import sys, numpy as np\n"
-        "from pipeline.params import Train\n"
+        "from pipeline.sections import Train\n"
         "from pipeline.training import Rows, fit\n"
         "x = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)\n"
         "rows = Rows(x, ['a', 'b'] * 20)\n"

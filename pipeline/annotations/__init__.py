@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from pipeline import plugins
-from pipeline.params import Annotations
 from pipeline.rejects import Reject
+from pipeline.sections import Annotations
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ import pyarrow as pa
 from pipeline import schemas
 from pipeline.annotations import Source
 from pipeline.errors import InputError, Rejected
-from pipeline.params import Annotations, Section
 from pipeline.rejects import Reject
+from pipeline.sections import Annotations, Section
 
 ALIASES = {
     "image": ("image", "key", "name", "filename", "file", "image_name", "image name"),

@@ -20,8 +20,8 @@ import pyarrow.compute as pc
 from pipeline import plugins, schemas
 from pipeline.errors import SettingError
 from pipeline.hashing import chip_id
-from pipeline.params import Annotations, ChipMethod
 from pipeline.rejects import Reject
+from pipeline.sections import Annotations, ChipMethod
 from pipeline.windows import Window
 
 VERSION = 1

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from pipeline.chips import Place, centre
-from pipeline.params import ChipMethod, Positive
+from pipeline.sections import ChipMethod, Positive
 from pipeline.windows import Window
 
 LEVEL = "image"

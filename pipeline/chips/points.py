@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pipeline.chips import Place
-from pipeline.params import ChipMethod, Positive
+from pipeline.sections import ChipMethod, Positive
 from pipeline.windows import Window, around
 
 LEVEL = "point"

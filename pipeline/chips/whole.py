@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pipeline.chips import Place, centre
-from pipeline.params import ChipMethod
+from pipeline.sections import ChipMethod
 from pipeline.windows import Window
 
 LEVEL = "image"

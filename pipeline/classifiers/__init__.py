@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipeline import plugins
-from pipeline.params import Train
+from pipeline.sections import Train
 
 if TYPE_CHECKING:
     from torch import nn

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from pipeline.params import Train
+from pipeline.sections import Train
 
 if TYPE_CHECKING:
     from torch import nn

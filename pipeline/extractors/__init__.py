@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pipeline import plugins
 from pipeline.errors import SettingError
 from pipeline.hashing import digest
-from pipeline.params import OWN, Extract
+from pipeline.sections import OWN, Extract
 from pipeline.settings import machine
 from pipeline.weights import Source, Weights, fetch, required
 

@@ -6,7 +6,7 @@ Pixels are only brought to 0 … 1; chips are 224 pixels wide, cut by `chip.meth
 from __future__ import annotations
 
 from pipeline.extractors import Extractor, Identity, own_source
-from pipeline.params import Extract
+from pipeline.sections import Extract
 from pipeline.settings import Machine
 from pipeline.weights import Source, Weights, apply, load, required
 

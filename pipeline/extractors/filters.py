@@ -19,7 +19,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from pipeline.extractors import NO_WEIGHTS, Extractor, Identity
-from pipeline.params import Extract
+from pipeline.sections import Extract
 from pipeline.weights import Weights
 
 if TYPE_CHECKING:

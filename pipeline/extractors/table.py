@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from pipeline.extractors import Identity, own_source
-from pipeline.params import Extract
+from pipeline.sections import Extract
 from pipeline.settings import Machine
 from pipeline.weights import Source, Weights, required
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import SettingError
 from pipeline.extractors import Extractor, Identity, in_whole_vectors, own_source
-from pipeline.params import Extract
+from pipeline.sections import Extract
 from pipeline.settings import Machine, machine
 from pipeline.weights import Source, Weights, apply, load, required
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 from pipeline import plugins
 from pipeline.metrics._bootstrap import Metrics, intervals
 from pipeline.metrics._judged import Judged, judged
-from pipeline.params import Validate
+from pipeline.sections import Validate
 
 __all__ = ["Judged", "compute", "judged", "parts"]
 

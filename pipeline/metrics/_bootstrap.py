@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pipeline.metrics._judged import Floats, Indices, Judged
-from pipeline.params import Validate
+from pipeline.sections import Validate
 
 TAILS = (0.025, 0.975)
 BLOCK_VALUES = 4_000_000

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pipeline import extractors, numerics, plugins
 from pipeline.errors import InputError, SettingError
 from pipeline.hashing import digest
-from pipeline.params import OWN, Extract
+from pipeline.sections import OWN, Extract
 from pipeline.settings import Machine
 
 if TYPE_CHECKING:

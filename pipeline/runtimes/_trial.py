@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from pipeline import extractors, runtimes
 from pipeline.extractors import Extractor
-from pipeline.params import Extract
 from pipeline.runtimes.torch import Eager
+from pipeline.sections import Extract
 
 Pixels = NDArray[np.uint8]
 Features = NDArray[np.float32]

@@ -22,9 +22,9 @@ from pipeline.counts import Counts
 from pipeline.errors import Changed, InputError, Missing, Rejected, StorageError
 from pipeline.hashing import shard_of
 from pipeline.outs import out, pretty
-from pipeline.params import Bucket
 from pipeline.progress import Progress
 from pipeline.rejects import Reject
+from pipeline.sections import Bucket
 from pipeline.storage import Object, Storage, open_storage, read_url
 from pipeline.store import Piece
 from pipeline.work._context import INDEX, Context, Tell

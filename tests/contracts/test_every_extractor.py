@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from pipeline import extractors, plugins
 from pipeline.extractors import _efficientnet
 from pipeline.extractors import torchvision as backbone
-from pipeline.params import Extract
+from pipeline.sections import Extract
 
 NAMES = plugins.names("extractors")
 BATCH = 4
@@ -194,7 +194,7 @@ def test_naming_it_again_imports_no_torch(extract):
     extractors.identity(extract, extractors.weights_of(extract))
     assert (
         run(
-            "import sys\nfrom pipeline import extractors\nfrom pipeline.params import Extract\n"
+            "import sys\nfrom pipeline import extractors\nfrom pipeline.sections import Extract\n"
             f"extract = Extract(**{extract.model_dump()!r})\n"
             "extractors.identity(extract, extractors.weights_of(extract))\n"
             "print({'torch', 'torchvision'} & set(sys.modules))"
