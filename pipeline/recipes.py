@@ -13,17 +13,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline import chips, images, labels, numerics, plugins, schemas, windows
+from pipeline.errors import InputError, Missing, StorageError
 from pipeline.hashing import digest
+from pipeline.label_map import LabelMap, read_map
 from pipeline.params import SECTIONS, Params
-from pipeline.sections import Section
+from pipeline.sections import Section, Train
 from pipeline.settings import Machine
+from pipeline.storage import read_url
 
 if TYPE_CHECKING:
     from pipeline import runtimes
 
 INDEX_VERSION = 1
 ENGINE_VERSION = 2
-TRAINING_VERSION = 1
+TRAINING_VERSION = 2
 RESULTS_VERSION = 1
 
 
@@ -104,13 +107,31 @@ def extract_by(asked: runtimes.Asked) -> Recipe:
 def train_asked(params: Params) -> Recipe:
     """Give the half of the classifier's recipe that does not depend on the machine."""
     part = plugins.find("classifiers", params.train.classifier, key="train.classifier")
-    return _recipe(params.train, code={"training": TRAINING_VERSION, "classifier": part.VERSION})
+    code = {"training": TRAINING_VERSION, "classifier": part.VERSION}
+    return _recipe(params.train, code=code, label_map=label_map(params.train).sha256)
+
+
+def label_map(section: Train) -> LabelMap:
+    """Read the label map that `train.label_map` names.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    path = section.label_map
+    if path is None:
+        return LabelMap()
+    try:
+        data, _ = read_url(path)
+    except (Missing, StorageError) as error:
+        raise InputError(f"train.label_map: {error}") from error
+    return read_map(data, path)
 
 
 def train(params: Params, machine: Machine) -> Recipe:
     """Give the recipe of a classifier."""
     asked = train_asked(params).parts
-    return Recipe({**asked, "numerics": _numerics(machine, "torch", "numpy")})
+    ours = _numerics(machine, "torch", "numpy") | {"threads": numerics.cores()}
+    return Recipe({**asked, "numerics": ours})
 
 
 def validate(params: Params) -> Recipe:

@@ -6,6 +6,7 @@ A format's, a method's own settings stand in its own file, with the part.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -128,18 +129,71 @@ class Extract(Section):
         return self
 
 
-class Train(Section):
-    """How the classifier learns."""
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "pyspacer": {
+        "epochs": 10,
+        "batch": 200,
+        "weight_decay": 5e-7,
+        "standardize": False,
+        "calibration": "sigmoid",
+    },
+    "mermaid": {
+        "hidden": (500, 300, 100),
+        "learning_rate": 1e-4,
+        "epochs": 40,
+        "patience": 3,
+        "batch": 200,
+        "weight_decay": 5e-7,
+        "standardize": False,
+        "calibration": "sigmoid",
+    },
+}
+"""What peers train with. PySpacer 0.14: `train_classifier.py`, whose MLPClassifier has alpha 1e-4,
+which scikit-learn divides by the batch of 200. MERMAID: its production recipe, on PySpacer."""
 
+
+class Train(Section):
+    """How the classifier learns. Null: as the preset has it, or else the default."""
+
+    VERDICTS = frozenset({"preset", "label_map"})
+
+    preset: Literal["pyspacer", "mermaid"] | None = None
     classifier: str = "mlp"
     hidden: tuple[Positive, ...] | None = None
     epochs: Positive = 10
-    batch: Positive = 200
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    batch: Positive | None = None
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    schedule: Literal["constant", "cosine"] = "constant"
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    patience: Positive | None = None
+    precision: Literal["fp32", "bf16"] = "fp32"
     standardize: bool = True
-    calibration: Literal["temperature", "none"] = "temperature"
+    label_map: str | None = None
+    min_labels: Positive = 1
+    rare: Literal["keep", "drop", "merge"] = "keep"
+    balance: Literal["none", "weights", "resample"] = "none"
+    balance_floor: Positive = 100
+    balance_cap: Positive = 10_000
+    calibration: Literal["temperature", "sigmoid", "none"] = "temperature"
+    memory: Annotated[float, Field(gt=0)] = 4.0
     seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        preset = values.get("preset")
+        given = {name: value for name, value in values.items() if value is not None}
+        return {**(PRESETS.get(preset, {}) if isinstance(preset, str) else {}), **given}
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if self.balance_cap < self.balance_floor:
+            raise ValueError("balance_cap is below balance_floor")
+        return self
 
 
 class Validate(Section):

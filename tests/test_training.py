@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from pipeline.classifiers import _artifact
 from pipeline.errors import InputError
 from pipeline.sections import Train
-from pipeline.training import Rows, _shuffle, _temperature, fit
+from pipeline.training import Rows, Splits, fit
+from pipeline.training._calibration import fit_sigmoids, fit_temperature
+from pipeline.training._loop import Adam
 
 
 def blobs(count, seed=0, dim=12, classes=3, spread=1.6):
@@ -19,11 +19,11 @@ def blobs(count, seed=0, dim=12, classes=3, spread=1.6):
     centres = np.random.default_rng(99).normal(0, 1, (classes, dim))
     y = rng.integers(0, classes, count)
     x = (centres[y] + rng.normal(0, spread, (count, dim))).astype(np.float32) * 7 + 40
-    return Rows(x, [f"c{number}" for number in y])
+    return Rows.of(x, [f"c{number}" for number in y])
 
 
 def trained(train, rows=None, held=None):
-    return fit(rows or blobs(600), held or blobs(300, seed=1), train, "cpu")
+    return fit(Splits(rows or blobs(600), held or blobs(300, seed=1)), train, "cpu")
 
 
 def files(fitted):
@@ -43,13 +43,13 @@ def test_two_trainings_give_the_same_bytes_and_another_seed_does_not(name):
 def test_lr_comes_to_scikit_learns_answer():
     rows, test = blobs(600), blobs(2000, seed=2)
     ours = trained(Train(classifier="lr", epochs=200, learning_rate=0.01)).classifier
-    mean, scale = rows.features.mean(0), rows.features.std(0)
+    mean, scale = rows.read(0).mean(0), rows.read(0).std(0)
     theirs = LogisticRegression(C=1e4, max_iter=2000).fit(
-        (rows.features - mean) / scale, rows.labels
+        (rows.read(0) - mean) / scale, rows.labels
     )
     agreed = np.mean(
-        np.array(ours.classes)[ours.predict_proba(test.features).argmax(1)]
-        == theirs.predict((test.features - mean) / scale)
+        np.array(ours.classes)[ours.predict_proba(test.read(0)).argmax(1)]
+        == theirs.predict((test.read(0) - mean) / scale)
     )
     assert agreed > 0.97
 
@@ -58,8 +58,8 @@ def test_mlp_learns_what_no_line_can_part():
     rng = np.random.default_rng(0)
     x = rng.uniform(-1, 1, (1500, 2)).astype(np.float32)
     labels = ["in" if near else "out" for near in (x**2).sum(1) < 0.5]
-    held = Rows(x[1000:], labels[1000:])
-    fitted = fit(Rows(x[:1000], labels[:1000]), held, Train(epochs=60, learning_rate=0.01), "cpu")
+    splits = Splits(Rows.of(x[:1000], labels[:1000]), Rows.of(x[1000:], labels[1000:]))
+    fitted = fit(splits, Train(epochs=60, learning_rate=0.01), "cpu")
     found = np.array(fitted.classifier.classes)[fitted.classifier.predict_proba(x[1000:]).argmax(1)]
     assert np.mean(found == labels[1000:]) > 0.95
 
@@ -69,13 +69,13 @@ def test_the_artifact_scores_as_the_network_did_and_comes_back_from_disk(tmp_pat
     for name, data in files(fitted).items():
         (tmp_path / name).write_bytes(data)
     back = _artifact.read(tmp_path)
-    test = blobs(100, seed=3).features
+    test = blobs(100, seed=3).read(0)
     assert np.array_equal(back.predict_proba(test), fitted.classifier.predict_proba(test))
     assert np.allclose(back.predict_proba(test).sum(1), 1)
     last = fitted.curve[-1]
     held = blobs(300, seed=1)
     index = [back.classes.index(label) for label in held.labels]
-    logits = back.logits(held.features).astype(np.float64)
+    logits = back.logits(held.read(0)).astype(np.float64)
     assert np.mean(logits.argmax(1) == index) == pytest.approx(last.calibration_accuracy)
     own = _artifact.softmax(logits)[np.arange(300), index]
     assert -np.log(own).mean() == pytest.approx(last.calibration_loss, rel=1e-4)
@@ -87,13 +87,13 @@ def test_the_temperature_that_spoilt_the_logits_is_found(true):
     logits = rng.normal(0, 2, (20_000, 5))
     shares = _artifact.softmax(logits)
     y = np.array([rng.choice(5, p=share) for share in shares])
-    assert _temperature(logits * true, y) == pytest.approx(true, rel=0.05)
+    assert fit_temperature(logits * true, y) == pytest.approx(true, rel=0.05)
 
 
 def test_a_few_right_answers_do_not_make_it_infinitely_sure():
     logits = np.eye(3)[[0, 1, 2] * 5] * 4.0
     y = np.array([0, 1, 2] * 5)
-    temperature = _temperature(logits, y)
+    temperature = fit_temperature(logits, y)
     assert _artifact.softmax(logits / temperature).max() < 0.99
 
 
@@ -105,7 +105,7 @@ def test_calibration_lowers_the_loss_of_an_overtrained_network():
 
 
 def test_without_calibration_chips_the_card_says_why():
-    nothing = Rows(np.zeros((0, 12), np.float32), [])
+    nothing = Rows.of(np.zeros((0, 12), np.float32), [])
     fitted = trained(Train(epochs=1), held=nothing)
     assert fitted.classifier.card["calibration"] == {
         "method": "none",
@@ -116,7 +116,7 @@ def test_without_calibration_chips_the_card_says_why():
 
 def test_labels_of_the_calibration_split_that_training_never_saw_are_counted():
     held = blobs(50, seed=1)
-    strange = Rows(held.features, ["new", *held.labels[1:]])
+    strange = Rows.of(held.read(0), ["new", *held.labels[1:]])
     assert trained(Train(epochs=1), held=strange).classifier.card["n_calibration_unseen"] == 1
 
 
@@ -136,17 +136,17 @@ def test_labels_of_the_calibration_split_that_training_never_saw_are_counted():
     ],
 )
 def test_what_cannot_be_learnt_from_says_so(labels, message):
-    rows = Rows(np.zeros((len(labels), 4), np.float32), labels)
+    rows = Rows.of(np.zeros((len(labels), 4), np.float32), labels)
     with pytest.raises(InputError) as stop:
-        fit(rows, rows, Train(), "cpu")
+        fit(Splits(rows, rows), Train(), "cpu")
     assert str(stop.value) == message
 
 
 def test_a_value_that_never_changes_is_ignored():
     rows = blobs(200)
-    flat = rows.features.copy()
+    flat = rows.read(0).copy()
     flat[:, 3] = 5.0
-    fitted = trained(Train(epochs=2), Rows(flat, rows.labels), Rows(flat, rows.labels))
+    fitted = trained(Train(epochs=2), *[Rows.of(flat, rows.labels)] * 2)
     far = flat.copy()
     far[:, 3] = 1e6
     assert np.array_equal(
@@ -154,19 +154,11 @@ def test_a_value_that_never_changes_is_ignored():
     )
 
 
-@settings(max_examples=30)
-@given(st.integers(1, 500), st.integers(0, 2**31), st.integers(1, 100))
-def test_a_shuffle_is_a_permutation_that_seed_and_epoch_decide(count, seed, epoch):
-    order = _shuffle(count, seed, epoch)
-    assert sorted(order.tolist()) == list(range(count))
-    assert torch.equal(order, _shuffle(count, seed, epoch))
-
-
 def test_the_default_sizes_are_pyspacers():
     from pipeline.classifiers import mlp
 
-    assert mlp.hidden(Train(), 50_000) == (100,)
-    assert mlp.hidden(Train(), 50_001) == (200, 100)
+    assert mlp.hidden(Train(), 49_999) == (100,)
+    assert mlp.hidden(Train(), 50_000) == (200, 100)
     assert mlp.hidden(Train(hidden=(7,)), 10) == (7,)
 
 
@@ -191,7 +183,7 @@ def test_a_classifier_that_cannot_be_trusted_is_refused(tmp_path, harm):
     messages = {
         "missing": "no classifier here; run the train stage first",
         "torn": "not a classifier that can be read",
-        "foreign": "not a classifier of format 1",
+        "foreign": "not a classifier of format 2",
         "nan": "mean holds values that are not finite",
         "classes": "gives 3 scores for 2 classes",
     }
@@ -200,22 +192,20 @@ def test_a_classifier_that_cannot_be_trusted_is_refused(tmp_path, harm):
 
 
 def test_a_step_is_bit_equal_to_torchs_own_adam():
-    from pipeline.sections import Train
-    from pipeline.training import Adam
-
     chosen = Train(learning_rate=3e-3, weight_decay=1e-2)
     torch.manual_seed(0)
     ours = torch.nn.Linear(7, 3)
     theirs = torch.nn.Linear(7, 3)
     theirs.load_state_dict(ours.state_dict())
     mine = Adam(list(ours.parameters()), chosen)
-    peer = torch.optim.Adam(theirs.parameters(), lr=3e-3, weight_decay=1e-2)
+    peer = torch.optim.Adam(theirs.parameters(), lr=3e-3, weight_decay=1e-2, fused=True)
     for _ in range(20):
         x = torch.randn(5, 7)
-        for network, optimizer in ((ours, mine), (theirs, peer)):
+        for network in (ours, theirs):
             network.zero_grad(set_to_none=True)
             network(x).square().sum().backward()
-            optimizer.step()
+        mine.step(3e-3)
+        peer.step()
     for mine_, theirs_ in zip(ours.parameters(), theirs.parameters(), strict=True):
         assert torch.equal(mine_, theirs_)
 
@@ -228,11 +218,69 @@ def test_training_does_not_import_torchs_compiler():
     code = (
         "import sys, numpy as np\n"
         "from pipeline.sections import Train\n"
-        "from pipeline.training import Rows, fit\n"
+        "from pipeline.training import Rows, Splits, fit\n"
         "x = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)\n"
-        "rows = Rows(x, ['a', 'b'] * 20)\n"
-        "fit(rows, rows, Train(epochs=1), 'cpu')\n"
+        "rows = Rows.of(x, ['a', 'b'] * 20)\n"
+        "fit(Splits(rows, rows), Train(epochs=1), 'cpu')\n"
         "print('torch._dynamo' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "False", done.stderr
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_sigmoids_are_scikit_learns(classes):
+    """PySpacer calibrates with CalibratedClassifierCV, sigmoid, on a fitted classifier."""
+    from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.calibration import CalibratedClassifierCV
+
+    class Told(ClassifierMixin, BaseEstimator):
+        """Gives the probabilities that it is given."""
+
+        def fit(self, x, y):
+            self.classes_ = np.unique(y)
+            return self
+
+        def predict_proba(self, x):
+            return x
+
+        def predict(self, x):
+            return self.classes_[x.argmax(1)]
+
+    rng = np.random.default_rng(0)
+    p = _artifact.softmax(rng.normal(0, 2, (3000, classes)))
+    y = np.array([rng.choice(classes, p=share) for share in p**0.5 / (p**0.5).sum(1)[:, None]])
+    theirs = CalibratedClassifierCV(Told(), method="sigmoid", ensemble=False).fit(p, y)
+    slope, offset = fit_sigmoids(p, y)
+    found = _artifact.sigmoids(p, slope, offset)
+    np.testing.assert_allclose(found, theirs.predict_proba(p), atol=2e-4)
+    assert found.sum(1) == pytest.approx(1)
+
+
+def test_a_classifier_with_sigmoids_comes_back_from_disk(tmp_path):
+    fitted = trained(Train(epochs=5, calibration="sigmoid"))
+    for name, data in files(fitted).items():
+        (tmp_path / name).write_bytes(data)
+    x = blobs(100, seed=3).read(0)
+    assert np.array_equal(
+        _artifact.read(tmp_path).predict_proba(x), fitted.classifier.predict_proba(x)
+    )
+    assert fitted.classifier.card["calibration"]["method"] == "sigmoid"
+
+
+def test_presets_fill_what_is_null_and_what_is_set_wins():
+    assert Train(preset="mermaid", epochs=None, batch=64) == Train(
+        preset="mermaid",
+        hidden=(500, 300, 100),
+        learning_rate=1e-4,
+        epochs=40,
+        patience=3,
+        batch=64,
+        weight_decay=5e-7,
+        standardize=False,
+        calibration="sigmoid",
+    )
+    assert Train(preset="pyspacer", standardize=True).standardize
+    assert Train(epochs=None).epochs == Train().epochs
+    told = Train(preset="pyspacer").shaping()
+    assert told == Train(**told).shaping()

@@ -11,6 +11,7 @@ costs nothing.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from pipeline import plugins
@@ -19,12 +20,32 @@ from pipeline.sections import Train
 if TYPE_CHECKING:
     from torch import nn
 
+MANY_ROWS = 50_000
+"""From here on PySpacer takes a larger network and a smaller learning rate."""
+
 
 def build(train: Train, dim: int, n_classes: int, n_rows: int) -> nn.Module:
     """Build the untrained network that *train* names, for *n_rows* rows of training."""
     part = plugins.find("classifiers", train.classifier, key="train.classifier")
     network: nn.Module = part.build(train, dim, n_classes, n_rows)
     return network
+
+
+def batch(train: Train, n_rows: int) -> int:
+    """Give the rows of a minibatch: what is set, or 500; of few rows a fiftieth, 32 at least."""
+    return train.batch or min(max(n_rows // 50, 32), 500)
+
+
+def rate(train: Train, n_rows: int) -> float:
+    """Give the learning rate: what is set, or by the number of rows and the batch.
+
+    Sources: PySpacer 0.14, `train_classifier.py`, for 1e-3, and 1e-4 from 50,000 rows on, at
+    batches of 200; Malladi et al. 2022, "On the SDEs and scaling rules for adaptive gradient
+    algorithms", for the square root of the batch.
+    """
+    if train.learning_rate is not None:
+        return train.learning_rate
+    return (1e-3 if n_rows < MANY_ROWS else 1e-4) * math.sqrt(batch(train, n_rows) / 200)
 
 
 def version(train: Train) -> int:

@@ -1,7 +1,8 @@
 """A trained classifier: its tensors in safetensors, everything else in JSON; nothing to unpickle.
 
 `model.safetensors` holds `mean` and `scale` [dim], which standardise a feature, the network's
-layers `layers.<i>.weight` and `.bias`, and `temperature` [1], which divides the logits.
+layers `layers.<i>.weight` and `.bias`, and `temperature` [1], which divides the logits. Where each
+class was calibrated by itself there are `sigmoid.slope` and `sigmoid.offset` [n_classes; 1 of two].
 `model.json` holds the classes in the order of the probabilities, and where it all came from.
 """
 
@@ -19,7 +20,7 @@ from safetensors.numpy import load, save
 
 from pipeline.errors import InputError
 
-FORMAT = 1
+FORMAT = 2
 BLOCK_ROWS = 65_536
 
 
@@ -47,7 +48,11 @@ class Classifier:
 
     def logits(self, features: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         """Give the logits, before the temperature, float32 [n, n_classes]."""
-        values = (features.astype(np.float32) - self.tensors["mean"]) * self.tensors["scale"]
+        standard = (features.astype(np.float32) - self.tensors["mean"]) * self.tensors["scale"]
+        return self.of_standard(standard)
+
+    def of_standard(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Give the logits of features that are standardised already."""
         numbers = sorted(
             {int(name.split(".")[1]) for name in self.tensors if name.startswith("layers.")}
         )
@@ -59,7 +64,12 @@ class Classifier:
         return values
 
     def _proba(self, features: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        return softmax(self.logits(features).astype(np.float64) / self.tensors["temperature"])
+        logits = self.logits(features).astype(np.float64)
+        found = softmax(logits / self.tensors["temperature"])
+        if "sigmoid.slope" in self.tensors:
+            slope, offset = self.tensors["sigmoid.slope"], self.tensors["sigmoid.offset"]
+            return sigmoids(found, slope.astype(np.float64), offset.astype(np.float64))
+        return found
 
     def with_card(self, facts: Mapping[str, Any]) -> Classifier:
         """Give the same classifier with *facts* added to its card."""
@@ -77,6 +87,21 @@ def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     probabilities: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
     return probabilities
+
+
+def sigmoids(
+    probabilities: NDArray[np.float64], slope: NDArray[np.float64], offset: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Calibrate each class by itself, and bring the classes to a sum of 1.
+
+    Source: scikit-learn's CalibratedClassifierCV with method="sigmoid".
+    """
+    if len(slope) == 1:
+        second = 1 / (1 + np.exp(slope * probabilities[:, 1] + offset))
+        return np.stack([1 - second, second], axis=1)
+    found: NDArray[np.float64] = 1 / (1 + np.exp(slope * probabilities + offset))
+    total = found.sum(axis=1, keepdims=True)
+    return np.where(total > 0, found / np.where(total > 0, total, 1), 1 / len(slope))
 
 
 def read(folder: Path) -> Classifier:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from pipeline.classifiers import MANY_ROWS
 from pipeline.sections import Train
 
 if TYPE_CHECKING:
     from torch import nn
 
 VERSION = 1
-
-MANY_ROWS = 50_000
 
 
 def hidden(train: Train, n_rows: int) -> tuple[int, ...]:
@@ -22,7 +21,7 @@ def hidden(train: Train, n_rows: int) -> tuple[int, ...]:
     """
     if train.hidden is not None:
         return train.hidden
-    return (200, 100) if n_rows > MANY_ROWS else (100,)
+    return (200, 100) if n_rows >= MANY_ROWS else (100,)
 
 
 def build(train: Train, dim: int, n_classes: int, n_rows: int) -> nn.Module:
@@ -32,5 +31,5 @@ def build(train: Train, dim: int, n_classes: int, n_rows: int) -> nn.Module:
     sizes = (dim, *hidden(train, n_rows), n_classes)
     layers: list[nn.Module] = []
     for before, after in pairwise(sizes):
-        layers += [nn.Linear(before, after), nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
+        layers += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(train.dropout)]
+    return nn.Sequential(*layers[:-2])

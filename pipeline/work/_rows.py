@@ -21,11 +21,33 @@ class Labelled:
 
     Attributes:
         labels: rows of schemas.LABELS.
-        features: float32 [n, dim].
+        dim: values in a feature.
+        blocks: row groups of the features' shards in which some of them are.
     """
 
     labels: pa.Table
-    features: NDArray[np.float32]
+    dim: int
+    blocks: list[Block]
+
+    def read(self, number: int) -> NDArray[np.float32]:
+        """Give the features of a block's rows, float32 [rows, dim]."""
+        block = self.blocks[number]
+        with pq.ParquetFile(FEATURES / block.file) as file:
+            column = file.read_row_group(block.group, columns=["feature"])["feature"]
+        vectors = column.combine_chunks()
+        values = vectors.flatten().to_numpy().reshape(len(vectors), -1)
+        found: NDArray[np.float32] = values[block.rows].astype(np.float32, copy=False)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Some rows of a row group: which they are there, and which of the labelled chips."""
+
+    file: str
+    group: int
+    rows: NDArray[np.int64]
+    at: NDArray[np.int64]
 
 
 def labels() -> pa.Table:
@@ -42,27 +64,28 @@ def labelled(table: pa.Table, split: str) -> Labelled:
     """Give the labelled rows of *split*, joined to their features by chip_id.
 
     Chips whose image could not be read have no feature and are left out; the extract stage's
-    rejects say why.
+    rejects say why. No feature is read yet.
     """
     wanted = pc.and_(pc.equal(table["split"], split), pc.is_valid(table["label"]))
     rows = table.filter(wanted).combine_chunks()
     manifest = outs.require_manifest(FEATURES, "extract")
-    features: NDArray[np.float32] | None = None
+    blocks: list[Block] = []
     have = np.zeros(rows.num_rows, bool)
+    dim = 1
     for line in manifest["shards"]:
-        shard = pq.read_table(FEATURES / f"{line['shard']:04d}.parquet")
-        places = pc.index_in(shard["chip_id"], value_set=rows["chip_id"]).combine_chunks()
-        vectors = shard["feature"].combine_chunks()
-        if features is None:
-            features = np.zeros((rows.num_rows, vectors.type.list_size), np.float32)
-        taken = np.asarray(places.is_valid())
-        at = np.asarray(places.drop_null())
-        values = vectors.flatten().to_numpy().reshape(len(vectors), -1)
-        features[at] = values[taken]
-        have[at] = True
-    if features is None:
-        features = np.zeros((0, 1), np.float32)
-    return Labelled(rows.filter(pa.array(have)), features[have])
+        name = f"{line['shard']:04d}.parquet"
+        with pq.ParquetFile(FEATURES / name) as file:
+            dim = file.schema_arrow.field("feature").type.list_size
+            for group in range(file.num_row_groups):
+                ids = file.read_row_group(group, columns=["chip_id"])["chip_id"]
+                found = pc.index_in(ids, value_set=rows["chip_id"]).combine_chunks()
+                at = np.asarray(found.drop_null(), np.int64)
+                if len(at):
+                    blocks.append(Block(name, group, np.flatnonzero(found.is_valid()), at))
+                    have[at] = True
+    place = np.cumsum(have) - 1
+    blocks = [Block(block.file, block.group, block.rows, place[block.at]) for block in blocks]
+    return Labelled(rows.filter(pa.array(have)), dim, blocks)
 
 
 def inputs() -> dict[str, str]:

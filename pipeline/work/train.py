@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import numerics, outs, recipes
 from pipeline.counts import Counts
+from pipeline.errors import Missing
 from pipeline.hashing import digest
 from pipeline.outs import Out
 from pipeline.progress import Progress
@@ -19,7 +20,7 @@ from pipeline.work import _rows
 from pipeline.work._context import CLASSIFIER, FEATURES, Context, Tell
 
 if TYPE_CHECKING:
-    from pipeline.training import Epoch
+    from pipeline.training import Epoch, Rows
 
 TABLE = "classifiers"
 FILES = ("curve.csv", "model.json", "model.safetensors")
@@ -42,27 +43,55 @@ def make(context: Context, target: Piece, tell: Tell) -> None:
     Raises:
         InputError: the train split has no labelled chip, or only one class.
     """
-    from pipeline.training import Rows, fit
+    from pipeline.training import Splits, fit
 
     table = _rows.labels()
-    found = {split: _rows.labelled(table, split) for split in ("train", "calibration")}
-    rows = {
-        split: Rows(part.features, part.labels["label"].to_pylist())
-        for split, part in found.items()
-    }
+    learnt, held = (_rows.labelled(table, split) for split in ("train", "calibration"))
     train = context.params.train
+    splits = Splits(_learnt(learnt), _learnt(held), recipes.label_map(train))
     device = numerics.device(context.machine.device)
+    keeper = Checkpoint(context, target)
     with Progress("train", "epochs", train.epochs, tell) as progress:
-        fitted = fit(rows["train"], rows["calibration"], train, device, lambda _: progress.step())
+        fitted = fit(splits, train, device, lambda _: progress.step(), keeper)
     files = {
         "curve.csv": _curve(fitted.curve),
         **fitted.classifier.with_card(_card(context)).files(),
     }
-    learnt = sum(len(part.labels) for part in rows.values())
-    note = {"run": context.run, "rows": learnt}
+    note = {"run": context.run, "rows": len(learnt.labels) + len(held.labels)}
     parts = recipes.train(context.params, context.machine).parts
     context.store.describe(target.recipe, parts)
     context.store.put(target, {name: (data, 0) for name, data in files.items()}, note)
+    keeper.forget()
+
+
+def _learnt(part: _rows.Labelled) -> Rows:
+    from pipeline.training import Rows
+
+    labels = part.labels["label"].to_pylist()
+    return Rows(labels, part.dim, [block.at for block in part.blocks], part.read)
+
+
+class Checkpoint:
+    """A training's state after its last epoch, in the store under the classifier's own name."""
+
+    def __init__(self, context: Context, target: Piece) -> None:
+        self.storage = context.store.storage
+        self.key = f"checkpoints/{target.recipe}/{target.input}.safetensors"
+
+    def load(self) -> bytes | None:
+        """Give the state, or None."""
+        try:
+            return self.storage.read(self.key)
+        except Missing:
+            return None
+
+    def save(self, state: bytes) -> None:
+        """Keep *state* in place of the epoch's before."""
+        self.storage.put(self.key, state)
+
+    def forget(self) -> None:
+        """Remove it: the training is done."""
+        self.storage.delete(self.key)
 
 
 def _card(context: Context) -> dict[str, Any]:

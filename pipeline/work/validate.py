@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from pipeline import outs, recipes, rejects, schemas
 from pipeline.counts import Counts
 from pipeline.hashing import digest
+from pipeline.label_map import renamed
 from pipeline.outs import Out, pretty
 from pipeline.store import Piece
 from pipeline.work import _rows
@@ -115,10 +116,17 @@ def _answers(labels: pa.Table) -> Answers:
 
     classifier = _artifact.read(CLASSIFIER)
     found = _rows.labelled(labels, "validation")
-    probabilities = classifier.predict_proba(found.features).astype(np.float32)
+    probabilities = np.zeros((len(found.labels), len(classifier.classes)), np.float32)
+    for number, block in enumerate(found.blocks):
+        probabilities[block.at] = classifier.predict_proba(found.read(number))
+    to = classifier.card["labels"]["to"]
+    told = [renamed(to, label) for label in found.labels["label"].to_pylist()]
+    meant = np.array([label is not None for label in told], bool)
+    probabilities = probabilities[meant]
     classes = list(classifier.classes)
     best = probabilities.argmax(axis=1) if len(probabilities) else np.empty(0, np.int64)
-    rows = found.labels.select(["chip_id", "key", "row", "col", "group", "label"])
+    rows = found.labels.select(["chip_id", "key", "row", "col", "group"])
+    rows = rows.append_column("label", pa.array(told, pa.string())).filter(pa.array(meant))
     rows = rows.append_column(
         "predicted", pa.array([classes[index] for index in best], pa.string())
     )

@@ -16,7 +16,11 @@ from pipeline.extractors import _efficientnet
 from pipeline.extractors import torchvision as backbone
 from pipeline.sections import Extract
 
-NAMES = plugins.names("extractors")
+NAMES = [
+    name
+    for name in plugins.names("extractors")
+    if not hasattr(plugins.find("extractors", name, key=""), "LOOKED_UP")
+]
 BATCH = 4
 
 

@@ -1,0 +1,153 @@
+"""Training: minibatches in a shuffle that the seed alone decides, then calibration.
+
+The calibration split chooses the calibration, and when to stop; the validation split is not here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from pipeline import classifiers, numerics
+from pipeline.classifiers._artifact import Classifier
+from pipeline.errors import InputError
+from pipeline.label_map import LabelMap
+from pipeline.sections import Train
+from pipeline.training import _classes
+from pipeline.training._calibration import calibrate
+from pipeline.training._classes import Classes
+from pipeline.training._loop import Epoch, Forgetful, Keeper, Loop
+from pipeline.training._rows import Data, Rows
+
+__all__ = ["Epoch", "Fitted", "Keeper", "Rows", "Splits", "fit"]
+
+GIB = 2**30
+NO_MAP = LabelMap()
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """What is learnt from.
+
+    Attributes:
+        train: its labels decide the classes.
+        calibration: what the calibration is chosen on, and when to stop; rows of no class are left
+            out, and counted in the card.
+        label_map: what becomes of the labels of both.
+    """
+
+    train: Rows
+    calibration: Rows
+    label_map: LabelMap = NO_MAP
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A classifier and how it got there."""
+
+    classifier: Classifier
+    curve: list[Epoch]
+
+
+def fit(
+    splits: Splits,
+    train: Train,
+    device: str,
+    step: Callable[[Epoch], None] = lambda _: None,
+    keeper: Keeper | None = None,
+) -> Fitted:
+    """Train the classifier that *train* names.
+
+    Args:
+        splits: labelled features.
+        train: the section.
+        device: torch's name of the device.
+        step: told of each epoch when it is over.
+        keeper: where the state after each epoch is kept, for a run that was cut off to go on.
+
+    Raises:
+        InputError: there are no labelled rows, or fewer than two classes.
+    """
+    torch.set_num_threads(numerics.cores())
+    train_rows, held_rows = splits.train, splits.calibration
+    classes = _classes.classes(train_rows.labels, splits.label_map, train)
+    y, held_y = (classes.indices(rows.labels) for rows in (train_rows, held_rows))
+    _check(classes, train_rows, y)
+    room = int(train.memory * GIB)
+    held = Data(held_rows, held_y, min(room // 4, held_y.size * held_rows.dim * 4))
+    data = Data(train_rows, y, room - held.room)
+    if train.standardize:
+        mean, scale = data.measured()
+        data.standardize(mean, scale)
+        held.standardize(mean, scale)
+    loop = Loop(
+        _network(train, data, len(classes.names)),
+        train,
+        (classifiers.batch(train, len(data)), classifiers.rate(train, len(data))),
+        _classes.weights(y, len(classes.names), train),
+        torch.device(device),
+    )
+    curve = loop.run(data, held, keeper or Forgetful(), step)
+    classifier = _classifier(classes, data, loop.network)
+    calibrated, said = calibrate(classifier, *_logits(classifier, held), train)
+    facts = {
+        "n_train": len(data),
+        "n_calibration": len(held),
+        "n_calibration_unseen": int((held_y < 0).sum()),
+        "calibration": said,
+        "classifier": train.classifier,
+        "dim": train_rows.dim,
+        "epochs": len(curve),
+        "labels": classes.card(train),
+    }
+    return Fitted(calibrated.with_card(facts), curve)
+
+
+def _check(classes: Classes, rows: Rows, y: NDArray[np.int64]) -> None:
+    if not (y >= 0).any():
+        raise InputError(
+            "train: no labelled chip in the train split; label some, or lower split.validation "
+            "and split.calibration"
+            if not rows.labels
+            else "train: train.label_map and train.rare leave no labelled chip to train on"
+        )
+    if len(classes.names) == 1:
+        raise InputError(
+            f"train: all {len(y):,} labelled chips of the train split are "
+            f"{classes.names[0]!r}; a classifier needs two classes"
+        )
+
+
+def _network(train: Train, data: Data, n_classes: int) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(train.seed)
+        return classifiers.build(train, data.rows.dim, n_classes, len(data))
+
+
+def _classifier(classes: Classes, data: Data, network: nn.Module) -> Classifier:
+    tensors: dict[str, NDArray[np.float32]] = {
+        "mean": data.mean,
+        "scale": data.scale,
+        "temperature": np.ones(1, np.float32),
+    }
+    linear = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
+    for number, layer in enumerate(linear):
+        tensors[f"layers.{number}.weight"] = layer.weight.detach().numpy().copy()
+        tensors[f"layers.{number}.bias"] = layer.bias.detach().numpy().copy()
+    card: Mapping[str, Any] = {}
+    return Classifier(classes.names, tensors, card)
+
+
+def _logits(classifier: Classifier, held: Data) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Give the logits of the calibration split's rows, which are standardised already."""
+    found = np.empty((len(held), len(classifier.classes)))
+    place = np.cumsum(held.y >= 0) - 1
+    for at, features in held.passes():
+        found[place[at]] = classifier.of_standard(features)
+    return found, held.y[held.at]

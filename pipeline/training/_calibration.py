@@ -1,0 +1,141 @@
+"""Calibration: scores that are right as often as they say, by the calibration split alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.classifiers._artifact import Classifier, sigmoids, softmax
+from pipeline.sections import Train
+from pipeline.training._rows import Indices
+
+Floats = NDArray[np.float64]
+
+TINY = 1e-300
+BINS = 15
+
+
+def calibrate(
+    classifier: Classifier, logits: Floats, y: Indices, train: Train
+) -> tuple[Classifier, dict[str, Any]]:
+    """Choose what `train.calibration` names with the least log loss on the calibration split.
+
+    Args:
+        classifier: uncalibrated.
+        logits: of the calibration split, [n, n_classes].
+        y: its classes.
+        train: the section.
+
+    Returns:
+        The classifier with the tensors that calibrate it, and what its card says of them.
+    """
+    if train.calibration == "none" or not len(y):
+        why = "train.calibration is none" if len(y) else "no calibration chip has a known label"
+        return classifier, {"method": "none", "why": why}
+    found: Mapping[str, Floats]
+    if train.calibration == "temperature":
+        temperature = fit_temperature(logits, y)
+        found = {"temperature": np.array([temperature])}
+        after = softmax(logits / temperature)
+    else:
+        slope, offset = fit_sigmoids(softmax(logits), y)
+        found = {"sigmoid.slope": slope, "sigmoid.offset": offset}
+        after = sigmoids(softmax(logits), slope, offset)
+    before = softmax(logits)
+    card = {
+        "method": train.calibration,
+        "log_loss_before": log_loss(before, y),
+        "log_loss_after": log_loss(after, y),
+        "ece_before": ece(before, y),
+        "ece_after": ece(after, y),
+    }
+    if "temperature" in found:
+        card["temperature"] = float(found["temperature"][0])
+    tensors = {name: values.astype(np.float32) for name, values in found.items()}
+    return Classifier(classifier.classes, {**classifier.tensors, **tensors}, classifier.card), card
+
+
+def fit_temperature(logits: Floats, y: Indices) -> float:
+    """Find the number that logits are to be divided by.
+
+    The labels are smoothed by one part in n + 2, so that n chips that are all right do not make
+    the classifier infinitely sure of itself.
+
+    Sources: Guo et al. 2017, "On calibration of modern neural networks", section 4.2; Platt 1999,
+    section 2.2, for the smoothing.
+    """
+    from scipy.optimize import minimize_scalar
+
+    # The log loss has one minimum in 1 / temperature; its logarithm keeps the search's steps fair.
+    doubt = 1 / (len(y) + 2)
+    found = minimize_scalar(
+        lambda power: _smoothed(logits / np.exp(power), y, doubt),
+        bounds=(np.log(0.05), np.log(20)),
+        method="bounded",
+        options={"xatol": 1e-6},
+    )
+    return float(np.float32(np.exp(found.x)))
+
+
+def fit_sigmoids(probabilities: Floats, y: Indices) -> tuple[Floats, Floats]:
+    """Fit a sigmoid for each class, or for the second of two, to whether a chip is of that class.
+
+    Returns:
+        Slopes and offsets [n_classes], or [1] of two classes: the probability is
+        1 / (1 + exp(slope p + offset)), and the classes' are brought to a sum of 1.
+
+    Sources: Platt 1999, section 2.2; scikit-learn's CalibratedClassifierCV with method="sigmoid",
+    which PySpacer uses.
+    """
+    classes = range(probabilities.shape[1]) if probabilities.shape[1] > 2 else (1,)  # noqa: PLR2004
+    found = [_fit_sigmoid(probabilities[:, number], y == number) for number in classes]
+    slopes, offsets = zip(*found, strict=True)
+    return np.array(slopes), np.array(offsets)
+
+
+def _fit_sigmoid(p: Floats, positive: NDArray[np.bool_]) -> tuple[float, float]:
+    from scipy.optimize import minimize
+
+    yes, no = int(positive.sum()), int((~positive).sum())
+    target = np.where(positive, (yes + 1) / (yes + 2), 1 / (no + 2))
+
+    def loss(at: Floats) -> tuple[float, Floats]:
+        value = at[0] * p + at[1]
+        # -target log(q) - (1 - target) log(1 - q) with q = 1 / (1 + exp(value))
+        losses = np.logaddexp(0, value) - (1 - target) * value
+        slope = 1 / (1 + np.exp(-value)) - (1 - target)
+        return float(losses.sum()), np.array([(slope * p).sum(), slope.sum()])
+
+    start = np.array([0.0, np.log((no + 1) / (yes + 1))])
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"gtol": 1e-6}).x
+    return float(np.float32(found[0])), float(np.float32(found[1]))
+
+
+def log_loss(probabilities: Floats, y: Indices) -> float:
+    """Give the mean log loss of the classes *y*."""
+    chosen = probabilities[np.arange(len(y)), y]
+    return float(-np.log(np.maximum(chosen, TINY)).mean())
+
+
+def ece(probabilities: Floats, y: Indices) -> float:
+    """Give the mean distance between score and accuracy, in bins of equally many chips.
+
+    Source: Nixon et al. 2019, "Measuring calibration in deep learning".
+    """
+    score = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == y
+    order = np.argsort(score, kind="stable")
+    bins = np.array_split(order, min(BINS, len(order)))
+    gaps = [len(some) * abs(right[some].mean() - score[some].mean()) for some in bins]
+    return float(sum(gaps) / len(y))
+
+
+def _smoothed(logits: Floats, y: Indices, doubt: float) -> float:
+    """Give the mean log loss of labels that are right but for a share of *doubt*."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    logs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    chosen = logs[np.arange(len(y)), y]
+    return float(-((1 - doubt) * chosen + doubt * logs.mean(axis=1)).mean())
