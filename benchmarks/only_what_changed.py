@@ -39,6 +39,8 @@ from ruamel.yaml import YAML
 from safetensors.torch import save_file
 from torchvision import models
 
+from pipeline.runtimes import _trial
+
 KINDS = ("across", "down", "checks", "noise")
 HEIGHT, WIDTH = 240, 320
 UNLABELLED = 0.1
@@ -186,8 +188,8 @@ def environment(folder: Path, workers: str | None) -> dict[str, str]:
 def random_weights(extractor: str, path: Path) -> int:
     """Write a model's weights, drawn from a seed; give the size of chip that it wants.
 
-    Batch norms get the statistics of our pictures: as torchvision draws them, the features of all
-    chips are the same to seven digits.
+    Batch norms get the statistics of our pictures, and of those on which runtimes are tried: as
+    torchvision draws them, the features of all chips are the same to seven digits.
     """
     name = extractor.removeprefix("torchvision/")
     preset = models.get_model_weights(name).DEFAULT.transforms()
@@ -198,6 +200,7 @@ def random_weights(extractor: str, path: Path) -> int:
             part.momentum = None  # the mean of all that it sees
     size, rng = preset.crop_size[0], np.random.default_rng(0)
     pictures = [np.asarray(picture(kind, rng).resize((size, size))) for kind in KINDS * 4]
+    pictures += list(_trial.pictures(len(pictures), size))
     with torch.no_grad():
         model(preset(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)))
     save_file(model.state_dict(), path)

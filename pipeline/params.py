@@ -6,6 +6,7 @@ Read with ruamel.yaml as YAML 1.2, the reader that DVC uses: PyYAML takes `1e-3`
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -97,8 +98,7 @@ def from_json(text: str) -> Params:
     Raises:
         SettingError: as `load` does.
     """
-    found = YAML(typ="safe", pure=True).load(text)
-    return _checked(found, "params")
+    return _checked(json.loads(text), "params")
 
 
 def _checked(found: Any, name: str) -> Params:

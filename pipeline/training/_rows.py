@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.numerics import cores
+
 Features = NDArray[np.float32]
 Indices = NDArray[np.int64]
 
@@ -69,10 +71,17 @@ class Data:
         return len(self.at)
 
     def _loaded(self) -> Features:
+        """Read all blocks, several at once."""
         place = np.cumsum(self.y != LEFT_OUT) - 1
         whole = np.empty((len(self.at), self.rows.dim), np.float32)
-        for at, features in self._blocks(range(len(self.rows.blocks))):
-            whole[place[at]] = features
+
+        def load(number: int) -> None:
+            for at, features in self._blocks([number]):
+                whole[place[at]] = features
+
+        with ThreadPoolExecutor(cores(), thread_name_prefix="read") as pool:
+            for done in [pool.submit(load, number) for number in range(len(self.rows.blocks))]:
+                done.result()
         return whole
 
     def _blocks(self, numbers: Iterable[int]) -> Iterator[tuple[Indices, Features]]:
