@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from pipeline.numerics import cores
@@ -113,10 +114,9 @@ class Data:
         """
         count, mean, squares = 0, np.zeros(self.rows.dim), np.zeros(self.rows.dim)
         for some in self._chunks():
-            ours = some.mean(axis=0, dtype=np.float64)
-            own = np.square(some - ours.astype(np.float32)).sum(axis=0, dtype=np.float64)
-            # The mean was rounded on the way; what that adds to the squares is taken off.
-            own -= len(some) * np.square(ours - ours.astype(np.float32))
+            parts = torch.var_mean(torch.from_numpy(some), dim=0, correction=0)
+            own, ours = (part.double().numpy() for part in parts)
+            own *= len(some)
             total = count + len(some)
             squares += own + np.square(ours - mean) * count * len(some) / total
             mean += (ours - mean) * len(some) / total
