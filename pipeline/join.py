@@ -15,10 +15,8 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
-import luigi
-from luigi.rpc import RPCError
-
 from pipeline import recipes
+from pipeline._luigi import RPCError, luigi
 from pipeline.errors import BY_NAME, QuadratError, SettingError, StorageError
 from pipeline.params import Params, from_json
 from pipeline.run import central, errors, log_plainly, make_light

@@ -16,11 +16,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import luigi
 import pyarrow.parquet as pq
-from luigi.rpc import RemoteScheduler, RPCError
 
 from pipeline import outs, tasks, unchanged
+from pipeline._luigi import RemoteScheduler, RPCError, luigi
 from pipeline.errors import BY_NAME, QuadratError, StorageError
 from pipeline.params import Params, load
 from pipeline.sections import OWN

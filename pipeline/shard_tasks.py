@@ -20,10 +20,8 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
-import luigi
-from luigi.rpc import RPCError
-
 from pipeline import numerics
+from pipeline._luigi import RPCError, luigi
 from pipeline.errors import BY_NAME, Passing, QuadratError
 from pipeline.params import Params, from_json, load
 from pipeline.settings import Machine, machine

@@ -16,9 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
-import luigi
-
 from pipeline import outs
+from pipeline._luigi import luigi
 from pipeline.counts import Counts, write_down
 from pipeline.params import Params
 from pipeline.settings import machine

@@ -32,8 +32,8 @@ def build(train: Train, dim: int, n_classes: int, n_rows: int) -> nn.Module:
 
 
 def batch(train: Train, n_rows: int) -> int:
-    """Give the rows of a minibatch: what is set, or 500; of few rows a fiftieth, 32 at least."""
-    return train.batch or min(max(n_rows // 50, 32), 500)
+    """Give the rows of a minibatch: what is set, or 500; of few rows a tenth, 32 at least."""
+    return train.batch or min(max(n_rows // 10, 32), 500)
 
 
 def rate(train: Train, n_rows: int) -> float:

@@ -60,19 +60,19 @@ def labels() -> pa.Table:
     return pq.read_table(LABELS / "labels.parquet")
 
 
-def labelled(table: pa.Table, split: str) -> Labelled:
-    """Give the labelled rows of *split*, joined to their features by chip_id.
+def labelled(table: pa.Table, *splits: str) -> list[Labelled]:
+    """Give the labelled rows of each split, joined to their features by chip_id.
 
     Chips whose image could not be read have no feature and are left out; the extract stage's
     rejects say why. No feature is read yet.
     """
-    wanted = pc.and_(pc.equal(table["split"], split), pc.is_valid(table["label"]))
-    rows = table.filter(wanted).combine_chunks()
-    manifest = outs.require_manifest(FEATURES, "extract")
+    split = pc.index_in(table["split"], value_set=pa.array(splits))
+    rows = table.filter(pc.and_(pc.is_valid(split), pc.is_valid(table["label"]))).combine_chunks()
+    number = np.asarray(pc.index_in(rows["split"], value_set=pa.array(splits)), np.int64)
     blocks: list[Block] = []
     have = np.zeros(rows.num_rows, bool)
     dim = 1
-    for line in manifest["shards"]:
+    for line in outs.require_manifest(FEATURES, "extract")["shards"]:
         name = f"{line['shard']:04d}.parquet"
         with pq.ParquetFile(FEATURES / name) as file:
             dim = file.schema_arrow.field("feature").type.list_size
@@ -80,12 +80,18 @@ def labelled(table: pa.Table, split: str) -> Labelled:
                 ids = file.read_row_group(group, columns=["chip_id"])["chip_id"]
                 found = pc.index_in(ids, value_set=rows["chip_id"]).combine_chunks()
                 at = np.asarray(found.drop_null(), np.int64)
-                if len(at):
-                    blocks.append(Block(name, group, np.flatnonzero(found.is_valid()), at))
-                    have[at] = True
-    place = np.cumsum(have) - 1
-    blocks = [Block(block.file, block.group, block.rows, place[block.at]) for block in blocks]
-    return Labelled(rows.filter(pa.array(have)), dim, blocks)
+                blocks.append(Block(name, group, np.flatnonzero(found.is_valid()), at))
+                have[at] = True
+    return [_of_split(rows, dim, blocks, have & (number == place)) for place in range(len(splits))]
+
+
+def _of_split(rows: pa.Table, dim: int, blocks: list[Block], own: NDArray[np.bool_]) -> Labelled:
+    place = np.cumsum(own) - 1
+    kept = (
+        Block(block.file, block.group, block.rows[own[block.at]], place[block.at[own[block.at]]])
+        for block in blocks
+    )
+    return Labelled(rows.filter(pa.array(own)), dim, [block for block in kept if len(block.at)])
 
 
 def inputs() -> dict[str, str]:

@@ -45,8 +45,7 @@ def make(context: Context, target: Piece, tell: Tell) -> None:
     """
     from pipeline.training import Splits, fit
 
-    table = _rows.labels()
-    learnt, held = (_rows.labelled(table, split) for split in ("train", "calibration"))
+    learnt, held = _rows.labelled(_rows.labels(), "train", "calibration")
     train = context.params.train
     splits = Splits(_learnt(learnt), _learnt(held), recipes.label_map(train))
     device = numerics.device(context.machine.device)

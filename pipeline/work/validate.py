@@ -115,7 +115,7 @@ def _answers(labels: pa.Table) -> Answers:
     from pipeline.classifiers import _artifact
 
     classifier = _artifact.read(CLASSIFIER)
-    found = _rows.labelled(labels, "validation")
+    (found,) = _rows.labelled(labels, "validation")
     probabilities = np.zeros((len(found.labels), len(classifier.classes)), np.float32)
     for number, block in enumerate(found.blocks):
         probabilities[block.at] = classifier.predict_proba(found.read(number))
