@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline import outs
+from pipeline import outs, schemas
 from pipeline.hashing import digest
 from pipeline.work._context import FEATURES, LABELS
 
@@ -69,19 +69,25 @@ def labelled(table: pa.Table, *splits: str) -> list[Labelled]:
     split = pc.index_in(table["split"], value_set=pa.array(splits))
     rows = table.filter(pc.and_(pc.is_valid(split), pc.is_valid(table["label"]))).combine_chunks()
     number = np.asarray(pc.index_in(rows["split"], value_set=pa.array(splits)), np.int64)
-    blocks: list[Block] = []
-    have = np.zeros(rows.num_rows, bool)
+    groups: list[tuple[str, int]] = []
+    ids: list[pa.ChunkedArray] = []
     dim = 1
     for line in outs.require_manifest(FEATURES, "extract")["shards"]:
         name = f"{line['shard']:04d}.parquet"
         with pq.ParquetFile(FEATURES / name) as file:
             dim = file.schema_arrow.field("feature").type.list_size
             for group in range(file.num_row_groups):
-                ids = file.read_row_group(group, columns=["chip_id"])["chip_id"]
-                found = pc.index_in(ids, value_set=rows["chip_id"]).combine_chunks()
-                at = np.asarray(found.drop_null(), np.int64)
-                blocks.append(Block(name, group, np.flatnonzero(found.is_valid()), at))
-                have[at] = True
+                groups.append((name, group))
+                ids.append(file.read_row_group(group, columns=["chip_id"])["chip_id"])
+    joined = pa.chunked_array([chunk for some in ids for chunk in some.chunks], schemas.CHIP_ID)
+    found = pc.fill_null(pc.index_in(joined, value_set=rows["chip_id"]), -1)
+    ends = np.cumsum([len(some) for some in ids])
+    have = np.zeros(rows.num_rows, bool)
+    blocks = []
+    for (name, group), at in zip(groups, np.split(np.asarray(found, np.int64), ends), strict=False):
+        own = np.flatnonzero(at >= 0)
+        blocks.append(Block(name, group, own, at[own]))
+        have[at[own]] = True
     return [_of_split(rows, dim, blocks, have & (number == place)) for place in range(len(splits))]
 
 

@@ -1,0 +1,103 @@
+"""Training as a user sees it: label maps, rare classes, presets; going on where it was cut off."""
+
+import json
+import os
+import signal
+import time
+
+import pyarrow.parquet as pq
+import pytest
+from test_crashes import at_work, start, wait_for
+from test_repro import counts
+
+
+def card(repo):
+    return json.loads((repo.path / "models/classifier/model.json").read_text())
+
+
+def labels_of(repo):
+    table = pq.read_table(repo.path / "results/predictions.parquet")
+    return set(table["label"].to_pylist()), set(table["predicted"].to_pylist())
+
+
+def test_a_label_map_rolls_labels_up_and_costs_no_feature(repo):
+    repo.run("dvc", "repro")
+    (repo.path / "map.csv").write_text("from,to\nstripes,structure\nnoise,structure\n")
+    repo.set(train__label_map="map.csv")
+    said = counts(repo.said("dvc", "repro"))
+    assert "extract" not in said  # DVC did not run it
+    assert card(repo)["classes"] == ["plain", "structure"]
+    told, predicted = labels_of(repo)
+    assert told == {"plain", "structure"}
+    assert predicted <= told
+
+    (repo.path / "map.csv").write_text("from,to\nstripes,\n")
+    assert "extract" not in counts(repo.said("dvc", "repro"))
+    assert card(repo)["classes"] == ["noise", "plain"]
+    assert labels_of(repo)[0] == {"noise", "plain"}
+
+    (repo.path / "map.csv").write_text("old,new\n")
+    done = repo.run("dvc", "repro", check=False)
+    assert done.returncode
+    assert "train.label_map: map.csv:1: needs the columns from and to" in done.stderr + done.stdout
+    (repo.path / "map.csv").unlink()
+    done = repo.run("dvc", "repro", check=False)
+    assert "train.label_map: " in done.stderr + done.stdout
+    assert done.returncode
+
+
+def test_rare_classes_go_where_the_rule_sends_them(repo):
+    for point in repo.bucket.points[:3]:
+        point["label"] = "seldom"
+    repo.points()
+    repo.set(train__min_labels=10, train__rare="merge")
+    repo.run("dvc", "repro")
+    found = card(repo)
+    assert found["labels"]["rare"].keys() <= {"seldom"}
+    assert "seldom" not in found["classes"]
+    repo.set(train__rare="drop")
+    repo.run("dvc", "repro")
+    assert card(repo)["classes"] == ["noise", "plain", "stripes"]
+
+
+def test_a_preset_is_a_setting_as_any_other(repo):
+    repo.run("dvc", "repro")
+    repo.run("git", "add", "-A")
+    repo.run("git", "commit", "-qm", "all")
+    repo.set(train__epochs=None)
+    repo.run("dvc", "exp", "run", "-S", "train.preset=pyspacer")
+    found = card(repo)
+    assert found["calibration"]["method"] == "sigmoid"
+    assert found["epochs"] == 10
+
+
+def epochs_in(state):
+    data = state.read_bytes()
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    return len(json.loads(header["__metadata__"]["curve"]))
+
+
+@pytest.mark.slow
+def test_a_training_that_is_killed_goes_on_from_its_last_epoch(repo):
+    repo.set(train__epochs=3000, train__batch=32)
+    repo.run("dvc", "repro")
+    wanted = repo.digests("models", "results")
+    store = repo.path / ".quadrat/store"
+    for name in ("classifiers", "results"):
+        for path in (store / name).rglob("*.json"):
+            path.unlink()
+    run = start(repo, "dvc", "repro", "--force", "--single-item", "train")
+    wait_for(lambda: list(store.glob("checkpoints/*/*.safetensors")))
+    time.sleep(2)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    wait_for(lambda: not at_work(repo), 20)
+    (kept,) = store.glob("checkpoints/*/*.safetensors")
+    before = kept.stat().st_mtime_ns
+    assert epochs_in(kept) > 200
+    run = start(repo, "dvc", "repro", "--force")
+    wait_for(lambda: kept.exists() and kept.stat().st_mtime_ns > before)
+    assert epochs_in(kept) > 200  # it did not begin anew
+    assert run.wait(300) == 0
+    assert repo.digests("models", "results") == wanted
+    assert not list(store.glob("checkpoints/*/*.safetensors"))
