@@ -1,7 +1,7 @@
 """PySpacer's feature files, in every form it has written, → one table of features.
 
 PySpacer keeps a file an image. Its first were JSON, a list of vectors without their points; later
-ones JSON with points; since 0.4 a compressed NumPy archive. None needs a network to be read.
+ones JSON with points; today's are compressed NumPy archives. None needs a network to be read.
 
 Source: PySpacer 0.14, `data_classes.py: ImageFeatures`.
 """
