@@ -160,7 +160,7 @@ class Train(Section):
     preset: Literal["pyspacer", "mermaid"] | None = None
     classifier: str = "mlp"
     hidden: tuple[Positive, ...] | None = None
-    epochs: Positive = 10
+    epochs: Positive | None = None
     batch: Positive | None = None
     learning_rate: Annotated[float, Field(gt=0)] | None = None
     schedule: Literal["constant", "cosine"] = "constant"

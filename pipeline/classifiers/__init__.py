@@ -36,6 +36,11 @@ def batch(train: Train, n_rows: int) -> int:
     return train.batch or min(max(n_rows // 10, 32), 500)
 
 
+def epochs(train: Train, n_rows: int) -> int:
+    """Give how often all rows are learnt from: what is set, or 10 times; few rows up to 40."""
+    return train.epochs or min(max(100_000 // max(n_rows, 1), 10), 40)
+
+
 def rate(train: Train, n_rows: int) -> float:
     """Give the learning rate: what is set, or by the number of rows and the batch.
 

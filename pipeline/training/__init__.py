@@ -89,7 +89,11 @@ def fit(
     loop = Loop(
         _network(train, data, len(classes.names)),
         train,
-        (classifiers.batch(train, len(data)), classifiers.rate(train, len(data))),
+        (
+            classifiers.epochs(train, len(data)),
+            classifiers.batch(train, len(data)),
+            classifiers.rate(train, len(data)),
+        ),
         _classes.weights(y, len(classes.names), train),
         torch.device(device),
     )

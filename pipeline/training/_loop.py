@@ -108,7 +108,7 @@ class Loop:
     Args:
         network: untrained; trained in place, and moved back to the CPU at the end.
         train: the section.
-        pace: rows of a minibatch, and the learning rate.
+        pace: epochs, rows of a minibatch, and the learning rate.
         weights: each class's in the loss, or None.
         device: where it runs.
     """
@@ -117,12 +117,12 @@ class Loop:
         self,
         network: nn.Module,
         train: Train,
-        pace: tuple[int, float],
+        pace: tuple[int, int, float],
         weights: NDArray[np.float32] | None,
         device: torch.device,
     ) -> None:
         self.network, self.train = network.to(device), train
-        self.batch, self.rate = pace
+        self.epochs, self.batch, self.rate = pace
         self.device = device
         self.optimizer = Adam(list(self.network.parameters()), train)
         self.weights = None if weights is None else torch.from_numpy(weights).to(device)
@@ -140,7 +140,7 @@ class Loop:
         """
         self._resume(keeper.load())
         y = torch.from_numpy(data.y).to(self.device)
-        while len(self.curve) < self.train.epochs and not self._waited_enough():
+        while len(self.curve) < self.epochs and not self._waited_enough():
             number = len(self.curve) + 1
             epoch = Epoch(number, *self._epoch(number, data, y), *self._held_out(held))
             self.curve.append(epoch)
@@ -219,7 +219,7 @@ class Loop:
         Source: Loshchilov and Hutter 2017, "SGDR", for the cosine.
         """
         if self.train.schedule == "cosine":
-            return self.rate * 0.5 * (1 + math.cos(math.pi * epochs / self.train.epochs))
+            return self.rate * 0.5 * (1 + math.cos(math.pi * epochs / self.epochs))
         return self.rate
 
     def _held_out(self, held: Data) -> tuple[float | None, float | None]:

@@ -9,7 +9,7 @@ from dataclasses import asdict, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pipeline import numerics, outs, recipes
+from pipeline import classifiers, numerics, outs, recipes
 from pipeline.counts import Counts
 from pipeline.errors import Missing
 from pipeline.hashing import digest
@@ -50,7 +50,8 @@ def make(context: Context, target: Piece, tell: Tell) -> None:
     splits = Splits(_learnt(learnt), _learnt(held), recipes.label_map(train))
     device = numerics.device(context.machine.device)
     keeper = Checkpoint(context, target)
-    with Progress("train", "epochs", train.epochs, tell) as progress:
+    epochs = classifiers.epochs(train, len(learnt.labels))
+    with Progress("train", "epochs", epochs, tell) as progress:
         fitted = fit(splits, train, device, lambda _: progress.step(), keeper)
     files = {
         "curve.csv": _curve(fitted.curve),
