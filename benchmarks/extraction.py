@@ -164,7 +164,8 @@ def onnxruntime(_: str, weights: str, precision: str) -> tuple[Any, int]:
     extractor: Any = extractors.build(extract, extractors.weights_of(extract))
     chips = torch.zeros((2, SIZE, SIZE, 3), dtype=torch.uint8)
     with tempfile.NamedTemporaryFile(suffix=".onnx") as file:
-        torch.onnx.export(extractor, (chips,), file.name, dynamo=True, external_data=False)
+        settings: Any = {"dynamo": True, "external_data": False, "verbose": False}
+        torch.onnx.export(extractor, (chips,), file.name, **settings)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         session = onnxruntime.InferenceSession(file.name, options)

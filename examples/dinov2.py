@@ -1,6 +1,6 @@
 """DINOv2 as an extractor: Meta's vision transformer, by way of timm.
 
-    pip install 'quadrat[timm]'
+    pip install timm
 
 and in params.yaml
 

@@ -9,7 +9,6 @@ Source: PySpacer 0.14, `data_classes.py: ImageFeatures`.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import zipfile
 import zlib
@@ -30,8 +29,6 @@ from pipeline import schemas
 from pipeline.errors import InputError, Missing, StorageError
 from pipeline.progress import Progress
 from pipeline.storage import Storage
-
-log = logging.getLogger(__name__)
 
 FETCHERS = 8
 AHEAD = 32
@@ -130,7 +127,7 @@ def convert(source: Storage, target: Path, suffix: str, image: str) -> Written:
 
     Rows are sorted by key, row and column; where a file does not say which point a feature is of,
     row and column are null and the rows stand as in the file. Files that cannot be read, or that
-    have another dim than the first, are left out and said. Memory does not grow with their number.
+    have another dim than the first, are left out and said. Only the keys of all are in memory.
 
     Args:
         source: where the files are.

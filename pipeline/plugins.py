@@ -128,11 +128,12 @@ def _imported(module: str, file: Path) -> set[str]:
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: len(package.split(".")) + 1 - node.level]
-            base = ".".join([*above * bool(node.level), *filter(None, [node.module])])
-            names.add(base)
-            names.update(f"{base}.{alias.name}" for alias in node.names)
-    parts = (name.split(".") for name in names if name)
+            with suppress(ImportError):  # above the top, which importing it will say
+                relative = "." * node.level + (node.module or "")
+                base = importlib.util.resolve_name(relative, package)
+                names.add(base)
+                names.update(f"{base}.{alias.name}" for alias in node.names)
+    parts = (name.split(".") for name in names)
     return {".".join(some[:count]) for some in parts for count in range(1, len(some) + 1)}
 
 

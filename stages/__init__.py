@@ -2,6 +2,6 @@
 
 import gc
 
-# A stage imports for half of its seconds, and what is imported stays: looking for garbage as often
-# as Python does by itself would make that a tenth slower.
+# A stage imports for half of its seconds, and what is imported stays: to look for garbage as often
+# as Python does by itself would make that slower.
 gc.set_threshold(100_000, 50, 50)

@@ -128,7 +128,14 @@ def test_code_that_changes_while_it_is_loaded_is_not_taken(own):
 
 
 LIBRARY = {
-    "{mine}.py": "from lib.nets import Mean as Mean\nimport json, pipeline.extractors",
+    "{mine}.py": """
+from lib.nets import Mean as Mean
+import json, pipeline.extractors
+try:
+    from . import unused
+except ImportError:
+    pass
+""",
     "lib/nets.py": "from .deep import layers\n" + OWN.replace("mean(", "mean(layers."),
     "lib/deep/__init__.py": "",
     "lib/deep/layers.py": "from ..other.dims import *\ndef late():\n    import lib.late as late",

@@ -180,8 +180,11 @@ def test_a_folder_without_feature_files_is_said_and_nothing_is_written(tmp_path)
     done = command(tmp_path, "bucket", "f.parquet")
     assert done.returncode == 3
     assert "no file can be read; first: a.featurevector" in done.stderr
+    (tmp_path / "bucket/a.featurevector").write_bytes(GOOD)
     done = command(tmp_path, "bucket", "nowhere/f.parquet")
-    assert done.returncode in {3, 4}
+    assert done.returncode == 4
+    assert "nowhere/f.parquet: cannot be written (" in done.stderr
+    assert "No such file or directory" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["bucket"]
 
 

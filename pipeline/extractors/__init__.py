@@ -23,7 +23,7 @@ from pipeline import plugins
 from pipeline.errors import SettingError
 from pipeline.hashing import digest
 from pipeline.sections import OWN, Extract
-from pipeline.settings import machine
+from pipeline.settings import Machine, machine
 from pipeline.weights import Source, Weights, fetch, required
 
 if TYPE_CHECKING:
@@ -115,8 +115,8 @@ def looked_up(extract: Extract) -> Weights | None:
     return weights_of(extract) if getattr(part, "LOOKED_UP", False) else None
 
 
-def own_source(extract: Extract) -> Source:
-    """Give the source that `extract.weights` itself names.
+def own_source(extract: Extract, machine: Machine | None = None) -> Source:  # noqa: ARG001
+    """Give the source that `extract.weights` itself names: a part's `source` where no other is.
 
     Raises:
         SettingError: it names none.

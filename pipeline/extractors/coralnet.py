@@ -7,15 +7,12 @@ from __future__ import annotations
 
 from pipeline.extractors import Extractor, Identity, own_source
 from pipeline.sections import Extract
-from pipeline.settings import Machine
-from pipeline.weights import Source, Weights, apply, load, required
+from pipeline.weights import Weights, apply, load, required
 
 VERSION = 1
 
 
-def source(extract: Extract, machine: Machine) -> Source:  # noqa: ARG001
-    """Say where the weights are: the user must name them."""
-    return own_source(extract)
+source = own_source
 
 
 def identity(extract: Extract, weights: Weights | None) -> Identity:

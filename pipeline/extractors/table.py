@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from pipeline.extractors import Identity, own_source
 from pipeline.sections import Extract
-from pipeline.settings import Machine
-from pipeline.weights import Source, Weights, required
+from pipeline.weights import Weights, required
 
 VERSION = 1
 
@@ -19,9 +18,7 @@ LOOKED_UP = True
 """Read by pipeline/lookup.py: there is nothing to build."""
 
 
-def source(extract: Extract, machine: Machine) -> Source:  # noqa: ARG001
-    """Say where the table is: the user must name it."""
-    return own_source(extract)
+source = own_source
 
 
 def identity(extract: Extract, weights: Weights | None) -> Identity:

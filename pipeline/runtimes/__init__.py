@@ -197,7 +197,7 @@ def part(name: str) -> Any:
 def _lacks(name: str, extract: Extract) -> str:
     """Say what keeps a runtime from being tried at all, and what to do, or nothing."""
     found = part(name)
-    missing = [name for name in found.PACKAGES if importlib.util.find_spec(name) is None]
+    missing = [each for each in found.PACKAGES if importlib.util.find_spec(each) is None]
     if missing:
         return f"{name} is not installed; pip install {' '.join(missing)}"
     if extract.precision not in found.PRECISIONS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator
@@ -11,7 +12,8 @@ from typing import Any, Protocol, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import nn
 from torch.optim.adam import adam
 
@@ -264,9 +266,6 @@ class Loop:
 
 def _opened(state: bytes) -> tuple[dict[str, torch.Tensor], str] | None:
     """Read a checkpoint; None if it is damaged."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
     try:
         length = int.from_bytes(state[:8], "little")
         said: dict[str, Any] = json.loads(state[8 : 8 + length])["__metadata__"]
@@ -278,8 +277,6 @@ def _opened(state: bytes) -> tuple[dict[str, torch.Tensor], str] | None:
 
 
 def _sha256(tensors: dict[str, torch.Tensor], curve: str) -> str:
-    import hashlib
-
     values = {
         name: hashlib.sha256(value.numpy().tobytes()).hexdigest() for name, value in tensors.items()
     }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import classifiers, numerics, outs, recipes
 from pipeline.counts import Counts
-from pipeline.errors import Missing
+from pipeline.errors import InputError, Missing
 from pipeline.hashing import digest
 from pipeline.outs import Out
 from pipeline.progress import Progress
@@ -41,13 +41,20 @@ def make(context: Context, target: Piece, tell: Tell) -> None:
     """Train, and keep the classifier and its learning curve in the store.
 
     Raises:
-        InputError: the train split has no labelled chip, or only one class.
+        InputError: the train split has no labelled chip, or only one class; the label map or the
+            code changed since *target* was named.
     """
     from pipeline.training import Splits, fit
 
+    train, recipe = context.params.train, recipes.train(context.params, context.machine)
+    label_map = recipes.label_map(train)
+    if (recipe.digest, recipe.parts["label_map"]) != (target.recipe, label_map.sha256):
+        raise InputError(
+            "train: the label map or the code is not what it was when this run began; run dvc "
+            "repro again"
+        )
     learnt, held = _rows.labelled(_rows.labels(), "train", "calibration")
-    train = context.params.train
-    splits = Splits(_learnt(learnt), _learnt(held), recipes.label_map(train))
+    splits = Splits(_learnt(learnt), _learnt(held), label_map)
     device = numerics.device(context.machine.device)
     keeper = Checkpoint(context, target)
     epochs = classifiers.epochs(train, len(learnt.labels))
@@ -55,11 +62,10 @@ def make(context: Context, target: Piece, tell: Tell) -> None:
         fitted = fit(splits, train, device, lambda _: progress.step(), keeper)
     files = {
         "curve.csv": _curve(fitted.curve),
-        **fitted.classifier.with_card(_card(context)).files(),
+        **fitted.classifier.with_card(_card(recipe)).files(),
     }
     note = {"run": context.run, "rows": len(learnt.labels) + len(held.labels)}
-    parts = recipes.train(context.params, context.machine).parts
-    context.store.describe(target.recipe, parts)
+    context.store.describe(target.recipe, recipe.parts)
     context.store.put(target, {name: (data, 0) for name, data in files.items()}, note)
     keeper.forget()
 
@@ -94,8 +100,7 @@ class Checkpoint:
         self.storage.delete(self.key)
 
 
-def _card(context: Context) -> dict[str, Any]:
-    recipe = recipes.train(context.params, context.machine)
+def _card(recipe: recipes.Recipe) -> dict[str, Any]:
     features = outs.require_manifest(FEATURES, "extract")
     return {
         "recipe": recipe.digest,

@@ -9,6 +9,11 @@ import pytest
 from test_crashes import at_work, start, wait_for
 from test_repro import counts
 
+from pipeline.errors import InputError
+from pipeline.params import load
+from pipeline.settings import machine
+from pipeline.work import _context, train
+
 
 def card(repo):
     return json.loads((repo.path / "models/classifier/model.json").read_text())
@@ -43,6 +48,19 @@ def test_a_label_map_rolls_labels_up_and_costs_no_feature(repo):
     done = repo.run("dvc", "repro", check=False)
     assert "train.label_map: " in done.stderr + done.stdout
     assert done.returncode
+
+
+def test_a_label_map_that_changes_before_it_is_trained_with_is_not_taken(repo, monkeypatch):
+    """Or the store would keep a classifier under the digest of another label map."""
+    (repo.path / "map.csv").write_text("from,to\nstripes,structure\n")
+    repo.set(train__label_map="map.csv")
+    repo.run("dvc", "repro")
+    monkeypatch.chdir(repo.path)
+    context = _context.context(load("params.yaml"), machine(), "run")
+    piece = train.piece(context)
+    (repo.path / "map.csv").write_text("from,to\nstripes,\n")
+    with pytest.raises(InputError, match="run dvc repro again"):
+        train.make(context, piece, lambda *_: None)
 
 
 def test_rare_classes_go_where_the_rule_sends_them(repo):
