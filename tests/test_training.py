@@ -1,5 +1,8 @@
 """Training: right, seeded, calibrated, and honest about what it was given."""
 
+import pickle
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -162,32 +165,41 @@ def test_the_default_sizes_are_pyspacers():
     assert mlp.hidden(Train(hidden=(7,)), 10) == (7,)
 
 
-@pytest.mark.parametrize("harm", ["missing", "torn", "foreign", "nan", "classes"])
-def test_a_classifier_that_cannot_be_trusted_is_refused(tmp_path, harm):
-    from safetensors.numpy import load, save
+HARMS = {
+    "missing": "no classifier here; run the train stage first",
+    "torn": "model.safetensors is not the one that model.json describes",
+    "changed": "model.safetensors is not the one that model.json describes",
+    "pickled": "model.safetensors is not the one that model.json describes",
+    "foreign": "not a classifier of format 3",
+    "list": "not a classifier of format 3",
+    "no json": "model.json: not JSON",
+    "nan": "mean holds values that are not finite",
+    "classes": "gives 3 scores for 2 classes",
+}
 
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_a_classifier_that_cannot_be_trusted_is_refused(tmp_path, harm):
     made = files(trained(Train(epochs=1)))
-    tensors = load(made["model.safetensors"])
+    tensors, card = made["model.safetensors"], made["model.json"]
     if harm == "nan":
-        made["model.safetensors"] = save({**tensors, "mean": tensors["mean"] * np.nan})
-    if harm == "classes":
-        made["model.json"] = made["model.json"].replace(b'"c0",', b"")
-    if harm == "foreign":
-        made["model.json"] = b"{}"
-    if harm == "torn":
-        made["model.safetensors"] = made["model.safetensors"][:-5]
-    for name, data in made.items():
+        classifier = trained(Train(epochs=1)).classifier
+        broken = {**classifier.tensors, "mean": classifier.tensors["mean"] * np.float32("nan")}
+        made = _artifact.Classifier(classifier.classes, broken, {}).files()
+    changes = {
+        "classes": {"model.json": re.sub(rb'"c0",\s*', b"", card)},
+        "foreign": {"model.json": b"{}"},
+        "list": {"model.json": b"[3]"},
+        "no json": {"model.json": card[:-9]},
+        "torn": {"model.safetensors": tensors[:-5]},
+        "changed": {"model.safetensors": tensors[:-5] + b"12345"},
+        "pickled": {"model.safetensors": pickle.dumps(card)},
+    }
+    for name, data in {**made, **changes.get(harm, {})}.items():
         (tmp_path / name).write_bytes(data)
     if harm == "missing":
         (tmp_path / "model.json").unlink()
-    messages = {
-        "missing": "no classifier here; run the train stage first",
-        "torn": "not a classifier that can be read",
-        "foreign": "not a classifier of format 2",
-        "nan": "mean holds values that are not finite",
-        "classes": "gives 3 scores for 2 classes",
-    }
-    with pytest.raises(InputError, match=messages[harm]):
+    with pytest.raises(InputError, match=HARMS[harm]):
         _artifact.read(tmp_path)
 
 

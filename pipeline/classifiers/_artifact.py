@@ -3,11 +3,13 @@
 `model.safetensors` holds `mean` and `scale` [dim], which standardise a feature, the network's
 layers `layers.<i>.weight` and `.bias`, and `temperature` [1], which divides the logits. Where each
 class was calibrated by itself there are `sigmoid.slope` and `sigmoid.offset` [n_classes; 1 of two].
-`model.json` holds the classes in the order of the probabilities, and where it all came from.
+`model.json` holds the classes in the order of the probabilities, the tensors' digest, and where it
+all came from.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +22,7 @@ from safetensors.numpy import load, save
 
 from pipeline.errors import InputError
 
-FORMAT = 2
+FORMAT = 3
 BLOCK_ROWS = 65_536
 
 
@@ -38,29 +40,41 @@ class Classifier:
     tensors: Mapping[str, NDArray[np.float32]]
     card: Mapping[str, Any]
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Values in a feature, in each hidden layer, and classes."""
+        return (len(self.tensors["mean"]), *(len(bias) for _, bias in self.layers))
+
+    @property
+    def layers(self) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """Weight [outputs, inputs] and bias [outputs] of each layer."""
+        count = sum(name.endswith(".weight") for name in self.tensors)
+        return [
+            (self.tensors[f"layers.{number}.weight"], self.tensors[f"layers.{number}.bias"])
+            for number in range(count)
+        ]
+
     def predict_proba(self, features: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        """Give the probabilities float64 [n, n_classes] of *features* [n, dim]."""
+        """Give the probabilities float64 [n, n_classes] of *features* [n, dim].
+
+        Features of float64 are scored in float64, all others in float32.
+        """
         blocks = [
             self._proba(features[start : start + BLOCK_ROWS])
             for start in range(0, len(features), BLOCK_ROWS)
         ]
         return np.concatenate(blocks) if blocks else np.empty((0, len(self.classes)))
 
-    def logits(self, features: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-        """Give the logits, before the temperature, float32 [n, n_classes]."""
-        standard = (features.astype(np.float32) - self.tensors["mean"]) * self.tensors["scale"]
+    def logits(self, features: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+        """Give the logits, before the temperature, [n, n_classes]."""
+        wide = np.result_type(features, np.float32)
+        standard = (features.astype(wide) - self.tensors["mean"]) * self.tensors["scale"]
         return self.of_standard(standard)
 
-    def of_standard(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    def of_standard(self, values: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
         """Give the logits of features that are standardised already."""
-        numbers = sorted(
-            {int(name.split(".")[1]) for name in self.tensors if name.startswith("layers.")}
-        )
-        for number in numbers:
-            weight = self.tensors[f"layers.{number}.weight"]
-            values = values @ weight.T + self.tensors[f"layers.{number}.bias"]
-            if number != numbers[-1]:
-                values = np.maximum(values, 0)
+        for number, (weight, bias) in enumerate(self.layers):
+            values = (np.maximum(values, 0) if number else values) @ weight.T + bias
         return values
 
     def _proba(self, features: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
@@ -77,9 +91,15 @@ class Classifier:
 
     def files(self) -> dict[str, bytes]:
         """Give the artifact's files by name; the same classifier gives the same bytes."""
-        card = {**self.card, "format": FORMAT, "classes": list(self.classes)}
-        text = json.dumps(card, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-        return {"model.safetensors": save(dict(self.tensors)), "model.json": text.encode()}
+        tensors = save(dict(self.tensors))
+        own = {"classes": list(self.classes), "format": FORMAT, "tensors": sha256(tensors)}
+        text = json.dumps({**self.card, **own}, indent=1, sort_keys=True, ensure_ascii=False)
+        return {"model.safetensors": tensors, "model.json": f"{text}\n".encode()}
+
+
+def sha256(data: bytes) -> str:
+    """Digest of *data*, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -111,27 +131,32 @@ def read(folder: Path) -> Classifier:
         InputError: it is not there, not one of ours, or its parts do not fit together.
     """
     try:
-        card = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-        tensors = load((folder / "model.safetensors").read_bytes())
+        text = (folder / "model.json").read_bytes()
+        data = (folder / "model.safetensors").read_bytes()
     except FileNotFoundError as error:
         raise InputError(f"{folder}: no classifier here; run the train stage first") from error
-    except Exception as error:
-        # safetensors raises its own class, which is not exported, beside json's ValueError.
-        raise InputError(f"{folder}: not a classifier that can be read: {error}") from error
-    _check(folder, card, tensors)
-    return Classifier(tuple(card["classes"]), tensors, card)
-
-
-def _check(folder: Path, card: Any, tensors: Mapping[str, NDArray[np.float32]]) -> None:
-    if not isinstance(card, dict) or card.get("format") != FORMAT:
-        raise InputError(f"{folder}/model.json: not a classifier of format {FORMAT}")
-    missing = {"mean", "scale", "temperature", "layers.0.weight"} - tensors.keys()
-    if missing:
-        raise InputError(f"{folder}/model.safetensors: lacks {', '.join(sorted(missing))}")
-    for name, values in sorted(tensors.items()):
+    card = _card(text, folder)
+    if card["tensors"] != sha256(data):
+        raise InputError(
+            f"{folder}: model.safetensors is not the one that model.json describes; one of them "
+            "was damaged or changed since the classifier was trained"
+        )
+    found = Classifier(tuple(card["classes"]), load(data), card)
+    for name, values in sorted(found.tensors.items()):
         if not np.isfinite(values).all():
             raise InputError(f"{folder}/model.safetensors: {name} holds values that are not finite")
-    last = max(int(name.split(".")[1]) for name in tensors if name.endswith(".weight"))
-    given, known = len(tensors[f"layers.{last}.bias"]), len(card["classes"])
-    if given != known:
-        raise InputError(f"{folder}: gives {given} scores for {known} classes")
+    if found.sizes[-1] != len(found.classes):
+        raise InputError(
+            f"{folder}: gives {found.sizes[-1]} scores for {len(found.classes)} classes"
+        )
+    return found
+
+
+def _card(text: bytes, folder: Path) -> dict[str, Any]:
+    try:
+        card = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"{folder}/model.json: not JSON ({error})") from error
+    if not isinstance(card, dict) or card.get("format") != FORMAT:
+        raise InputError(f"{folder}/model.json: not a classifier of format {FORMAT}")
+    return card

@@ -25,7 +25,19 @@ from pipeline.training._classes import Classes
 from pipeline.training._loop import Epoch, Forgetful, Keeper, Loop
 from pipeline.training._rows import Data, Rows
 
-__all__ = ["Epoch", "Fitted", "Keeper", "Rows", "Splits", "fit"]
+__all__ = [
+    "Data",
+    "Epoch",
+    "Fitted",
+    "Keeper",
+    "Loop",
+    "Rows",
+    "Splits",
+    "begun",
+    "fit",
+    "learnt",
+    "resumed",
+]
 
 GIB = 2**30
 NO_MAP = LabelMap()
@@ -86,19 +98,9 @@ def fit(
         mean, scale = data.measured()
         data.standardize(mean, scale)
         held.standardize(mean, scale)
-    loop = Loop(
-        _network(train, data, len(classes.names)),
-        train,
-        (
-            classifiers.epochs(train, len(data)),
-            classifiers.batch(train, len(data)),
-            classifiers.rate(train, len(data)),
-        ),
-        _classes.weights(y, len(classes.names), train),
-        torch.device(device),
-    )
+    loop = begun(data, len(classes.names), train, device)
     curve = loop.run(data, held, keeper or Forgetful(), step)
-    classifier = _classifier(classes, data, loop.network)
+    classifier = learnt(classes.names, data, loop.network)
     calibrated, said = calibrate(classifier, *_logits(classifier, held), train)
     facts = {
         "n_train": len(data),
@@ -128,13 +130,34 @@ def _check(classes: Classes, rows: Rows, y: NDArray[np.int64]) -> None:
         )
 
 
-def _network(train: Train, data: Data, n_classes: int) -> nn.Module:
+def begun(data: Data, n_classes: int, train: Train, device: str) -> Loop:
+    """Give a training at its start: an untrained network, and the pace that fits *data*."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(train.seed)
-        return classifiers.build(train, data.rows.dim, n_classes, len(data))
+        network = classifiers.build(train, data.rows.dim, n_classes, len(data))
+    pace = (
+        classifiers.epochs(train, len(data)),
+        classifiers.batch(train, len(data)),
+        classifiers.rate(train, len(data)),
+    )
+    weights = _classes.weights(data.y, n_classes, train)
+    return Loop(network, train, pace, weights, torch.device(device))
 
 
-def _classifier(classes: Classes, data: Data, network: nn.Module) -> Classifier:
+def resumed(model: Classifier, data: Data, train: Train, device: str) -> Loop:
+    """Give a training that starts from the weights of *model*."""
+    sizes = {"classifier": "mlp", "hidden": model.sizes[1:-1]}
+    loop = begun(data, len(model.classes), train.model_copy(update=sizes), device)
+    linear = [layer for layer in loop.network.modules() if isinstance(layer, nn.Linear)]
+    with torch.no_grad():
+        for layer, (weight, bias) in zip(linear, model.layers, strict=True):
+            layer.weight.copy_(torch.from_numpy(weight))
+            layer.bias.copy_(torch.from_numpy(bias))
+    return loop
+
+
+def learnt(classes: tuple[str, ...], data: Data, network: nn.Module) -> Classifier:
+    """Give what *network* has learnt of *data*, not calibrated yet."""
     tensors: dict[str, NDArray[np.float32]] = {
         "mean": data.mean,
         "scale": data.scale,
@@ -142,10 +165,10 @@ def _classifier(classes: Classes, data: Data, network: nn.Module) -> Classifier:
     }
     linear = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
     for number, layer in enumerate(linear):
-        tensors[f"layers.{number}.weight"] = layer.weight.detach().numpy().copy()
-        tensors[f"layers.{number}.bias"] = layer.bias.detach().numpy().copy()
+        tensors[f"layers.{number}.weight"] = layer.weight.detach().cpu().numpy().copy()
+        tensors[f"layers.{number}.bias"] = layer.bias.detach().cpu().numpy().copy()
     card: Mapping[str, Any] = {}
-    return Classifier(classes.names, tensors, card)
+    return Classifier(classes, tensors, card)
 
 
 def _logits(classifier: Classifier, held: Data) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -141,10 +141,9 @@ class Loop:
             least calibration loss, else that of the last.
         """
         self._resume(keeper.load())
-        y = torch.from_numpy(data.y).to(self.device)
         while len(self.curve) < self.epochs and not self._waited_enough():
             number = len(self.curve) + 1
-            epoch = Epoch(number, *self._epoch(number, data, y), *self._held_out(held))
+            epoch = Epoch(number, *self.epoch(number, data), *self._held_out(held))
             self.curve.append(epoch)
             if self._best_epoch() == number:
                 self.best = {name: v.clone() for name, v in self.network.state_dict().items()}
@@ -164,9 +163,14 @@ class Loop:
         patience = self.train.patience
         return patience is not None and len(self.curve) - self._best_epoch() >= patience
 
-    def _epoch(self, number: int, data: Data, y: torch.Tensor) -> tuple[float, float]:
-        """Learn from every row once, or as often as `train.balance` says."""
+    def epoch(self, number: int, data: Data) -> tuple[float, float]:
+        """Learn from every row once, or as often as `train.balance` says.
+
+        Returns:
+            The mean loss and the accuracy of the minibatches as they came.
+        """
         self.network.train()
+        y = torch.from_numpy(data.y).to(self.device)
         rng = np.random.default_rng([self.train.seed, number])
         often = _classes.times(data.y, int(data.y.max()) + 1, self.train, rng)
         total = len(data) if often is None else int(often.sum())

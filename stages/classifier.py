@@ -1,0 +1,55 @@
+"""Write the trained classifier in another's format.
+
+usage: python -m stages.classifier TARGET.onnx | TARGET.pkl [--folder models/classifier]
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from pipeline import exports
+from pipeline.classifiers import _artifact
+from pipeline.errors import QuadratError
+
+
+def options() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.classifier",
+        description="Write the trained classifier, its standardisation and calibration included, "
+        "in another's format: .onnx for ONNX, .pkl for a scikit-learn pickle that PySpacer loads. "
+        "Whoever opens a pickle runs what is in it: give it to people who trust you.",
+    )
+    parser.add_argument("target", type=Path, metavar="TARGET.onnx | TARGET.pkl")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=Path("models/classifier"),
+        help="where the classifier is (models/classifier)",
+    )
+    asked = parser.parse_args()
+    if asked.target.suffix not in exports.FORMATS:
+        parser.error(f"{asked.target}: must end in {' or '.join(exports.FORMATS)}")
+    return asked
+
+
+def main() -> int:
+    """Write it, and say what was written."""
+    asked = options()
+    try:
+        classifier = _artifact.read(asked.folder)
+        data = exports.FORMATS[asked.target.suffix](classifier)
+        asked.target.write_bytes(data)
+    except QuadratError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except OSError as error:
+        print(f"{asked.target}: cannot be written ({error.strerror})", file=sys.stderr)
+        return 4
+    sizes = "-".join(map(str, classifier.sizes))
+    print(f"{asked.target}: {sizes} to {len(classifier.classes)} classes, {len(data):,} bytes")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
