@@ -57,7 +57,9 @@ def onnx(classifier: Classifier) -> bytes:
     if "sigmoid.slope" in classifier.tensors:
         found = _sigmoids(classifier, step, step("Softmax", found, axis=1))
     else:
-        found = step("Softmax", found, axis=1, to="probabilities")
+        doubt = classifier.tensors.get("doubt", np.zeros(1, np.float32))
+        found = step("Mul", step("Softmax", found, axis=1), 1 - doubt)
+        found = step("Add", found, doubt / len(classifier.classes), to="probabilities")
     likeliest = step("ArgMax", found, axis=1, keepdims=0)
     step("Gather", np.array(classifier.classes, object), likeliest, to="label")
     graph = helper.make_graph(
@@ -170,8 +172,10 @@ def _calibrated(found: Any, classifier: Classifier, order: NDArray[np.int64]) ->
             calibrators.append(_SigmoidCalibration())
             calibrators[-1].a_ = float(classifier.tensors["sigmoid.slope"][place])
             calibrators[-1].b_ = float(classifier.tensors["sigmoid.offset"][place])
-        else:  # a score stays what it is
-            calibrators.append(IsotonicRegression(out_of_bounds="clip").fit([0.0, 1.0], [0.0, 1.0]))
+        else:  # a straight line through what becomes of 0 and of 1
+            doubt = float(classifier.tensors.get("doubt", [0.0])[0])
+            ends = doubt / len(order), 1 - doubt + doubt / len(order)
+            calibrators.append(IsotonicRegression(out_of_bounds="clip").fit([0.0, 1.0], ends))
     whole = CalibratedClassifierCV(found, cv="prefit")
     whole.classes_, whole.n_features_in_ = found.classes_, found.n_features_in_
     whole.calibrated_classifiers_ = [

@@ -176,7 +176,7 @@ class Train(Section):
     balance: Literal["none", "weights", "resample"] = "none"
     balance_floor: Positive = 100
     balance_cap: Positive = 10_000
-    calibration: Literal["temperature", "sigmoid", "none"] = "temperature"
+    calibration: Literal["mixture", "temperature", "sigmoid", "none"] = "mixture"
     memory: Annotated[float, Field(gt=0)] = 4.0
     seed: Annotated[int, Field(ge=0)] = 0
 

@@ -17,7 +17,7 @@ from pipeline.classifiers._artifact import Classifier
 onnxruntime = pytest.importorskip("onnxruntime")
 
 
-def made(rng, sizes, *, sigmoid=False, names=None):
+def made(rng, sizes, *, calibration="temperature", names=None):
     tensors = {
         "mean": rng.normal(3, 2, sizes[0]),
         "scale": rng.uniform(0, 2, sizes[0]),
@@ -26,7 +26,9 @@ def made(rng, sizes, *, sigmoid=False, names=None):
     for number, (before, after) in enumerate(zip(sizes, sizes[1:], strict=False)):
         tensors[f"layers.{number}.weight"] = rng.normal(0, before**-0.5, (after, before))
         tensors[f"layers.{number}.bias"] = rng.normal(0, 1, after)
-    if sigmoid:
+    if calibration == "mixture":
+        tensors["doubt"] = rng.uniform(0, 0.4, 1)
+    if calibration == "sigmoid":
         count = 1 if sizes[-1] == 2 else sizes[-1]
         tensors["temperature"] = np.ones(1)
         tensors["sigmoid.slope"] = rng.uniform(-9, -2, count)
@@ -35,16 +37,17 @@ def made(rng, sizes, *, sigmoid=False, names=None):
     return Classifier(names, {k: v.astype(np.float32) for k, v in tensors.items()}, {})
 
 
+CALIBRATIONS = st.sampled_from(["temperature", "mixture", "sigmoid"])
 networks = st.tuples(
     st.integers(1, 40), st.lists(st.integers(1, 30), max_size=3), st.integers(2, 12)
 ).map(lambda sizes: (sizes[0], *sizes[1], sizes[2]))
 
 
 @settings(max_examples=40, deadline=None)
-@given(networks, st.booleans(), st.integers(0, 2**31))
-def test_onnx_gives_equal_scores(sizes, sigmoid, seed):
+@given(networks, CALIBRATIONS, st.integers(0, 2**31))
+def test_onnx_gives_equal_scores(sizes, calibration, seed):
     rng = np.random.default_rng(seed)
-    classifier = made(rng, sizes, sigmoid=sigmoid)
+    classifier = made(rng, sizes, calibration=calibration)
     x = rng.normal(3, 4, (30, sizes[0])).astype(np.float32)
     session = onnxruntime.InferenceSession(exports.onnx(classifier))
     labels, found = session.run(["label", "probabilities"], {"features": x})
@@ -58,10 +61,10 @@ def test_onnx_gives_equal_scores(sizes, sigmoid, seed):
 
 
 @settings(max_examples=40, deadline=None)
-@given(networks, st.booleans(), st.integers(0, 2**31))
-def test_scikit_learn_gives_equal_scores(sizes, sigmoid, seed):
+@given(networks, CALIBRATIONS, st.integers(0, 2**31))
+def test_scikit_learn_gives_equal_scores(sizes, calibration, seed):
     rng = np.random.default_rng(seed)
-    classifier = made(rng, sizes, sigmoid=sigmoid)
+    classifier = made(rng, sizes, calibration=calibration)
     x = rng.normal(3, 4, (30, sizes[0])).astype(np.float64)
     model = pickle.loads(exports.scikit_learn(classifier))
     wanted = classifier.predict_proba(x)
@@ -74,10 +77,10 @@ def test_scikit_learn_gives_equal_scores(sizes, sigmoid, seed):
     )
 
 
-@pytest.mark.parametrize("sigmoid", [False, True])
-def test_labels_that_are_coralnets_numbers_stay_with_their_scores(sigmoid):
+@pytest.mark.parametrize("calibration", ["temperature", "mixture", "sigmoid"])
+def test_labels_that_are_coralnets_numbers_stay_with_their_scores(calibration):
     rng = np.random.default_rng(0)
-    classifier = made(rng, (5, 4, 3), sigmoid=sigmoid, names=("10", "102", "9"))
+    classifier = made(rng, (5, 4, 3), calibration=calibration, names=("10", "102", "9"))
     x = rng.normal(0, 3, (20, 5))
     model = pickle.loads(exports.scikit_learn(classifier))
     assert model.classes_.tolist() == [9, 10, 102]

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
 from pipeline.classifiers import _artifact
 from pipeline.errors import InputError
 from pipeline.sections import Train
 from pipeline.training import Rows, Splits, fit
-from pipeline.training._calibration import fit_sigmoids, fit_temperature
+from pipeline.training._calibration import fit_mixture, fit_sigmoids, fit_temperature, log_loss
 from pipeline.training._loop import Adam
 
 
@@ -98,6 +99,38 @@ def test_a_few_right_answers_do_not_make_it_infinitely_sure():
     y = np.array([0, 1, 2] * 5)
     temperature = fit_temperature(logits, y)
     assert _artifact.softmax(logits / temperature).max() < 0.99
+
+
+@pytest.mark.parametrize("doubt", [0.0, 0.08, 0.3])
+@pytest.mark.parametrize("heat", [0.4, 1.0, 2.5])
+def test_the_labels_that_are_wrong_whatever_the_score_are_counted(doubt, heat):
+    rng = np.random.default_rng(1)
+    logits = rng.normal(0, 3, (20_000, 5))
+    shares = _artifact.softmax(logits)
+    y = (shares.cumsum(1) > rng.random((20_000, 1))).argmax(1)
+    y = np.where(rng.random(20_000) < doubt, rng.integers(0, 5, 20_000), y)
+    found_heat, found = fit_mixture(logits * heat, y)
+    assert found == pytest.approx(doubt, abs=0.02)
+    assert found_heat == pytest.approx(heat, rel=0.06)
+    after = _artifact.mixed(_artifact.softmax(logits * heat / found_heat), found)
+    plain = _artifact.softmax(logits * heat / fit_temperature(logits * heat, y))
+    assert log_loss(after, y) <= log_loss(plain, y) + 1e-6
+
+
+def test_a_mixture_is_the_least_loss_that_scipy_finds():
+    rng = np.random.default_rng(2)
+    logits = rng.standard_t(3, (3000, 4)) * 2
+    shares = _artifact.softmax(logits / 1.3)
+    y = (shares.cumsum(1) > rng.random((3000, 1))).argmax(1)
+    y = np.where(rng.random(3000) < 0.2, rng.integers(0, 4, 3000), y)
+
+    def loss(at):
+        scores = _artifact.mixed(_artifact.softmax(logits / at[0]), at[1])
+        smooth = 1 / 3002
+        return (1 - smooth) * log_loss(scores, y) - smooth * np.log(scores).mean()
+
+    wanted = minimize(loss, [1.0, 0.1], method="Nelder-Mead", options={"xatol": 1e-7}).fun
+    assert loss(fit_mixture(logits, y)) == pytest.approx(wanted, abs=1e-6)
 
 
 def test_calibration_lowers_the_loss_of_an_overtrained_network():

@@ -1,8 +1,9 @@
 """A trained classifier: its tensors in safetensors, everything else in JSON; nothing to unpickle.
 
 `model.safetensors` holds `mean` and `scale` [dim], which standardise a feature, the network's
-layers `layers.<i>.weight` and `.bias`, and `temperature` [1], which divides the logits. Where each
-class was calibrated by itself there are `sigmoid.slope` and `sigmoid.offset` [n_classes; 1 of two].
+layers `layers.<i>.weight` and `.bias`, and `temperature` [1], which divides the logits. By what the
+calibration was there are `doubt` [1], the share of the probability that all classes get alike, or
+`sigmoid.slope` and `sigmoid.offset` [n_classes; 1 of two].
 `model.json` holds the classes in the order of the probabilities, the tensors' digest, and where it
 all came from.
 """
@@ -80,6 +81,8 @@ class Classifier:
     def _proba(self, features: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         logits = self.logits(features).astype(np.float64)
         found = softmax(logits / self.tensors["temperature"])
+        if "doubt" in self.tensors:
+            return mixed(found, float(self.tensors["doubt"][0]))
         if "sigmoid.slope" in self.tensors:
             slope, offset = self.tensors["sigmoid.slope"], self.tensors["sigmoid.offset"]
             return sigmoids(found, slope.astype(np.float64), offset.astype(np.float64))
@@ -107,6 +110,15 @@ def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     probabilities: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
     return probabilities
+
+
+def mixed(probabilities: NDArray[np.float64], doubt: float) -> NDArray[np.float64]:
+    """Give *doubt* of the probability to all classes alike.
+
+    Source: Zhang, Kailkhura and Han 2020, "Mix-n-Match", section 4.2.2.
+    """
+    found: NDArray[np.float64] = (1 - doubt) * probabilities + doubt / probabilities.shape[1]
+    return found
 
 
 def sigmoids(

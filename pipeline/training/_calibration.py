@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.classifiers._artifact import Classifier, sigmoids, softmax
+from pipeline.classifiers._artifact import Classifier, mixed, sigmoids, softmax
 from pipeline.sections import Train
 from pipeline.training._rows import Indices
 
@@ -21,6 +21,8 @@ HOTTEST = 20.0
 
 STEPS = 60
 PRECISION = 1e-9
+ROUNDS = 500
+MOST_DOUBT = 0.5
 
 
 def calibrate(
@@ -45,6 +47,10 @@ def calibrate(
         temperature = fit_temperature(logits, y)
         found = {"temperature": np.array([temperature])}
         after = softmax(logits / temperature)
+    elif train.calibration == "mixture":
+        temperature, doubt = fit_mixture(logits, y)
+        found = {"temperature": np.array([temperature]), "doubt": np.array([doubt])}
+        after = mixed(softmax(logits / temperature), doubt)
     else:
         slope, offset = fit_sigmoids(softmax(logits), y)
         found = {"sigmoid.slope": slope, "sigmoid.offset": offset}
@@ -57,8 +63,7 @@ def calibrate(
         "ece_before": ece(before, y),
         "ece_after": ece(after, y),
     }
-    if "temperature" in found:
-        card["temperature"] = float(found["temperature"][0])
+    card |= {name: float(values[0]) for name, values in found.items() if "." not in name}
     tensors = {name: values.astype(np.float32) for name, values in found.items()}
     return Classifier(classifier.classes, {**classifier.tensors, **tensors}, classifier.card), card
 
@@ -90,6 +95,42 @@ def fit_temperature(logits: Floats, y: Indices) -> float:
         if abs(at - before) <= PRECISION * at:
             break
     return float(np.float32(1 / at))
+
+
+def fit_mixture(logits: Floats, y: Indices) -> tuple[float, float]:
+    """Find a temperature, and the share of labels that are any class, whatever the logits say.
+
+    Where people err, no temperature is right for both the sure and the unsure. Labels are smoothed
+    as in `fit_temperature`.
+
+    Returns:
+        Temperature and doubt: the probabilities are (1 - doubt) softmax(logits / temperature) +
+        doubt / n_classes.
+
+    Sources: Zhang, Kailkhura and Han 2020, "Mix-n-Match", section 4.2.2, without its uncalibrated
+    third; Dempster, Laird and Rubin 1977, for the steps.
+    """
+    count, classes = logits.shape
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    seen = np.full(logits.shape, 1 / (count + 2) / classes)
+    seen[np.arange(count), y] += 1 - 1 / (count + 2)
+    at, doubt, least = 1 / fit_temperature(logits, y), 0.02, np.inf
+    found = at, doubt
+    for _ in range(ROUNDS):
+        p = softmax(at * shifted)
+        whole = np.maximum(mixed(p, doubt), TINY)
+        loss = -float((seen * np.log(whole)).sum()) / count
+        if least - loss < PRECISION:
+            break
+        least, found = loss, (at, doubt)
+        meant = seen * (1 - doubt) * p / whole  # what the logits, and no error, have said
+        doubt = float(np.clip(1 - meant.sum() / count, 0, MOST_DOUBT))
+        weight, mean = meant.sum(axis=1), (p * shifted).sum(axis=1)
+        slope = float((meant * shifted).sum() - weight @ mean)
+        curve = float(weight @ ((p * np.square(shifted)).sum(axis=1) - np.square(mean)))
+        step = at + slope / curve if curve > 0 else at
+        at = float(np.clip(step, max(at / 2, 1 / HOTTEST), min(at * 2, HOTTEST)))
+    return float(np.float32(1 / found[0])), float(np.float32(found[1]))
 
 
 def fit_sigmoids(probabilities: Floats, y: Indices) -> tuple[Floats, Floats]:

@@ -108,7 +108,11 @@ class Data:
                 self._standard(self.whole[start : start + CHUNK])
 
     def measured(self) -> tuple[Features, Features]:
-        """Give the mean of each value, and what to multiply with for a deviation of 1.
+        """Give the mean of each value, and what to multiply it with: one number for all.
+
+        With it their deviations are 1 in the root of the mean square, and keep their proportions: a
+        network's weakest values are mostly noise, which a deviation of 1 each would blow up. A
+        value that never changes is multiplied with 0.
 
         Source: Chan, Golub and LeVeque 1983, for adding up means and squares of parts.
         """
@@ -124,7 +128,8 @@ class Data:
         deviation = np.sqrt(np.maximum(squares, 0) / max(count, 1))
         # A value that never changes tells nothing; it must not blow up on the first that differs.
         tells = deviation > 1e-6 * (np.abs(mean) + 1e-6)
-        scale = np.where(tells, 1 / np.maximum(deviation, 1e-12), 0)
+        common = np.sqrt(np.square(deviation[tells]).mean()) if tells.any() else 1.0
+        scale = np.where(tells, 1 / common, 0)
         return mean.astype(np.float32), scale.astype(np.float32)
 
     def _chunks(self) -> Iterator[Features]:

@@ -88,7 +88,9 @@ def test_predictions_follow_from_the_artifact_and_the_features(done_repo):
             "temperature"
         ]
         powers = np.exp(logits - logits.max())
-        assert np.allclose(powers / powers.sum(), row["probabilities"], atol=1e-5)
+        doubt = tensors["doubt"]
+        found = (1 - doubt) * powers / powers.sum() + doubt / len(classes)
+        assert np.allclose(found, row["probabilities"], atol=1e-5)
         assert row["predicted"] == classes[int(np.argmax(row["probabilities"]))]
         assert row["score"] == pytest.approx(max(row["probabilities"]))
 
