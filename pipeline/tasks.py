@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pipeline import outs
+from pipeline import live, outs
 from pipeline._luigi import luigi
 from pipeline.counts import Counts, write_down
 from pipeline.params import Params
@@ -177,6 +177,10 @@ class Train(Stage):
     def expected(self) -> dict[str, Any]:
         """What the classifier's manifest must say."""
         return train.expected(self.context)
+
+    def complete(self) -> bool:
+        """Say whether the classifier and its learning curve are there."""
+        return live.there() and super().complete()
 
     def run(self) -> None:
         """Train unless the store has this very classifier."""

@@ -71,7 +71,7 @@ def fit(
     splits: Splits,
     train: Train,
     device: str,
-    step: Callable[[Epoch], None] = lambda _: None,
+    step: Callable[[list[Epoch]], None] = lambda _: None,
     keeper: Keeper | None = None,
 ) -> Fitted:
     """Train the classifier that *train* names.
@@ -80,7 +80,7 @@ def fit(
         splits: labelled features.
         train: the section.
         device: torch's name of the device.
-        step: told of each epoch when it is over.
+        step: given the learning curve when an epoch is over.
         keeper: where the state after each epoch is kept, for a run that was cut off to go on.
 
     Raises:

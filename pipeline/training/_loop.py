@@ -132,7 +132,7 @@ class Loop:
         self.best = {name: value.clone() for name, value in self.network.state_dict().items()}
 
     def run(
-        self, data: Data, held: Data, keeper: Keeper, step: Callable[[Epoch], None]
+        self, data: Data, held: Data, keeper: Keeper, step: Callable[[list[Epoch]], None]
     ) -> list[Epoch]:
         """Train on *data*, watching *held*, from where *keeper* has it on.
 
@@ -148,7 +148,7 @@ class Loop:
             if self._best_epoch() == number:
                 self.best = {name: v.clone() for name, v in self.network.state_dict().items()}
             keeper.save(self._state())
-            step(epoch)
+            step(self.curve)
         if self.train.patience is not None:
             self.network.load_state_dict(self.best)
         self.network.to("cpu")

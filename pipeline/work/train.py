@@ -9,7 +9,7 @@ from dataclasses import asdict, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pipeline import classifiers, numerics, outs, recipes
+from pipeline import classifiers, live, numerics, outs, recipes
 from pipeline.counts import Counts
 from pipeline.errors import InputError, Missing
 from pipeline.hashing import digest
@@ -59,7 +59,12 @@ def make(context: Context, target: Piece, tell: Tell) -> None:
     keeper = Checkpoint(context, target)
     epochs = classifiers.epochs(train, len(learnt.labels))
     with Progress("train", "epochs", epochs, tell) as progress:
-        fitted = fit(splits, train, device, lambda _: progress.step(), keeper)
+
+        def step(curve: list[Epoch]) -> None:
+            progress.step()
+            live.write([asdict(epoch) for epoch in curve])
+
+        fitted = fit(splits, train, device, step, keeper)
     files = {
         "curve.csv": _curve(fitted.curve),
         **fitted.classifier.with_card(_card(recipe)).files(),
@@ -129,7 +134,7 @@ def expected(context: Context) -> dict[str, Any]:
 
 
 def publish(context: Context, target: Piece, facts: dict[str, Any]) -> Counts:
-    """Put `models/classifier/` together; give how many labelled chips it was learnt from."""
+    """Put `models/classifier/` and the curve together; give how many chips it was learnt from."""
     context.store.use([target])
     record = context.store.record(target)
     files = {
@@ -137,6 +142,8 @@ def publish(context: Context, target: Piece, facts: dict[str, Any]) -> Counts:
         for name, kept in record.files.items()
     }
     digests = {name: kept.sha256 for name, kept in record.files.items()}
+    curve = context.store.read(target, "curve.csv").decode()
+    live.write(list(csv.DictReader(io.StringIO(curve))))
     outs.publish(CLASSIFIER, files, {**facts, "files": sorted(files), "digests": digests})
     rows = record.note["rows"]
     trained = record.note["run"] == context.run

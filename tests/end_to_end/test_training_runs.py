@@ -1,7 +1,9 @@
 """Training as a user sees it: label maps, rare classes, presets; going on where it was cut off."""
 
+import csv
 import json
 import os
+import shutil
 import signal
 
 import pyarrow.parquet as pq
@@ -88,6 +90,39 @@ def test_a_preset_is_a_setting_as_any_other(repo):
     assert found["epochs"] == 10
 
 
+def test_the_learning_curve_is_drawn_by_dvc_and_told_apart_by_experiment(repo):
+    repo.run("dvc", "repro")
+    with (repo.path / "models/classifier/curve.csv").open() as stream:
+        curve = list(csv.DictReader(stream))
+    last = json.loads((repo.path / "dvclive/metrics.json").read_text())
+    assert last["step"] == len(curve) - 1 == 5
+    plots = repo.path / "dvclive/plots/metrics"
+    for split in ("train", "calibration"):
+        for name in ("loss", "accuracy"):
+            wanted = [row[f"{split}_{name}"] for row in curve]
+            assert last[split][name] == float(wanted[-1])
+            with (plots / split / f"{name}.tsv").open() as stream:
+                found = list(csv.DictReader(stream, delimiter="\t"))
+            assert [row[name] for row in found] == wanted
+            assert [row["step"] for row in found] == list("012345")
+
+    repo.run("git", "add", "-A")
+    repo.run("git", "commit", "-qm", "all")
+    repo.run("dvc", "exp", "run", "-n", "shorter", "-S", "train.epochs=3")
+    shown = json.loads(repo.run("dvc", "exp", "show", "--json").stdout)
+    assert '"step": 2' in json.dumps(shown)
+    changed = json.loads(repo.run("dvc", "metrics", "diff", "--json").stdout)
+    assert changed["dvclive/metrics.json"]["step"] == {"old": 5, "new": 2, "diff": -3}
+    drawn = repo.run("dvc", "plots", "diff", "HEAD", "--json").stdout
+    assert "dvclive/plots/metrics/calibration/loss.tsv" in drawn
+
+    shutil.rmtree(repo.path / "dvclive")
+    shutil.rmtree(repo.path / ".dvc/cache")  # or DVC itself has it
+    found = repo.said("dvc", "repro")
+    assert "classifier taken from the store" in found
+    assert json.loads((repo.path / "dvclive/metrics.json").read_text())["step"] == 2
+
+
 def states(store):
     return list(store.glob("checkpoints/*/*.safetensors"))
 
@@ -102,7 +137,7 @@ def epochs_in(state):
 def test_a_training_that_is_killed_goes_on_from_its_last_epoch(repo):
     repo.set(train__epochs=2000, train__batch=32)
     repo.run("dvc", "repro")
-    wanted = repo.digests("models", "results")
+    wanted = repo.digests("models", "results", "dvclive")
     store = repo.path / ".quadrat/store"
     for name in ("classifiers", "results"):
         for path in (store / name).rglob("*.json"):
@@ -118,5 +153,5 @@ def test_a_training_that_is_killed_goes_on_from_its_last_epoch(repo):
     wait_for(lambda: kept.exists() and kept.stat().st_mtime_ns > before)
     assert epochs_in(kept) > done  # it did not begin anew
     assert run.wait(300) == 0
-    assert repo.digests("models", "results") == wanted
+    assert repo.digests("models", "results", "dvclive") == wanted
     assert not states(store)
