@@ -202,3 +202,4 @@ class Validate(Section):
     rounds: Positive = 1000
     seed: Annotated[int, Field(ge=0)] = 0
     gallery: Annotated[int, Field(ge=0, le=200)] = 24
+    wanted_accuracy: Annotated[float, Field(gt=0, le=1)] = 0.95

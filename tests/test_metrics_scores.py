@@ -7,7 +7,8 @@ from judging import certain_table, random_table, table
 from sklearn import metrics as sk
 
 from pipeline.errors import InputError
-from pipeline.metrics import _tables, judged, scores
+from pipeline.metrics import _bootstrap, _tables, judged, scores
+from pipeline.sections import Validate
 
 
 def test_no_validation_chips_is_an_error_that_says_what_to_do():
@@ -53,6 +54,9 @@ def test_scores_are_scikit_learns_where_every_label_is_known(seed, n_classes):
         "log_loss": sk.log_loss(y, p, labels=everyone),
         "brier": ((p - np.eye(n_classes)[y]) ** 2).sum(axis=1).mean(),
     }
+    expected["mean_reciprocal_rank"] = sk.label_ranking_average_precision_score(
+        np.eye(n_classes)[y], p
+    )
     for k in (3, 5):
         if n_classes > k:
             expected[f"top_{k}_accuracy"] = sk.top_k_accuracy_score(y, p, k=k, labels=everyone)
@@ -76,6 +80,8 @@ def test_scores_by_hand_with_an_unseen_label():
             "cohen_kappa": (2 / 4 - 5 / 16) / (1 - 5 / 16),
             "log_loss": -(math.log(0.9) + math.log(0.8) + math.log(0.4)) / 3,
             "brier": (0.02 + 0.08 + 0.72 + (0.49 + 0.09 + 1)) / 4,
+            # The last chip's label has no place among the classes.
+            "mean_reciprocal_rank": (1 + 1 + 1 / 2 + 0) / 4,
             "baseline_accuracy": 2 / 4,
             "n_validation": 4,
             "n_groups": 3,
@@ -128,7 +134,7 @@ def test_a_probability_of_zero_for_the_label_costs_a_finite_loss():
 
 def test_per_class_agrees_with_scikit_learn():
     facts = judged(*random_table(3, unseen=4))
-    found = _tables.per_class(facts).set_index("label")
+    found = _tables.per_class(facts, Validate(rounds=50)).set_index("label")
     n_labels = len(facts.labels)
     precision, recall, f1, support = sk.precision_recall_fscore_support(
         facts.y_true, facts.y_pred, labels=range(n_labels), zero_division=np.nan
@@ -142,8 +148,28 @@ def test_per_class_agrees_with_scikit_learn():
 
 def test_per_class_says_nothing_of_a_class_that_never_occurred():
     predictions = certain_table(["a", "a"], ["a", "a"], ["a", "b"])
-    row = _tables.per_class(judged(predictions, ["a", "b"])).set_index("label").loc["b"]
+    found = _tables.per_class(judged(predictions, ["a", "b"]), Validate(rounds=50))
+    row = found.set_index("label").loc["b"]
     assert row[["precision", "recall", "f1"]].isna().all()
+    assert row[["recall_low", "recall_high"]].isna().all()
+
+
+def test_intervals_of_classes_are_those_of_resampled_groups():
+    facts = judged(*random_table(5, n=400))
+    found = _tables.per_class(facts, Validate(rounds=40, seed=3)).set_index("label")
+    drawn = _bootstrap.draws(np.random.default_rng(3), 40, facts.n_groups)
+    recalls = []
+    for times in drawn.astype(int):
+        rows = np.repeat(np.arange(facts.n), times[facts.groups])
+        true, said = facts.y_true[rows], facts.y_pred[rows]
+        recalls.append(sk.recall_score(true, said, labels=range(4), average=None))
+    low, high = np.quantile(recalls, (0.025, 0.975), axis=0)
+    for at, label in enumerate(facts.labels):
+        assert found.loc[label, "recall_low"] == pytest.approx(low[at])
+        assert found.loc[label, "recall_high"] == pytest.approx(high[at])
+    alone = judged(*random_table(5, n_groups=1))
+    row = _tables.per_class(alone, Validate(rounds=40)).iloc[0]
+    assert (row["f1_low"], row["f1_high"]) == (0, 1)
 
 
 def test_groups_stand_worst_first_and_the_larger_of_equals_before_the_smaller():

@@ -14,7 +14,7 @@ from judging import certain_table, random_table, table
 from PIL import Image
 
 from pipeline import metrics, rejects
-from pipeline.metrics import judged
+from pipeline.metrics import _tables, judged
 from pipeline.rejects import Reject
 from pipeline.report import (
     Choice,
@@ -79,6 +79,7 @@ def facts_of(predictions, classes, **changes):
         metrics=metrics.compute(facts, Validate(rounds=20)),
         judged=facts,
         curve=CURVE,
+        classes=_tables.per_class(facts, Validate(rounds=20)),
         splits={"train": SplitCount(5100, 17, 5000), "validation": SplitCount(900, 9, 200)},
         straddling=0,
         rejects=rejects.table([]),

@@ -27,6 +27,7 @@ class Judged:
         y_pred: int64 [n], indices into *classes*.
         probabilities: float64 [n, n_classes]; every row sums to 1.
         groups: int64 [n], indices into *group_names*.
+        images: int64 [n], the number of the image that the chip is of.
         group_names: the groups of these chips, sorted.
     """
 
@@ -37,6 +38,7 @@ class Judged:
     probabilities: Floats
     groups: Indices
     group_names: list[str]
+    images: Indices
 
     @property
     def n(self) -> int:
@@ -76,6 +78,17 @@ class Judged:
         given[rows] = self.probabilities[rows, self.y_true[rows]]
         return given
 
+    @cached_property
+    def rank(self) -> Indices:
+        """How many classes stand before each chip's label, likeliest first: int64 [n].
+
+        Of equal probabilities the earlier class stands first, as in argmax.
+        """
+        own = self.given_to_label[:, None]
+        earlier = np.arange(self.n_classes) < self.y_true[:, None]
+        before = (self.probabilities > own) | ((self.probabilities == own) & earlier)
+        return np.asarray(before.sum(axis=1), dtype=np.int64)
+
 
 def judged(predictions: pa.Table, classes: list[str]) -> Judged:
     """Turn *predictions* (schemas.PREDICTIONS, every label known) into arrays.
@@ -105,6 +118,7 @@ def judged(predictions: pa.Table, classes: list[str]) -> Judged:
         probabilities=given / given.sum(axis=1, keepdims=True),
         groups=codes(predictions, "group", group_names),
         group_names=group_names,
+        images=codes(predictions, "key", sorted(set(predictions["key"].to_pylist()))),
     )
 
 

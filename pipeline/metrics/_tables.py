@@ -2,32 +2,68 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
-from pipeline.metrics._judged import Indices, Judged
+from pipeline.metrics._bootstrap import TAILS, counted, resample
+from pipeline.metrics._judged import Floats, Indices, Judged
+from pipeline.sections import Validate
 
 
-def per_class(judged: Judged) -> pd.DataFrame:
+def per_class(judged: Judged, validate: Validate) -> pd.DataFrame:
     """Give `label`, `support`, `predicted`, `precision`, `recall`, `f1`; commonest label first.
 
-    Every class is there, and every label that the classifier never saw. What is undefined is NaN:
-    the precision of what was never answered, the recall of what never occurred.
+    Each of the last three has a 95 % interval beside it (`precision_low`, `precision_high`, …),
+    from the same resamples of groups as the metrics'. Every class is there, and every label that
+    the classifier never saw. What is undefined is NaN: the precision of what was never answered,
+    the recall of what never occurred.
     """
     matrix = confusion(judged)
     right, support, predicted = np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
-    with np.errstate(invalid="ignore"):
-        table = pd.DataFrame(
-            {
-                "label": judged.labels,
-                "support": support,
-                "predicted": predicted,
-                "precision": right / predicted,
-                "recall": right / support,
-                "f1": 2 * right / (support + predicted),
-            }
-        )
+    columns: dict[str, Any] = {"label": judged.labels, "support": support, "predicted": predicted}
+    drawn = _drawn(judged, validate)
+    found = _of_counts(right.astype(float), support.astype(float), predicted.astype(float))
+    for name, values in found.items():
+        low, high = _interval(drawn[name], values, judged.n_groups)
+        columns |= {name: values, f"{name}_low": low, f"{name}_high": high}
+    table = pd.DataFrame(columns)
     return table.sort_values(["support", "label"], ascending=[False, True], ignore_index=True)
+
+
+def _drawn(judged: Judged, validate: Validate) -> dict[str, Floats]:
+    """Give every label's figures in each resample: float64 [rounds, n_labels]."""
+    n_labels = len(judged.labels)
+    sums = [
+        counted(judged, judged.y_true, n_labels, judged.correct),
+        counted(judged, judged.y_true, n_labels),
+        counted(judged, judged.y_pred, n_labels),
+    ]
+    totals = resample(sparse.hstack(sums, format="csr"), validate.rounds, validate.seed)
+    return _of_counts(*np.split(totals, 3, axis=1))
+
+
+def _of_counts(right: Floats, support: Floats, predicted: Floats) -> dict[str, Floats]:
+    with np.errstate(invalid="ignore"):
+        return {
+            "precision": right / predicted,
+            "recall": right / support,
+            "f1": 2 * right / (support + predicted),
+        }
+
+
+def _interval(drawn: Floats, values: Floats, n_groups: int) -> tuple[Floats, Floats]:
+    """Give the 95 % interval of each label, over the resamples in which the figure is defined.
+
+    One group says nothing of how groups differ: the interval is then from 0 to 1.
+    """
+    low, high = np.zeros_like(values), np.ones_like(values)
+    some = np.isfinite(values)
+    if n_groups > 1:
+        low[some], high[some] = np.nanquantile(drawn[:, some], TAILS, axis=0)
+    return np.where(some, low, np.nan), np.where(some, high, np.nan)
 
 
 def per_group(judged: Judged) -> pd.DataFrame:

@@ -30,6 +30,7 @@ BETTER = {
     "cohen_kappa": "higher",
     "top_3_accuracy": "higher",
     "top_5_accuracy": "higher",
+    "mean_reciprocal_rank": "higher",
     "log_loss": "lower",
     "brier": "lower",
 }
@@ -43,6 +44,7 @@ RANGE = {
     "cohen_kappa": (-1.0, 1.0),
     "top_3_accuracy": (0.0, 1.0),
     "top_5_accuracy": (0.0, 1.0),
+    "mean_reciprocal_rank": (0.0, 1.0),
     "log_loss": (0.0, WORST_LOG_LOSS),
     "brier": (0.0, 2.0),
     "baseline_accuracy": (0.0, 1.0),
@@ -57,6 +59,7 @@ MEANING = {
     "cohen_kappa": "agreement beyond what the label counts alone would give; 0 is chance",
     "top_3_accuracy": "share of chips whose label is among the three likeliest classes",
     "top_5_accuracy": "share of chips whose label is among the five likeliest classes",
+    "mean_reciprocal_rank": "mean of 1 / the place of the label among the classes, likeliest first",
     "log_loss": "mean of −ln of the probability given to the label, over chips of known labels",
     "brier": "mean squared distance of the probabilities from the truth, 0 to 2",
     "baseline_accuracy": "accuracy of always answering the commonest label of these chips",
@@ -85,6 +88,7 @@ def compute(judged: Judged) -> dict[str, float]:
     return {
         **_agreement(judged),
         **{f"top_{k}_accuracy": float(hits.mean()) for k, hits in _hits(judged).items()},
+        "mean_reciprocal_rank": float(_reciprocal_ranks(judged).mean()),
         "log_loss": float(_log_losses(judged).sum() / judged.known.sum())
         if judged.known.any()
         else WORST_LOG_LOSS,
@@ -119,13 +123,12 @@ def _hits(judged: Judged) -> dict[int, NDArray[np.bool_]]:
     Of equal probabilities the earlier class stands first, as in argmax.
     """
     wanted = [k for k in TOPS if judged.n_classes > k]
-    if not wanted:
-        return {}
-    own = judged.given_to_label[:, None]
-    earlier = np.arange(judged.n_classes) < judged.y_true[:, None]
-    before = (judged.probabilities > own) | ((judged.probabilities == own) & earlier)
-    rank = before.sum(axis=1)
-    return {k: (rank < k) & judged.known for k in wanted}
+    return {k: (judged.rank < k) & judged.known for k in wanted}
+
+
+def _reciprocal_ranks(judged: Judged) -> Floats:
+    """Give 1 / the place of each chip's label, 0 for one that is not known: float64 [n]."""
+    return np.where(judged.known, 1 / (1.0 + judged.rank), 0.0)
 
 
 def _log_losses(judged: Judged) -> Floats:
@@ -152,7 +155,15 @@ def sums(judged: Judged) -> sparse.csr_array:
             counted(judged, judged.y_true, n_labels, judged.correct),
             counted(judged, judged.y_true, n_labels),
             counted(judged, judged.y_pred, n_labels),
-            summed(judged, [judged.known, _log_losses(judged), _briers(judged)]),
+            summed(
+                judged,
+                [
+                    judged.known,
+                    _log_losses(judged),
+                    _briers(judged),
+                    _reciprocal_ranks(judged),
+                ],
+            ),
             *(summed(judged, [hits]) for hits in _hits(judged).values()),
         ],
         format="csr",
@@ -164,7 +175,7 @@ def from_sums(judged: Judged, totals: Floats) -> dict[str, Floats]:
     n_labels = len(judged.labels)
     right, chips, answers, rest = np.split(totals, [n_labels, 2 * n_labels, 3 * n_labels], axis=1)
     n = chips.sum(axis=1)
-    known, log_losses, briers, *hits = rest.T
+    known, log_losses, briers, reciprocal_ranks, *hits = rest.T
     tops = [k for k in TOPS if judged.n_classes > k]
     return {
         "accuracy": right.sum(axis=1) / n,
@@ -173,6 +184,7 @@ def from_sums(judged: Judged, totals: Floats) -> dict[str, Floats]:
         **{f"top_{k}_accuracy": hit / n for k, hit in zip(tops, hits, strict=True)},
         "log_loss": _ratio(log_losses, known, WORST_LOG_LOSS),
         "brier": briers / n,
+        "mean_reciprocal_rank": reciprocal_ranks / n,
     }
 
 

@@ -12,18 +12,29 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from pipeline.metrics._tables import per_class, per_group
+from pipeline.metrics._cover import cover
+from pipeline.metrics._tables import per_group
 from pipeline.report import _charts, _confusion, _rows
-from pipeline.report._facts import ReportFacts, SplitCount
-from pipeline.report._gallery import KINDS, Choice, GalleryItem, choose, thumbnail
+from pipeline.report._facts import ReportFacts, SplitCount, Trust
+from pipeline.report._gallery import (
+    KINDS,
+    Choice,
+    GalleryItem,
+    choose,
+    suspected,
+    thumbnail,
+)
 
 __all__ = [
+    "KINDS",
     "Choice",
     "GalleryItem",
     "ReportFacts",
     "SplitCount",
+    "Trust",
     "choose",
     "render",
+    "suspected",
     "thumbnail",
 ]
 
@@ -52,7 +63,9 @@ def render(facts: ReportFacts) -> str:
             pairs=_confusion.pairs(facts.judged),
             reliability=_charts.reliability_charts(facts.judged),
             curve=_charts.curve_charts(facts.curve),
-            classes=list(per_class(facts.judged).itertuples()),
+            classes=list(facts.classes.itertuples()),
+            covers=list(cover(facts.judged).itertuples()),
+            trust=_charts.trust_charts(facts.judged, facts.trust),
             groups=list(groups.head(MOST_GROUPS).itertuples()),
             gallery=[(kind, [i for i in facts.gallery if i.chip.kind == kind]) for kind in KINDS],
             rejects=_rows.reject_rows(facts.rejects),
@@ -69,7 +82,13 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"count": _count, "figure": _figure, "share": _share, "png": _png}
+    environment.filters |= {
+        "count": _count,
+        "figure": _figure,
+        "share": _share,
+        "points": _points,
+        "png": _png,
+    }
     return environment
 
 
@@ -88,6 +107,11 @@ def _share(value: float | None) -> str:
     if value is None or math.isnan(value):
         return NO_FIGURE
     return f"{100 * value:.1f}\u202f%"
+
+
+def _points(value: float) -> str:
+    """Show a difference of shares in points of a hundred, with its sign."""
+    return f"{100 * value:+.1f}".replace("-", "\u2212")
 
 
 def _png(data: bytes) -> str:

@@ -9,11 +9,17 @@ import numpy as np
 import pandas as pd
 
 from pipeline.metrics import Judged
+from pipeline.metrics._trust import coverage
 from pipeline.metrics.calibration import reliability
+from pipeline.report._facts import Trust
 
 WIDTH = 460.0
 LEFT, RIGHT, TOP, BOTTOM = 60.0, 12.0, 14.0, 44.0
 HISTOGRAM_BARS = 20
+FEWEST = 20
+"""Chips below which a share of right answers is not drawn: it would be noise."""
+
+HIGHEST_FLOOR = 0.9
 
 Point = tuple[float, float]
 Ends = tuple[float, float]
@@ -128,6 +134,24 @@ def _histogram(judged: Judged) -> Chart:
         title = f"{count:,} chips with a score from {low:.2f} to {high:.2f}"
         chart.bars.append(Mark(left, above, width, round(chart.bottom - above, 2), title))
     return chart
+
+
+def trust_charts(judged: Judged, trust: Trust | None) -> list[Chart]:
+    """Draw the accuracy of the answers of a score or more, by the share of chips that have it."""
+    table = coverage(judged)
+    y_ticks = nice_ticks(min(float(table["accuracy"].min()), HIGHEST_FLOOR), 1.0, 4)
+    chart = Chart("Coverage", (0, 1), (y_ticks[0], 1.0), 260, "share of chips", "accuracy")
+    chart.tick([0.0, 0.25, 0.5, 0.75, 1.0], [tick for tick in y_ticks if tick <= 1])
+    # Of the first few chips the curve says nothing but noise.
+    table = table[table["coverage"] * judged.n >= min(FEWEST, judged.n)]
+    x, y = table["coverage"].tolist(), table["accuracy"].tolist()
+    chart.draw("held", "accuracy of the surest answers", x, y)
+    accuracy = trust.confirmed.accuracy if trust else None
+    if trust and accuracy is not None and accuracy >= y_ticks[0]:
+        share = trust.confirmed.coverage
+        title = f"score {trust.confirmed.score:.3f}: {share:.1%} of chips, {accuracy:.1%} right"
+        chart.dots.append(Mark(chart.across(share), chart.down(accuracy), 5.5, 0, title))
+    return [chart]
 
 
 def brief(n: float) -> str:

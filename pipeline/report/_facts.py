@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from pipeline.metrics import Judged
+from pipeline.metrics._trust import Threshold
 from pipeline.report._gallery import GalleryItem
 
 
@@ -19,6 +20,20 @@ class SplitCount(NamedTuple):
     chips: int
     groups: int
     labelled: int
+
+
+class Trust(NamedTuple):
+    """Above which score answers may be taken as they are.
+
+    Attributes:
+        wanted: the share of right answers that was asked for.
+        chosen: the threshold that gives it on the calibration split.
+        confirmed: what the same threshold gives on the validation split.
+    """
+
+    wanted: float
+    chosen: Threshold
+    confirmed: Threshold
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,6 +46,10 @@ class ReportFacts:
         judged: what it was computed from.
         curve: `epoch`, `train_loss`, `calibration_loss`, `calibration_accuracy`, one row an epoch;
             NaN or None where there is no figure; no rows where the classifier has no epochs.
+        classes: what `per_class` gave.
+        trust: the threshold that gives the accuracy that was wanted, chosen and confirmed; None
+            where no chip could choose it.
+        n_suspects: labels that are likely to be wrong.
         splits: split → its counts, in the order in which they are shown.
         straddling: groups with chips in more than one split.
         rejects: schemas.REJECTS, of all stages.
@@ -42,8 +61,11 @@ class ReportFacts:
     metrics: Mapping[str, float]
     judged: Judged
     curve: pd.DataFrame
+    classes: pd.DataFrame
     splits: Mapping[str, SplitCount]
     straddling: int
     rejects: pa.Table
+    trust: Trust | None = None
+    n_suspects: int = 0
     gallery: list[GalleryItem] = field(default_factory=list)
     provenance: Mapping[str, Mapping[str, str]] = field(default_factory=dict)

@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.metrics import Judged, judged
 
-Kind = Literal["wrong", "doubtful", "right"]
-KINDS: tuple[Kind, ...] = ("wrong", "doubtful", "right")
+Kind = Literal["suspect", "wrong", "doubtful", "right"]
+KINDS: tuple[Kind, ...] = ("suspect", "wrong", "doubtful", "right")
+CHOSEN = KINDS[1:]
+"""Of the validation split. Suspects may be of the calibration split, too."""
 
 FEW = 60
 SIDE_OF_FEW = 160
@@ -46,6 +49,23 @@ class GalleryItem:
     png: bytes
 
 
+def suspected(suspects: pd.DataFrame, count: int) -> list[Choice]:
+    """Give the first *count* of `_doubts.table`: chips whose label is likely to be wrong."""
+    return [
+        Choice(
+            bytes.fromhex(row.chip_id),
+            row.key,
+            row.row,
+            row.col,
+            row.label,
+            row.suggested,
+            row.suggested_probability,
+            "suspect",
+        )
+        for row in suspects.head(count).itertuples()
+    ]
+
+
 def choose(predictions: pa.Table, classes: list[str], count: int) -> list[Choice]:
     """Choose at most *count* chips: a third each of wrong, doubtful and right ones.
 
@@ -59,8 +79,8 @@ def choose(predictions: pa.Table, classes: list[str], count: int) -> list[Choice
     """
     facts = judged(predictions, classes)
     chosen: dict[int, Kind] = {}
-    for at, kind in enumerate(KINDS):
-        quota = -(-(count - len(chosen)) // (len(KINDS) - at))
+    for at, kind in enumerate(CHOSEN):
+        quota = -(-(count - len(chosen)) // (len(CHOSEN) - at))
         candidates = [i for i in _ranked(facts, kind) if i not in chosen]
         chosen.update(dict.fromkeys(candidates[:quota], kind))
     columns = ["chip_id", "key", "row", "col", "label", "predicted", "score"]

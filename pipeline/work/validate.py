@@ -33,6 +33,11 @@ from pipeline.work._context import (
 if TYPE_CHECKING:
     import pandas as pd
 
+    from pipeline.classifiers._artifact import Classifier
+    from pipeline.metrics import Judged
+    from pipeline.report import Trust
+    from pipeline.sections import Validate
+
 TABLE = "results"
 
 
@@ -71,30 +76,40 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
     import pandas as pd
 
     from pipeline import metrics, report
-    from pipeline.metrics import _tables, calibration
+    from pipeline.metrics import _cover, _tables, _trust, calibration
     from pipeline.report.valresult import valresult
 
+    validate = context.params.validate
     labels = _rows.labels()
-    answers = _answers(labels)
+    answers, held = _answers(labels, "validation", "calibration")
     judged = metrics.judged(answers.predictions, answers.classes)
-    figures = metrics.compute(judged, context.params.validate)
+    trust = _trusted(judged, held, validate)
+    figures = {**metrics.compute(judged, validate), **_figures(trust)}
+    suspects = _suspects(answers, held)
+    classes = _tables.per_class(judged, validate)
     facts = report.ReportFacts(
         title="How good is the classifier?",
         metrics=figures,
         judged=judged,
         curve=pd.read_csv(CLASSIFIER / "curve.csv"),
+        classes=classes,
+        trust=trust,
+        n_suspects=len(suspects),
         splits=_splits(labels),
         straddling=_straddling(labels),
         rejects=rejects.in_order(pa.concat_tables(_rejects())),
-        gallery=_gallery(context, answers),
+        gallery=_gallery(context, answers, suspects),
         provenance=_provenance(context, answers),
     )
     rounded = {name: round(value, 6) for name, value in figures.items()}
     tables = {
         "confusion": _tables.confusion_rows(judged),
-        "per_class": _tables.per_class(judged),
+        "cover": _cover.cover(judged),
+        "coverage": _trust.coverage(judged),
+        "per_class": classes,
         "per_group": _tables.per_group(judged),
         "reliability": calibration.reliability(judged),
+        "suspects": suspects,
     }
     said = valresult(answers.predictions, answers.classes)
     files = {
@@ -111,11 +126,14 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
     context.store.put(target, kept, {"run": context.run})
 
 
-def _answers(labels: pa.Table) -> Answers:
+def _answers(labels: pa.Table, *splits: str) -> list[Answers]:
     from pipeline.classifiers import _artifact
 
     classifier = _artifact.read(CLASSIFIER)
-    (found,) = _rows.labelled(labels, "validation")
+    return [_said(classifier, found) for found in _rows.labelled(labels, *splits)]
+
+
+def _said(classifier: Classifier, found: _rows.Labelled) -> Answers:
     probabilities = np.zeros((len(found.labels), len(classifier.classes)), np.float32)
     for number, block in enumerate(found.blocks):
         probabilities[block.at] = classifier.predict_proba(found.read(number))
@@ -137,6 +155,40 @@ def _answers(labels: pa.Table) -> Answers:
     predictions = rows.append_column("probabilities", lists)
     found_rows = schemas.conform(predictions, schemas.PREDICTIONS)
     return Answers(found_rows, classes, classifier.card)
+
+
+def _trusted(judged: Judged, held: Answers, validate: Validate) -> Trust | None:
+    """Choose a threshold on the calibration split, and confirm it on the validation split."""
+    from pipeline import metrics
+    from pipeline.metrics import _trust
+    from pipeline.report import Trust
+
+    if not held.predictions.num_rows:
+        return None
+    by = metrics.judged(held.predictions, held.classes)
+    chosen = _trust.choose(by, validate.wanted_accuracy)
+    return Trust(validate.wanted_accuracy, chosen, _trust.confirm(judged, chosen.score))
+
+
+def _figures(trust: Trust | None) -> dict[str, float]:
+    """Give what metrics.json says of the threshold; nothing where there is none."""
+    if trust is None or trust.chosen.score is None:
+        return {}
+    found = {"threshold": trust.chosen.score, "threshold_coverage": trust.confirmed.coverage}
+    if trust.confirmed.accuracy is not None:
+        found["threshold_accuracy"] = trust.confirmed.accuracy
+    return found
+
+
+def _suspects(answers: Answers, held: Answers) -> pd.DataFrame:
+    """List the labels of both splits that are likely to be wrong."""
+    from pipeline import metrics
+    from pipeline.metrics import _doubts
+
+    both = pa.concat_tables([answers.predictions, held.predictions])
+    counts = [answers.predictions.num_rows, held.predictions.num_rows]
+    splits = pa.chunked_array([np.repeat(["validation", "calibration"], counts)])
+    return _doubts.table(metrics.judged(both, answers.classes), both, splits)
 
 
 def _splits(labels: pa.Table) -> dict[str, Any]:
@@ -163,12 +215,18 @@ def _rejects() -> list[pa.Table]:
     return [pq.read_table(folder / "rejects.parquet") for folder in (INDEX, CHIPS, FEATURES)]
 
 
-def _gallery(context: Context, answers: Answers) -> list[Any]:
+def _gallery(context: Context, answers: Answers, suspects: pd.DataFrame) -> list[Any]:
     """Cut the chips that are shown out of their images, as the extractor saw them."""
-    from pipeline.report import GalleryItem, choose, thumbnail
+    from pipeline.report import KINDS, GalleryItem, choose, suspected, thumbnail
 
     count = context.params.validate.gallery
-    chosen = choose(answers.predictions, answers.classes, count) if count else []
+    first = suspected(suspects, count // len(KINDS))
+    shown = pa.array([chip.chip_id for chip in first], schemas.CHIP_ID)
+    others = answers.predictions.filter(
+        pc.invert(pc.is_in(answers.predictions["chip_id"], value_set=shown))
+    )
+    left = count - len(first) if others.num_rows else 0
+    chosen = first + (choose(others, answers.classes, left) if left else [])
     pixels = _cut(context, [chip.chip_id for chip in chosen]) if chosen else {}
     return [
         GalleryItem(chip=chip, png=thumbnail(pixels[chip.chip_id], len(chosen))) for chip in chosen

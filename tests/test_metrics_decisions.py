@@ -1,0 +1,114 @@
+"""What a person decides by: cover, a threshold to trust, labels to look at again."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from judging import certain_table, random_table
+
+from pipeline.metrics import _cover, _doubts, _trust, judged
+
+
+def with_images(made, keys):
+    at = made.schema.get_field_index("key")
+    return made.set_column(at, "key", pa.array(keys, pa.string()))
+
+
+def test_cover_by_hand():
+    """Two images: one of 4 chips, half sand, one of 2, all sand; one sand is taken for rock."""
+    made = certain_table(
+        ["sand", "sand", "rock", "rock", "sand", "sand"],
+        ["sand", "rock", "rock", "rock", "sand", "sand"],
+        ["rock", "sand"],
+    )
+    found = _cover.cover(judged(with_images(made, list("aaaabb")), ["rock", "sand"]))
+    sand = found.set_index("label").loc["sand"]
+    assert found["label"].tolist() == ["sand", "rock"]  # the most cover first
+    assert sand["images"] == 2
+    assert sand["cover"] == pytest.approx((0.5 + 1) / 2)
+    assert sand["answered"] == pytest.approx((0.25 + 1) / 2)
+    assert sand["bias"] == pytest.approx(-0.25 / 2)
+    assert sand["rmse"] == pytest.approx(np.sqrt(0.25**2 / 2))
+    assert sand["r2"] == pytest.approx(1 - 0.25**2 / (2 * 0.25**2))
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 999), st.integers(1, 6), st.integers(0, 4))
+def test_cover_is_what_loops_give(seed, n_images, unseen):
+    made, classes = random_table(seed, n=60, unseen=unseen)
+    keys = np.random.default_rng(seed).integers(0, n_images, 60).astype(str)
+    facts = judged(with_images(made, keys.tolist()), classes)
+    found = _cover.cover(facts).set_index("label")
+    assert found["cover"].sum() == pytest.approx(1)
+    assert found["answered"].sum() == pytest.approx(1)
+    for at, label in enumerate(facts.labels):
+        true, said = [], []
+        for key in sorted(set(keys)):
+            own = keys == key
+            true.append(np.mean(facts.y_true[own] == at))
+            said.append(np.mean(facts.y_pred[own] == at))
+        error = np.subtract(said, true)
+        assert found.loc[label, "bias"] == pytest.approx(error.mean())
+        assert found.loc[label, "rmse"] == pytest.approx(np.sqrt((error**2).mean()))
+        if np.ptp(true):
+            r2 = 1 - (error**2).sum() / ((true - np.mean(true)) ** 2).sum()
+            assert found.loc[label, "r2"] == pytest.approx(r2)
+        else:
+            assert np.isnan(found.loc[label, "r2"])
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 999), st.sampled_from([1, 7, 150]), st.sampled_from([0.3, 0.6, 0.9, 1.0]))
+def test_a_threshold_is_the_lowest_that_gives_what_was_wanted(seed, n, wanted):
+    facts = judged(*random_table(seed, n=n))
+    found = _trust.choose(facts, wanted)
+    good = [score for score in facts.score if facts.correct[facts.score >= score].mean() >= wanted]
+    assert found.score == (min(good) if good else None)
+    again = _trust.confirm(facts, found.score)
+    assert again.coverage == pytest.approx(found.coverage)
+    assert again.accuracy == (pytest.approx(found.accuracy) if good else None)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 999), st.sampled_from([1, 3, 150, 900]))
+def test_the_curve_of_coverage_is_every_thresholds(seed, n):
+    facts = judged(*random_table(seed, n=n))
+    table = _trust.coverage(facts)
+    assert len(table) <= _trust.MOST_ROWS
+    assert table["coverage"].is_monotonic_increasing
+    assert table["coverage"].iloc[-1] == 1
+    assert table["accuracy"].iloc[-1] == pytest.approx(facts.correct.mean())
+    for row in table.itertuples():
+        above = facts.score >= row.score
+        assert row.coverage == pytest.approx(above.mean())
+        assert row.accuracy == pytest.approx(facts.correct[above].mean())
+
+
+def test_labels_that_were_swapped_are_suspected_first():
+    made, classes = random_table(1, n=600, n_classes=3, hit=7.0)
+    labels = made["label"].to_pylist()
+    swapped = list(range(0, 600, 30))
+    for row in swapped:
+        labels[row] = next(name for name in classes if name != labels[row])
+    made = made.set_column(made.schema.get_field_index("label"), "label", pa.array(labels))
+    rows, suggested, margin = _doubts.suspects(judged(made, classes))
+    assert len(set(rows[: len(swapped)]) & set(swapped)) >= 18
+    assert (np.diff(margin) >= 0).all()
+    assert (margin < 0).all()
+    assert all(classes[to] != labels[row] for row, to in zip(rows, suggested, strict=True))
+
+
+def test_nothing_is_suspected_where_all_is_sure_and_right():
+    made = certain_table(list("abab"), list("abab"), ["a", "b"])
+    assert len(_doubts.suspects(judged(made, ["a", "b"]))[0]) == 0
+
+
+def test_a_label_that_was_never_learnt_is_suspected_if_a_class_is_confident():
+    made = certain_table(["a", "a", "new"], ["a", "a", "a"], ["a", "b"])
+    facts = judged(made, ["a", "b"])
+    table = _doubts.table(facts, made, pa.chunked_array([["validation"] * 3]))
+    assert table[["label", "suggested", "label_probability", "split"]].to_numpy().tolist() == [
+        ["new", "a", 0.0, "validation"]
+    ]
+    assert table["chip_id"].tolist() == [made["chip_id"][2].as_py().hex()]
