@@ -172,6 +172,15 @@ def test_intervals_of_classes_are_those_of_resampled_groups():
     assert (row["f1_low"], row["f1_high"]) == (0, 1)
 
 
+def test_a_label_of_one_group_has_an_interval_that_says_nothing():
+    """Or 60 % of one site's chips would stand there as if every site were like it."""
+    labels, answers = list("aaaaabbbb"), list("aaabbbbbb")
+    made = certain_table(labels, answers, ["a", "b"], list("uuuuuuvwv"))
+    found = _tables.per_class(judged(made, ["a", "b"]), Validate(rounds=50)).set_index("label")
+    assert found.loc["a", ["recall", "recall_low", "recall_high"]].tolist() == [0.6, 0, 1]
+    assert found.loc["b", "recall_low"] == 1  # all right in all three groups
+
+
 def test_groups_stand_worst_first_and_the_larger_of_equals_before_the_smaller():
     labels, answers = list("aaaaaa"), list("abbaaa")
     predictions = certain_table(labels, answers, ["a", "b"], "uuvwxx")

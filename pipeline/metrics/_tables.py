@@ -24,17 +24,22 @@ def per_class(judged: Judged, validate: Validate) -> pd.DataFrame:
     matrix = confusion(judged)
     right, support, predicted = np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
     columns: dict[str, Any] = {"label": judged.labels, "support": support, "predicted": predicted}
-    drawn = _drawn(judged, validate)
+    drawn, n_groups = _drawn(judged, validate)
     found = _of_counts(right.astype(float), support.astype(float), predicted.astype(float))
     for name, values in found.items():
-        low, high = _interval(drawn[name], values, judged.n_groups)
+        low, high = _interval(drawn[name], values, n_groups[name])
         columns |= {name: values, f"{name}_low": low, f"{name}_high": high}
     table = pd.DataFrame(columns)
     return table.sort_values(["support", "label"], ascending=[False, True], ignore_index=True)
 
 
-def _drawn(judged: Judged, validate: Validate) -> dict[str, Floats]:
-    """Give every label's figures in each resample: float64 [rounds, n_labels]."""
+def _drawn(judged: Judged, validate: Validate) -> tuple[dict[str, Floats], dict[str, Indices]]:
+    """Resample groups.
+
+    Returns:
+        Every label's figures in each resample, float64 [rounds, n_labels], and in how many groups
+        there is anything that the figure tells of, int64 [n_labels].
+    """
     n_labels = len(judged.labels)
     sums = [
         counted(judged, judged.y_true, n_labels, judged.correct),
@@ -42,7 +47,9 @@ def _drawn(judged: Judged, validate: Validate) -> dict[str, Floats]:
         counted(judged, judged.y_pred, n_labels),
     ]
     totals = resample(sparse.hstack(sums, format="csr"), validate.rounds, validate.seed)
-    return _of_counts(*np.split(totals, 3, axis=1))
+    has, gives = (table.toarray() > 0 for table in sums[1:])
+    groups = {"precision": gives.sum(0), "recall": has.sum(0), "f1": (has | gives).sum(0)}
+    return _of_counts(*np.split(totals, 3, axis=1)), groups
 
 
 def _of_counts(right: Floats, support: Floats, predicted: Floats) -> dict[str, Floats]:
@@ -54,15 +61,15 @@ def _of_counts(right: Floats, support: Floats, predicted: Floats) -> dict[str, F
         }
 
 
-def _interval(drawn: Floats, values: Floats, n_groups: int) -> tuple[Floats, Floats]:
+def _interval(drawn: Floats, values: Floats, n_groups: Indices) -> tuple[Floats, Floats]:
     """Give the 95 % interval of each label, over the resamples in which the figure is defined.
 
     One group says nothing of how groups differ: the interval is then from 0 to 1.
     """
     low, high = np.zeros_like(values), np.ones_like(values)
-    some = np.isfinite(values)
-    if n_groups > 1:
-        low[some], high[some] = np.nanquantile(drawn[:, some], TAILS, axis=0)
+    several, some = (n_groups > 1) & np.isfinite(drawn).any(axis=0), np.isfinite(values)
+    if several.any():
+        low[several], high[several] = np.nanquantile(drawn[:, several], TAILS, axis=0)
     return np.where(some, low, np.nan), np.where(some, high, np.nan)
 
 
