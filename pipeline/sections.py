@@ -155,7 +155,7 @@ which scikit-learn divides by the batch of 200. MERMAID: its production recipe, 
 class Train(Section):
     """How the classifier learns. Null: as the preset has it, or else the default."""
 
-    VERDICTS = frozenset({"preset", "label_map"})
+    VERDICTS = frozenset({"label_map"})
 
     preset: Literal["pyspacer", "mermaid"] | None = None
     classifier: str = "mlp"

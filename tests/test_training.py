@@ -10,6 +10,7 @@ from conftest import ROOT
 from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
+from pipeline import classifiers
 from pipeline.classifiers import _artifact
 from pipeline.errors import InputError
 from pipeline.sections import Train
@@ -329,3 +330,22 @@ def test_presets_fill_what_is_null_and_what_is_set_wins():
     assert Train(epochs=None).epochs == Train().epochs
     told = Train(preset="pyspacer").shaping()
     assert told == Train(**told).shaping()
+    assert told["preset"] == "pyspacer"  # which the learning rate goes by
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "epochs", "rate"),
+    [
+        (500, 40, 1e-3 * (50 / 200) ** 0.5),
+        (5000, 20, 1e-3 * (500 / 200) ** 0.5),
+        (49_999, 10, 1e-3 * (500 / 200) ** 0.5),
+        (50_000, 4, 5e-4 * (500 / 200) ** 0.5),
+    ],
+)
+def test_what_is_null_goes_by_the_number_of_rows(n_rows, epochs, rate):
+    assert classifiers.epochs(Train(), n_rows) == epochs
+    assert classifiers.rate(Train(), n_rows) == pytest.approx(rate)
+    assert classifiers.rate(Train(learning_rate=0.5), n_rows) == 0.5
+    theirs = Train(preset="pyspacer")
+    assert classifiers.epochs(theirs, n_rows) == 10
+    assert classifiers.rate(theirs, n_rows) == (1e-3 if n_rows < 50_000 else 1e-4)
