@@ -100,7 +100,7 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self._must_differ()
         self.__dict__.pop("_loop", None)
         data = self._data(features, numbers)
-        loop = self._begun(data)
+        loop = self._begun(data, self._section())
         for number in range(1, loop.epochs + 1):
             loop.epoch(number, data)
         self._take(loop, data)
@@ -112,7 +112,7 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         y: ArrayLike,
         classes: ArrayLike | None = None,
     ) -> Self:
-        """Learn from each of some rows once more.
+        """Learn from each of some rows once more, at a constant rate.
 
         The first call's rows decide the mean and deviation that features are brought to, and the
         defaults that go by the number of rows. What was opened goes on from its weights, and loses
@@ -140,11 +140,12 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"{unknown.tolist()[0]!r} is none of the classes")
         numbers = np.searchsorted(self.classes_, labels)
         data = self._data(features, numbers)
-        if not hasattr(self, "_loop"):
-            self._loop = self._resumed(data) if hasattr(self, "model_") else self._begun(data)
-            self._passes = 0
+        if hasattr(self, "_loop"):
+            self._standardize(data)
         else:
-            data.standardize(self.model_.tensors["mean"], self.model_.tensors["scale"])
+            steady = self._section().model_copy(update={"schedule": "constant"})
+            start = self._resumed if hasattr(self, "model_") else self._begun
+            self._loop, self._passes = start(data, steady), 0
         self._passes += 1
         self._loop.epoch(self._passes, data)
         self._take(self._loop, data)
@@ -183,21 +184,23 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         rows = Rows.of(features, [""] * len(features))
         return Data(rows, np.asarray(numbers, np.int64), features.size * 4)
 
-    def _begun(self, data: Data) -> Loop:
+    def _begun(self, data: Data, train: Train) -> Loop:
         """Start from nothing."""
         from pipeline.training import begun
 
-        train = self._section()
         if train.standardize:
             data.standardize(*data.measured())
         return begun(data, len(self.classes_), train, self.device)
 
-    def _resumed(self, data: Data) -> Loop:
+    def _resumed(self, data: Data, train: Train) -> Loop:
         """Start from the model, as it was opened or fitted."""
         from pipeline.training import resumed
 
+        self._standardize(data)
+        return resumed(self.model_, data, train, self.device)
+
+    def _standardize(self, data: Data) -> None:
         data.standardize(self.model_.tensors["mean"], self.model_.tensors["scale"])
-        return resumed(self.model_, data, self._section(), self.device)
 
     def _take(self, loop: Loop, data: Data) -> None:
         from pipeline.training import learnt

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from judging import certain_table, random_table
 
-from pipeline.metrics import _cover, _doubts, _trust, judged
+from pipeline import schemas
+from pipeline.metrics import _cover, _doubts, _trust, _twins, judged
 
 
 def with_images(made, keys):
@@ -112,3 +113,30 @@ def test_a_label_that_was_never_learnt_is_suspected_if_a_class_is_confident():
         ["new", "a", 0.0, "validation"]
     ]
     assert table["chip_id"].tolist() == [made["chip_id"][2].as_py().hex()]
+
+
+def labels_of(rows):
+    columns = ["key", "label", "split"]
+    table = pa.table({name: [row[at] for row in rows] for at, name in enumerate(columns)})
+    rest = {"chip_id": [b"0" * 16] * len(rows), "row": [0] * len(rows), "col": [0] * len(rows)}
+    for name, values in {**rest, "group": [""] * len(rows)}.items():
+        table = table.append_column(name, pa.array(values, schemas.LABELS.field(name).type))
+    return schemas.conform(table, schemas.LABELS)
+
+
+def test_equal_bytes_in_two_splits_are_found():
+    images = pa.table({"key": list("abcdef"), "version": ["1", "1", "2", "2", "3", "1"]})
+    labels = labels_of(
+        [
+            ("a", "x", "train"),
+            ("a", "x", "train"),
+            ("b", "x", "validation"),
+            ("c", "x", "train"),
+            ("d", "x", "train"),  # the same split as c
+            ("e", "x", "train"),
+            ("f", None, "calibration"),  # nobody learns from it
+        ]
+    )
+    found = _twins.twins(images, labels)
+    assert found.to_numpy().tolist() == [["a", "train", "b", "validation"]]
+    assert _twins.twins(images.slice(2), labels).empty

@@ -15,12 +15,14 @@ from PIL import Image
 
 from pipeline import metrics, rejects
 from pipeline.metrics import _tables, judged
+from pipeline.metrics._trust import Threshold
 from pipeline.rejects import Reject
 from pipeline.report import (
     Choice,
     GalleryItem,
     ReportFacts,
     SplitCount,
+    Trust,
     _charts,
     _confusion,
     _rows,
@@ -310,6 +312,36 @@ def test_what_weakens_the_headline_is_said():
         ),
         "The classifier is no better than always answering the commonest label.",
     ]
+
+
+def test_images_in_two_splits_are_said_first_and_listed(facts):
+    twins = pd.DataFrame(
+        [["a.jpg", "train", HOSTILE, "validation"]],
+        columns=["key", "split", "same_as", "same_as_split"],
+    )
+    found = replace(facts, twins=twins)
+    assert next(_rows.notes(found)).startswith("1 pair of images has the same bytes")
+    text = Page(render(found)).text
+    assert f"a.jpg train {HOSTILE} validation" in text
+    assert "No image of one split has the same bytes" in Page(render(facts)).text
+
+
+def test_the_threshold_is_told_with_what_it_comes_to(facts):
+    chosen, confirmed = Threshold(0.875, 0.7, 0.96), Threshold(0.875, 0.65, 0.9)
+    text = Page(render(replace(facts, trust=Trust(0.95, chosen, confirmed)))).text
+    assert "answers with a score of 0.875 or more are right for 96.0" in text
+    assert "65.0" in text
+    assert "90.0" in text
+    none = Trust(0.95, Threshold(None, 0.0, None), Threshold(None, 0.0, None))
+    assert "every answer is for a person" in Page(render(replace(facts, trust=none))).text
+    assert "no calibration chip to choose a threshold by" in Page(render(facts)).text
+
+
+def test_suspects_are_counted_and_shown(facts):
+    item = GalleryItem(chip("suspect", label="sand", predicted="rock"), thumbnail(NOISE, 1))
+    text = Page(render(replace(facts, n_suspects=3, gallery=[item]))).text
+    assert "3 labels of the calibration and validation splits may be wrong" in text
+    assert "Is the label right? The classifier is confident of another" in text
 
 
 def test_split_counts_and_provenance_are_shown(facts):

@@ -42,6 +42,9 @@ TEMPLATE = "report.html.j2"
 MOST_GROUPS = 100
 """Rows of the table of groups: the worst. The rest stand in results/tables."""
 
+MOST_TWINS = 50
+"""Rows of the table of images with the same bytes."""
+
 NO_FIGURE = "–"
 
 
@@ -64,6 +67,7 @@ def render(facts: ReportFacts) -> str:
             reliability=_charts.reliability_charts(facts.judged),
             curve=_charts.curve_charts(facts.curve),
             classes=list(facts.classes.itertuples()),
+            twins=list(facts.twins.head(MOST_TWINS).itertuples()),
             covers=list(cover(facts.judged).itertuples()),
             trust=_charts.trust_charts(facts.judged, facts.trust),
             groups=list(groups.head(MOST_GROUPS).itertuples()),

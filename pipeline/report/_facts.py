@@ -50,6 +50,8 @@ class ReportFacts:
         trust: the threshold that gives the accuracy that was wanted, chosen and confirmed; None
             where no chip could choose it.
         n_suspects: labels that are likely to be wrong.
+        twins: images of different splits with the same bytes: `key`, `split`, `same_as` and
+            `same_as_split`.
         splits: split → its counts, in the order in which they are shown.
         straddling: groups with chips in more than one split.
         rejects: schemas.REJECTS, of all stages.
@@ -67,5 +69,6 @@ class ReportFacts:
     rejects: pa.Table
     trust: Trust | None = None
     n_suspects: int = 0
+    twins: pd.DataFrame = field(default_factory=pd.DataFrame)
     gallery: list[GalleryItem] = field(default_factory=list)
     provenance: Mapping[str, Mapping[str, str]] = field(default_factory=dict)

@@ -114,6 +114,13 @@ def notes(facts: ReportFacts) -> Iterator[str]:
             f"{facts.straddling:,} groups have chips in more than one split: the classifier has "
             "seen places that it is judged on, and every figure here flatters it."
         )
+    if len(facts.twins):
+        have = "pair of images has" if len(facts.twins) == 1 else "pairs of images have"
+        yield (
+            f"{len(facts.twins):,} {have} the same bytes under two keys and lie in different "
+            "splits: the classifier has seen what it is judged on. Put such images into one group, "
+            "or remove one of them."
+        )
     if judged.n_groups == 1:
         yield (
             "All validation chips come from one group, which says nothing of others: the intervals "

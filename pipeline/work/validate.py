@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -76,7 +77,7 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
     import pandas as pd
 
     from pipeline import metrics, report
-    from pipeline.metrics import _cover, _tables, _trust, calibration
+    from pipeline.metrics import _cover, _tables, _trust, _twins, calibration
     from pipeline.report.valresult import valresult
 
     validate = context.params.validate
@@ -87,6 +88,7 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
     figures = {**metrics.compute(judged, validate), **_figures(trust)}
     suspects = _suspects(answers, held)
     classes = _tables.per_class(judged, validate)
+    twins = _twins.twins(_images(), labels)
     facts = report.ReportFacts(
         title="How good is the classifier?",
         metrics=figures,
@@ -95,6 +97,7 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
         classes=classes,
         trust=trust,
         n_suspects=len(suspects),
+        twins=twins,
         splits=_splits(labels),
         straddling=_straddling(labels),
         rejects=rejects.in_order(pa.concat_tables(_rejects())),
@@ -110,6 +113,7 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
         "per_group": _tables.per_group(judged),
         "reliability": calibration.reliability(judged),
         "suspects": suspects,
+        "twins": twins,
     }
     said = valresult(answers.predictions, answers.classes)
     files = {
@@ -233,18 +237,28 @@ def _gallery(context: Context, answers: Answers, suspects: pd.DataFrame) -> list
     ]
 
 
+def _images() -> pa.Table:
+    """Give `key` and `version` of the images that have chips."""
+    columns = ["key", "version"]
+    parts = (pq.read_table(path, columns=columns).group_by(columns) for path in _chips())
+    return pa.concat_tables([part.aggregate([]) for part in parts])
+
+
+def _chips() -> list[Path]:
+    manifest = outs.require_manifest(CHIPS, "chip")
+    return [CHIPS / f"{line['shard']:04d}.parquet" for line in manifest["shards"]]
+
+
 def _cut(context: Context, wanted: Sequence[bytes]) -> dict[bytes, Any]:
     from pipeline import images
     from pipeline.storage import open_storage
     from pipeline.windows import crop
 
     storage = open_storage(context.params.bucket.url, memory=context.machine.digests)
-    manifest = outs.require_manifest(CHIPS, "chip")
-    paths = [CHIPS / f"{line['shard']:04d}.parquet" for line in manifest["shards"]]
     only = pa.array(sorted(wanted), schemas.CHIP_ID)
     found: dict[bytes, Any] = {}
     last: tuple[str, Any] = ("", None)
-    for path in paths:
+    for path in _chips():
         table = pq.read_table(path)
         for row in table.filter(pc.is_in(table["chip_id"], value_set=only)).to_pylist():
             if row["key"] != last[0]:

@@ -1,0 +1,81 @@
+"""What stands in results/ for a person to act on."""
+
+import csv
+import json
+import shutil
+from itertools import combinations
+
+import pyarrow.parquet as pq
+
+
+def table(repo, name):
+    with (repo.path / f"results/tables/{name}.csv").open(encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_images_that_are_in_two_splits_under_two_names_are_listed(copy_of_done):
+    repo = copy_of_done()
+    for number in range(8):
+        old, new = f"noise/{number:03d}.png", f"noise/{number + 100:03d}.png"
+        shutil.copy(repo.bucket.folder / old, repo.bucket.folder / new)
+        repo.bucket.points += [
+            {**point, "image": new} for point in repo.bucket.points if point["image"] == old
+        ]
+    repo.points()
+    repo.run("dvc", "repro")
+    labels = pq.read_table(repo.path / "data/labels/labels.parquet").to_pylist()
+    split = {row["key"]: row["split"] for row in labels}
+    pairs = [(f"noise/{n:03d}.png", f"noise/{n + 100:03d}.png") for n in range(8)]
+    leaks = [(a, split[a], b, split[b]) for a, b in pairs if split[a] != split[b]]
+    assert leaks  # or the test shows nothing
+    assert [tuple(row.values()) for row in table(repo, "twins")] == leaks
+    assert "the same bytes under two keys" in (repo.path / "results/report.html").read_text()
+
+
+def test_labels_that_were_swapped_are_suspected(copy_of_done):
+    repo = copy_of_done()
+    labels = pq.read_table(repo.path / "data/labels/labels.parquet").to_pylist()
+    held = [row for row in labels if row["split"] == "validation" and row["label"] == "plain"][:3]
+    places = {(row["key"], row["row"], row["col"]) for row in held}
+    for point in repo.bucket.points:
+        if (point["image"], point["row"], point["column"]) in places:
+            point["label"] = "noise"
+    repo.points()
+    repo.run("dvc", "repro")
+    found = table(repo, "suspects")
+    wrong = {(row["key"], int(row["row"]), int(row["col"])) for row in found}
+    assert places <= wrong
+    first = found[0]
+    assert (first["label"], first["suggested"], first["split"]) == ("noise", "plain", "validation")
+    assert float(first["label_probability"]) < float(first["suggested_probability"])
+    assert "labels of the calibration" in (repo.path / "results/report.html").read_text()
+
+
+def test_the_threshold_is_the_calibration_splits_and_tells_of_the_validation_split(done_repo):
+    figures = json.loads((done_repo.path / "results/metrics.json").read_text())
+    answers = pq.read_table(done_repo.path / "results/predictions.parquet").to_pylist()
+    above = [row for row in answers if row["score"] >= figures["threshold"] - 1e-6]
+    assert abs(figures["threshold_coverage"] - len(above) / len(answers)) < 0.02
+    right = sum(row["label"] == row["predicted"] for row in above) / len(above)
+    assert abs(figures["threshold_accuracy"] - right) < 0.02
+    curve = table(done_repo, "coverage")
+    assert [*curve[0]] == ["score", "coverage", "accuracy"]
+    assert float(curve[-1]["coverage"]) == 1
+    shares = table(done_repo, "cover")
+    assert abs(sum(float(row["cover"]) for row in shares) - 1) < 1e-5
+
+
+def test_every_pair_of_tables_joins_by_chip(done_repo):
+    folder = done_repo.path / "data"
+    features = {
+        row["chip_id"]
+        for path in folder.glob("features/[0-9]*.parquet")
+        for row in pq.read_table(path, columns=["chip_id"]).to_pylist()
+    }
+    labels = {
+        row["chip_id"]: row["split"]
+        for row in pq.read_table(folder / "labels/labels.parquet").to_pylist()
+    }
+    answers = pq.read_table(done_repo.path / "results/predictions.parquet")["chip_id"].to_pylist()
+    assert {labels[chip] for chip in answers} == {"validation"}
+    assert all(a <= b for a, b in combinations([set(answers), features, set(labels)], 2))
