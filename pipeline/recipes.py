@@ -136,7 +136,15 @@ def train(params: Params, machine: Machine) -> Recipe:
 
 def validate(params: Params) -> Recipe:
     """Give the recipe of the results."""
-    return _recipe(params.validate, code={"results": RESULTS_VERSION})
+    compare = params.validate.compare
+    if not compare:
+        return _recipe(params.validate, code={"results": RESULTS_VERSION})
+    from pipeline import earlier
+
+    digests = {name: earlier.digest_of(name) for name in compare}
+    label_map_digest = label_map(params.train).sha256
+    code = {"results": RESULTS_VERSION}
+    return _recipe(params.validate, code=code, earlier=digests, label_map=label_map_digest)
 
 
 def shown(params: Params) -> dict[str, Any]:

@@ -202,4 +202,5 @@ class Validate(Section):
     rounds: Positive = 1000
     seed: Annotated[int, Field(ge=0)] = 0
     gallery: Annotated[int, Field(ge=0, le=200)] = 24
+    compare: tuple[str, ...] = ()
     wanted_accuracy: Annotated[float, Field(gt=0, le=1)] = 0.95

@@ -1,5 +1,7 @@
 """What a person decides by: cover, a threshold to trust, labels to look at again."""
 
+from math import comb
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -8,7 +10,8 @@ from hypothesis import strategies as st
 from judging import certain_table, random_table
 
 from pipeline import schemas
-from pipeline.metrics import _cover, _doubts, _trust, _twins, judged
+from pipeline.metrics import _bootstrap, _compared, _cover, _doubts, _trust, _twins, judged, scores
+from pipeline.sections import Validate
 
 
 def with_images(made, keys):
@@ -140,3 +143,44 @@ def test_equal_bytes_in_two_splits_are_found():
     found = _twins.twins(images, labels)
     assert found.to_numpy().tolist() == [["a", "train", "b", "validation"]]
     assert _twins.twins(images.slice(2), labels).empty
+
+
+def test_a_classifier_is_no_better_than_itself():
+    facts = judged(*random_table(3))
+    row = _compared.compared(facts, {"it": facts}, Validate(rounds=30)).iloc[0]
+    for name in _compared.FIGURES:
+        assert row[name] == pytest.approx(scores.compute(facts)[name])
+        assert [row[f"{name}{end}"] for end in ("_difference", "_low", "_high")] == [0, 0, 0]
+    assert (row["only_ours"], row["only_theirs"], row["mcnemar_p"]) == (0, 0, 1)
+
+
+def test_differences_are_of_the_same_resamples_of_groups():
+    labels = list("ab" * 60)
+    groups = [f"g{n % 7}" for n in range(120)]
+    swapped = {"a": "b", "b": "a"}
+    own, other = (
+        judged(certain_table(labels, answers, ["a", "b"], groups), ["a", "b"])
+        for answers in (
+            [swapped[label] if n % every == 0 else label for n, label in enumerate(labels)]
+            for every in (5, 3)
+        )
+    )
+    row = _compared.compared(own, {"old": other}, Validate(rounds=60, seed=4)).iloc[0]
+    drawn = _bootstrap.draws(np.random.default_rng(4), 60, 7).astype(int)
+    differences = []
+    for times in drawn:
+        rows = np.repeat(np.arange(120), times[own.groups])
+        differences.append(own.correct[rows].mean() - other.correct[rows].mean())
+    low, high = np.quantile(differences, (0.025, 0.975))
+    assert row["accuracy_difference"] == pytest.approx(own.correct.mean() - other.correct.mean())
+    assert [row["accuracy_low"], row["accuracy_high"]] == pytest.approx([low, high])
+    # Every fifteenth is wrong in both: of 24 and 40 wrong ones, 8.
+    assert (row["only_theirs"], row["only_ours"]) == (16, 32)
+    tail = sum(comb(48, k) for k in range(17)) / 2**48
+    assert row["mcnemar_p"] == pytest.approx(2 * tail)
+
+
+def test_one_group_has_no_interval_of_a_difference():
+    facts = judged(*random_table(3, n_groups=1))
+    row = _compared.compared(facts, {"it": facts}, Validate(rounds=30)).iloc[0]
+    assert np.isnan(row["accuracy_low"])

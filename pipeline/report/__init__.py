@@ -68,6 +68,7 @@ def render(facts: ReportFacts) -> str:
             curve=_charts.curve_charts(facts.curve),
             classes=list(facts.classes.itertuples()),
             twins=list(facts.twins.head(MOST_TWINS).itertuples()),
+            compared=list(facts.compared.itertuples()),
             covers=list(cover(facts.judged).itertuples()),
             trust=_charts.trust_charts(facts.judged, facts.trust),
             groups=list(groups.head(MOST_GROUPS).itertuples()),

@@ -50,6 +50,7 @@ class ReportFacts:
         trust: the threshold that gives the accuracy that was wanted, chosen and confirmed; None
             where no chip could choose it.
         n_suspects: labels that are likely to be wrong.
+        compared: what `_compared.compared` gave: earlier classifiers on the same chips.
         twins: images of different splits with the same bytes: `key`, `split`, `same_as` and
             `same_as_split`.
         splits: split → its counts, in the order in which they are shown.
@@ -70,5 +71,6 @@ class ReportFacts:
     trust: Trust | None = None
     n_suspects: int = 0
     twins: pd.DataFrame = field(default_factory=pd.DataFrame)
+    compared: pd.DataFrame = field(default_factory=pd.DataFrame)
     gallery: list[GalleryItem] = field(default_factory=list)
     provenance: Mapping[str, Mapping[str, str]] = field(default_factory=dict)

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from pipeline import outs, recipes, rejects, schemas
 from pipeline.counts import Counts
+from pipeline.errors import InputError
 from pipeline.hashing import digest
 from pipeline.label_map import renamed
 from pipeline.outs import Out, pretty
@@ -77,7 +78,7 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
     import pandas as pd
 
     from pipeline import metrics, report
-    from pipeline.metrics import _cover, _tables, _trust, _twins, calibration
+    from pipeline.metrics import _compared, _cover, _tables, _trust, _twins, calibration
     from pipeline.report.valresult import valresult
 
     validate = context.params.validate
@@ -89,6 +90,7 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
     suspects = _suspects(answers, held)
     classes = _tables.per_class(judged, validate)
     twins = _twins.twins(_images(), labels)
+    compared = _compared.compared(judged, _others(context, target, answers), validate)
     facts = report.ReportFacts(
         title="How good is the classifier?",
         metrics=figures,
@@ -98,6 +100,7 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
         trust=trust,
         n_suspects=len(suspects),
         twins=twins,
+        compared=compared,
         splits=_splits(labels),
         straddling=_straddling(labels),
         rejects=rejects.in_order(pa.concat_tables(_rejects())),
@@ -106,6 +109,7 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
     )
     rounded = {name: round(value, 6) for name, value in figures.items()}
     tables = {
+        "compared": compared,
         "confusion": _tables.confusion_rows(judged),
         "cover": _cover.cover(judged),
         "coverage": _trust.coverage(judged),
@@ -193,6 +197,19 @@ def _suspects(answers: Answers, held: Answers) -> pd.DataFrame:
     counts = [answers.predictions.num_rows, held.predictions.num_rows]
     splits = pa.chunked_array([np.repeat(["validation", "calibration"], counts)])
     return _doubts.table(metrics.judged(both, answers.classes), both, splits)
+
+
+def _others(context: Context, target: Piece, answers: Answers) -> dict[str, Judged]:
+    from pipeline.work import _compare
+
+    names = context.params.validate.compare
+    if not names:
+        return {}
+    label_map = recipes.label_map(context.params.train)
+    found = _compare.others(names, context.machine.state, answers.predictions, label_map)
+    if recipes.validate(context.params).digest != target.recipe:
+        raise InputError("validate.compare: a classifier has just changed; run dvc repro again")
+    return found
 
 
 def _splits(labels: pa.Table) -> dict[str, Any]:

@@ -79,3 +79,62 @@ def test_every_pair_of_tables_joins_by_chip(done_repo):
     answers = pq.read_table(done_repo.path / "results/predictions.parquet")["chip_id"].to_pylist()
     assert {labels[chip] for chip in answers} == {"validation"}
     assert all(a <= b for a, b in combinations([set(answers), features, set(labels)], 2))
+
+
+def test_earlier_classifiers_are_judged_on_the_same_chips(copy_of_done, tmp_path):
+    repo = copy_of_done()
+    figures = repo.path / "results/metrics.json"
+    before = json.loads(figures.read_text())
+    repo.run("git", "add", "-A")
+    repo.run("git", "commit", "-qm", "before")
+    repo.run("git", "tag", "before")
+    shutil.copytree(repo.path / "models/classifier", tmp_path / "old")
+    repo.set(train__classifier="lr", train__epochs=1, validate__rounds=200)
+    repo.set(validate__compare=["before", str(tmp_path / "old")])
+    repo.run("dvc", "repro")
+    after = json.loads(figures.read_text())
+    tagged, folder = table(repo, "compared")
+    assert tagged["classifier"] == "before"
+    assert {**tagged, "classifier": ""} == {**folder, "classifier": ""}
+    for name in ("accuracy", "balanced_accuracy", "macro_f1", "log_loss"):
+        assert float(tagged[name]) == before[name]
+        difference = float(tagged[f"{name}_difference"])
+        assert abs(difference - (after[name] - before[name])) < 1e-5
+        assert float(tagged[f"{name}_low"]) <= difference <= float(tagged[f"{name}_high"])
+    assert "Against earlier classifiers" in (repo.path / "results/report.html").read_text()
+
+    # The tag moves: nothing else has changed, and the results are made again.
+    repo.run("git", "add", "-A")
+    repo.run("git", "commit", "-qm", "after")
+    repo.run("git", "tag", "-f", "before")
+    repo.run("dvc", "repro")
+    again = table(repo, "compared")[0]
+    assert float(again["accuracy"]) == after["accuracy"]
+    assert (again["only_ours"], again["mcnemar_p"]) == ("0", "1.0")
+
+    repo.set(validate__compare=["nowhere"])
+    done = repo.run("dvc", "repro", check=False)
+    assert done.returncode
+    assert "'nowhere' is neither a folder with a classifier nor a git" in done.stderr + done.stdout
+
+
+def test_an_earlier_classifier_of_another_extractor_is_refused(copy_of_done, tmp_path):
+    repo = copy_of_done()
+    shutil.copytree(repo.path / "models/classifier", tmp_path / "old")
+    card = json.loads((tmp_path / "old/model.json").read_text())
+    card["extractor"]["made_by"]["identity"]["name"] = "other"
+    (tmp_path / "old/model.json").write_text(json.dumps(card))
+    repo.set(validate__compare=[str(tmp_path / "old")])
+    done = repo.run("dvc", "repro", check=False)
+    assert "has learnt from another extractor's features" in done.stderr + done.stdout
+
+
+def test_classes_of_an_earlier_classifier_are_rolled_up_as_labels_are(copy_of_done):
+    repo = copy_of_done()
+    repo.run("git", "add", "-A")
+    repo.run("git", "commit", "-qm", "before")
+    (repo.path / "map.csv").write_text("from,to\nstripes,structure\nnoise,structure\n")
+    repo.set(train__label_map="map.csv", validate__compare=["HEAD"])
+    repo.run("dvc", "repro")
+    (row,) = table(repo, "compared")
+    assert float(row["accuracy"]) > 0.9  # stripes and noise both count as structure
