@@ -60,7 +60,7 @@ def read(name: str, state: Path) -> _artifact.Classifier:
 @cache
 def _locked(revision: str) -> str:
     """Give DVC's digest of the classifier at *revision*."""
-    command = ["git", "show", "--end-of-options", f"{revision}:./dvc.lock"]
+    command = ["git", "-C", _root(), "show", "--end-of-options", f"{revision}:./dvc.lock"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
@@ -86,9 +86,8 @@ def _bring(revision: str, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(part, ignore_errors=True)
-    root = os.environ.get("DVC_ROOT") or "."
     command = [sys.executable, "-m", "dvc", "get", "--quiet", f"--rev={revision}"]
-    command += ["--out", str(part), root, CLASSIFIER]
+    command += ["--out", str(part), _root(), CLASSIFIER]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise InputError(
@@ -99,6 +98,11 @@ def _bring(revision: str, folder: Path) -> None:
         part.replace(folder)
     except OSError:  # another process was first
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _root() -> str:
+    """Give the checkout: a temporary experiment runs in a clone without branches and tags."""
+    return os.environ.get("DVC_ROOT") or "."
 
 
 def _last(text: str) -> str:

@@ -118,6 +118,18 @@ def test_earlier_classifiers_are_judged_on_the_same_chips(copy_of_done, tmp_path
     assert "'nowhere' is neither a folder with a classifier nor a git" in done.stderr + done.stdout
 
 
+def test_a_temporary_experiment_finds_the_checkouts_tags(copy_of_done):
+    repo = copy_of_done()
+    repo.run("git", "add", "-A")
+    repo.run("git", "commit", "-qm", "before")
+    repo.run("git", "tag", "before")
+    repo.set(validate__compare=["before"])
+    repo.run("dvc", "exp", "run", "--temp", "-n", "tried", "-S", "train.classifier=lr")
+    repo.run("dvc", "exp", "apply", "tried")
+    (row,) = table(repo, "compared")
+    assert row["classifier"] == "before"
+
+
 def test_an_earlier_classifier_of_another_extractor_is_refused(copy_of_done, tmp_path):
     repo = copy_of_done()
     shutil.copytree(repo.path / "models/classifier", tmp_path / "old")
