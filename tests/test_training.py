@@ -1,5 +1,6 @@
 """Training: right, seeded, calibrated, and honest about what it was given."""
 
+import json
 import pickle
 import re
 
@@ -207,6 +208,11 @@ HARMS = {
     "foreign": "not a classifier of format 3",
     "list": "not a classifier of format 3",
     "no json": "model.json: not JSON",
+    "no classes": "model.json: lacks classes",
+    "no tensors": "model.json: lacks tensors",
+    "lacking": "model.safetensors: lacks scale",
+    "gap": "model.safetensors: lacks 'layers.1.weight'",
+    "no safetensors": "not a classifier that can be read",
     "nan": "mean holds values that are not finite",
     "classes": "gives 3 scores for 2 classes",
 }
@@ -216,11 +222,28 @@ HARMS = {
 def test_a_classifier_that_cannot_be_trusted_is_refused(tmp_path, harm):
     made = files(trained(Train(epochs=1)))
     tensors, card = made["model.safetensors"], made["model.json"]
+    classifier = trained(Train(epochs=1)).classifier
+    broken = dict(classifier.tensors)
     if harm == "nan":
-        classifier = trained(Train(epochs=1)).classifier
-        broken = {**classifier.tensors, "mean": classifier.tensors["mean"] * np.float32("nan")}
+        broken["mean"] = broken["mean"] * np.float32("nan")
+    if harm == "lacking":
+        del broken["scale"]
+    if harm == "gap":
+        broken["layers.2.weight"] = broken.pop("layers.1.weight")
+    if harm in {"nan", "lacking", "gap"}:
         made = _artifact.Classifier(classifier.classes, broken, {}).files()
+    said = json.loads(card)
     changes = {
+        **{
+            f"no {name}": {
+                "model.json": json.dumps({k: v for k, v in said.items() if k != name}).encode()
+            }
+            for name in ("classes", "tensors")
+        },
+        "no safetensors": {
+            "model.json": json.dumps({**said, "tensors": _artifact.sha256(b"no")}).encode(),
+            "model.safetensors": b"no",
+        },
         "classes": {"model.json": re.sub(rb'"c0",\s*', b"", card)},
         "foreign": {"model.json": b"{}"},
         "list": {"model.json": b"[3]"},

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from pipeline.errors import InputError
@@ -147,20 +148,34 @@ def read(folder: Path) -> Classifier:
         data = (folder / "model.safetensors").read_bytes()
     except FileNotFoundError as error:
         raise InputError(f"{folder}: no classifier here; run the train stage first") from error
+    except OSError as error:
+        raise InputError(f"{folder}: not a classifier that can be read: {error}") from error
     card = _card(text, folder)
     if card["tensors"] != sha256(data):
         raise InputError(
             f"{folder}: model.safetensors is not the one that model.json describes; one of them "
             "was damaged or changed since the classifier was trained"
         )
-    found = Classifier(tuple(card["classes"]), load(data), card)
+    try:
+        tensors = load(data)
+    except SafetensorError as error:
+        raise InputError(f"{folder}: not a classifier that can be read: {error}") from error
+    return _checked(Classifier(tuple(card["classes"]), tensors, card), folder)
+
+
+def _checked(found: Classifier, folder: Path) -> Classifier:
+    missing = {"mean", "scale", "temperature", "layers.0.weight"} - found.tensors.keys()
+    if missing:
+        raise InputError(f"{folder}/model.safetensors: lacks {', '.join(sorted(missing))}")
     for name, values in sorted(found.tensors.items()):
         if not np.isfinite(values).all():
             raise InputError(f"{folder}/model.safetensors: {name} holds values that are not finite")
-    if found.sizes[-1] != len(found.classes):
-        raise InputError(
-            f"{folder}: gives {found.sizes[-1]} scores for {len(found.classes)} classes"
-        )
+    try:
+        sizes = found.sizes
+    except KeyError as error:
+        raise InputError(f"{folder}/model.safetensors: lacks {error}") from error
+    if sizes[-1] != len(found.classes):
+        raise InputError(f"{folder}: gives {sizes[-1]} scores for {len(found.classes)} classes")
     return found
 
 
@@ -171,4 +186,7 @@ def _card(text: bytes, folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder}/model.json: not JSON ({error})") from error
     if not isinstance(card, dict) or card.get("format") != FORMAT:
         raise InputError(f"{folder}/model.json: not a classifier of format {FORMAT}")
+    missing = {"classes", "tensors"} - card.keys()
+    if missing:
+        raise InputError(f"{folder}/model.json: lacks {', '.join(sorted(missing))}")
     return card
