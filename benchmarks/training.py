@@ -177,7 +177,9 @@ class Bench:
         env = {**os.environ, "PYTHONPATH": str(ROOT), "QUADRAT_STORE": str(store)}
         command = [sys.executable, "-m", "stages.train"]
         started = time.perf_counter()
-        run = subprocess.Popen(command, cwd=self.folder, env=env, stderr=subprocess.PIPE)
+        run = subprocess.Popen(
+            command, cwd=self.folder, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
         said = run.stderr.read() if run.stderr else b""
         _, status, usage = os.wait4(run.pid, 0)
         seconds = time.perf_counter() - started

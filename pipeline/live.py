@@ -12,11 +12,11 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline import outs
 from pipeline.errors import StorageError
 
 LIVE = Path("dvclive")
@@ -46,11 +46,7 @@ def write(curve: Sequence[Mapping[str, Any]]) -> None:
 
 def _place(wanted: Mapping[str, bytes]) -> None:
     for name, data in wanted.items():
-        path = LIVE / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_bytes(data)
-        temporary.replace(path)
+        outs.place(LIVE / name, outs.out(data))
     plots = LIVE / "plots"
     for path in plots.rglob("*"):
         if path.is_file() and path.relative_to(LIVE).as_posix() not in wanted:

@@ -98,7 +98,7 @@ def publish(
             for name in sorted(extra):
                 (folder / name).unlink(missing_ok=True)
             if not verdict:
-                _place(folder / MANIFEST, wanted[MANIFEST])
+                place(folder / MANIFEST, wanted[MANIFEST])
     except OSError as error:
         raise StorageError(
             f"{folder}: cannot be written ({error.strerror or error}); "
@@ -113,7 +113,7 @@ def _place_all(folder: Path, files: Mapping[str, Out]) -> None:
     failed: Passing | None = None
     for name, file in files.items():
         try:
-            _place(folder / name, file)
+            place(folder / name, file)
         except Passing as error:  # a piece that is damaged: it can be made again
             failed = failed or error
     if failed:
@@ -135,7 +135,8 @@ def _is_right(path: Path, file: Out) -> bool:
         return False
 
 
-def _place(path: Path, file: Out) -> None:
+def place(path: Path, file: Out) -> None:
+    """Put *file* at *path*: a reader finds what was there before, or all of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     try:

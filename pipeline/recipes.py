@@ -136,15 +136,14 @@ def train(params: Params, machine: Machine) -> Recipe:
 
 def validate(params: Params) -> Recipe:
     """Give the recipe of the results."""
-    compare = params.validate.compare
-    if not compare:
-        return _recipe(params.validate, code={"results": RESULTS_VERSION})
+    more = {"earlier": _earlier(params.validate.compare)} if params.validate.compare else {}
+    return _recipe(params.validate, code={"results": RESULTS_VERSION}, **more)
+
+
+def _earlier(names: tuple[str, ...]) -> dict[str, str]:
     from pipeline import earlier
 
-    digests = {name: earlier.digest_of(name) for name in compare}
-    label_map_digest = label_map(params.train).sha256
-    code = {"results": RESULTS_VERSION}
-    return _recipe(params.validate, code=code, earlier=digests, label_map=label_map_digest)
+    return {name: earlier.digest_of(name) for name in names}
 
 
 def shown(params: Params) -> dict[str, Any]:

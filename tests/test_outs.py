@@ -78,7 +78,7 @@ def test_a_folder_that_cannot_be_written_says_so(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(outs, "_place", full)
+    monkeypatch.setattr(outs, "place", full)
     with pytest.raises(StorageError, match=r"cannot be written \(No space left on device\)"):
         outs.publish(tmp_path / "out", {"a": out(b"one")}, FACTS)
 

@@ -80,14 +80,7 @@ class Classifier:
         return values
 
     def _proba(self, features: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        logits = self.logits(features).astype(np.float64)
-        found = softmax(logits / self.tensors["temperature"])
-        if "doubt" in self.tensors:
-            return mixed(found, float(self.tensors["doubt"][0]))
-        if "sigmoid.slope" in self.tensors:
-            slope, offset = self.tensors["sigmoid.slope"], self.tensors["sigmoid.offset"]
-            return sigmoids(found, slope.astype(np.float64), offset.astype(np.float64))
-        return found
+        return calibrated(self.logits(features).astype(np.float64), self.tensors)
 
     def with_card(self, facts: Mapping[str, Any]) -> Classifier:
         """Give the same classifier with *facts* added to its card."""
@@ -104,6 +97,19 @@ class Classifier:
 def sha256(data: bytes) -> str:
     """Digest of *data*, in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
+
+
+def calibrated(
+    logits: NDArray[np.float64], tensors: Mapping[str, NDArray[np.float32]]
+) -> NDArray[np.float64]:
+    """Turn logits [n, n_classes] into probabilities by the calibration in *tensors*."""
+    found = softmax(logits / tensors["temperature"])
+    if "doubt" in tensors:
+        return mixed(found, float(tensors["doubt"][0]))
+    if "sigmoid.slope" in tensors:
+        slope, offset = tensors["sigmoid.slope"], tensors["sigmoid.offset"]
+        return sigmoids(found, slope.astype(np.float64), offset.astype(np.float64))
+    return found
 
 
 def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:

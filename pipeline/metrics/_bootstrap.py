@@ -109,3 +109,16 @@ def summed(judged: Judged, columns: list[NDArray[Any]]) -> sparse.csr_array:
         np.bincount(judged.groups, weights=column, minlength=judged.n_groups) for column in columns
     ]
     return sparse.csr_array(np.stack(added, axis=1))
+
+
+def label_counts(judged: Judged) -> list[sparse.csr_array]:
+    """Count each group's hits, chips and answers by label: three of float64 [n_groups, n_labels].
+
+    The confusion matrix's diagonal and margins, which most scores read nothing else of.
+    """
+    n_labels = len(judged.labels)
+    return [
+        counted(judged, judged.y_true, n_labels, judged.correct),
+        counted(judged, judged.y_true, n_labels),
+        counted(judged, judged.y_pred, n_labels),
+    ]

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from pipeline.metrics._bootstrap import TAILS, counted, resample
+from pipeline.metrics._bootstrap import TAILS, label_counts, resample
 from pipeline.metrics._judged import Floats, Indices, Judged
 from pipeline.sections import Validate
 
@@ -40,12 +40,7 @@ def _drawn(judged: Judged, validate: Validate) -> tuple[dict[str, Floats], dict[
         Every label's figures in each resample, float64 [rounds, n_labels], and in how many groups
         there is anything that the figure tells of, int64 [n_labels].
     """
-    n_labels = len(judged.labels)
-    sums = [
-        counted(judged, judged.y_true, n_labels, judged.correct),
-        counted(judged, judged.y_true, n_labels),
-        counted(judged, judged.y_pred, n_labels),
-    ]
+    sums = label_counts(judged)
     totals = resample(sparse.hstack(sums, format="csr"), validate.rounds, validate.seed)
     has, gives = (table.toarray() > 0 for table in sums[1:])
     groups = {"precision": gives.sum(0), "recall": has.sum(0), "f1": (has | gives).sum(0)}

@@ -11,7 +11,7 @@ from scipy import sparse
 from sklearn import metrics as sk
 
 from pipeline.metrics import Judged
-from pipeline.metrics._bootstrap import counted, summed
+from pipeline.metrics._bootstrap import label_counts, summed
 from pipeline.metrics._judged import Floats
 
 LEAST_PROBABILITY = 1e-15
@@ -149,25 +149,9 @@ def sums(judged: Judged) -> sparse.csr_array:
     Hits, chips and answers a label (the confusion matrix's diagonal and margins, which are all
     that these scores read of it), then known chips, log losses, Brier scores and top-k hits.
     """
-    n_labels = len(judged.labels)
-    return sparse.hstack(
-        [
-            counted(judged, judged.y_true, n_labels, judged.correct),
-            counted(judged, judged.y_true, n_labels),
-            counted(judged, judged.y_pred, n_labels),
-            summed(
-                judged,
-                [
-                    judged.known,
-                    _log_losses(judged),
-                    _briers(judged),
-                    _reciprocal_ranks(judged),
-                ],
-            ),
-            *(summed(judged, [hits]) for hits in _hits(judged).values()),
-        ],
-        format="csr",
-    )
+    values = [judged.known, _log_losses(judged), _briers(judged), _reciprocal_ranks(judged)]
+    parts = [*label_counts(judged), summed(judged, [*values, *_hits(judged).values()])]
+    return sparse.hstack(parts, format="csr")
 
 
 def from_sums(judged: Judged, totals: Floats) -> dict[str, Floats]:

@@ -70,7 +70,7 @@ def render(facts: ReportFacts) -> str:
             twins=list(facts.twins.head(MOST_TWINS).itertuples()),
             compared=list(facts.compared.itertuples()),
             covers=list(cover(facts.judged).itertuples()),
-            trust=_charts.trust_charts(facts.judged, facts.trust),
+            trust=_charts.trust_chart(facts.judged, facts.trust),
             groups=list(groups.head(MOST_GROUPS).itertuples()),
             gallery=[(kind, [i for i in facts.gallery if i.chip.kind == kind]) for kind in KINDS],
             rejects=_rows.reject_rows(facts.rejects),

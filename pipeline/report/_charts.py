@@ -136,7 +136,7 @@ def _histogram(judged: Judged) -> Chart:
     return chart
 
 
-def trust_charts(judged: Judged, trust: Trust | None) -> list[Chart]:
+def trust_chart(judged: Judged, trust: Trust | None) -> Chart:
     """Draw the accuracy of the answers of a score or more, by the share of chips that have it."""
     table = coverage(judged)
     y_ticks = nice_ticks(min(float(table["accuracy"].min()), HIGHEST_FLOOR), 1.0, 4)
@@ -151,7 +151,7 @@ def trust_charts(judged: Judged, trust: Trust | None) -> list[Chart]:
         share = trust.confirmed.coverage
         title = f"score {trust.confirmed.score:.3f}: {share:.1%} of chips, {accuracy:.1%} right"
         chart.dots.append(Mark(chart.across(share), chart.down(accuracy), 5.5, 0, title))
-    return [chart]
+    return chart
 
 
 def brief(n: float) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.classifiers._artifact import Classifier, mixed, sigmoids, softmax
+from pipeline.classifiers._artifact import Classifier, calibrated, mixed, softmax
 from pipeline.sections import Train
 from pipeline.training._rows import Indices
 
@@ -42,30 +41,27 @@ def calibrate(
     if train.calibration == "none" or not len(y):
         why = "train.calibration is none" if len(y) else "no calibration chip has a known label"
         return classifier, {"method": "none", "why": why}
-    found: Mapping[str, Floats]
+    found: dict[str, Floats] = {}
     if train.calibration == "temperature":
-        temperature = fit_temperature(logits, y)
-        found = {"temperature": np.array([temperature])}
-        after = softmax(logits / temperature)
+        found["temperature"] = np.array([fit_temperature(logits, y)])
     elif train.calibration == "mixture":
         temperature, doubt = fit_mixture(logits, y)
-        found = {"temperature": np.array([temperature]), "doubt": np.array([doubt])}
-        after = mixed(softmax(logits / temperature), doubt)
+        found |= {"temperature": np.array([temperature]), "doubt": np.array([doubt])}
     else:
         slope, offset = fit_sigmoids(softmax(logits), y)
-        found = {"sigmoid.slope": slope, "sigmoid.offset": offset}
-        after = sigmoids(softmax(logits), slope, offset)
-    before = softmax(logits)
+        found |= {"sigmoid.slope": slope, "sigmoid.offset": offset}
+    own = {name: values.astype(np.float32) for name, values in found.items()}
+    tensors = {**classifier.tensors, **own}
+    before, after = softmax(logits), calibrated(logits, tensors)
     card = {
         "method": train.calibration,
         "log_loss_before": log_loss(before, y),
         "log_loss_after": log_loss(after, y),
         "ece_before": ece(before, y),
         "ece_after": ece(after, y),
+        **{name: float(values[0]) for name, values in own.items() if "." not in name},
     }
-    card |= {name: float(values[0]) for name, values in found.items() if "." not in name}
-    tensors = {name: values.astype(np.float32) for name, values in found.items()}
-    return Classifier(classifier.classes, {**classifier.tensors, **tensors}, classifier.card), card
+    return Classifier(classifier.classes, tensors, classifier.card), card
 
 
 def fit_temperature(logits: Floats, y: Indices) -> float:

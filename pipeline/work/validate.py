@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +15,7 @@ import pyarrow.parquet as pq
 
 from pipeline import outs, recipes, rejects, schemas
 from pipeline.counts import Counts
-from pipeline.errors import InputError
 from pipeline.hashing import digest
-from pipeline.label_map import renamed
 from pipeline.outs import Out, pretty
 from pipeline.store import Piece
 from pipeline.work import _rows
@@ -35,10 +32,10 @@ from pipeline.work._context import (
 if TYPE_CHECKING:
     import pandas as pd
 
-    from pipeline.classifiers._artifact import Classifier
     from pipeline.metrics import Judged
     from pipeline.report import Trust
     from pipeline.sections import Validate
+    from pipeline.work._answers import Answers
 
 TABLE = "results"
 
@@ -59,15 +56,6 @@ def piece(context: Context) -> Piece:
     return Piece(TABLE, recipes.validate(context.params).digest, "all", made_from)
 
 
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """What the classifier says of the validation split."""
-
-    predictions: pa.Table
-    classes: list[str]
-    card: Mapping[str, Any]
-
-
 def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
     """Predict, compute every figure, draw the report, and keep it all in the store.
 
@@ -78,19 +66,25 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
     import pandas as pd
 
     from pipeline import metrics, report
+    from pipeline.classifiers import _artifact
     from pipeline.metrics import _compared, _cover, _tables, _trust, _twins, calibration
     from pipeline.report.valresult import valresult
+    from pipeline.work import _answers, _compare
 
     validate = context.params.validate
     labels = _rows.labels()
-    answers, held = _answers(labels, "validation", "calibration")
-    judged = metrics.judged(answers.predictions, answers.classes)
+    classifier = _artifact.read(CLASSIFIER)
+    to = classifier.card["labels"]["to"]
+    found = _rows.labelled(labels, "validation", "calibration")
+    answers, held = (_answers.answers(classifier, some, to) for some in found)
+    judged = answers.judged()
     trust = _trusted(judged, held, validate)
     figures = {**metrics.compute(judged, validate), **_figures(trust)}
     suspects = _suspects(answers, held)
     classes = _tables.per_class(judged, validate)
     twins = _twins.twins(_images(), labels)
-    compared = _compared.compared(judged, _others(context, target, answers), validate)
+    others = _compare.others(context, target, found[0], to)
+    compared = _compared.compared(judged, others, validate)
     facts = report.ReportFacts(
         title="How good is the classifier?",
         metrics=figures,
@@ -134,47 +128,14 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
     context.store.put(target, kept, {"run": context.run})
 
 
-def _answers(labels: pa.Table, *splits: str) -> list[Answers]:
-    from pipeline.classifiers import _artifact
-
-    classifier = _artifact.read(CLASSIFIER)
-    return [_said(classifier, found) for found in _rows.labelled(labels, *splits)]
-
-
-def _said(classifier: Classifier, found: _rows.Labelled) -> Answers:
-    probabilities = np.zeros((len(found.labels), len(classifier.classes)), np.float32)
-    for number, block in enumerate(found.blocks):
-        probabilities[block.at] = classifier.predict_proba(found.read(number))
-    to = classifier.card["labels"]["to"]
-    told = [renamed(to, label) for label in found.labels["label"].to_pylist()]
-    meant = np.array([label is not None for label in told], bool)
-    probabilities = probabilities[meant]
-    classes = list(classifier.classes)
-    best = probabilities.argmax(axis=1) if len(probabilities) else np.empty(0, np.int64)
-    rows = found.labels.select(["chip_id", "key", "row", "col", "group"])
-    rows = rows.append_column("label", pa.array(told, pa.string())).filter(pa.array(meant))
-    rows = rows.append_column(
-        "predicted", pa.array([classes[index] for index in best], pa.string())
-    )
-    scores = probabilities[np.arange(len(best)), best]
-    rows = rows.append_column("score", pa.array(scores, pa.float32()))
-    ends = pa.array(np.arange(len(best) + 1) * len(classes), pa.int32())
-    lists = pa.ListArray.from_arrays(ends, pa.array(probabilities.ravel(), pa.float32()))
-    predictions = rows.append_column("probabilities", lists)
-    found_rows = schemas.conform(predictions, schemas.PREDICTIONS)
-    return Answers(found_rows, classes, classifier.card)
-
-
 def _trusted(judged: Judged, held: Answers, validate: Validate) -> Trust | None:
     """Choose a threshold on the calibration split, and confirm it on the validation split."""
-    from pipeline import metrics
     from pipeline.metrics import _trust
     from pipeline.report import Trust
 
     if not held.predictions.num_rows:
         return None
-    by = metrics.judged(held.predictions, held.classes)
-    chosen = _trust.choose(by, validate.wanted_accuracy)
+    chosen = _trust.choose(held.judged(), validate.wanted_accuracy)
     return Trust(validate.wanted_accuracy, chosen, _trust.confirm(judged, chosen.score))
 
 
@@ -197,19 +158,6 @@ def _suspects(answers: Answers, held: Answers) -> pd.DataFrame:
     counts = [answers.predictions.num_rows, held.predictions.num_rows]
     splits = pa.chunked_array([np.repeat(["validation", "calibration"], counts)])
     return _doubts.table(metrics.judged(both, answers.classes), both, splits)
-
-
-def _others(context: Context, target: Piece, answers: Answers) -> dict[str, Judged]:
-    from pipeline.work import _compare
-
-    names = context.params.validate.compare
-    if not names:
-        return {}
-    label_map = recipes.label_map(context.params.train)
-    found = _compare.others(names, context.machine.state, answers.predictions, label_map)
-    if recipes.validate(context.params).digest != target.recipe:
-        raise InputError("validate.compare: a classifier has just changed; run dvc repro again")
-    return found
 
 
 def _splits(labels: pa.Table) -> dict[str, Any]:
