@@ -50,7 +50,7 @@ class RejectRow:
 
 def metric_rows(facts: ReportFacts) -> list[MetricRow]:
     """Give one row a metric, in the metrics' own order, its interval beside it."""
-    known = parts()
+    known = parts(facts.judged)
     said = {name: text for part in known for name, text in part.MEANING.items()} | _trust.MEANING
     shares = {name for part in known for name, (_, most) in part.RANGE.items() if most <= 1}
     flat = facts.metrics
