@@ -68,8 +68,9 @@ def compute(judged: JudgedSeveral) -> dict[str, float]:
     Source: scikit-learn's multi-label metrics; Zhang and Zhou 2014, "A review on multi-label
     learning algorithms", for what each of them tells.
     """
-    true, given = judged.truth, judged.answered
-    told = (true | given).any(axis=0)
+    # Of one label alone scikit-learn takes the absence for another class: one that no chip has.
+    true, given = (np.pad(flags, ((0, 0), (0, 1))) for flags in (judged.truth, judged.answered))
+    told = np.flatnonzero((true | given).any(axis=0))
     own = true[:, : judged.n_classes]
     occurring = own.any(axis=0)
     sets = np.unique(judged.chips.y_true, return_counts=True)[1]
@@ -79,9 +80,9 @@ def compute(judged: JudgedSeveral) -> dict[str, float]:
         "samples_f1": float(sk.f1_score(true, given, average="samples", zero_division=1.0)),
         **{
             f"{mean}_f1": float(
-                sk.f1_score(true[:, told], given[:, told], average=mean, zero_division=0.0)
+                sk.f1_score(true, given, labels=told, average=mean, zero_division=0.0)
             )
-            if told.any()
+            if len(told)
             else 1.0
             for mean in ("macro", "micro", "weighted")
         },
@@ -96,7 +97,7 @@ def compute(judged: JudgedSeveral) -> dict[str, float]:
         )
         if occurring.any()
         else 0.0,
-        "hamming_loss": float(sk.hamming_loss(true, given)),
+        "hamming_loss": float(sk.hamming_loss(judged.truth, judged.answered)),
         "log_loss": float(_log_losses(judged).mean()),
         "brier": float(_briers(judged).mean()),
         **calibration.compute(judged.pairs),
@@ -104,7 +105,7 @@ def compute(judged: JudgedSeveral) -> dict[str, float]:
         "n_validation": judged.n,
         "n_groups": judged.n_groups,
         "n_classes": judged.n_classes,
-        "n_unseen": int(true[:, judged.n_classes :].any(axis=1).sum()),
+        "n_unseen": int(judged.truth[:, judged.n_classes :].any(axis=1).sum()),
     }
 
 
@@ -187,6 +188,7 @@ def from_sums(judged: JudgedSeveral, totals: Floats) -> dict[str, Floats]:
     of_label = _ratio(2 * hits, chips + answers)
     told = (chips + answers > 0).sum(axis=1)
     all_hits, all_sizes = hits.sum(axis=1), (chips + answers).sum(axis=1)
+    weighted = (of_label * chips).sum(axis=1)
     wrong = all_sizes - 2 * all_hits
     return {
         "accuracy": exact / n,
@@ -194,7 +196,7 @@ def from_sums(judged: JudgedSeveral, totals: Floats) -> dict[str, Floats]:
         "samples_f1": f1 / n,
         "macro_f1": _ratio(of_label.sum(axis=1), told, 1.0),
         "micro_f1": _ratio(2 * all_hits, all_sizes, 1.0),
-        "weighted_f1": _ratio((of_label * chips).sum(axis=1), chips.sum(axis=1), 1.0),
+        "weighted_f1": np.where(told > 0, _ratio(weighted, chips.sum(axis=1)), 1.0),
         "jaccard": jaccard / n,
         "hamming_loss": wrong / (n * n_labels),
         "log_loss": log_losses / n,

@@ -61,6 +61,7 @@ def render(facts: ReportFacts) -> str:
             several=not isinstance(facts.judged, Judged),
             metrics=facts.metrics,
             metric_rows=_rows.metric_rows(facts),
+            tiles=_rows.TILES,
             notes=list(_rows.notes(facts)),
             splits=[(name, SplitCount(*counts)) for name, counts in facts.splits.items()],
             matrix=_confusion.matrix(facts.judged.taken),

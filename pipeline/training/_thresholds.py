@@ -58,13 +58,15 @@ def calibrate_several(
     }
     tensors = {**classifier.tensors, **own}
     before, after = calibrated(logits, classifier.tensors), calibrated(logits, tensors)
-    card = {
+    card: dict[str, Any] = {
         "method": train.calibration,
         **_said(before, yes, "before"),
         **_said(after, yes, "after"),
         **{name: float(values[0]) for name, values in own.items() if values.shape == (1,)},
     }
     tensors["thresholds"] = thresholds(after, truth)
+    each = zip(classifier.classes, tensors["thresholds"].tolist(), strict=True)
+    card["thresholds"] = {name: round(value, 6) for name, value in each}
     return Classifier(classifier.classes, tensors, classifier.card), card
 
 

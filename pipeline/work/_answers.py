@@ -79,6 +79,7 @@ def answers(classifier: Classifier, found: _rows.Labelled, to: Mapping[str, str 
         told = [renamed(to, label) for label in texts]
         classes, given = _summed(names, given)
         predicted = [classes[at] for at in given.argmax(axis=1)] if len(given) else []
+        score = given.max(axis=1, initial=0.0)
     else:
         told = [renamed_all(to, text, separator) for text in texts]
         classes, given, answered = _any(names, given, classifier.answers(given))
@@ -86,12 +87,13 @@ def answers(classifier: Classifier, found: _rows.Labelled, to: Mapping[str, str 
             multilabel.join((classes[at] for at in np.flatnonzero(row)), separator)
             for row in answered
         ]
+        score = np.where(answered, given, 1 - given).min(axis=1, initial=1.0)
     rows = found.labels.select(["chip_id", "key", "row", "col", "group"])
     ends = pa.array(np.arange(len(given) + 1) * len(classes), pa.int32())
     columns = {
         "label": pa.array(told, pa.string()),
         "predicted": pa.array(predicted, pa.string()),
-        "score": pa.array(given.max(axis=1, initial=0.0), pa.float32()),
+        "score": pa.array(score, pa.float32()),
         "probabilities": pa.ListArray.from_arrays(ends, pa.array(given.ravel(), pa.float32())),
     }
     for name, values in columns.items():

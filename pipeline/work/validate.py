@@ -83,6 +83,9 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
     figures = {**metrics.compute(judged, validate), **_figures(trust)}
     suspects = _suspects(answers, held)
     classes = _tables.per_class(judged, validate)
+    if answers.separator is not None:
+        chosen = classifier.card["calibration"].get("thresholds", {})
+        classes["threshold"] = classes["label"].map(chosen)
     twins = _twins.twins(_images(), labels)
     others = _compare.others(context, target, found[0], to)
     compared = _compared.compared(judged, others, validate)
