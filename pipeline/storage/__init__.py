@@ -15,7 +15,7 @@ from typing import Protocol
 from urllib.parse import urlsplit, urlunsplit
 from urllib.request import url2pathname
 
-from pipeline.errors import SettingError
+from pipeline.errors import Rejected, SettingError, StorageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,7 @@ class Storage(Protocol):
         Raises:
             Missing: it is not there.
             Changed: *if_version* is given and the object is another version.
+            Rejected: *if_version* is given, and of all that was listed this cannot be had.
         """
 
     def put(self, key: str, data: bytes) -> None:
@@ -136,4 +137,7 @@ def read_url(url: str, *, memory: Path | None = None) -> tuple[bytes, str]:
     folder, _, name = (url if scheme == "s3" else str(local_path(url))).rpartition("/")
     storage = open_storage(folder or "/", memory=memory)
     found = storage.head(name)
-    return storage.read(name, if_version=found.version), found.version
+    try:
+        return storage.read(name, if_version=found.version), found.version
+    except Rejected as error:
+        raise StorageError(error.detail) from error

@@ -1,0 +1,85 @@
+"""Whether the body of an answer to a GET is what was asked for: its length, its part, its MD5."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+Answer = Mapping[str, Any]
+"""As boto3 gives it: `Body`, and the headers by boto3's names."""
+
+MD5 = re.compile("[0-9a-f]{32}")
+ASKED = re.compile(r"bytes=(\d+)-(\d*)")
+PART = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+ENOUGH = 3
+"""Objects whose ETag is no MD5, and none whose is: the service's never are."""
+
+
+def body(answer: Answer, asked: str) -> bytes:
+    """Read the body of an answer to a GET, of which *asked* is the `Range`, if it had one.
+
+    Raises:
+        OSError: it is not as long as its headers say it is, or is another part.
+    """
+    data: bytes = answer["Body"].read()
+    size = answer["ContentLength"]
+    wanted, part = ASKED.fullmatch(asked), PART.fullmatch(answer.get("ContentRange", ""))
+    if part:
+        first, last, total = map(int, part.groups())
+        size = last + 1 - first
+        end = int(wanted[2]) if wanted and wanted[2] else total
+        if not wanted or first != int(wanted[1]) or last != min(end, total - 1):
+            raise OSError(f"bytes {first:,} to {last:,} came, not those asked for")
+    if len(data) != size:
+        raise OSError(f"{len(data):,} of {size:,} bytes came")
+    return data
+
+
+def part_of(data: bytes, answer: Answer, asked: str) -> bytes:
+    """Cut what was *asked* for out of *data*, where the server knows no ranges and sent all."""
+    wanted = ASKED.fullmatch(asked)
+    if not wanted or "ContentRange" in answer:
+        return data
+    return data[int(wanted[1]) : int(wanted[2]) + 1 if wanted[2] else None]
+
+
+def is_whole(answer: Answer) -> bool:
+    """Say whether an answer's body is the whole object."""
+    part = PART.fullmatch(answer.get("ContentRange", ""))
+    return part is None or int(part[2]) + 1 - int(part[1]) == int(part[3])
+
+
+class ETags:
+    """What is known of a service's ETags: whether one of 32 digits is its object's MD5.
+
+    It nearly always is, unless the object is encrypted by its owner's key. A service is taken for
+    one whose ETags never are if none has been an MD5 yet and the same other bytes come twice.
+    """
+
+    def __init__(self) -> None:
+        self._are_md5s: bool | None = None
+        self._others = 0
+
+    def fit(self, answer: Answer, data: bytes) -> bool:
+        """Say whether *data*, a whole object, are what the ETag of *answer* says, if it does."""
+        etag = answer["ETag"].strip('"').lower()
+        if self._are_md5s is False or not MD5.fullmatch(etag) or _has_own_key(answer):
+            return True
+        if hashlib.md5(data, usedforsecurity=False).hexdigest() != etag:
+            return False
+        self._are_md5s = True
+        return True
+
+    def are_no_md5s(self) -> bool:
+        """Say, of one more object whose same bytes came twice and do not fit, that it may be so."""
+        if self._are_md5s is None:
+            self._others += 1
+            if self._others >= ENOUGH:
+                self._are_md5s = False
+        return self._are_md5s is not True
+
+
+def _has_own_key(answer: Answer) -> bool:
+    return "SSECustomerAlgorithm" in answer or "kms" in str(answer.get("ServerSideEncryption"))
