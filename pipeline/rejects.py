@@ -33,7 +33,6 @@ REASONS: dict[str, str] = {
 DELIBERATE = frozenset({"unconfirmed"})
 """Reasons that a setting asked for: kept in the table, not counted against max_rejects."""
 
-
 FOR_NOW = frozenset({"corrupt", "forbidden", "vanished"})
 """Reasons that lie in the bucket and not in the image: the next run asks again."""
 
@@ -63,6 +62,11 @@ def table(rejects: Iterable[Reject]) -> pa.Table:
 def in_order(rejected: pa.Table) -> pa.Table:
     """Sort a rejects table by all of its columns, so that its bytes repeat."""
     return schemas.conform(rejected, schemas.REJECTS, tuple(schemas.REJECTS.names))
+
+
+def may_pass(rejected: pa.Table) -> bool:
+    """Say whether another run may have some of what this one could not have."""
+    return not FOR_NOW.isdisjoint(rejected["reason"].to_pylist())
 
 
 def counts(rejected: pa.Table) -> dict[str, int]:

@@ -16,9 +16,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import outs, tasks, unchanged
+from pipeline import outs, rejects, tasks, unchanged
 from pipeline._luigi import RemoteScheduler, RPCError, luigi
 from pipeline.errors import BY_NAME, QuadratError, StorageError
 from pipeline.params import Params, load
@@ -28,7 +29,7 @@ from pipeline.shard_tasks import workers
 from pipeline.storage import local_path, open_storage
 from pipeline.summary import with_counts
 from pipeline.tasks import Stage
-from pipeline.work._context import INDEX
+from pipeline.work._context import FEATURES, INDEX
 
 try:
     import fcntl
@@ -102,22 +103,38 @@ def one_at_a_time() -> Iterator[None]:
 
 @contextlib.contextmanager
 def remembering(kind: type[Stage], params: Params) -> Iterator[None]:
-    """Remember, after the index, what it was made of; see pipeline/unchanged.py."""
+    """Remember, after the index, what it was made of; see pipeline/unchanged.py.
+
+    What could not be had of the bucket is asked for again by the next run: such an index is not
+    remembered, and features that lack something lose their manifest, so that DVC makes them again.
+    """
     if kind is not tasks.Index:
         yield
+        if kind is tasks.Extract and _may_pass(FEATURES):
+            unchanged.forget()
         return
     unchanged.forget()
+    if _may_pass(FEATURES):
+        (FEATURES / outs.MANIFEST).unlink(missing_ok=True)
     bucket, files = params.bucket.url, _files(params)
     if "://" not in bucket:
         bucket = str(local_path(bucket))
     before = None if files is None else _snapshot(bucket, files)
     yield
     manifest = outs.read_manifest(INDEX)
-    if files is not None and before and manifest:
+    if files is not None and before and manifest and not (_may_pass(INDEX) or _may_pass(FEATURES)):
         rows = sum(line["rows"] for line in manifest["shards"])
         rejected = pq.read_metadata(INDEX / "rejects.parquet").num_rows
         counts = {"rows": rows, "rejected": rejected, "runs": str(machine().runs)}
         unchanged.remember(before, {"bucket": bucket, "files": files, **counts})
+
+
+def _may_pass(folder: Path) -> bool:
+    """Say whether some of an out's rejects are such that the next run may not have."""
+    try:
+        return rejects.may_pass(pq.read_table(folder / "rejects.parquet", columns=["reason"]))
+    except (OSError, pa.ArrowInvalid):
+        return False  # there is none, or it is damaged and will be made again
 
 
 def _snapshot(bucket: str, files: list[str]) -> str | None:

@@ -13,8 +13,6 @@ Answer = Mapping[str, Any]
 MD5 = re.compile("[0-9a-f]{32}")
 ASKED = re.compile(r"bytes=(\d+)-(\d*)")
 PART = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
-ENOUGH = 3
-"""Objects whose ETag is no MD5, and none whose is: the service's never are."""
 
 
 def body(answer: Answer, asked: str) -> bytes:
@@ -51,34 +49,15 @@ def is_whole(answer: Answer) -> bool:
     return part is None or int(part[2]) + 1 - int(part[1]) == int(part[3])
 
 
-class ETags:
-    """What is known of a service's ETags: whether one of 32 digits is its object's MD5.
+def fits(answer: Answer, data: bytes) -> bool:
+    """Say whether *data*, a whole object, are what the answer's ETag says, if that can be an MD5.
 
-    It nearly always is, unless the object is encrypted by its owner's key. A service is taken for
-    one whose ETags never are if none has been an MD5 yet and the same other bytes come twice.
+    It is one unless the object was uploaded in parts or is encrypted by its owner's key.
     """
-
-    def __init__(self) -> None:
-        self._are_md5s: bool | None = None
-        self._others = 0
-
-    def fit(self, answer: Answer, data: bytes) -> bool:
-        """Say whether *data*, a whole object, are what the ETag of *answer* says, if it does."""
-        etag = answer["ETag"].strip('"').lower()
-        if self._are_md5s is False or not MD5.fullmatch(etag) or _has_own_key(answer):
-            return True
-        if hashlib.md5(data, usedforsecurity=False).hexdigest() != etag:
-            return False
-        self._are_md5s = True
+    etag: str = answer["ETag"].strip('"').lower()
+    if not MD5.fullmatch(etag) or _has_own_key(answer):
         return True
-
-    def are_no_md5s(self) -> bool:
-        """Say, of one more object whose same bytes came twice and do not fit, that it may be so."""
-        if self._are_md5s is None:
-            self._others += 1
-            if self._others >= ENOUGH:
-                self._are_md5s = False
-        return self._are_md5s is not True
+    return hashlib.md5(data, usedforsecurity=False).hexdigest() == etag
 
 
 def _has_own_key(answer: Answer) -> bool:

@@ -12,13 +12,14 @@ FORBIDDEN = {"403", "AccessDenied", "InvalidObjectState"}
 
 EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}
 REFUSED = EXPIRED | {
+    "400",
     "401",
     "InvalidAccessKeyId",
     "InvalidToken",
     "RequestTimeTooSkewed",
     "SignatureDoesNotMatch",
 }
-"""Said of who asks, whatever is asked for."""
+"""Said of who asks, whatever is asked for; 400 where there is no code, mostly of expired tokens."""
 
 BUSY = {"SlowDown", "RequestTimeout", "Throttling", "ThrottlingException", "RequestLimitExceeded"}
 TOO_MANY = 429
