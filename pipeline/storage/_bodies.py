@@ -15,6 +15,18 @@ ASKED = re.compile(r"bytes=(\d+)-(\d*)")
 PART = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
+def whole(answer: Answer) -> Answer:
+    """Give *answer* if it has the headers that every one has.
+
+    Raises:
+        OSError: it has not, as where somebody between has cut them off.
+    """
+    for header in ("ContentLength", "ETag"):
+        if header not in answer:
+            raise OSError(f"the answer has no {header}")
+    return answer
+
+
 def body(answer: Answer, asked: str) -> bytes:
     """Read the body of an answer to a GET, of which *asked* is the `Range`, if it had one.
 

@@ -40,7 +40,7 @@ from urllib3.exceptions import HTTPError
 from pipeline.errors import Changed, Missing, Passing, Rejected, SettingError, StorageError
 from pipeline.settings import machine
 from pipeline.storage import Object, shown
-from pipeline.storage._bodies import MD5, body, fits, is_whole, part_of
+from pipeline.storage._bodies import MD5, body, fits, is_whole, part_of, whole
 from pipeline.storage._codes import BEYOND, CHANGED, FORBIDDEN, GONE, REFUSED, is_busy, refused
 
 TRIES = 6
@@ -157,7 +157,10 @@ class S3:
             Missing: it is not there.
         """
         at = {"Bucket": self.bucket, "Key": self.prefix + key}
-        answer = self._tried(key, lambda: self._client.head_object(**at))
+        return self._tried(key, lambda: self._head(key, at))
+
+    def _head(self, key: str, at: dict[str, str]) -> Object:
+        answer = whole(self._client.head_object(**at))
         return Object(key, answer["ContentLength"], answer["ETag"].strip('"'))
 
     def read(
@@ -198,7 +201,7 @@ class S3:
         """Ask once; bytes that are not what the ETag says are added to *came*."""
         wanted = ask.get("IfMatch", "").strip('"')
         try:
-            answer = self._client.get_object(**ask)
+            answer = whole(self._client.get_object(**ask))
         except ClientError as error:
             if _code(error) not in BEYOND:
                 raise

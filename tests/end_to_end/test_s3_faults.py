@@ -55,7 +55,6 @@ def test_a_refused_object_is_a_reject_and_the_next_run_asks_again_for_it_alone(o
     repo, proxy = on_s3
     proxy.rule = forbid("plain/003.png")
     done = repo.run("python", "-m", "stages.index")
-    assert "index: 24 images, 23 computed, 0 reused, 1 rejected" not in done.stderr
     assert rejected(repo, "index") == {("plain/003.png", "forbidden")}
     assert computed(done) == {"index": 23}
     before = repo.digests("data/index")
@@ -100,7 +99,7 @@ def test_faults_at_random_for_a_whole_run_change_no_byte(on_s3, seed, tmp_path):
     def faulty(method, path, number):
         """Bits are turned in whole objects alone: of a part or a listing nothing tells."""
         fault = rule(method, path, number)
-        if number == 40 and slow:
+        if slow and number >= begun + 40:
             fault = slow.pop()
         if isinstance(fault, Flip) and (method != "GET" or "list-type" in path):
             fault = None
@@ -108,6 +107,7 @@ def test_faults_at_random_for_a_whole_run_change_no_byte(on_s3, seed, tmp_path):
             ordered.append(fault)
         return fault
 
+    begun = len(proxy.requests)
     proxy.rule = faulty
     done = other.run("dvc", "repro")
     assert {type(fault) for fault in ordered} == {Status, Reset, Short, Less, Flip, Slow}
