@@ -90,5 +90,5 @@ def _children() -> list[int]:
 def _end(code: int) -> None:
     for path in list(unfinished):
         with suppress(OSError):
-            os.unlink(path)  # noqa: PTH108 - pathlib costs the index's quick way its quickness
+            os.unlink(path)
     os._exit(code)
