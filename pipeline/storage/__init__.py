@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from pipeline.addresses import shown
 from pipeline.errors import Rejected, SettingError, StorageError
 
 
@@ -113,12 +114,6 @@ def local_path(url: str) -> Path:
         return path
     origin = Path(os.environ.get("DVC_ROOT", "."))
     return (path if path.exists() else origin / path).absolute()
-
-
-def shown(url: str) -> str:
-    """Give *url* for a message: without user, password and query, which may be credentials."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def read_url(url: str, *, memory: Path | None = None) -> tuple[bytes, str]:

@@ -37,9 +37,10 @@ from botocore.exceptions import ConnectionError as NoConnection
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
+from pipeline.addresses import shown
 from pipeline.errors import Changed, Missing, Passing, Rejected, SettingError, StorageError
 from pipeline.settings import machine
-from pipeline.storage import Object, shown
+from pipeline.storage import Object
 from pipeline.storage._bodies import MD5, body, fits, is_whole, part_of, whole
 from pipeline.storage._codes import BEYOND, CHANGED, FORBIDDEN, GONE, REFUSED, is_busy, refused
 
