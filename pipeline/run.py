@@ -9,6 +9,7 @@ import contextlib
 import errno
 import json
 import logging
+import multiprocessing
 import sys
 import warnings
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ import pyarrow.parquet as pq
 
 from pipeline import outs, rejects, tasks, unchanged
 from pipeline._luigi import RemoteScheduler, RPCError, luigi
-from pipeline.errors import BY_NAME, QuadratError, StorageError
+from pipeline.errors import BY_NAME, QuadratError, SettingError, StorageError
 from pipeline.params import Params, load
 from pipeline.sections import OWN
 from pipeline.settings import machine
@@ -42,7 +43,7 @@ LOCK = Path(".quadrat/stage.lock")
 ROUNDS = 3
 """How often Luigi is begun again where nothing failed and yet not all is done."""
 
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 DONE = {luigi.LuigiStatusCode.SUCCESS, luigi.LuigiStatusCode.SUCCESS_WITH_RETRY}
 
 
@@ -55,6 +56,7 @@ def stage(kind: type[Stage]) -> int:
     log_plainly()
     make_light()
     try:
+        check_machine()
         params = load("params.yaml")
         with one_at_a_time(), remembering(kind, params):
             for folder in kind.folders:
@@ -74,6 +76,28 @@ def stage(kind: type[Stage]) -> int:
                 "right to write there, and run again"
             )
         )
+
+
+def check_machine() -> None:
+    """See that this process has what every stage needs of the system.
+
+    Raises:
+        SettingError: the locale is not UTF-8's, in which keys and labels would be other texts.
+        StorageError: Luigi cannot have the semaphores that it speaks to its workers by.
+    """
+    if (encoding := sys.getfilesystemencoding()) != "utf-8":
+        raise SettingError(
+            f"LC_ALL, LANG: the encoding of file names is {encoding!r}; set PYTHONUTF8=1, or a "
+            "locale of UTF-8 as LC_ALL=C.UTF-8"
+        )
+    try:
+        multiprocessing.Lock()
+    except (OSError, ImportError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise StorageError(
+            f"shared memory: no semaphore can be made ({why}); have /dev/shm mounted so that it "
+            "can be written, as docker run --shm-size=64m does"
+        ) from error
 
 
 def _said(error: QuadratError) -> int:
