@@ -112,6 +112,7 @@ def end_with_the_worker() -> None:
     started_by = multiprocessing.parent_process()
     if started_by is None:
         return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker ends this process by SIGTERM
 
     def watch() -> None:
         while os.getppid() == started_by.pid:

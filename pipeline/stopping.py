@@ -26,8 +26,8 @@ unfinished: set[str] = set()
 
 def at_once() -> None:
     """Let Ctrl-C and SIGTERM stop this process and those that it forks."""
-    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-        return  # in the background of a shell: Ctrl-C is not meant for it
+    if os.name == "nt" or signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        return  # Windows wakes nobody by a pipe; in a shell's background Ctrl-C is for others
     _watch(_end_all)
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_as_child)

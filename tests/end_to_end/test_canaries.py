@@ -85,6 +85,7 @@ def test_credentials_of_a_run_that_succeeds_and_of_one_that_fails_are_nowhere(tm
         assert_nowhere(secrets, repo, said, tmp_path / "s3")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "env"),
     [

@@ -51,6 +51,7 @@ def computed(done):
     return {line["stage"]: line["computed"] for line in lines}
 
 
+@pytest.mark.slow
 def test_a_refused_object_is_a_reject_and_the_next_run_asks_again_for_it_alone(on_s3):
     repo, proxy = on_s3
     proxy.rule = forbid("plain/003.png")
