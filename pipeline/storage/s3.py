@@ -348,10 +348,7 @@ def _new_client(url: str) -> Any:
     try:
         session = boto3.session.Session()
         return session.client(
-            "s3",
-            config=config,
-            endpoint_url=endpoint,
-            region_name=session.region_name or region,
+            "s3", config=config, endpoint_url=endpoint, region_name=session.region_name or region
         )
     except NO_CREDENTIALS as error:
         raise refused(url, type(error).__name__) from error
