@@ -14,6 +14,8 @@ from pipeline import schemas
 from pipeline.errors import TooManyRejects
 
 REASONS: dict[str, str] = {
+    "corrupt": "the object's bytes are not those that its ETag is the digest of, at every try",
+    "forbidden": "the bucket does not let this object be read",
     "label_conflict": "the same pixel or image has two different labels",
     "no_feature": "the table of features has none for this point, or one that is not finite",
     "no_such_image": "the annotation names an image that is not in the index",
@@ -25,10 +27,14 @@ REASONS: dict[str, str] = {
     "unconfirmed": "the label is a machine's and nobody has confirmed it",
     "unreadable_row": "the line of the annotation file cannot be read",
     "unsupported": "the image is of a kind whose pixels are not defined here",
+    "vanished": "the object was listed, and then it was not there",
 }
 
 DELIBERATE = frozenset({"unconfirmed"})
 """Reasons that a setting asked for: kept in the table, not counted against max_rejects."""
+
+FOR_NOW = frozenset({"corrupt", "forbidden", "vanished"})
+"""Reasons that lie in the bucket and not in the image: the next run asks again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,11 @@ def table(rejects: Iterable[Reject]) -> pa.Table:
 def in_order(rejected: pa.Table) -> pa.Table:
     """Sort a rejects table by all of its columns, so that its bytes repeat."""
     return schemas.conform(rejected, schemas.REJECTS, tuple(schemas.REJECTS.names))
+
+
+def may_pass(rejected: pa.Table) -> bool:
+    """Say whether another run may have some of what this one could not have."""
+    return not FOR_NOW.isdisjoint(rejected["reason"].to_pylist())
 
 
 def counts(rejected: pa.Table) -> dict[str, int]:

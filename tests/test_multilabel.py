@@ -187,7 +187,7 @@ def test_thresholds_that_are_not_one_for_each_class_are_refused(tmp_path):
     found = learnt(Train(epochs=1)).classifier.of_several(np.zeros(2, np.float32))
     for name, data in found.files().items():
         (tmp_path / name).write_bytes(data)
-    with pytest.raises(InputError, match="thresholds are not one for each class"):
+    with pytest.raises(InputError, match=r"thresholds is \(\d,\), not \(\d,\)"):
         read(tmp_path)
 
 

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from pipeline import outs, recipes, rejects, schemas
 from pipeline.counts import Counts
+from pipeline.errors import Rejected, StorageError
 from pipeline.hashing import digest
 from pipeline.outs import Out, pretty
 from pipeline.store import Piece
@@ -231,7 +232,10 @@ def _cut(context: Context, wanted: Sequence[bytes]) -> dict[bytes, Any]:
         table = pq.read_table(path)
         for row in table.filter(pc.is_in(table["chip_id"], value_set=only)).to_pylist():
             if row["key"] != last[0]:
-                data = storage.read(row["key"], if_version=row["version"])
+                try:
+                    data = storage.read(row["key"], if_version=row["version"])
+                except Rejected as error:
+                    raise StorageError(error.detail) from error
                 last = (row["key"], images.decode(data, extract=context.params.extract))
             window = (row["top"], row["left"], row["height"], row["width"])
             found[row["chip_id"]] = crop(last[1], window)
