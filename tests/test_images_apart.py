@@ -85,9 +85,10 @@ def test_a_decoder_that_dies_is_a_reject_and_the_next_image_is_read(apart):
 def test_a_header_that_kills_is_a_reject(apart, tmp_path):
     (tmp_path / "a.jpg").write_bytes(deadly.image("at once"))
     item = open_storage(str(tmp_path)).head("a.jpg")
-    with pytest.raises(Rejected, match="died of SIGBUS") as stop:
+    with pytest.raises(Rejected, match="its decoder died of SIGBUS") as stop:
         apart.header(str(tmp_path), tmp_path / "memory", item, 10**9)
     assert stop.value.reason == "decoder_died"
+    assert stop.value.detail.startswith("a.jpg: ")
 
 
 def test_an_image_that_takes_for_ever_is_a_reject(apart):

@@ -48,6 +48,10 @@ DIED = {
 }
 
 
+class Died(Rejected):
+    """The process that read an image has ended; the detail does not name it yet."""
+
+
 class Apart:
     """Reads images in processes of their own, one for each thread that asks.
 
@@ -71,7 +75,10 @@ class Apart:
             Rejected: as there; and `decoder_died` or `too_slow`.
             InputError: the system has killed the process, for want of memory.
         """
-        said, pixels = self._ask({"extract": extract.model_dump_json()}, data, key)
+        try:
+            said, pixels = self._ask({"extract": extract.model_dump_json()}, data, key)
+        except Died as death:
+            raise Rejected(*death.args) from death
         shaped: Pixels = np.frombuffer(pixels, np.uint8).reshape(said["shape"])
         return shaped
 
@@ -79,7 +86,10 @@ class Apart:
         """Do as `images.header` of an object of the storage at *url*; raise as `decode` too."""
         named = {"key": item.key, "size": item.size, "version": item.version}
         ask = {"url": url, "memory": str(memory), "item": named, "max_pixels": max_pixels}
-        found = self._ask(ask, b"", item.key)[0]["header"]
+        try:
+            found = self._ask(ask, b"", item.key)[0]["header"]
+        except Died as death:
+            raise Rejected(death.reason, f"{item.key}: {death.detail}") from death
         at = found["captured_at"]
         return {**found, "captured_at": at and datetime.fromisoformat(at)}
 
@@ -147,10 +157,10 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 def _death(code: int, key: str, limit_s: int) -> Exception:
     """Give what to raise where the process of *key* has ended with *code*, minus its signal."""
     if -code == getattr(signal, "SIGXCPU", None):
-        return Rejected("too_slow", f"not decoded after {limit_s} s of computing")
+        return Died("too_slow", f"not decoded after {limit_s} s of computing")
     if -code in DIED:
         name = signal.Signals(-code).name
-        return Rejected("decoder_died", f"its decoder died of {name}, which a broken image can do")
+        return Died("decoder_died", f"its decoder died of {name}, which a broken image can do")
     if -code == getattr(signal, "SIGKILL", None):
         return no_memory(key)  # what a system short of memory sends
     return RuntimeError(f"{key}: the process that decodes it ended with code {code}")
