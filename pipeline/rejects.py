@@ -14,12 +14,14 @@ from pipeline import schemas
 from pipeline.errors import TooManyRejects
 
 REASONS: dict[str, str] = {
+    "decoder_died": "the image killed the process that decoded it, as only a broken one does",
     "label_conflict": "the same pixel or image has two different labels",
     "no_feature": "the table of features has none for this point, or one that is not finite",
     "no_such_image": "the annotation names an image that is not in the index",
     "not_a_pixel": "the row or column is not a whole number",
     "not_an_image": "no decoder knows the object as an image",
     "points_outside": "the point lies outside its image",
+    "too_slow": "the image was not decoded within its time",
     "too_many_pixels": "the image has more pixels than bucket.max_pixels",
     "truncated": "the image's data end early or are damaged",
     "unconfirmed": "the label is a machine's and nobody has confirmed it",

@@ -35,6 +35,7 @@ HEADERS = pa.schema(
         ("captured_at", pa.timestamp("us")),
         ("latitude", pa.float64()),
         ("longitude", pa.float64()),
+        ("more_frames", pa.bool_()),
     ]
 )
 
@@ -129,6 +130,7 @@ SENTENCES: Mapping[str, str] = {
     "captured_at": "when the picture was taken, by EXIF, in the camera's own time; null if unknown",
     "latitude": "degrees north by EXIF, negative in the south; null where unknown",
     "longitude": "degrees east by EXIF, negative in the west; null where unknown",
+    "more_frames": "whether other pictures follow the first in its file; only the first is used",
     "shard": "the shard of the image, by hash of its key",
     "row": "the pixel row of the centre, counted from 0 at the top",
     "col": "the pixel column of the centre, counted from 0 at the left",

@@ -69,7 +69,8 @@ def _same(found: list[Row], chip: Row) -> Row | None:
 
 def _image(row: Row) -> str:
     size = f"{row['height']} × {row['width']} {row['format']}"
-    return f"version {row['version']!r}  {size}  shard {row['shard']}"
+    more = "  the first of several pictures" if row["more_frames"] else ""
+    return f"version {row['version']!r}  {size}{more}  shard {row['shard']}"
 
 
 def _chips(count: int, row: Row | None) -> str:

@@ -220,12 +220,44 @@ def test_corrupt_exif_is_no_reject(head, exif):
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"<html></html>", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM"]
+    "data",
+    [
+        b"",
+        b"<html></html>",
+        b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>",
+        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        b"\x1f\x8b\x08\0" + bytes(40),
+        b"\0" * 4000,
+    ],
 )
 def test_what_is_no_image_is_rejected(head, data):
     with pytest.raises(Rejected) as stop:
         head(data)
     assert stop.value.reason == "not_an_image"
+
+
+@pytest.mark.parametrize("data", [b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"GIF89a"])
+def test_what_begins_as_an_image_and_ends_at_once_is_truncated(head, data):
+    with pytest.raises(Rejected, match="its header is damaged") as stop:
+        head(data)
+    assert stop.value.reason == "truncated"
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "is HEIC"),
+        (b"\xff\xd8\xff\xf7\0\x0b\x08\0\x02\0\x02\x01\x01\x11\0", "is JPEG-LS"),
+        (b"\xff\x0a\0\0", "is JPEG XL"),
+        (b"8BPS\0\x01", "is Photoshop"),
+    ],
+)
+def test_a_kind_that_cannot_be_read_is_named(head, data, said):
+    with pytest.raises(
+        Rejected, match=f"image: {said}, which is not read here; save it as"
+    ) as stop:
+        head(data)
+    assert stop.value.reason == "unsupported"
 
 
 @pytest.mark.parametrize("kind", ["EPS", "TGA", "PCX", "ICO"])

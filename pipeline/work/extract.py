@@ -119,7 +119,7 @@ def _engine(context: Context, recipe: str) -> Engine | Lookup:
     network = runtimes.load(asked)
     storage = open_storage(context.params.bucket.url, memory=context.machine.digests)
     decoders = 1 if asked.device == "cpu" else numerics.cores()
-    return Engine(storage, network, asked.extract, decoders)
+    return Engine(storage, network, asked.extract, decoders, careful=context.machine.is_careful)
 
 
 def expected(context: Context) -> dict[str, Any]:

@@ -7,9 +7,10 @@ stage (weights' digests, versions of the code), since it is the one stage that r
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
 from functools import cache, partial
@@ -21,11 +22,12 @@ from pipeline import images, outs, recipes, rejects, schemas, shards
 from pipeline.counts import Counts
 from pipeline.errors import Changed, InputError, Missing, Rejected, StorageError
 from pipeline.hashing import shard_of
+from pipeline.images.apart import Apart
 from pipeline.outs import out, pretty
 from pipeline.progress import Progress
 from pipeline.rejects import Reject
 from pipeline.sections import Bucket
-from pipeline.storage import Object, Storage, open_storage, read_url
+from pipeline.storage import Object, open_storage, read_url
 from pipeline.store import Piece
 from pipeline.work._context import INDEX, Context, Tell
 
@@ -35,7 +37,22 @@ TABLE = "images"
 
 NO_FILE = b"This annotation format has no file.\n"
 READERS = 16
+Read = Callable[..., dict[str, Any]]
+"""Gives the header of one object: (item, max_pixels=…)."""
+
 AHEAD = 64
+
+FORMATS = {
+    "jpg": ("JPEG", "MPO"),
+    "jpeg": ("JPEG", "MPO"),
+    "png": ("PNG",),
+    "tif": ("TIFF",),
+    "tiff": ("TIFF",),
+    "webp": ("WEBP",),
+    "bmp": ("BMP", "DIB"),
+    "gif": ("GIF",),
+}
+"""Pillow's names of what a file's name promises."""
 
 
 def listing(context: Context) -> pa.Table:
@@ -94,19 +111,24 @@ def make(context: Context, pieces: Sequence[Piece], tell: Tell) -> None:
 
 
 def _make(context: Context, piece: Piece, reuse: shards.Reuse) -> list[str]:
-    bucket = context.params.bucket
-    storage = open_storage(bucket.url, memory=context.machine.digests)
-    read = partial(_header, storage, bucket.max_pixels)
+    bucket, memory = context.params.bucket, context.machine.digests
     headers: list[dict[str, Any]] = []
     refused: list[Reject] = []
     moved: list[str] = []
-    for found in _in_threads(read, reuse.left):
-        if isinstance(found, dict):
-            headers.append(found)
-        elif isinstance(found, Reject):
-            refused.append(found)
+    with contextlib.ExitStack() as ends:
+        if context.machine.is_careful:
+            apart = Apart()
+            ends.callback(apart.close)
+            read = partial(apart.header, bucket.url, memory)
         else:
-            moved.append(found)
+            read = partial(images.header, open_storage(bucket.url, memory=memory))
+        for found in _in_threads(partial(_header, read, bucket.max_pixels), reuse.left):
+            if isinstance(found, dict):
+                headers.append(found)
+            elif isinstance(found, Reject):
+                refused.append(found)
+            else:
+                moved.append(found)
     made = pa.Table.from_pylist(headers, schema=schemas.HEADERS)
     whole = made if reuse.rows is None else pa.concat_tables([reuse.rows, made])
     if not moved:
@@ -124,14 +146,34 @@ def _in_threads(read: Any, rows: pa.Table) -> Iterator[Any]:
             yield from pool.map(read, objects[start : start + AHEAD])
 
 
-def _header(storage: Storage, max_pixels: int, item: Object) -> dict[str, Any] | Reject | str:
+def _header(read: Read, max_pixels: int, item: Object) -> dict[str, Any] | Reject | str:
     """Give one image's row, or why it has none; a sentence if it has changed since the listing."""
     try:
-        return images.header(storage, item, max_pixels=max_pixels)
+        return read(item, max_pixels=max_pixels)
     except Rejected as rejected:
         return Reject("index", item.key, rejected.reason, rejected.detail)
     except (Changed, Missing) as error:
         return str(error)
+
+
+def _say(table: pa.Table) -> None:
+    """Say what nobody would expect of files that are used all the same."""
+    rows = table.select(["key", "format", "more_frames"]).to_pylist()
+    many = [row["key"] for row in rows if row["more_frames"]]
+    other = [f"{row['key']} ({row['format']})" for row in rows if _is_misnamed(row)]
+    if many:
+        log.info("index: %s of several pictures, as %s: the first is used", _files(many), many[0])
+    if other:
+        log.info("index: %s of another format than named, as %s", _files(other), other[0])
+
+
+def _files(keys: Sequence[str]) -> str:
+    return f"{len(keys):,} file{'s' * (len(keys) != 1)}"
+
+
+def _is_misnamed(row: dict[str, Any]) -> bool:
+    named = FORMATS.get(row["key"].rpartition(".")[2].lower())
+    return named is not None and row["format"] not in named
 
 
 def expected(context: Context, listed: pa.Table) -> dict[str, Any]:
@@ -186,5 +228,6 @@ def publish(context: Context, planned: Sequence[shards.Planned], facts: dict[str
         setting="bucket.max_rejects",
         limit=context.params.bucket.max_rejects,
     )
+    _say(table)
     outs.publish(INDEX, files, manifest, verdict)
     return found.counts("index", "images")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ import pyarrow.parquet as pq
 
 from pipeline import outs, recipes, rejects, schemas
 from pipeline.counts import Counts
+from pipeline.errors import Rejected
 from pipeline.hashing import digest
 from pipeline.outs import Out, pretty
 from pipeline.store import Piece
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
     from pipeline.report import Trust
     from pipeline.sections import Validate
     from pipeline.work._answers import Answers
+
+log = logging.getLogger(__name__)
 
 TABLE = "results"
 
@@ -202,7 +207,9 @@ def _gallery(
     chosen = first + others
     pixels = _cut(context, [chip.chip_id for chip in chosen]) if chosen else {}
     return [
-        GalleryItem(chip=chip, png=thumbnail(pixels[chip.chip_id], len(chosen))) for chip in chosen
+        GalleryItem(chip=chip, png=thumbnail(pixels[chip.chip_id], len(chosen)))
+        for chip in chosen
+        if chip.chip_id in pixels
     ]
 
 
@@ -219,22 +226,29 @@ def _chips() -> list[Path]:
 
 
 def _cut(context: Context, wanted: Sequence[bytes]) -> dict[bytes, Any]:
-    from pipeline import images
+    from pipeline.images.apart import decoding
     from pipeline.storage import open_storage
     from pipeline.windows import crop
 
     storage = open_storage(context.params.bucket.url, memory=context.machine.digests)
     only = pa.array(sorted(wanted), schemas.CHIP_ID)
     found: dict[bytes, Any] = {}
-    last: tuple[str, Any] = ("", None)
-    for path in _chips():
-        table = pq.read_table(path)
-        for row in table.filter(pc.is_in(table["chip_id"], value_set=only)).to_pylist():
-            if row["key"] != last[0]:
-                data = storage.read(row["key"], if_version=row["version"])
-                last = (row["key"], images.decode(data, extract=context.params.extract))
-            window = (row["top"], row["left"], row["height"], row["width"])
-            found[row["chip_id"]] = crop(last[1], window)
+    tables = (pq.read_table(path) for path in _chips())
+    rows = (
+        table.filter(pc.is_in(table["chip_id"], value_set=only)).to_pylist() for table in tables
+    )
+    with decoding(context.params.extract, careful=context.machine.is_careful) as decode:
+        for (key, version), chips in groupby(
+            chain(*rows), lambda row: (row["key"], row["version"])
+        ):
+            try:
+                pixels = decode(storage.read(key, if_version=version), key)
+            except Rejected as why:  # its features were made elsewhere
+                log.warning("validate: %s: not shown: %s", key, why.detail)
+                continue
+            for row in chips:
+                window = (row["top"], row["left"], row["height"], row["width"])
+                found[row["chip_id"]] = crop(pixels, window)
     return found
 
 
