@@ -68,6 +68,8 @@ def chip(params: Params) -> Recipe:
 def label(params: Params) -> Recipe:
     """Give the recipe of labels: the annotations' format, and the split."""
     split = params.split.shaping()
+    if params.split.by in params.index.fields:
+        split["pattern"] = params.index.pattern
     return _recipe(
         params.annotations,
         split=split,

@@ -11,12 +11,17 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from pipeline import schemas
 from pipeline.hashing import MAX_SHARDS
+from pipeline.templates import Template, template
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 
 OWN = re.compile(r"^[\w.]+:\w+$")
+
+BY = ("group", "image", "folder", "day", "place")
+"""What chips may be grouped by, beside the fields of `index.pattern`."""
 
 
 class Section(BaseModel):
@@ -45,6 +50,30 @@ class Bucket(Section):
     max_rejects: Share = 0.05
 
 
+class Index(Section):
+    """What of an image's key goes into the index."""
+
+    pattern: str | None = None
+
+    @field_validator("pattern")
+    @classmethod
+    def _is_a_template(cls, pattern: str | None) -> str | None:
+        fields = () if pattern is None else template(pattern).fields
+        for taken in (name for name in fields if name in {*schemas.IMAGES.names, *BY}):
+            raise ValueError(f"{{{taken}}} is the name of something else; call the field otherwise")
+        return pattern
+
+    @property
+    def template(self) -> Template | None:
+        """The pattern, read."""
+        return None if self.pattern is None else template(self.pattern)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The names in the pattern."""
+        return () if self.template is None else self.template.fields
+
+
 class Annotations(Section):
     """What people have said about the images. A format's own settings stand in its own file."""
 
@@ -64,7 +93,7 @@ class ChipMethod(Section):
 class Split(Section):
     """Which of the three a group belongs to."""
 
-    by: Literal["group", "image", "folder"] = "group"
+    by: str = "group"
     validation: Share = 0.2
     calibration: Share = 0.15
 
@@ -203,4 +232,5 @@ class Validate(Section):
     seed: Annotated[int, Field(ge=0)] = 0
     gallery: Annotated[int, Field(ge=0, le=200)] = 24
     compare: tuple[str, ...] = ()
+    by: tuple[str, ...] = ()
     wanted_accuracy: Annotated[float, Field(gt=0, le=1)] = 0.95

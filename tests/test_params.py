@@ -115,6 +115,27 @@ def test_yaml_is_read_as_dvc_reads_it(tmp_path):
             "format: point",
             "annotations.format: no 'point' among folders, images, points (nearest: 'points')",
         ),
+        (
+            "  by: group",
+            "  by: gruop",
+            "by: gruop",
+            "split.by: no 'gruop' among group, image, folder, day, place (nearest: 'group'); "
+            "index.pattern names more",
+        ),
+        (
+            "  by: []",
+            "  by: [day, sight]",
+            "by: [day, sight]",
+            "validate.by: no 'sight' among group, image, folder, day, place; "
+            "index.pattern names more",
+        ),
+        (
+            "  pattern: null",
+            '  pattern: "{site}/{key}.jpg"',
+            '  pattern: "{site}/{key}.jpg"',
+            "index.pattern: '{site}/{key}.jpg': {key} is the name of something else; "
+            "call the field otherwise",
+        ),
         ("split:", "splitt:", "splitt:", "splitt: not a setting; did you mean 'split'?"),
     ],
 )
@@ -143,6 +164,25 @@ def test_all_faults_come_at_once(tmp_path):
         "shards.count",
         "train.epochs",
     ]
+
+
+def test_a_field_of_the_pattern_can_be_grouped_by(tmp_path):
+    changes = [
+        ("  pattern: null", '  pattern: "{site}/{n}.jpg"'),
+        ("  by: group", "  by: site"),
+        ("  by: []", "  by: [site, n]"),
+    ]
+    params = load(shipped(tmp_path, *changes))
+    assert params.split.by == "site"
+    assert params.validate.by == ("site", "n")
+
+
+def test_settings_of_before_there_was_an_index_section_are_read(tmp_path):
+    path = shipped(tmp_path)
+    text = path.read_text(encoding="utf-8")
+    before, _, after = text.partition("\nindex:\n")
+    path.write_text(before + "\n" + after[after.index("annotations:") :], encoding="utf-8")
+    assert load(path).index.pattern is None
 
 
 def test_nothing_to_train_on_is_refused(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,8 @@ from pipeline.store import Piece
 from pipeline.work import tables
 from pipeline.work._context import CHIPS, INDEX, LABELS, Context, Tell
 
+log = logging.getLogger(__name__)
+
 TABLE = "chips"
 
 
@@ -31,6 +34,7 @@ class Inputs:
     """What the stage starts from: places for chips, what is said of them, what was rejected.
 
     Attributes:
+        images: schemas.IMAGES, and the fields of `index.pattern`.
         places: schemas.PLACES, or schemas.CHIPS where tables in the bucket list the windows.
         said: schemas.ANNOTATIONS.
         rejected: annotations, and lines of tables, that cannot be used.
@@ -38,6 +42,7 @@ class Inputs:
         measured: what instruments measured of the chips.
     """
 
+    images: pa.Table
     places: pa.Table
     said: pa.Table
     rejected: list[Reject]
@@ -67,7 +72,7 @@ def read(context: Context, listed: Sequence[shards.Planned] = ()) -> Inputs:
         places, level = schemas.conform(found.chips, schemas.CHIPS), "point"
     else:
         places, unplaced = chips.places(images, said, params.chip, name)
-    return Inputs(places, said, unread + found.rejected + unplaced, level, found)
+    return Inputs(images, places, said, unread + found.rejected + unplaced, level, found)
 
 
 def plan(context: Context, inputs: Inputs) -> list[shards.Planned]:
@@ -105,6 +110,16 @@ def expected(context: Context) -> dict[str, Any]:
     }
 
 
+def _say(images: pa.Table, by: str) -> None:
+    """Say of how many images it is not known what they are to be grouped by."""
+    unknown = 0 if by == "group" else labels.of_keys(images["key"], images, by).null_count
+    if unknown:
+        log.warning(
+            "chip: split.by: the %s of %s of %s images is not known; each is a group by itself",
+            *(by, f"{unknown:,}", f"{images.num_rows:,}"),
+        )
+
+
 def publish(
     context: Context, inputs: Inputs, planned: Sequence[shards.Planned], facts: dict[str, Any]
 ) -> Counts:
@@ -115,7 +130,8 @@ def publish(
     """
     found = shards.assemble(context.store, planned, context.run)
     every = schemas.conform(shards.table_of(context.store, planned, schemas.CHIPS), schemas.CHIPS)
-    said = labels.make(every, inputs.said, inputs.level, context.params.split)
+    _say(inputs.images, context.params.split.by)
+    said = labels.make(every, inputs.images, inputs.said, inputs.level, context.params.split)
     refused = rejects.table(inputs.rejected)
     recipe = recipes.chip(context.params)
     files = {**found.files, "rejects.parquet": shards.rejects_out(refused)}

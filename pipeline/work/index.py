@@ -22,12 +22,13 @@ import pyarrow as pa
 
 from pipeline import chips, images, outs, recipes, rejects, schemas, shards
 from pipeline.counts import Counts
-from pipeline.errors import Changed, InputError, Missing, Rejected, StorageError
+from pipeline.errors import Changed, InputError, Missing, Rejected, SettingError, StorageError
 from pipeline.hashing import shard_of
 from pipeline.images.apart import Apart
 from pipeline.outs import out, pretty
 from pipeline.progress import Progress
 from pipeline.rejects import Reject
+from pipeline.sections import Index
 from pipeline.storage import Object, open_storage, read_url
 from pipeline.store import Piece
 from pipeline.work._context import INDEX, Context, Tell
@@ -103,11 +104,24 @@ def _matches(key: str, patterns: Sequence[str]) -> bool:
 
 
 def plan(context: Context, listed: Listing) -> list[shards.Planned]:
-    """Name the pieces of the images table."""
+    """Name the pieces of the images table.
+
+    Raises:
+        SettingError: no key is as index.pattern says.
+    """
+    _check_pattern(listed.images["key"].to_pylist(), context.params.index)
     parts = shards.split(listed.images, context.params.shards.count)
     recipe = recipes.index(context.params)
     context.store.describe(recipe.digest, recipe.parts)
     return shards.plan(TABLE, recipe.digest, parts, schemas.LISTING)
+
+
+def _check_pattern(keys: Sequence[str], index: Index) -> None:
+    pattern = index.template
+    if pattern and not any(map(pattern.parse, keys)):
+        raise SettingError(
+            f"index.pattern: no key is as {pattern.text!r} says; the first is {keys[0]!r}"
+        )
 
 
 def make(context: Context, pieces: Sequence[Piece], tell: Tell) -> None:
@@ -183,6 +197,23 @@ def _say(table: pa.Table) -> None:
         log.info("index: %s of another format than named, as %s", _files(other), other[0])
 
 
+def _with_fields(table: pa.Table, index: Index) -> pa.Table:
+    """Add a column for each field of the pattern: what the key says, or null."""
+    pattern = index.template
+    if pattern is None:
+        return table
+    keys = table["key"].to_pylist()
+    found = [pattern.parse(key) for key in keys]
+    other = [key for key, said in zip(keys, found, strict=True) if said is None]
+    if other:
+        what = f"{_files(other)} not named as index.pattern says, as {other[0]}"
+        log.warning("index: %s: of them %s are unknown", what, ", ".join(pattern.fields))
+    for name in pattern.fields:
+        values = [said and said[name] for said in found]
+        table = table.append_column(name, pa.array(values, pa.string()))
+    return table
+
+
 def _files(keys: Sequence[str]) -> str:
     return f"{len(keys):,} file{'s' * (len(keys) != 1)}"
 
@@ -203,6 +234,7 @@ def expected(context: Context, listed: Listing) -> dict[str, Any]:
             "annotations": hashlib.sha256(_annotations(context)).hexdigest(),
             "asked": {name: asked.digest for name, asked in recipes.asked(context.params).items()},
         },
+        "pattern": context.params.index.pattern,
         "shards_count": context.params.shards.count,
     }
 
@@ -233,9 +265,10 @@ def publish(
     table = shards.table_of(context.store, planned, schemas.HEADERS)
     numbers = [shard_of(key, facts["shards_count"]) for key in table["key"].to_pylist()]
     table = table.append_column("shard", pa.array(numbers, pa.int32()))
+    table = schemas.conform(table, schemas.IMAGES)
     asked = recipes.asked(context.params)
     files = {
-        "images.parquet": out(schemas.to_bytes(schemas.conform(table, schemas.IMAGES))),
+        "images.parquet": out(schemas.to_bytes(_with_fields(table, context.params.index))),
         "rejects.parquet": shards.rejects_out(found.rejected),
         "tables.parquet": out(schemas.to_bytes(listed.tables)),
         "annotations": out(_annotations(context)),

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline import labels as of_labels
 from pipeline import outs, recipes, rejects, schemas
 from pipeline.counts import Counts
 from pipeline.errors import Rejected
@@ -58,8 +59,20 @@ def inputs() -> dict[str, Any]:
 
 def piece(context: Context) -> Piece:
     """Name the results that these inputs and settings give."""
-    made_from = digest({"inputs": inputs(), "shown": recipes.shown(context.params)})
+    known = {name: values.to_pylist() for name, values in _by(context).items()}
+    shown = recipes.shown(context.params)
+    made_from = digest({"inputs": inputs(), "shown": shown, **({"by": known} if known else {})})
     return Piece(TABLE, recipes.validate(context.params).digest, "all", made_from)
+
+
+def _by(context: Context, keys: pa.ChunkedArray | None = None) -> dict[str, pa.ChunkedArray]:
+    """Give what is known by each name of `validate.by` of the images *keys*, or of all."""
+    names = context.params.validate.by
+    if not names:
+        return {}
+    images = pq.read_table(INDEX / "images.parquet")
+    wanted = images["key"] if keys is None else keys
+    return {name: of_labels.of_keys(wanted, images, name) for name in names}
 
 
 def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
@@ -94,6 +107,8 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
     twins = _twins.twins(_images(), labels)
     others = _compare.others(context, target, found[0], to)
     compared = _compared.compared(judged, others, validate)
+    known = _by(context, answers.predictions["key"])
+    by = {name: _tables.per_value(judged, values.to_pylist()) for name, values in known.items()}
     facts = report.ReportFacts(
         title="How good is the classifier?",
         metrics=figures,
@@ -107,6 +122,7 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
         splits=_splits(labels),
         straddling=_straddling(labels),
         rejects=rejects.in_order(pa.concat_tables(_rejects())),
+        by=by,
         gallery=_gallery(context, answers, judged, suspects),
         provenance=_provenance(context, answers),
     )
@@ -121,6 +137,7 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
         "reliability": calibration.reliability(judged.pairs),
         "suspects": suspects,
         "twins": twins,
+        **{f"by_{name}": table for name, table in by.items()},
     }
     said = valresult(answers.predictions, answers.classes, answers.separator)
     files = {
