@@ -83,7 +83,9 @@ def test_a_header_that_kills_its_reader_is_a_reject_and_the_run_goes_on(armed):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_an_image_that_is_never_decoded_is_a_reject_and_the_run_goes_on(armed):
+    armed.env["QUADRAT_WORKERS"] = "1"
     add(armed, "noise/endless.jpg", deadly.image("endless"))
     *_, done = run(armed, "index", "chip", "extract")
     assert "noise/endless.jpg: not decoded after 60 s; this worker ends" in done.stderr
