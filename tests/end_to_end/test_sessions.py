@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 
 import pandas as pd
@@ -95,3 +96,5 @@ def test_a_changed_session_costs_itself_and_the_bytes_are_those_of_an_empty_stor
         shutil.rmtree(lake.repo.path / name)
     lake.repo.run("dvc", "repro", "--no-run-cache", "--force")
     assert lake.repo.digests() == grown
+    said = lake.repo.said("python", "-m", "stages.store", "--unneeded", "--grace", "0")
+    assert re.search(r"^tables +[0-9a-f]{12} +2 +[\d.]+ k?B +0 B ", said, re.MULTILINE), said
