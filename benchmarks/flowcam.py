@@ -84,7 +84,7 @@ def main() -> None:
     middle = rates[ROUNDS // 2]
     print(f"{count:,} vignettes, {pixels / 1e6:,.1f} million pixels, {near.num_rows:,} collages")
     print(
-        f"{middle:,.0f} vignettes a second on one core (slowest of {ROUNDS} rounds {rates[0]:,.0f}, "
+        f"{middle:,.0f} vignettes a second on one core ({ROUNDS} rounds, slowest {rates[0]:,.0f}, "
         f"fastest {rates[-1]:,.0f}): {middle / LIMIT:.1f} of the {LIMIT:,} wanted"
     )
 
