@@ -22,10 +22,10 @@ from threading import get_ident, local
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from PIL import Image
 
 from pipeline import images, schemas
 from pipeline.errors import Changed, Missing, Rejected, StorageError
+from pipeline.fit import fit
 from pipeline.images.apart import Apart, no_memory
 from pipeline.rejects import Reject
 from pipeline.runtimes import Network
@@ -206,7 +206,8 @@ class Engine:
             pixels = self._decoded(job, data)
         except (Rejected, Missing, Changed) as why:
             return why
-        return [_sized(crop(pixels, window), self.network.size) for window in job.windows]
+        size = self.network.size
+        return [fit(crop(pixels, window), size, self.extract) for window in job.windows]
 
     def _decoded(self, job: Job, data: Future[bytes]) -> Pixels:
         """Decode an image; a thread remembers its last one, for images of many jobs."""
@@ -300,14 +301,6 @@ def _jobs_of(table: Wanted) -> Iterator[Job]:
             some = chips[start : start + JOB_CHIPS]
             windows = [row[2:] for _, row in some]
             yield Job(table, key, version, [place for place, _ in some], windows)
-
-
-def _sized(chip: Pixels, size: int) -> Pixels:
-    """Resize a chip of another size, bilinear with antialiasing, as torchvision's presets do."""
-    if chip.shape[:2] == (size, size):
-        return chip
-    resized = Image.fromarray(chip).resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(resized)
 
 
 def _reject(job: Job, why: Rejected | StorageError) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from pipeline import chips, images, labels, numerics, plugins, schemas, windows
+from pipeline import chips, fit, images, labels, numerics, plugins, schemas, windows
 from pipeline.annotations import label_separator
 from pipeline.errors import InputError, Missing, StorageError
 from pipeline.hashing import digest
@@ -87,7 +87,8 @@ def extract_asked(params: Params) -> Recipe:
     from pipeline import extractors
 
     weights = extractors.weights_of(params.extract)
-    code = {"engine": ENGINE_VERSION, "images": images.VERSION, "windows": windows.VERSION}
+    code = {"engine": ENGINE_VERSION, "images": images.VERSION}
+    code |= {"windows": windows.VERSION, "fit": fit.VERSION}
     identity = extractors.identity(params.extract, weights)
     return _recipe(params.extract, identity=identity, code=code)
 

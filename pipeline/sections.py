@@ -134,6 +134,8 @@ class Extract(Section):
     store: Literal["float32", "float16"] = "float32"
     levels: tuple[float, float] = (0.0, 65535.0)
     alpha: Literal["drop", "white", "black"] = "drop"
+    fit: Literal["resize", "pad"] = "resize"
+    span: Positive = 224
     max_rejects: Share = 0.05
 
     @field_validator("levels")

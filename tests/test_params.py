@@ -213,6 +213,8 @@ CHANGED = {
     "store": "float16",
     "levels": (1.0, 2.0),
     "alpha": "white",
+    "fit": "pad",
+    "span": 500,
     "max_rejects": 0.5,
     "weights": "w.pt",
     "weights_sha256": "0" * 64,

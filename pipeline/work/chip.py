@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import chips, labels, outs, recipes, rejects, schemas, shards
-from pipeline.annotations import Source
+from pipeline.annotations import Source, label_separator
 from pipeline.annotations import level as level_of
 from pipeline.annotations import read as read_annotations
 from pipeline.chips._tables import placed
@@ -68,7 +68,8 @@ def read(context: Context, listed: Sequence[shards.Planned] = ()) -> Inputs:
     said, unread = read_annotations(source, params.annotations)
     found = tables.found(context, listed)
     if listed:
-        said, unplaced = placed(found.chips, said, source.keys, name)
+        separator = label_separator(params.annotations)
+        said, unplaced = placed(found.chips, said, source, separator)
         places, level = schemas.conform(found.chips, schemas.CHIPS), "point"
     else:
         places, unplaced = chips.places(images, said, params.chip, name)
