@@ -62,7 +62,10 @@ def chip(params: Params) -> Recipe:
     if hasattr(part, "TABLES"):
         columns = (schemas.LISTED, schemas.MEASURED)
         code |= {"method": part.VERSION, "tables": schemas.fingerprint(pa.unify_schemas(columns))}
-    return _recipe(params.chip, code=code, schema=schemas.fingerprint(schemas.CHIPS))
+    if chips.nodata(params.chip) is None:
+        return _recipe(params.chip, code=code, schema=schemas.fingerprint(schemas.CHIPS))
+    code |= {"images": images.VERSION}
+    return _recipe(params.chip, code=code, schema=schemas.fingerprint(schemas.SCENE_CHIPS))
 
 
 def label(params: Params) -> Recipe:

@@ -17,6 +17,7 @@ REASONS: dict[str, str] = {
     "decoder_died": "the image killed the process that decoded it, as only a broken one does",
     "doubled_window": "the same window of the same image is listed twice",
     "label_conflict": "the same pixel or image has two different labels",
+    "no_data": "more of the chip is no-data than chip.max_nodata allows",
     "no_feature": "the table of features has none for this point, or one that is not finite",
     "no_such_image": "an annotation or a table names an image that is not in the index",
     "no_window": "the annotated pixel lies in no window that a table lists",
@@ -34,7 +35,7 @@ REASONS: dict[str, str] = {
     "window_outside": "the listed window does not lie wholly inside its image",
 }
 
-DELIBERATE = frozenset({"unconfirmed"})
+DELIBERATE = frozenset({"no_data", "unconfirmed"})
 """Reasons that a setting asked for: kept in the table, not counted against max_rejects."""
 
 

@@ -107,6 +107,9 @@ MEASURED = pa.schema(
 )
 """What an instrument says of each chip begins so; the instrument's own columns follow."""
 
+SCENE_CHIPS = pa.schema([*CHIPS, ("valid_share", pa.float64())])
+"""Chips of images whose no-data is stated: `chip.nodata`."""
+
 LABELS = pa.schema(
     [
         ("chip_id", CHIP_ID),
@@ -170,6 +173,7 @@ SENTENCES: Mapping[str, str] = {
     "`annotations.label_separator`; null where nobody has said",
     "group": "what must not straddle a split: a site, a survey, the image if nothing else is given",
     "split": "train, calibration or validation, by hash of the group",
+    "valid_share": "the share of the window's pixels inside the image that are not no-data",
     "feature": "the vector that the extractor gives for the chip",
     "stage": "the stage that left the row out",
     "reason": "a short code for why the row was left out",

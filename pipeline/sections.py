@@ -24,6 +24,10 @@ BY = ("group", "image", "folder", "day", "place")
 """What chips may be grouped by, beside the fields of `index.pattern`."""
 
 
+NoData = float | Literal["alpha"]
+"""What pixels have where a scene shows nothing: a value, or transparency."""
+
+
 class Section(BaseModel):
     """One top-level section of params.yaml, or the settings of one part: frozen and closed."""
 

@@ -77,7 +77,8 @@ def _chips(count: int, row: Row | None) -> str:
     if row is None:
         return "no chip" if not count else f"{count:,} chips, none of them there"
     window = f"window {row['top']}, {row['left']}, {row['height']} × {row['width']}"
-    return f"{count:,} chips; ({row['row']}, {row['col']}) → {window}"
+    shown = f" · {row['valid_share']:.1%} of it valid" if "valid_share" in row else ""
+    return f"{count:,} chips; ({row['row']}, {row['col']}) → {window}{shown}"
 
 
 def _label(row: Row | None) -> str:

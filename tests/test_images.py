@@ -484,3 +484,52 @@ def test_the_first_picture_of_a_camera_that_writes_two_is_taken():
     data = encoded(first, "MPO", save_all=True, append_images=[second])
     assert Image.open(io.BytesIO(data)).format == "MPO"
     assert np.array_equal(images.decode(data, extract=EXTRACT), pillows(data))
+
+
+VALUES = np.array([[0, 0, 7], [0, 9, 0]], np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("data", "nodata", "shown"),
+    [
+        (encoded(Image.fromarray(VALUES)), 0, [[0, 0, 1], [0, 1, 0]]),
+        (encoded(Image.fromarray(VALUES)), 9, [[1, 1, 1], [1, 0, 1]]),
+        (encoded(Image.fromarray(VALUES)), "alpha", [[1, 1, 1], [1, 1, 1]]),
+        # Before any scaling: 255 times as much as its neighbour, and not the same black.
+        (encoded(Image.fromarray(VALUES.astype(np.uint16) * 255)), 255 * 7, [[1, 1, 0], [1, 1, 1]]),
+        (
+            encoded(Image.fromarray(np.array([[np.nan, -9999, 0]], np.float32)), "TIFF"),
+            -9999,
+            [[0, 0, 1]],
+        ),
+        # In all bands, whatever the transparency.
+        (
+            encoded(Image.fromarray(np.array([[[0, 0, 0, 255], [0, 0, 1, 0]]], np.uint8), "RGBA")),
+            0,
+            [[0, 1]],
+        ),
+        (
+            encoded(Image.fromarray(np.array([[[5, 5, 5, 1], [5, 5, 5, 0]]], np.uint8), "RGBA")),
+            "alpha",
+            [[1, 0]],
+        ),
+        (encoded(Image.fromarray(VALUES), transparency=7), "alpha", [[1, 1, 0], [1, 1, 1]]),
+        (encoded(Image.fromarray(VALUES > 0)), 255, [[1, 1, 0], [1, 0, 1]]),
+    ],
+)
+def test_pixels_without_data_are_those_of_the_stated_value_as_stored(data, nodata, shown):
+    assert images.valid(data, nodata).tolist() == np.array(shown, bool).tolist()
+
+
+def test_no_data_of_a_tiff_that_lies_on_its_side_is_where_its_pixels_are_stored():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(Image.fromarray(VALUES), "TIFF", exif=exif)
+    assert images.valid(data, 0).tolist() == (VALUES != 0).tolist()
+
+
+def test_pixels_of_a_damaged_image_are_not_guessed():
+    data = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)))
+    with pytest.raises(Rejected) as stop:
+        images.valid(data[:-900], 0)
+    assert stop.value.reason == "truncated"

@@ -28,7 +28,7 @@ from pipeline import plugins, schemas
 from pipeline.errors import SettingError
 from pipeline.hashing import chip_id
 from pipeline.rejects import Reject
-from pipeline.sections import Annotations, ChipMethod
+from pipeline.sections import Annotations, ChipMethod, NoData
 from pipeline.windows import Window
 
 VERSION = 1
@@ -53,6 +53,18 @@ def tables(params: ChipMethod) -> tuple[str, ...]:
     """Give the patterns of the tables that the method of *params* reads in the bucket."""
     part = plugins.find("chips", params.method, key="chip.method")
     return tuple(getattr(part, "TABLES", ()))
+
+
+def nodata(params: ChipMethod) -> NoData | None:
+    """Give what pixels without data have, where the method of *params* looks for such."""
+    found: NoData | None = getattr(params, "nodata", None)
+    return found
+
+
+def max_nodata(params: ChipMethod) -> float:
+    """Give the largest share of no-data that a chip may have."""
+    most: float = getattr(params, "max_nodata", 1.0)
+    return most
 
 
 def check_levels(chip: ChipMethod, annotations: Annotations, annotated: str) -> None:

@@ -22,7 +22,7 @@ from pipeline.images._exif import captured_at, exif_of, orientation, place
 from pipeline.images._faults import DAMAGED, pass_storage_errors
 from pipeline.images._opening import opened
 from pipeline.images._ranged import BLOCK_BYTES, RangedFile
-from pipeline.sections import Extract
+from pipeline.sections import Extract, NoData
 from pipeline.storage import Object, Storage
 
 VERSION = 2
@@ -129,9 +129,49 @@ def decode(data: bytes, *, extract: Extract) -> NDArray[np.uint8]:
         with suppress(ValueError):
             pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB", strict=True)
             return pixels
+    stored = _loaded(image)
+    try:
+        return _rgb(stored, extract)
+    except DAMAGED as error:
+        raise Rejected(
+            "unsupported", f"pixels of mode {stored.mode!r} cannot be converted: {error}"
+        ) from error
+
+
+def valid(data: bytes, nodata: NoData) -> NDArray[np.bool_]:
+    """Say which pixels of the first frame of an image show something: bool [H, W].
+
+    Args:
+        data: the object's bytes, whole.
+        nodata: what the others have: a value, in all of their bands and before any is scaled or
+            converted (of a deep image NaN too; transparency is no band, and a palette's values
+            are its numbers); or "alpha", for those that are wholly transparent.
+
+    Raises:
+        Rejected: `not_an_image`, `truncated` or `unsupported`.
+    """
+    stored = _loaded(opened(io.BytesIO(data), "the object"))
+    if nodata == "alpha":
+        if not stored.has_transparency_data:
+            return np.ones((stored.height, stored.width), bool)
+        own = stored if stored.mode in {"RGBA", "LA", "PA"} else stored.convert("RGBA")
+        seen: NDArray[np.bool_] = np.asarray(own.getchannel("A")) != 0
+        return seen
+    bands = np.asarray(stored.convert("L") if stored.mode == "1" else stored)
+    bands = bands.reshape(*bands.shape[:2], -1)
+    opaque = bands[:, :, : bands.shape[2] - stored.mode.endswith(("A", "a", "X"))]
+    empty = opaque == nodata
+    if opaque.dtype.kind == "f":
+        empty |= np.isnan(opaque)
+    shown: NDArray[np.bool_] = ~empty.all(axis=2)
+    return shown
+
+
+def _loaded(image: Image.Image) -> Image.Image:
+    """Load *image* with its pixels as they are stored, or say why it cannot be."""
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # PySpacer, where it is imported, switches it on
     try:
-        stored = _stored(image)
+        return _stored(image)
     except MemoryError:
         raise  # the machine's fault and not the image's: no reject that would last
     except DAMAGED as error:
@@ -141,12 +181,6 @@ def decode(data: bytes, *, extract: Extract) -> NDArray[np.uint8]:
             raise Rejected("unsupported", sentence) from error
         raise Rejected(
             "truncated", f"the image's data end early or are damaged: {error}"
-        ) from error
-    try:
-        return _rgb(stored, extract)
-    except DAMAGED as error:
-        raise Rejected(
-            "unsupported", f"pixels of mode {stored.mode!r} cannot be converted: {error}"
         ) from error
 
 

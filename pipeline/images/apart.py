@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from pipeline import images
 from pipeline.errors import BY_NAME, InputError, Passing, Rejected, StorageError
-from pipeline.sections import Extract
+from pipeline.sections import Extract, NoData
 from pipeline.storage import Object, Storage, open_storage
 
 try:
@@ -80,6 +80,15 @@ class Apart:
         except Died as death:
             raise Rejected(*death.args) from death
         shaped: Pixels = np.frombuffer(pixels, np.uint8).reshape(said["shape"])
+        return shaped
+
+    def valid(self, data: bytes, nodata: NoData, key: str) -> NDArray[np.bool_]:
+        """Do as `images.valid`; raise as `decode` too."""
+        try:
+            said, pixels = self._ask({"nodata": nodata}, data, key)
+        except Died as death:
+            raise Rejected(*death.args) from death
+        shaped: NDArray[np.bool_] = np.frombuffer(pixels, bool).reshape(said["shape"])
         return shaped
 
     def header(self, url: str, memory: Path, item: Object, max_pixels: int) -> dict[str, Any]:
@@ -218,6 +227,9 @@ def _storage(url: str, memory: str) -> Storage:
 
 def _answer(ask: Mapping[str, Any], data: bytes) -> tuple[dict[str, Any], Any]:
     try:
+        if "nodata" in ask:
+            shown = images.valid(data, ask["nodata"])
+            return {"shape": shown.shape}, np.ascontiguousarray(shown)
         if "item" not in ask:
             extract = Extract.model_validate_json(ask["extract"])
             pixels = np.ascontiguousarray(images.decode(data, extract=extract))

@@ -21,7 +21,7 @@ from pipeline.hashing import digest
 from pipeline.outs import out
 from pipeline.rejects import Reject
 from pipeline.store import Piece
-from pipeline.work import tables
+from pipeline.work import _nodata, tables
 from pipeline.work._context import CHIPS, INDEX, LABELS, Context, Tell
 
 log = logging.getLogger(__name__)
@@ -84,9 +84,16 @@ def plan(context: Context, inputs: Inputs) -> list[shards.Planned]:
     return shards.plan(TABLE, recipe.digest, parts, inputs.places.schema)
 
 
-def make(context: Context, pieces: Sequence[Piece], tell: Tell) -> None:  # noqa: ARG001
-    """Cut windows for *pieces*: arithmetic, no pixel is read."""
+def make(context: Context, pieces: Sequence[Piece], tell: Tell) -> None:
+    """Cut windows for *pieces*: arithmetic; pixels are read only where no-data is looked for.
+
+    Raises:
+        StorageError: the bucket cannot be read, or images changed since they were indexed.
+    """
     neighbours = shards.Neighbours(context.store, TABLE, pieces[0].recipe)
+    if chips.nodata(context.params.chip) is not None:
+        _nodata.make(context, pieces, neighbours, tell)
+        return
     for piece, wanted in shards.inputs(context.store, pieces):
         rows = chips.plan(wanted, context.params.chip)
         # Windows are arithmetic, cheaper than finding them: those that are there count as reused.
@@ -108,6 +115,7 @@ def expected(context: Context) -> dict[str, Any]:
             "annotations": manifest["inputs"]["annotations"],
             "tables": manifest["inputs"]["tables"],
         },
+        **_nodata.limit(context.params.chip),
     }
 
 
@@ -129,11 +137,13 @@ def publish(
     Raises:
         TooManyRejects: more annotations were rejected than chip.max_rejects allows.
     """
-    found = shards.assemble(context.store, planned, context.run)
-    every = schemas.conform(shards.table_of(context.store, planned, schemas.CHIPS), schemas.CHIPS)
+    kept = _nodata.kept(context, planned)
+    found, every = kept.found, kept.chips
     _say(inputs.images, context.params.split.by)
     said = labels.make(every, inputs.images, inputs.said, inputs.level, context.params.split)
-    refused = rejects.table(inputs.rejected)
+    refused = rejects.in_order(
+        pa.concat_tables([rejects.table(inputs.rejected), found.rejected, kept.dropped])
+    )
     recipe = recipes.chip(context.params)
     files = {**found.files, "rejects.parquet": shards.rejects_out(refused)}
     manifest = {
@@ -142,6 +152,7 @@ def publish(
         "shards_count": context.params.shards.count,
         "shards": found.lines,
         "files": sorted(files),
+        **({"nodata": kept.counted} if kept.counted else {}),
     }
     verdict = rejects.verdict(
         refused,
@@ -164,4 +175,5 @@ def publish(
         **({"tables": inputs.measured.lines} if inputs.measured.lines else {}),
     }
     outs.publish(LABELS, beside, facts)
-    return found.counts("chip", "chips")
+    left_out = found.rejected.num_rows + kept.dropped.num_rows
+    return found.counts("chip", "chips")._replace(rejected=left_out)
