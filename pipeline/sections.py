@@ -85,6 +85,9 @@ class Annotations(Section):
 
     format: str
     path: str | None = None
+    background: Annotated[float, Field(ge=0)] = 0.0
+    background_label: str = Field(default="background", min_length=1)
+    background_seed: Annotated[int, Field(ge=0)] = 0
 
 
 class ChipMethod(Section):

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import chips, labels, outs, recipes, rejects, schemas, shards
+from pipeline import background, chips, labels, outs, recipes, rejects, schemas, shards
 from pipeline.annotations import Source, label_separator
 from pipeline.annotations import level as level_of
 from pipeline.annotations import read as read_annotations
@@ -20,6 +20,7 @@ from pipeline.counts import Counts
 from pipeline.hashing import digest
 from pipeline.outs import out
 from pipeline.rejects import Reject
+from pipeline.sections import Annotations, ChipMethod
 from pipeline.store import Piece
 from pipeline.work import _nodata, tables
 from pipeline.work._context import CHIPS, INDEX, LABELS, Context, Tell
@@ -72,8 +73,17 @@ def read(context: Context, listed: Sequence[shards.Planned] = ()) -> Inputs:
         said, unplaced = placed(found.chips, said, source, separator)
         places, level = schemas.conform(found.chips, schemas.CHIPS), "point"
     else:
+        said = _with_free_places(images, said, params.chip)
         places, unplaced = chips.places(images, said, params.chip, name)
     return Inputs(images, places, said, unread + found.rejected + unplaced, level, found)
+
+
+def _with_free_places(images: pa.Table, said: pa.Table, params: ChipMethod) -> pa.Table:
+    """Add points that nobody has annotated, where the chip method asks for such."""
+    size, count = getattr(params, "size", None), getattr(params, "background", 0)
+    if size is None or not count:
+        return said
+    return pa.concat_tables([said, background.places(images, said, size, count)])
 
 
 def plan(context: Context, inputs: Inputs) -> list[shards.Planned]:
@@ -129,6 +139,15 @@ def _say(images: pa.Table, by: str) -> None:
         )
 
 
+def _say_background(told: dict[str, Any], section: Annotations) -> None:
+    if told:
+        some = f"{told['chosen']:,} of {told['candidates']:,} unlabelled chips"
+        asked = section.background
+        log.info(
+            "chip: %s are labelled %s, by annotations.background %g", some, told["label"], asked
+        )
+
+
 def publish(
     context: Context, inputs: Inputs, planned: Sequence[shards.Planned], facts: dict[str, Any]
 ) -> Counts:
@@ -141,6 +160,9 @@ def publish(
     found, every = kept.found, kept.chips
     _say(inputs.images, context.params.split.by)
     said = labels.make(every, inputs.images, inputs.said, inputs.level, context.params.split)
+    section = context.params.annotations
+    said, told = background.label(said, every, inputs.rejected, section)
+    _say_background(told, section)
     refused = rejects.in_order(
         pa.concat_tables([rejects.table(inputs.rejected), found.rejected, kept.dropped])
     )
@@ -173,6 +195,7 @@ def publish(
         "chips": hashlib.sha256(outs.pretty(manifest)).hexdigest(),
         "files": sorted(beside),
         **({"tables": inputs.measured.lines} if inputs.measured.lines else {}),
+        **({"background": told} if told else {}),
     }
     outs.publish(LABELS, beside, facts)
     left_out = found.rejected.num_rows + kept.dropped.num_rows
