@@ -110,6 +110,21 @@ MEASURED = pa.schema(
 SCENE_CHIPS = pa.schema([*CHIPS, ("valid_share", pa.float64())])
 """Chips of images whose no-data is stated: `chip.nodata`."""
 
+BOUNDS = pa.schema(
+    [
+        ("chip_id", CHIP_ID),
+        ("key", pa.string()),
+        ("row", pa.int32()),
+        ("col", pa.int32()),
+        ("crs", pa.string()),
+        ("x_min", pa.float64()),
+        ("y_min", pa.float64()),
+        ("x_max", pa.float64()),
+        ("y_max", pa.float64()),
+    ]
+)
+"""Where chips of georeferenced scenes lie."""
+
 LABELS = pa.schema(
     [
         ("chip_id", CHIP_ID),
@@ -174,6 +189,11 @@ SENTENCES: Mapping[str, str] = {
     "group": "what must not straddle a split: a site, a survey, the image if nothing else is given",
     "split": "train, calibration or validation, by hash of the group",
     "valid_share": "the share of the window's pixels inside the image that are not no-data",
+    "crs": "the scene's coordinate reference system, as EPSG:32632; WKT where it has no number",
+    "x_min": "the lowest x of the window's corners, in the scene's own coordinates",
+    "y_min": "the lowest y of the window's corners, in the scene's own coordinates",
+    "x_max": "the highest x of the window's corners, in the scene's own coordinates",
+    "y_max": "the highest y of the window's corners, in the scene's own coordinates",
     "feature": "the vector that the extractor gives for the chip",
     "stage": "the stage that left the row out",
     "reason": "a short code for why the row was left out",

@@ -3,6 +3,7 @@
 import json
 
 import pandas as pd
+import pytest
 
 
 def run(repo, *stages, **env):
@@ -15,6 +16,7 @@ def labels(repo):
     return pd.read_parquet(repo.path / "data/labels/labels.parquet")
 
 
+@pytest.mark.slow
 def test_background_is_chosen_among_free_windows_and_another_ratio_cuts_none(repo):
     repo.bucket.points = [row for row in repo.bucket.points if row["image"] != "plain/000.png"]
     repo.points()
