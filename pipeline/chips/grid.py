@@ -50,7 +50,4 @@ def _starts(length: int, params: Params) -> list[int]:
     if params.edge == "shift":
         return [*inside, max(last, 0)]
     start = inside[-1] + step if inside else 0
-    while covered < length and start < length:
-        inside.append(start)
-        covered, start = start + params.size, start + step
-    return inside
+    return [*inside, start] if start < length else inside
