@@ -67,3 +67,15 @@ def test_accuracy_by_day_and_field_is_in_the_tables_and_the_report(repo):
     repo.set(validate__by=[])
     repo.said("dvc", "repro")
     assert not list((repo.path / "results/tables").glob("by_*"))
+
+
+@pytest.mark.slow
+def test_without_dvc_another_pattern_is_another_index_and_other_labels(repo):
+    chain = ("luigi", "--module", "pipeline.tasks", "Chip", "--local-scheduler")
+    groups = []
+    for pattern in ("{kind}/{n}.png", "{n}/{kind}.png"):
+        repo.set(index__pattern=pattern, split__by="n")
+        repo.run(*chain)
+        labels = pd.read_parquet(repo.path / "data/labels/labels.parquet")
+        groups.append(set(labels["group"]))
+    assert groups == [{f"{n:03d}" for n in range(8)}, {"noise", "plain", "stripes"}]

@@ -141,3 +141,13 @@ def test_nothing_but_no_data_stops_with_what_to_do(scenes):
         f"chip.max_nodata: none of {9 * SCENES} chips has as little no-data as 0; set it higher"
     )
     assert message in done.stderr
+
+
+@pytest.mark.slow
+def test_without_dvc_another_limit_leaves_other_chips(scenes):
+    chain = ("luigi", "--module", "pipeline.tasks", "Chip", "--local-scheduler")
+    scenes.repo.run(*chain)
+    every = len(scenes.chips())
+    scenes.repo.set(chip__max_nodata=0.25)
+    scenes.repo.run(*chain)
+    assert len(scenes.chips()) < every
