@@ -234,7 +234,6 @@ def expected(context: Context, listed: Listing) -> dict[str, Any]:
             "annotations": hashlib.sha256(_annotations(context)).hexdigest(),
             "asked": {name: asked.digest for name, asked in recipes.asked(context.params).items()},
         },
-        "pattern": context.params.index.pattern,
         "shards_count": context.params.shards.count,
     }
 
