@@ -15,6 +15,7 @@ from test_images import EXTRACT, RGB, encoded, exif_of
 from pipeline import images
 from pipeline.errors import InputError, Missing, Rejected
 from pipeline.images.apart import Apart
+from pipeline.sections import Bucket
 from pipeline.storage import Object, open_storage
 
 
@@ -53,7 +54,7 @@ def test_a_header_is_the_one_that_is_read_here(apart, tmp_path):
     (tmp_path / "a.jpg").write_bytes(encoded(Image.fromarray(RGB), "JPEG", exif=exif.tobytes()))
     storage = open_storage(str(tmp_path))
     item = storage.head("a.jpg")
-    got = apart.header(str(tmp_path), tmp_path / "memory", item, 10**9)
+    got = apart.header(Bucket(url=str(tmp_path)), tmp_path / "memory", item, 10**9)
     assert got == images.header(storage, item, max_pixels=10**9)
     assert got["captured_at"] == datetime(2010, 1, 2, 3, 4, 5)
 
@@ -68,7 +69,9 @@ def test_a_reject_is_the_one_that_is_raised_here(apart):
 
 def test_a_buckets_fault_stays_the_buckets(apart, tmp_path):
     with pytest.raises(Missing, match="no such file"):
-        apart.header(str(tmp_path), tmp_path / "memory", Object("gone.jpg", 9, "v"), 10**9)
+        apart.header(
+            Bucket(url=str(tmp_path)), tmp_path / "memory", Object("gone.jpg", 9, "v"), 10**9
+        )
 
 
 def test_a_decoder_that_dies_is_a_reject_and_the_next_image_is_read(apart):
@@ -86,7 +89,7 @@ def test_a_header_that_kills_is_a_reject(apart, tmp_path):
     (tmp_path / "a.jpg").write_bytes(deadly.image("at once"))
     item = open_storage(str(tmp_path)).head("a.jpg")
     with pytest.raises(Rejected, match="its decoder died of SIGBUS") as stop:
-        apart.header(str(tmp_path), tmp_path / "memory", item, 10**9)
+        apart.header(Bucket(url=str(tmp_path)), tmp_path / "memory", item, 10**9)
     assert stop.value.reason == "decoder_died"
     assert stop.value.detail.startswith("a.jpg: ")
 

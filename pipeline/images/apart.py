@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from pipeline import images
 from pipeline.errors import BY_NAME, InputError, Passing, Rejected, StorageError
-from pipeline.sections import Extract
+from pipeline.sections import Bucket, Extract
 from pipeline.storage import Object, Storage, open_storage
 
 try:
@@ -82,10 +82,11 @@ class Apart:
         shaped: Pixels = np.frombuffer(pixels, np.uint8).reshape(said["shape"])
         return shaped
 
-    def header(self, url: str, memory: Path, item: Object, max_pixels: int) -> dict[str, Any]:
-        """Do as `images.header` of an object of the storage at *url*; raise as `decode` too."""
+    def header(self, bucket: Bucket, memory: Path, item: Object, max_pixels: int) -> dict[str, Any]:
+        """Do as `images.header` of an object of *bucket*; raise as `decode` too."""
         named = {"key": item.key, "size": item.size, "version": item.version}
-        ask = {"url": url, "memory": str(memory), "item": named, "max_pixels": max_pixels}
+        where = [bucket.url, str(memory), bucket.follow_links]
+        ask = {"where": where, "item": named, "max_pixels": max_pixels}
         try:
             found = self._ask(ask, b"", item.key)[0]["header"]
         except Died as death:
@@ -212,8 +213,8 @@ def _allow_time(limit_s: int) -> None:
 
 
 @cache
-def _storage(url: str, memory: str) -> Storage:
-    return open_storage(url, memory=Path(memory))
+def _storage(url: str, memory: str, follow_links: bool) -> Storage:  # noqa: FBT001
+    return open_storage(url, memory=Path(memory), follow_links=follow_links)
 
 
 def _answer(ask: Mapping[str, Any], data: bytes) -> tuple[dict[str, Any], Any]:
@@ -222,7 +223,7 @@ def _answer(ask: Mapping[str, Any], data: bytes) -> tuple[dict[str, Any], Any]:
             extract = Extract.model_validate_json(ask["extract"])
             pixels = np.ascontiguousarray(images.decode(data, extract=extract))
             return {"shape": pixels.shape}, pixels
-        storage = _storage(ask["url"], ask["memory"])
+        storage = _storage(*ask["where"])
         item = Object(**ask["item"])
         found = images.header(storage, item, max_pixels=ask["max_pixels"])
     except Rejected as why:

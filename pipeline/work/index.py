@@ -27,9 +27,9 @@ from pipeline.outs import out, pretty
 from pipeline.progress import Progress
 from pipeline.rejects import Reject
 from pipeline.sections import Bucket
-from pipeline.storage import Object, open_storage, read_url
+from pipeline.storage import Object, read_url
 from pipeline.store import Piece
-from pipeline.work._context import INDEX, Context, Tell
+from pipeline.work._context import INDEX, Context, Tell, bucket
 
 log = logging.getLogger(__name__)
 
@@ -62,12 +62,11 @@ def listing(context: Context) -> pa.Table:
         StorageError: the bucket cannot be listed.
         InputError: no image is left.
     """
-    bucket = context.params.bucket
-    storage = open_storage(bucket.url, memory=context.machine.digests)
-    chosen = [item for item in storage.list() if _wanted(item.key, bucket)]
+    section, storage = context.params.bucket, bucket(context)
+    chosen = [item for item in storage.list() if _wanted(item.key, section)]
     if not chosen:
         raise InputError(
-            f"{bucket.url}: no object matches bucket.include {list(bucket.include)}; "
+            f"{section.url}: no object matches bucket.include {list(section.include)}; "
             "check bucket.url, or set bucket.include to patterns that match your keys"
         )
     found = storage.versioned(chosen)
@@ -111,7 +110,7 @@ def make(context: Context, pieces: Sequence[Piece], tell: Tell) -> None:
 
 
 def _make(context: Context, piece: Piece, reuse: shards.Reuse) -> list[str]:
-    bucket, memory = context.params.bucket, context.machine.digests
+    section, memory = context.params.bucket, context.machine.digests
     headers: list[dict[str, Any]] = []
     refused: list[Reject] = []
     moved: list[str] = []
@@ -119,10 +118,10 @@ def _make(context: Context, piece: Piece, reuse: shards.Reuse) -> list[str]:
         if context.machine.is_careful:
             apart = Apart()
             ends.callback(apart.close)
-            read = partial(apart.header, bucket.url, memory)
+            read = partial(apart.header, section, memory)
         else:
-            read = partial(images.header, open_storage(bucket.url, memory=memory))
-        for found in _in_threads(partial(_header, read, bucket.max_pixels), reuse.left):
+            read = partial(images.header, bucket(context))
+        for found in _in_threads(partial(_header, read, section.max_pixels), reuse.left):
             if isinstance(found, dict):
                 headers.append(found)
             elif isinstance(found, Reject):

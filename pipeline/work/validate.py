@@ -30,6 +30,7 @@ from pipeline.work._context import (
     RESULTS,
     Context,
     Tell,
+    bucket,
 )
 
 if TYPE_CHECKING:
@@ -223,10 +224,9 @@ def _chips() -> list[Path]:
 
 def _cut(context: Context, wanted: Sequence[bytes]) -> dict[bytes, Any]:
     from pipeline.images.apart import decoding
-    from pipeline.storage import open_storage
     from pipeline.windows import crop
 
-    storage = open_storage(context.params.bucket.url, memory=context.machine.digests)
+    storage = bucket(context)
     only = pa.array(sorted(wanted), schemas.CHIP_ID)
     found: dict[bytes, Any] = {}
     tables = (pq.read_table(path) for path in _chips())
