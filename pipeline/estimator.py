@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 class FeatureClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """An MLP or logistic regression on features, learnt by minibatches in torch.
 
+    It learns one label a row. One that was opened and gives several answers for each class by
+    itself: `predict` gives bool [n, n_classes].
+
     Its parameters are keys of the section `train` of params.yaml, and mean the same. It calibrates
     nothing: scikit-learn's `CalibratedClassifierCV` does, on rows of your choosing.
 
@@ -124,8 +127,11 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             classes: all labels that will ever come; needed in the first call.
 
         Raises:
-            ValueError: as `fit`; or a label is none of the classes.
+            ValueError: as `fit`; or a label is none of the classes; or it was opened, and gives
+                several labels.
         """
+        if hasattr(self, "model_") and self.model_.is_multilabel:
+            raise ValueError("it gives several labels a row, and partial_fit learns one; fit anew")
         known = hasattr(self, "classes_")
         features, labels = self._checked(X, y, reset=not known)
         if not known:
@@ -157,9 +163,11 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self.model_.predict_proba(validate_data(self, X, reset=False))
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:  # noqa: N803
-        """Give the likeliest class [n] for features [n, dim]."""
-        likeliest = self.predict_proba(X).argmax(axis=1)
-        found: NDArray[Any] = self.classes_[likeliest]
+        """Give the likeliest class [n] for features [n, dim]; of several labels, which it has."""
+        probabilities = self.predict_proba(X)
+        if self.model_.is_multilabel:
+            return self.model_.answers(probabilities)
+        found: NDArray[Any] = self.classes_[probabilities.argmax(axis=1)]
         return found
 
     def _checked(self, X: ArrayLike, y: ArrayLike, *, reset: bool) -> tuple[Any, Any]:  # noqa: N803

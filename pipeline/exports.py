@@ -25,7 +25,8 @@ def onnx(classifier: Classifier) -> bytes:
     """Give the classifier as an ONNX model.
 
     Its input is `features`, float32 [n, dim]; its outputs are `label`, strings [n], and
-    `probabilities`, float32 [n, n_classes], in the order of the metadata's `classes` (JSON).
+    `probabilities`, float32 [n, n_classes], in the order of the metadata's `classes` (JSON). Where
+    there may be several labels, `labels`, bool [n, n_classes], takes the place of `label`.
 
     Raises:
         SettingError: onnx is not installed.
@@ -54,20 +55,18 @@ def onnx(classifier: Classifier) -> bytes:
         found = step("Relu", found) if number else found
         found = step("Gemm", found, weight, bias, transB=1)
     found = step("Div", found, classifier.tensors["temperature"])
-    if "sigmoid.slope" in classifier.tensors:
-        found = _sigmoids(classifier, step, step("Softmax", found, axis=1))
+    if classifier.is_multilabel:
+        _each(classifier, step, step("Sigmoid", found))
     else:
-        doubt = classifier.tensors.get("doubt", np.zeros(1, np.float32))
-        found = step("Mul", step("Softmax", found, axis=1), 1 - doubt)
-        found = step("Add", found, doubt / len(classifier.classes), to="probabilities")
-    likeliest = step("ArgMax", found, axis=1, keepdims=0)
-    step("Gather", np.array(classifier.classes, object), likeliest, to="label")
+        _likeliest(classifier, step, step("Softmax", found, axis=1))
     graph = helper.make_graph(
         nodes,
         "quadrat",
         [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", classifier.sizes[0]])],
         [
-            helper.make_tensor_value_info("label", TensorProto.STRING, ["n"]),
+            helper.make_tensor_value_info("labels", TensorProto.BOOL, ["n", classifier.sizes[-1]])
+            if classifier.is_multilabel
+            else helper.make_tensor_value_info("label", TensorProto.STRING, ["n"]),
             helper.make_tensor_value_info(
                 "probabilities", TensorProto.FLOAT, ["n", classifier.sizes[-1]]
             ),
@@ -80,6 +79,33 @@ def onnx(classifier: Classifier) -> bytes:
     checker.check_model(model, full_check=True)
     data: bytes = model.SerializeToString(deterministic=True)
     return data
+
+
+def _likeliest(classifier: Classifier, step: Callable[..., str], found: str) -> None:
+    """Calibrate the classes together, and answer the likeliest."""
+    if "sigmoid.slope" in classifier.tensors:
+        found = _sigmoids(classifier, step, found)
+    else:
+        found = _mixed(classifier, step, found, len(classifier.classes))
+    likeliest = step("ArgMax", found, axis=1, keepdims=0)
+    step("Gather", np.array(classifier.classes, object), likeliest, to="label")
+
+
+def _each(classifier: Classifier, step: Callable[..., str], found: str) -> None:
+    """Calibrate each class by itself, and answer it from its threshold on."""
+    if "sigmoid.slope" in classifier.tensors:
+        slope, offset = (classifier.tensors[f"sigmoid.{name}"] for name in ("slope", "offset"))
+        scaled = step("Sub", step("Mul", found, -slope), offset)
+        found = step("Sigmoid", scaled, to="probabilities")
+    else:
+        found = _mixed(classifier, step, found, 2)
+    step("Not", step("Less", found, classifier.tensors["thresholds"]), to="labels")
+
+
+def _mixed(classifier: Classifier, step: Callable[..., str], found: str, among: int) -> str:
+    """Share out the doubt, if there is any, *among* so many answers."""
+    doubt = classifier.tensors.get("doubt", np.zeros(1, np.float32))
+    return step("Add", step("Mul", found, 1 - doubt), doubt / among, to="probabilities")
 
 
 def _sigmoids(classifier: Classifier, step: Callable[..., str], scores: str) -> str:
@@ -113,11 +139,16 @@ def scikit_learn(classifier: Classifier) -> bytes:
     are all whole numbers become such, as CoralNet's are. Whoever opens a pickle runs what is in it:
     it is for people who trust its maker.
 
+    Raises:
+        SettingError: it gives several labels, which PySpacer does not know.
+
     Source: PySpacer 0.14, `storage.py: store_classifier, load_classifier`.
     """
     from sklearn.neural_network import MLPClassifier
     from sklearn.preprocessing import LabelBinarizer
 
+    if classifier.is_multilabel:
+        raise SettingError("PySpacer knows one label a point, and this classifier gives several")
     classes = np.array(_ids(classifier.classes))
     order = np.argsort(classes)  # scikit-learn wants them sorted
     coefs, intercepts = _folded(classifier, order)

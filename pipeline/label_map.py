@@ -8,6 +8,7 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from pipeline import multilabel
 from pipeline.errors import InputError
 
 
@@ -53,3 +54,9 @@ def read_map(data: bytes, name: str) -> LabelMap:
 def renamed(to: Mapping[str, str | None], label: str) -> str | None:
     """Give what becomes of *label*."""
     return to.get(label, label)
+
+
+def renamed_all(to: Mapping[str, str | None], labels: str, separator: str) -> str:
+    """Give what becomes of several labels: "" where none of them stays."""
+    found = (renamed(to, label) for label in multilabel.split(labels, separator))
+    return multilabel.join((label for label in found if label is not None), separator)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline import chips, images, labels, numerics, plugins, schemas, windows
+from pipeline.annotations import label_separator
 from pipeline.errors import InputError, Missing, StorageError
 from pipeline.hashing import digest
 from pipeline.label_map import LabelMap, read_map
@@ -108,7 +109,14 @@ def train_asked(params: Params) -> Recipe:
     """Give the half of the classifier's recipe that does not depend on the machine."""
     part = plugins.find("classifiers", params.train.classifier, key="train.classifier")
     code = {"training": TRAINING_VERSION, "classifier": part.VERSION}
-    return _recipe(params.train, code=code, label_map=label_map(params.train).sha256)
+    mapped = label_map(params.train).sha256
+    return _recipe(params.train, code=code, label_map=mapped, **_several(params))
+
+
+def _several(params: Params) -> dict[str, str]:
+    """Give what parts the labels of a chip, where it may have several."""
+    separator = label_separator(params.annotations)
+    return {} if separator is None else {"label_separator": separator}
 
 
 def label_map(section: Train) -> LabelMap:
@@ -137,7 +145,8 @@ def train(params: Params, machine: Machine) -> Recipe:
 def validate(params: Params) -> Recipe:
     """Give the recipe of the results."""
     more = {"earlier": _earlier(params.validate.compare)} if params.validate.compare else {}
-    return _recipe(params.validate, code={"results": RESULTS_VERSION}, **more)
+    code = {"results": RESULTS_VERSION}
+    return _recipe(params.validate, code=code, **more, **_several(params))
 
 
 def _earlier(names: tuple[str, ...]) -> dict[str, str]:

@@ -136,15 +136,18 @@ SENTENCES: Mapping[str, str] = {
     "col": "the pixel column of the centre, counted from 0 at the left",
     "top": "the window's first row; negative where it reaches over the border",
     "left": "the window's first column; negative where it reaches over the border",
-    "label": "what the annotation says the chip shows; null where nobody has said",
+    "label": "what the annotation says the chip shows, several labels sorted and joined by "
+    "`annotations.label_separator`; null where nobody has said",
     "group": "what must not straddle a split: a site, a survey, the image if nothing else is given",
     "split": "train, calibration or validation, by hash of the group",
     "feature": "the vector that the extractor gives for the chip",
     "stage": "the stage that left the row out",
     "reason": "a short code for why the row was left out",
     "detail": "one sentence saying what is wrong with the row, and where",
-    "predicted": "the class with the highest probability for this chip",
-    "score": "the highest probability, between 0 and 1",
+    "predicted": "the class with the highest probability for this chip; of several labels those "
+    "from their threshold on, joined as in `label`",
+    "score": "the highest probability, between 0 and 1; of several labels that of the least sure "
+    "decision",
     "probabilities": "one probability a class, in the order of model.json's classes",
     "line": "the line of the annotation file that says so",
     "image_height": "pixels from top to bottom of the whole image",

@@ -421,16 +421,20 @@ def test_a_small_chip_is_shown_pixel_by_pixel():
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(thumbnail(small, 1)))), small)
 
 
+def chosen(predictions, classes, count):
+    return choose(predictions, judged(predictions, classes), count)
+
+
 def test_the_gallery_takes_a_third_of_each_kind_and_no_chip_twice():
     predictions, classes = random_table(0, n=300)
-    found = choose(predictions, classes, 24)
+    found = chosen(predictions, classes, 24)
     kinds = [choice.kind for choice in found]
     assert kinds == ["wrong"] * 8 + ["doubtful"] * 8 + ["right"] * 8
     assert len({choice.chip_id for choice in found}) == 24
 
 
 def test_the_gallery_goes_round_the_labels():
-    found = choose(*random_table(0, n=300), 24)
+    found = chosen(*random_table(0, n=300), 24)
     for kind in ("wrong", "doubtful", "right"):
         labels = [choice.label for choice in found if choice.kind == kind]
         assert {labels.count(label) for label in labels} == {2}
@@ -438,7 +442,7 @@ def test_the_gallery_goes_round_the_labels():
 
 def test_the_gallery_shows_the_surest_mistake_the_nearest_tie_and_the_usual_right():
     a, b = [[x, 1 - x] for x in (0.6, 0.9, 0.51, 0.7, 0.8, 0.99)], ["b", "b", "a", "a", "a", "a"]
-    found = choose(table(b, a, ["a", "b"]), ["a", "b"], 3)
+    found = chosen(table(b, a, ["a", "b"]), ["a", "b"], 3)
     # Scores of the right ones are 0.51, 0.7, 0.8 and 0.99: the median is 0.75.
     shown = [(choice.kind, round(choice.score, 2)) for choice in found]
     assert shown[:2] == [("wrong", 0.9), ("doubtful", 0.51)]
@@ -447,14 +451,14 @@ def test_the_gallery_shows_the_surest_mistake_the_nearest_tie_and_the_usual_righ
 
 def test_what_no_chip_is_wrong_enough_for_goes_to_the_other_kinds():
     predictions = certain_table(list("ab") * 10, list("ab") * 10, ["a", "b"])
-    kinds = [choice.kind for choice in choose(predictions, ["a", "b"], 6)]
+    kinds = [choice.kind for choice in chosen(predictions, ["a", "b"], 6)]
     assert kinds == ["doubtful"] * 3 + ["right"] * 3
 
 
 @pytest.mark.parametrize("count", [0, 1, 500])
 def test_the_gallery_gives_no_more_than_asked_or_there_are(count):
-    assert len(choose(*random_table(0, n=50), count)) == min(count, 50)
+    assert len(chosen(*random_table(0, n=50), count)) == min(count, 50)
 
 
 def test_the_choice_does_not_depend_on_other_runs():
-    assert choose(*random_table(4), 9) == choose(*random_table(4), 9)
+    assert chosen(*random_table(4), 9) == chosen(*random_table(4), 9)

@@ -64,12 +64,16 @@ def test_features_are_brought_to_mean_0_and_one_scale(count, sizes, seed, room):
         np.testing.assert_array_equal(x, (features[at] - mean) * scale)
 
 
+def members(y, n_classes):
+    return [np.flatnonzero(y == number) for number in range(n_classes)]
+
+
 @settings(max_examples=60)
 @given(st.lists(st.integers(-1, 4), min_size=1, max_size=80), st.integers(1, 9), st.integers(0, 30))
 def test_resampling_gives_every_class_between_floor_and_cap(y, floor, more):
     y = np.array(y)
     train = Train(balance="resample", balance_floor=floor, balance_cap=floor + more)
-    often = _classes.times(y, 5, train, np.random.default_rng(0))
+    often = _classes.times(members(y, 5), len(y), train, np.random.default_rng(0))
     assert (often[y == LEFT_OUT] == 0).all()
     for number in range(5):
         some = often[y == number]
@@ -82,16 +86,16 @@ def test_over_the_epochs_a_cap_shows_every_row():
     y = np.zeros(50, np.int64)
     train = Train(balance="resample", balance_floor=1, balance_cap=10)
     rngs = (np.random.default_rng([0, epoch]) for epoch in range(60))
-    assert (sum(_classes.times(y, 1, train, rng) for rng in rngs) > 0).all()
+    assert (sum(_classes.times(members(y, 1), len(y), train, rng) for rng in rngs) > 0).all()
 
 
 def test_weights_follow_the_effective_number():
-    y = np.repeat([0, 1, 2], [2000, 100, 1])
-    found = _classes.weights(y, 3, Train(balance="weights"))
-    effective = (1 - 0.999 ** np.array([2000, 100, 1])) / (1 - 0.999)
+    counts = np.array([2000, 100, 1])
+    found = _classes.weights(counts, Train(balance="weights"))
+    effective = (1 - 0.999**counts) / (1 - 0.999)
     np.testing.assert_allclose(found / found[0], effective[0] / effective, rtol=1e-5)
-    assert np.average(found, weights=[2000, 100, 1]) == pytest.approx(1)
-    assert _classes.weights(y, 3, Train()) is None
+    assert np.average(found, weights=counts) == pytest.approx(1)
+    assert _classes.weights(counts, Train()) is None
 
 
 LABELS = ["Porites"] * 9 + ["Pocillopora"] * 5 + ["sand"] * 4 + ["shadow"] * 2 + ["fish"]

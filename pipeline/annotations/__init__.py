@@ -44,3 +44,9 @@ def level(params: Annotations) -> str:
     """Say whether the format speaks of points or of images."""
     part = plugins.find("annotations", params.format, key="annotations.format")
     return str(part.LEVEL)
+
+
+def label_separator(params: Annotations) -> str | None:
+    """Give what stands between the labels of a chip; None: it has one."""
+    separator: str | None = getattr(params, "label_separator", None)
+    return separator

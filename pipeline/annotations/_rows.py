@@ -6,11 +6,13 @@ import csv
 import io
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Annotated
 
 import pyarrow as pa
+from pydantic import Field
 
-from pipeline import schemas
+from pipeline import multilabel, schemas
 from pipeline.annotations import Source
 from pipeline.errors import InputError, Rejected
 from pipeline.rejects import Reject
@@ -53,11 +55,15 @@ class Columns(Section):
 
 
 class Table(Annotations):
-    """The settings that every separated table has."""
+    """The settings that every separated table has.
+
+    With a `label_separator` a chip may have several labels: in one cell, or one a row.
+    """
 
     path: str
     prefix: str = ""
     encoding: str = "utf-8"
+    label_separator: Annotated[str, Field(min_length=1)] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +157,14 @@ def text(cell: str | None) -> str | None:
     return unicodedata.normalize("NFC", cell.strip()) or None if cell else None
 
 
+def label(cell: str | None, separator: str | None) -> str | None:
+    """Give a cell's label, or, with a *separator*, its labels as `multilabel.join` has them."""
+    if separator is None or not cell:
+        return text(cell)
+    found = (text(part) for part in cell.split(separator))
+    return multilabel.join((part for part in found if part), separator) or None
+
+
 def pixel(cell: str, what: str, at: str) -> int:
     """Read *cell* as a row or column: a whole number, `10` or `10.0`.
 
@@ -168,10 +182,13 @@ def pixel(cell: str, what: str, at: str) -> int:
     return int(number)
 
 
-def settle(found: Iterable[Annotation], source: Source) -> tuple[pa.Table, list[Reject]]:
+def settle(
+    found: Iterable[Annotation], source: Source, separator: str | None = None
+) -> tuple[pa.Table, list[Reject]]:
     """Make one row a place of *found*: equal rows are one, an unlabelled one gives way.
 
-    Two labels for one place are both rejected, and the message names both lines.
+    Two labels for one place are both rejected, and the message names both lines; with a *separator*
+    the place has both.
 
     Returns:
         schemas.ANNOTATIONS, sorted, and the rejects.
@@ -185,6 +202,9 @@ def settle(found: Iterable[Annotation], source: Source) -> tuple[pa.Table, list[
             continue
         if first.label is None:
             kept[place] = annotation
+        elif separator is not None:
+            both = [*first.label.split(separator), *annotation.label.split(separator)]
+            kept[place] = replace(first, label=multilabel.join(both, separator))
         elif first.label != annotation.label:
             conflicts.setdefault(place, _conflict(first, annotation, source.name))
     rejects = [

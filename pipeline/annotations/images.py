@@ -25,7 +25,9 @@ def read(source: Source, params: Params) -> tuple[pa.Table, list[Reject]]:
         InputError: the file is empty, wrongly encoded, or lacks a column.
     """
     rejects: list[Reject] = []
-    table, conflicts = _rows.settle(_images(source, params, rejects), source)
+    table, conflicts = _rows.settle(
+        _images(source, params, rejects), source, params.label_separator
+    )
     return table, rejects + conflicts
 
 
@@ -38,7 +40,7 @@ def _images(source: Source, params: Params, rejects: list[Reject]) -> Iterator[_
             continue
         yield _rows.Annotation(
             key=params.prefix + cells["image"],
-            label=_rows.text(cells["label"]),
+            label=_rows.label(cells["label"], params.label_separator),
             group=_rows.text(cells.get("group")),
             line=line,
         )

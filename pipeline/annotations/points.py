@@ -39,7 +39,9 @@ def read(source: Source, params: Params) -> tuple[pa.Table, list[Reject]]:
         InputError: the file is empty, wrongly encoded, or lacks a column.
     """
     rejects: list[Reject] = []
-    table, conflicts = _rows.settle(_points(source, params, rejects), source)
+    table, conflicts = _rows.settle(
+        _points(source, params, rejects), source, params.label_separator
+    )
     return table, rejects + conflicts
 
 
@@ -63,7 +65,7 @@ def _point(cells: dict[str, str], line: int, at: str, params: Params) -> _rows.A
         key=params.prefix + cells["image"],
         row=_rows.pixel(cells["row"], "row", at),
         col=_rows.pixel(cells["column"], "column", at),
-        label=_rows.text(cells.get("label")),
+        label=_rows.label(cells.get("label"), params.label_separator),
         group=_rows.text(cells.get("group")),
         line=line,
     )

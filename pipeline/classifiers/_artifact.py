@@ -4,6 +4,8 @@
 layers `layers.<i>.weight` and `.bias`, and `temperature` [1], which divides the logits. By what the
 calibration was there are `doubt` [1], the share of the probability that all classes get alike, or
 `sigmoid.slope` and `sigmoid.offset` [n_classes; 1 of two].
+Where chips have several labels there is `thresholds` [n_classes]: each class has a probability of
+its own, and is answered from its threshold on.
 `model.json` holds the classes in the order of the probabilities, the tensors' digest, and where it
 all came from.
 """
@@ -41,6 +43,11 @@ class Classifier:
     classes: tuple[str, ...]
     tensors: Mapping[str, NDArray[np.float32]]
     card: Mapping[str, Any]
+
+    @property
+    def is_multilabel(self) -> bool:
+        """Whether a chip may have several classes, or none."""
+        return "thresholds" in self.tensors
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -82,6 +89,17 @@ class Classifier:
     def _proba(self, features: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         return calibrated(self.logits(features).astype(np.float64), self.tensors)
 
+    def answers(self, probabilities: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+        """Say which classes the multi-label *probabilities* [n, n_classes] come to."""
+        # In float32, as tables keep them: what is read back from one gives the same answers.
+        found: NDArray[np.bool_] = probabilities.astype(np.float32) >= self.tensors["thresholds"]
+        return found
+
+    def of_several(self, thresholds: NDArray[np.float32]) -> Classifier:
+        """Give the same classifier for chips of several labels."""
+        tensors = {**self.tensors, "thresholds": thresholds}
+        return Classifier(self.classes, tensors, self.card)
+
     def with_card(self, facts: Mapping[str, Any]) -> Classifier:
         """Give the same classifier with *facts* added to its card."""
         return Classifier(self.classes, self.tensors, {**self.card, **facts})
@@ -103,12 +121,35 @@ def calibrated(
     logits: NDArray[np.float64], tensors: Mapping[str, NDArray[np.float32]]
 ) -> NDArray[np.float64]:
     """Turn logits [n, n_classes] into probabilities by the calibration in *tensors*."""
+    if "thresholds" in tensors:
+        return _calibrated_each(logits, tensors)
     found = softmax(logits / tensors["temperature"])
     if "doubt" in tensors:
         return mixed(found, float(tensors["doubt"][0]))
     if "sigmoid.slope" in tensors:
         slope, offset = tensors["sigmoid.slope"], tensors["sigmoid.offset"]
         return sigmoids(found, slope.astype(np.float64), offset.astype(np.float64))
+    return found
+
+
+def _calibrated_each(
+    logits: NDArray[np.float64], tensors: Mapping[str, NDArray[np.float32]]
+) -> NDArray[np.float64]:
+    """Turn logits into a probability of each class by itself."""
+    found = sigmoid(logits / tensors["temperature"])
+    if "doubt" in tensors:
+        doubt = float(tensors["doubt"][0])
+        found = (1 - doubt) * found + doubt / 2
+    if "sigmoid.slope" in tensors:
+        slope, offset = tensors["sigmoid.slope"], tensors["sigmoid.offset"]
+        found = sigmoid(-(slope.astype(np.float64) * found + offset))
+    return found
+
+
+def sigmoid(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give 1 / (1 + exp(-values)), without overflow."""
+    small = np.exp(-np.abs(values))
+    found: NDArray[np.float64] = np.where(values >= 0, 1, small) / (1 + small)
     return found
 
 
@@ -180,6 +221,8 @@ def _checked(found: Classifier, folder: Path) -> Classifier:
         sizes = found.sizes
     except KeyError as error:
         raise InputError(f"{folder}/model.safetensors: lacks {error}") from error
+    if found.is_multilabel and len(found.tensors["thresholds"]) != len(found.classes):
+        raise InputError(f"{folder}/model.safetensors: thresholds are not one for each class")
     if sizes[-1] != len(found.classes):
         raise InputError(f"{folder}: gives {sizes[-1]} scores for {len(found.classes)} classes")
     return found

@@ -15,30 +15,40 @@ and, for metrics that are to have an interval, what a resample of whole groups n
 where `totals`, float64 [rounds, k], are the rows of `sums` added up once for every time that the
 round drew the group. `from_sums` of the plain total must give what `compute` gives.
 A metric may be left out of `compute` where it would mislead, but is never NaN.
+Where chips may have several labels, `_multilabel` is all of it.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from pipeline import plugins
 from pipeline.metrics._bootstrap import Metrics, intervals
 from pipeline.metrics._judged import Judged, judged
 from pipeline.sections import Validate
 
+if TYPE_CHECKING:
+    from pipeline.metrics._several import Either
+
 __all__ = ["Judged", "compute", "judged", "parts"]
 
 
-def parts() -> list[Metrics]:
-    """Import every file of this folder, in the order of their names."""
+def parts(judged: Either | None = None) -> list[Metrics]:
+    """Import every file of this folder, in the order of their names; for several labels theirs."""
+    if judged is not None and not isinstance(judged, Judged):
+        from pipeline.metrics import _multilabel
+
+        return [_multilabel]
     return [plugins.find("metrics", name, key="metrics") for name in plugins.names("metrics")]
 
 
-def compute(judged: Judged, validate: Validate) -> dict[str, float]:
+def compute(judged: Either, validate: Validate) -> dict[str, float]:
     """Compute every metric, and a 95 % interval for those that can be resampled.
 
     Returns:
         Flat and finite: `accuracy`, `accuracy_low`, `accuracy_high`, …; counts are ints.
     """
-    chosen = parts()
+    chosen = parts(judged)
     bounds = intervals(judged, chosen, validate)
     flat: dict[str, float] = {}
     for part in chosen:

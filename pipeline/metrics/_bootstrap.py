@@ -27,12 +27,12 @@ class Metrics(Protocol):
     RANGE: dict[str, tuple[float, float]]
     MEANING: dict[str, str]
 
-    def compute(self, judged: Judged) -> dict[str, float]:
+    def compute(self, judged: Any) -> dict[str, float]:
         """Give the metrics of *judged*."""
 
 
 def intervals(
-    judged: Judged, parts: list[Metrics], validate: Validate
+    judged: Any, parts: list[Metrics], validate: Validate
 ) -> dict[str, tuple[float, float]]:
     """Give the 95 % interval of every metric of *parts* that can be resampled.
 
@@ -55,7 +55,7 @@ def intervals(
     return found
 
 
-def resampled(judged: Judged, part: Any) -> list[str]:
+def resampled(judged: Any, part: Any) -> list[str]:
     """Name the metrics of *part* that have an interval."""
     total = np.asarray(part.sums(judged).sum(axis=0)).reshape(1, -1)
     return list(part.from_sums(judged, total))

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from pipeline.metrics import scores
+from pipeline.metrics import _multilabel, scores
 from pipeline.metrics._bootstrap import TAILS, resample
 from pipeline.metrics._judged import Judged
+from pipeline.metrics._several import Either
 from pipeline.sections import Validate
 
 FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss")
 
 
-def compared(ours: Judged, others: dict[str, Judged], validate: Validate) -> pd.DataFrame:
+def compared(ours: Either, others: Mapping[str, Either], validate: Validate) -> pd.DataFrame:
     """Set *ours* against each of *others*, all judged on the same chips in the same order.
 
     A difference is ours less theirs. Its 95 % interval comes from resampling groups, the same
@@ -35,10 +39,10 @@ def compared(ours: Judged, others: dict[str, Judged], validate: Validate) -> pd.
     return pd.DataFrame(rows, columns=columns)
 
 
-def _row(ours: Judged, theirs: Judged, validate: Validate) -> dict[str, float]:
+def _row(ours: Either, theirs: Either, validate: Validate) -> dict[str, float]:
     from scipy.stats import binomtest
 
-    own, other = scores.compute(ours), scores.compute(theirs)
+    own, other = (_part(both).compute(both) for both in (ours, theirs))
     drawn = _drawn(ours, theirs, validate) if ours.n_groups > 1 else {}
     found: dict[str, float] = {}
     for name in FIGURES:
@@ -56,11 +60,16 @@ def _row(ours: Judged, theirs: Judged, validate: Validate) -> dict[str, float]:
     return {**found, "only_ours": only_ours, "only_theirs": only_theirs, "mcnemar_p": p}
 
 
-def _drawn(ours: Judged, theirs: Judged, validate: Validate) -> dict[str, np.ndarray]:
+def _drawn(ours: Either, theirs: Either, validate: Validate) -> dict[str, np.ndarray]:
     """Give the differences in each resample of groups."""
-    sums = [scores.sums(ours), scores.sums(theirs)]
+    part = _part(ours)
+    sums = [part.sums(ours), part.sums(theirs)]
     totals = resample(sparse.hstack(sums, format="csr"), validate.rounds, validate.seed)
     cut = sums[0].shape[1]
-    own = scores.from_sums(ours, totals[:, :cut])
-    other = scores.from_sums(theirs, totals[:, cut:])
+    own = part.from_sums(ours, totals[:, :cut])
+    other = part.from_sums(theirs, totals[:, cut:])
     return {name: own[name] - other[name] for name in FIGURES}
+
+
+def _part(judged: Either) -> Any:
+    return scores if isinstance(judged, Judged) else _multilabel

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 
 from pipeline.metrics._judged import Floats, Judged
+from pipeline.metrics._several import Either
 
 
-def cover(judged: Judged) -> pd.DataFrame:
+def cover(judged: Either) -> pd.DataFrame:
     """Give, for each label, how far the answers' cover of an image is from the true one.
 
     An image counts once, however many chips it has. R² is of the line of equality, so that a bias
@@ -44,10 +45,16 @@ def cover(judged: Judged) -> pd.DataFrame:
     return table.sort_values(["cover", "label"], ascending=[False, True], ignore_index=True)
 
 
-def shares(judged: Judged) -> tuple[Floats, Floats]:
+def shares(judged: Either) -> tuple[Floats, Floats]:
     """Give the true and the answered share of each label in each image: [n_images, n_labels]."""
     n_images, n_labels = int(judged.images.max()) + 1, len(judged.labels)
     found = []
+    if not isinstance(judged, Judged):
+        whole = np.bincount(judged.images)[:, None]
+        for flags in (judged.truth, judged.answered):
+            having = [np.bincount(judged.images, weights=own) for own in flags.T]
+            found.append(np.stack(having, axis=1) / whole)
+        return found[0], found[1]
     for y in (judged.y_true, judged.y_pred):
         counts = np.bincount(judged.images * n_labels + y, minlength=n_images * n_labels)
         chips = counts.reshape(n_images, n_labels).astype(np.float64)

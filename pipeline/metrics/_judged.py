@@ -55,6 +55,13 @@ class Judged:
         """How many groups the chips come from."""
         return len(self.group_names)
 
+    @property
+    def chips(self) -> Judged:
+        """The same; see JudgedSeveral for `chips`, `taken`, `pairs` and `decisions`."""
+        return self
+
+    taken = pairs = decisions = chips
+
     @cached_property
     def correct(self) -> NDArray[np.bool_]:
         """Which chips were given their label: bool [n]; a label never seen is always wrong."""
@@ -101,11 +108,7 @@ def judged(predictions: pa.Table, classes: list[str]) -> Judged:
         InputError: there is no row to judge.
         ValueError: the table does not belong to *classes*.
     """
-    if not predictions.num_rows:
-        raise InputError(
-            "validate: no validation chips: no chip with a label is in that split; "
-            "set split.validation higher, or label chips of more groups"
-        )
+    check_some(predictions)
     labels = labels_of(predictions, classes)
     group_names = sorted(set(predictions["group"].to_pylist()))
     given = probabilities(predictions, len(classes))
@@ -120,6 +123,19 @@ def judged(predictions: pa.Table, classes: list[str]) -> Judged:
         group_names=group_names,
         images=codes(predictions, "key", sorted(set(predictions["key"].to_pylist()))),
     )
+
+
+def check_some(predictions: pa.Table) -> None:
+    """Check that there is a chip to judge.
+
+    Raises:
+        InputError: there is none.
+    """
+    if not predictions.num_rows:
+        raise InputError(
+            "validate: no validation chips: no chip with a label is in that split; "
+            "set split.validation higher, or label chips of more groups"
+        )
 
 
 def labels_of(predictions: pa.Table, classes: list[str]) -> list[str]:

@@ -10,10 +10,11 @@ from scipy import sparse
 
 from pipeline.metrics._bootstrap import TAILS, label_counts, resample
 from pipeline.metrics._judged import Floats, Indices, Judged
+from pipeline.metrics._several import Either
 from pipeline.sections import Validate
 
 
-def per_class(judged: Judged, validate: Validate) -> pd.DataFrame:
+def per_class(of: Either, validate: Validate) -> pd.DataFrame:
     """Give `label`, `support`, `predicted`, `precision`, `recall`, `f1`; commonest label first.
 
     Each of the last three has a 95 % interval beside it (`precision_low`, `precision_high`, …),
@@ -21,6 +22,7 @@ def per_class(judged: Judged, validate: Validate) -> pd.DataFrame:
     the classifier never saw. What is undefined is NaN: the precision of what was never answered,
     the recall of what never occurred.
     """
+    judged = of.taken
     matrix = confusion(judged)
     right, support, predicted = np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
     columns: dict[str, Any] = {"label": judged.labels, "support": support, "predicted": predicted}
@@ -30,6 +32,8 @@ def per_class(judged: Judged, validate: Validate) -> pd.DataFrame:
         low, high = _interval(drawn[name], values, n_groups[name])
         columns |= {name: values, f"{name}_low": low, f"{name}_high": high}
     table = pd.DataFrame(columns)
+    if of is not judged:
+        table = table[:-1]  # NONE
     return table.sort_values(["support", "label"], ascending=[False, True], ignore_index=True)
 
 
@@ -68,7 +72,7 @@ def _interval(drawn: Floats, values: Floats, n_groups: Indices) -> tuple[Floats,
     return np.where(some, low, np.nan), np.where(some, high, np.nan)
 
 
-def per_group(judged: Judged) -> pd.DataFrame:
+def per_group(judged: Either) -> pd.DataFrame:
     """Give `group`, `n`, `accuracy`; worst first, and of equally bad ones the largest."""
     n = np.bincount(judged.groups, minlength=judged.n_groups)
     right = np.bincount(judged.groups, weights=judged.correct, minlength=judged.n_groups)
@@ -77,14 +81,22 @@ def per_group(judged: Judged) -> pd.DataFrame:
     return table.sort_values(order, ascending=[True, False, True], ignore_index=True)
 
 
-def confusion(judged: Judged) -> Indices:
-    """Count chips by label (rows) and answer (columns): int64 [n_labels, n_labels]."""
+def confusion(of: Either) -> Indices:
+    """Count chips by label (rows) and answer (columns): int64 [n_labels, n_labels].
+
+    Of several labels: labels by what they were taken for; see JudgedSeveral.
+    """
+    judged = of.taken
     n_labels = len(judged.labels)
     cells = judged.y_true * n_labels + judged.y_pred
     return np.bincount(cells, minlength=n_labels**2).reshape(n_labels, n_labels)
 
 
-def confusion_rows(judged: Judged) -> pd.DataFrame:
-    """Give `actual` and `predicted`, one row a chip: what DVC's confusion template counts."""
+def confusion_rows(of: Either) -> pd.DataFrame:
+    """Give `actual` and `predicted`, one row a chip: what DVC's confusion template counts.
+
+    Of several labels: one row a label.
+    """
+    judged = of.taken
     labels = np.array(judged.labels, dtype=object)
     return pd.DataFrame({"actual": labels[judged.y_true], "predicted": labels[judged.y_pred]})

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from pipeline.metrics import Judged
 from pipeline.metrics._cover import cover
 from pipeline.metrics._tables import per_group
 from pipeline.report import _charts, _confusion, _rows
@@ -57,20 +58,22 @@ def render(facts: ReportFacts) -> str:
         .render(
             facts=facts,
             judged=facts.judged,
+            several=not isinstance(facts.judged, Judged),
             metrics=facts.metrics,
             metric_rows=_rows.metric_rows(facts),
+            tiles=_rows.TILES,
             notes=list(_rows.notes(facts)),
             splits=[(name, SplitCount(*counts)) for name, counts in facts.splits.items()],
-            matrix=_confusion.matrix(facts.judged),
+            matrix=_confusion.matrix(facts.judged.taken),
             shades=_confusion.SHADES,
-            pairs=_confusion.pairs(facts.judged),
-            reliability=_charts.reliability_charts(facts.judged),
+            pairs=_confusion.pairs(facts.judged.taken),
+            reliability=_charts.reliability_charts(facts.judged.pairs),
             curve=_charts.curve_charts(facts.curve),
             classes=list(facts.classes.itertuples()),
             twins=list(facts.twins.head(MOST_TWINS).itertuples()),
             compared=list(facts.compared.itertuples()),
             covers=list(cover(facts.judged).itertuples()),
-            trust=_charts.trust_chart(facts.judged, facts.trust),
+            trust=_charts.trust_chart(facts.judged.decisions, facts.trust),
             groups=list(groups.head(MOST_GROUPS).itertuples()),
             gallery=[(kind, [i for i in facts.gallery if i.chip.kind == kind]) for kind in KINDS],
             rejects=_rows.reject_rows(facts.rejects),

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pandas as pd
 import pyarrow as pa
 
-from pipeline.metrics import Judged
+from pipeline.metrics._several import Either
 from pipeline.metrics._trust import Threshold
 from pipeline.report._gallery import GalleryItem
 
@@ -62,7 +62,7 @@ class ReportFacts:
 
     title: str
     metrics: Mapping[str, float]
-    judged: Judged
+    judged: Either
     curve: pd.DataFrame
     classes: pd.DataFrame
     splits: Mapping[str, SplitCount]

@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.metrics import Judged, judged
+from pipeline.metrics import Judged
 
 Kind = Literal["suspect", "wrong", "doubtful", "right"]
 KINDS: tuple[Kind, ...] = ("suspect", "wrong", "doubtful", "right")
@@ -66,7 +66,9 @@ def suspected(suspects: pd.DataFrame, count: int) -> list[Choice]:
     ]
 
 
-def choose(predictions: pa.Table, classes: list[str], count: int) -> list[Choice]:
+def choose(
+    predictions: pa.Table, facts: Judged, count: int, among: NDArray[np.bool_] | None = None
+) -> list[Choice]:
     """Choose at most *count* chips: a third each of wrong, doubtful and right ones.
 
     Wrong ones are the surest of their wrong answer, doubtful ones have the two likeliest classes
@@ -74,24 +76,26 @@ def choose(predictions: pa.Table, classes: list[str], count: int) -> list[Choice
     Each kind goes round the labels, so that no label fills it. No chip is chosen twice. What one
     kind cannot fill the next one takes.
 
-    Raises:
-        InputError, ValueError: as `metrics.judged`.
+    Args:
+        predictions: schemas.PREDICTIONS.
+        facts: of *predictions*.
+        count: how many.
+        among: bool [n], which chips may be chosen; None: all.
     """
-    facts = judged(predictions, classes)
     chosen: dict[int, Kind] = {}
     for at, kind in enumerate(CHOSEN):
         quota = -(-(count - len(chosen)) // (len(CHOSEN) - at))
-        candidates = [i for i in _ranked(facts, kind) if i not in chosen]
+        candidates = [i for i in _ranked(facts, kind, among) if i not in chosen]
         chosen.update(dict.fromkeys(candidates[:quota], kind))
     columns = ["chip_id", "key", "row", "col", "label", "predicted", "score"]
     rows = predictions.select(columns).take(pa.array(chosen, pa.int64())).to_pylist()
     return [Choice(**row, kind=kind) for row, kind in zip(rows, chosen.values(), strict=True)]
 
 
-def _ranked(facts: Judged, kind: Kind) -> list[int]:
+def _ranked(facts: Judged, kind: Kind, among: NDArray[np.bool_] | None) -> list[int]:
     """Give the chips that can stand for *kind*: every label's best first, then its second best."""
     fits, badness = _fitness(facts, kind)
-    rows = np.flatnonzero(fits)
+    rows = np.flatnonzero(fits if among is None else fits & among)
     rows = rows[np.lexsort((rows, badness[rows], facts.y_true[rows]))]
     places = np.concatenate([np.zeros(0, np.int64), *_places(facts.y_true[rows])])
     order = np.lexsort((rows, badness[rows], places))

@@ -7,12 +7,23 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from pipeline.metrics import _trust, parts
+from pipeline.metrics import Judged, _trust, parts
 from pipeline.rejects import REASONS
 from pipeline.report._facts import ReportFacts
 
 STAGES = ("index", "chip", "extract", "train", "validate")
 ENDS = ("_low", "_high")
+
+TILES = {
+    "accuracy": "Accuracy",
+    "baseline_accuracy": "Baseline accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "samples_f1": "Samples F1",
+    "macro_f1": "Macro F1",
+    "log_loss": "Log loss",
+    "ece": "Calibration error",
+}
+"""The headline's metrics, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +61,7 @@ class RejectRow:
 
 def metric_rows(facts: ReportFacts) -> list[MetricRow]:
     """Give one row a metric, in the metrics' own order, its interval beside it."""
-    known = parts()
+    known = parts(facts.judged)
     said = {name: text for part in known for name, text in part.MEANING.items()} | _trust.MEANING
     shares = {name for part in known for name, (_, most) in part.RANGE.items() if most <= 1}
     flat = facts.metrics
@@ -70,9 +81,8 @@ def metric_rows(facts: ReportFacts) -> list[MetricRow]:
 
 def _order(name: str, known: list[str]) -> tuple[int, int, str]:
     """Put figures before counts, the headline's metrics first."""
-    first = ("accuracy", "baseline_accuracy", "balanced_accuracy", "macro_f1", "log_loss", "ece")
-    if name in first:
-        return 0, first.index(name), name
+    if name in TILES:
+        return 0, [*TILES].index(name), name
     place = known.index(name) if name in known else len(known)
     return (2 if name.startswith("n_") else 1), place, name
 
@@ -136,9 +146,11 @@ def notes(facts: ReportFacts) -> Iterator[str]:
             ("chip carries", "it counts") if unseen == 1 else ("chips carry", "they count")
         )
         leave = "is" if unseen == 1 else "are"
+        one_each = isinstance(judged, Judged)
         yield (
             f"{unseen:,} {carry} a label that the classifier never saw in training; {they} as "
-            f"wrong, and {leave} left out of the log loss."
+            f"wrong, and {leave if one_each else 'those labels are'} left out of the log loss."
         )
     if flat.get("accuracy", 1.0) <= flat.get("baseline_accuracy", 0.0):
-        yield "The classifier is no better than always answering the commonest label."
+        commonest = "label" if isinstance(judged, Judged) else "set of labels"
+        yield f"The classifier is no better than always answering the commonest {commonest}."

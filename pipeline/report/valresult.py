@@ -6,11 +6,16 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline import multilabel
 from pipeline.metrics._judged import codes, labels_of
 
 
-def valresult(predictions: pa.Table, classes: list[str]) -> dict[str, Any]:
+def valresult(
+    predictions: pa.Table, classes: list[str], separator: str | None = None
+) -> dict[str, Any]:
     """Give *predictions* as PySpacer's ValResults writes itself.
+
+    Of chips of several labels, which PySpacer does not know, `gt` and `est` are lists of places.
 
     Returns:
         `scores`, the highest probability of each chip; `gt` and `est`, the places of its label and
@@ -19,6 +24,8 @@ def valresult(predictions: pa.Table, classes: list[str]) -> dict[str, Any]:
 
     Source: PySpacer 0.14, `data_classes.ValResults` and `train_utils.evaluate_classifier`.
     """
+    if separator is not None:
+        return _of_several(predictions, classes, separator)
     labels = labels_of(predictions, classes)
     return {
         "scores": predictions["score"].to_pylist(),
@@ -26,3 +33,16 @@ def valresult(predictions: pa.Table, classes: list[str]) -> dict[str, Any]:
         "est": codes(predictions, "predicted", labels).tolist(),
         "classes": labels,
     }
+
+
+def _of_several(predictions: pa.Table, classes: list[str], separator: str) -> dict[str, Any]:
+    sides = {"gt": "label", "est": "predicted"}
+    own = {
+        name: [multilabel.split(text, separator) for text in predictions[column].to_pylist()]
+        for name, column in sides.items()
+    }
+    unseen = {label for labels in own["gt"] for label in labels} - set(classes)
+    labels = [*classes, *sorted(unseen)]
+    place = {label: at for at, label in enumerate(labels)}
+    places = {name: [[place[label] for label in found] for found in own[name]] for name in own}
+    return {"scores": predictions["score"].to_pylist(), **places, "classes": labels}

@@ -14,16 +14,18 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from pipeline import classifiers, numerics
+from pipeline import classifiers, multilabel, numerics
 from pipeline.classifiers._artifact import Classifier
 from pipeline.errors import InputError
-from pipeline.label_map import LabelMap
+from pipeline.label_map import LabelMap, renamed_all
 from pipeline.sections import Train
 from pipeline.training import _classes
 from pipeline.training._calibration import calibrate
 from pipeline.training._classes import Classes
 from pipeline.training._loop import Epoch, Forgetful, Keeper, Loop
+from pipeline.training._objectives import Targets, objective
 from pipeline.training._rows import Data, Rows
+from pipeline.training._thresholds import EVEN, calibrate_several
 
 __all__ = [
     "Data",
@@ -52,11 +54,13 @@ class Splits:
         calibration: what the calibration is chosen on, and when to stop; rows of no class are left
             out, and counted in the card.
         label_map: what becomes of the labels of both.
+        separator: what stands between the labels of a row; None: it has one.
     """
 
     train: Rows
     calibration: Rows
     label_map: LabelMap = NO_MAP
+    separator: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +92,9 @@ def fit(
     """
     torch.set_num_threads(numerics.cores())
     train_rows, held_rows = splits.train, splits.calibration
-    classes = _classes.classes(train_rows.labels, splits.label_map, train)
-    y, held_y = (classes.indices(rows.labels) for rows in (train_rows, held_rows))
-    _check(classes, train_rows, y)
+    classes = _classes.classes(_each(splits), splits.label_map, train)
+    y, held_y, targets = _numbered(classes, splits)
+    _check(classes, splits, y)
     room = int(train.memory * GIB)
     held = Data(held_rows, held_y, min(room // 4, held_y.size * held_rows.dim * 4))
     data = Data(train_rows, y, room - held.room)
@@ -98,25 +102,62 @@ def fit(
         mean, scale = data.measured()
         data.standardize(mean, scale)
         held.standardize(mean, scale)
-    loop = begun(data, len(classes.names), train, device)
+    loop = begun(data, len(classes.names), train, device, targets)
     curve = loop.run(data, held, keeper or Forgetful(), step)
     classifier = learnt(classes.names, data, loop.network)
-    calibrated, said = calibrate(classifier, *_logits(classifier, held), train)
+    logits, truth = _logits(classifier, held)
+    if targets is None:
+        calibrated, said = calibrate(classifier, logits, truth, train)
+    else:
+        classifier = classifier.of_several(np.full(len(classes.names), EVEN, np.float32))
+        calibrated, said = calibrate_several(classifier, logits, targets[truth], train)
     facts = {
         "n_train": len(data),
         "n_calibration": len(held),
-        "n_calibration_unseen": int((held_y < 0).sum()),
+        "n_calibration_unseen": _unseen(classes, splits, held_y),
         "calibration": said,
         "classifier": train.classifier,
         "dim": train_rows.dim,
         "epochs": len(curve),
         "labels": classes.card(train),
     }
+    if splits.separator is not None:
+        facts["label_separator"] = splits.separator
     return Fitted(calibrated.with_card(facts), curve)
 
 
-def _check(classes: Classes, rows: Rows, y: NDArray[np.int64]) -> None:
-    if not (y >= 0).any():
+def _each(splits: Splits) -> list[str]:
+    """Give the labels of the train split, each as often as it occurs."""
+    separator = splits.separator
+    return [one for text in splits.train.labels for one in multilabel.split(text, separator)]
+
+
+def _numbered(
+    classes: Classes, splits: Splits
+) -> tuple[NDArray[np.int64], NDArray[np.int64], Targets | None]:
+    """Give the class, or the set of classes, of each row of both splits; and the sets."""
+    own, held = splits.train.labels, splits.calibration.labels
+    if splits.separator is None:
+        return classes.indices(own), classes.indices(held), None
+    y, targets = classes.sets([*own, *held], splits.separator)
+    return y[: len(own)], y[len(own) :], targets
+
+
+def _unseen(classes: Classes, splits: Splits, y: NDArray[np.int64]) -> int:
+    """Count the calibration rows *y* with a label that is no class."""
+    if splits.separator is None:
+        return int((y < 0).sum())
+    texts, separator, known = splits.calibration.labels, splits.separator, {*classes.names}
+    of = {
+        text: multilabel.split(renamed_all(classes.to, text, separator), separator)
+        for text in set(texts)
+    }
+    return sum(not known.issuperset(of[text]) for text in texts)
+
+
+def _check(classes: Classes, splits: Splits, y: NDArray[np.int64]) -> None:
+    rows = splits.train
+    if not (y >= 0).any() or not classes.names:
         raise InputError(
             "train: no labelled chip in the train split; label some, or lower split.validation "
             "and split.calibration"
@@ -130,8 +171,18 @@ def _check(classes: Classes, rows: Rows, y: NDArray[np.int64]) -> None:
         )
 
 
-def begun(data: Data, n_classes: int, train: Train, device: str) -> Loop:
-    """Give a training at its start: an untrained network, and the pace that fits *data*."""
+def begun(
+    data: Data, n_classes: int, train: Train, device: str, targets: Targets | None = None
+) -> Loop:
+    """Give a training at its start: an untrained network, and the pace that fits *data*.
+
+    Args:
+        data: what it learns from.
+        n_classes: how many scores the network gives.
+        train: the section.
+        device: torch's name of it.
+        targets: where rows may have several classes, the sets that `data.y` numbers.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(train.seed)
         network = classifiers.build(train, data.rows.dim, n_classes, len(data))
@@ -140,8 +191,8 @@ def begun(data: Data, n_classes: int, train: Train, device: str) -> Loop:
         classifiers.batch(train, len(data)),
         classifiers.rate(train, len(data)),
     )
-    weights = _classes.weights(data.y, n_classes, train)
-    return Loop(network, train, pace, weights, torch.device(device))
+    aim = objective(data.y, n_classes, targets, train)
+    return Loop(network, train, pace, aim, torch.device(device))
 
 
 def resumed(model: Classifier, data: Data, train: Train, device: str) -> Loop:

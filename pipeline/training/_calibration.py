@@ -140,12 +140,13 @@ def fit_sigmoids(probabilities: Floats, y: Indices) -> tuple[Floats, Floats]:
     which PySpacer uses.
     """
     classes = range(probabilities.shape[1]) if probabilities.shape[1] > 2 else (1,)  # noqa: PLR2004
-    found = [_fit_sigmoid(probabilities[:, number], y == number) for number in classes]
+    found = [fit_sigmoid(probabilities[:, number], y == number) for number in classes]
     slopes, offsets = zip(*found, strict=True)
     return np.array(slopes), np.array(offsets)
 
 
-def _fit_sigmoid(p: Floats, positive: NDArray[np.bool_]) -> tuple[float, float]:
+def fit_sigmoid(p: Floats, positive: NDArray[np.bool_]) -> tuple[float, float]:
+    """Fit one class's sigmoid; see `fit_sigmoids`."""
     from scipy.optimize import minimize
 
     yes, no = int(positive.sum()), int((~positive).sum())

@@ -20,6 +20,7 @@ from torch.optim.adam import adam
 from pipeline.hashing import digest
 from pipeline.sections import Train
 from pipeline.training import _classes
+from pipeline.training._objectives import Objective
 from pipeline.training._rows import Data
 
 HELD_ROWS = 16_384
@@ -111,7 +112,7 @@ class Loop:
         network: untrained; trained in place, and moved back to the CPU at the end.
         train: the section.
         pace: epochs, rows of a minibatch, and the learning rate.
-        weights: each class's in the loss, or None.
+        objective: what it is trained for.
         device: where it runs.
     """
 
@@ -120,14 +121,15 @@ class Loop:
         network: nn.Module,
         train: Train,
         pace: tuple[int, int, float],
-        weights: NDArray[np.float32] | None,
+        objective: Objective,
         device: torch.device,
     ) -> None:
         self.network, self.train = network.to(device), train
         self.epochs, self.batch, self.rate = pace
         self.device = device
         self.optimizer = Adam(list(self.network.parameters()), train)
-        self.weights = None if weights is None else torch.from_numpy(weights).to(device)
+        self.objective = objective
+        objective.to(device)
         self.curve: list[Epoch] = []
         self.best = {name: value.clone() for name, value in self.network.state_dict().items()}
 
@@ -172,7 +174,8 @@ class Loop:
         self.network.train()
         y = torch.from_numpy(data.y).to(self.device)
         rng = np.random.default_rng([self.train.seed, number])
-        often = _classes.times(data.y, int(data.y.max()) + 1, self.train, rng)
+        members = self.objective.members(data.y)
+        often = _classes.times(members, len(data.y), self.train, rng)
         total = len(data) if often is None else int(often.sum())
         losses = torch.zeros((), dtype=torch.float64, device=self.device)
         right = torch.zeros((), dtype=torch.int64, device=self.device)
@@ -184,14 +187,12 @@ class Loop:
             for x, labels in self._batches(data, y, often, rng):
                 with mixed:
                     logits = self.network(x)
-                loss = nn.functional.cross_entropy(
-                    logits.float(), labels, self.weights, label_smoothing=self.train.label_smoothing
-                )
+                loss = self.objective.loss(logits.float(), labels)
                 self.network.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 self.optimizer.step(self._rate(number - 1 + done / total))
                 losses += loss.detach().double() * len(labels)
-                right += (logits.detach().argmax(1) == labels).sum()
+                right += self.objective.right(logits.detach(), labels)
                 done += len(labels)
         return float(losses) / total, int(right) / total
 
@@ -240,8 +241,8 @@ class Loop:
                     x = torch.from_numpy(features[some]).to(self.device)
                     y = torch.from_numpy(held.y[at[some]]).to(self.device)
                     logits = self.network(x)
-                    loss += float(nn.functional.cross_entropy(logits.double(), y, reduction="sum"))
-                    right += int((logits.argmax(1) == y).sum())
+                    loss += self.objective.plain_loss(logits, y)
+                    right += int(self.objective.right(logits, y))
         return loss / len(held), right / len(held)
 
     def _tensors(self) -> dict[str, torch.Tensor]:

@@ -8,13 +8,17 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline import schemas
+from pipeline import multilabel, schemas
 from pipeline.classifiers._artifact import Classifier
-from pipeline.label_map import renamed
-from pipeline.metrics import Judged, judged
+from pipeline.label_map import renamed, renamed_all
+from pipeline.metrics import _several, judged
+from pipeline.metrics._several import Either
 from pipeline.work import _rows
+
+Given = NDArray[np.float32]
 
 NONE = "none of these"
 """The answer of an earlier classifier's class that is left out today."""
@@ -34,44 +38,68 @@ class Answers:
     classes: list[str]
     card: Mapping[str, Any]
 
-    def judged(self) -> Judged:
+    @property
+    def separator(self) -> str | None:
+        """What stands between the labels of a chip; None: it has one."""
+        return separator_of(self.card)
+
+    def judged(self) -> Either:
         """Set them against the labels.
 
         Raises:
             InputError: there is no chip.
         """
-        return judged(self.predictions, self.classes)
+        if self.separator is None:
+            return judged(self.predictions, self.classes)
+        return _several.judged(self.predictions, self.classes, self.separator)
+
+
+def separator_of(card: Mapping[str, Any]) -> str | None:
+    """Give what stands between the labels of a chip, by the classifier's *card*."""
+    separator: str | None = card.get("label_separator")
+    return separator
 
 
 def answers(classifier: Classifier, found: _rows.Labelled, to: Mapping[str, str | None]) -> Answers:
     """Let *classifier* answer.
 
     Args:
-        classifier: the one of this run, or an earlier one.
+        classifier: the one of this run, or an earlier one of as many labels a chip.
         found: labelled chips with features.
         to: what becomes of labels, as the card of this run's classifier has it. The classes of one
             that was trained with another are rolled up in the same way.
     """
-    told = [renamed(to, label) for label in found.labels["label"].to_pylist()]
-    meant = np.array([label is not None for label in told], bool)
-    given = _probabilities(classifier, found)[meant]
-    classes = list(classifier.classes)
+    separator = separator_of(classifier.card)
+    texts = found.labels["label"].to_pylist()
+    given = _probabilities(classifier, found)
+    names = list(classifier.classes)
     if classifier.card["labels"]["to"] != to:
-        names = [renamed(to, name) or NONE for name in classes]
-        classes = sorted(set(names))
-        given = given @ _sums(names, classes)
-    best = given.argmax(axis=1) if len(given) else np.empty(0, np.int64)
+        names = [renamed(to, name) or NONE for name in names]
+    if separator is None:
+        told = [renamed(to, label) for label in texts]
+        classes, given = _summed(names, given)
+        predicted = [classes[at] for at in given.argmax(axis=1)] if len(given) else []
+        score = given.max(axis=1, initial=0.0)
+    else:
+        told = [renamed_all(to, text, separator) for text in texts]
+        classes, given, answered = _any(names, given, classifier.answers(given))
+        predicted = [
+            multilabel.join((classes[at] for at in np.flatnonzero(row)), separator)
+            for row in answered
+        ]
+        score = np.where(answered, given, 1 - given).min(axis=1, initial=1.0)
     rows = found.labels.select(["chip_id", "key", "row", "col", "group"])
-    rows = rows.append_column("label", pa.array(told, pa.string())).filter(pa.array(meant))
-    ends = pa.array(np.arange(len(best) + 1) * len(classes), pa.int32())
+    ends = pa.array(np.arange(len(given) + 1) * len(classes), pa.int32())
     columns = {
-        "predicted": pa.array([classes[index] for index in best], pa.string()),
-        "score": pa.array(given[np.arange(len(best)), best], pa.float32()),
+        "label": pa.array(told, pa.string()),
+        "predicted": pa.array(predicted, pa.string()),
+        "score": pa.array(score, pa.float32()),
         "probabilities": pa.ListArray.from_arrays(ends, pa.array(given.ravel(), pa.float32())),
     }
     for name, values in columns.items():
         rows = rows.append_column(name, values)
-    return Answers(schemas.conform(rows, schemas.PREDICTIONS), classes, classifier.card)
+    kept = rows.filter(pc.is_valid(rows["label"]))
+    return Answers(schemas.conform(kept, schemas.PREDICTIONS), classes, classifier.card)
 
 
 def _probabilities(classifier: Classifier, found: _rows.Labelled) -> NDArray[np.float32]:
@@ -81,8 +109,27 @@ def _probabilities(classifier: Classifier, found: _rows.Labelled) -> NDArray[np.
     return given
 
 
-def _sums(names: list[str], classes: list[str]) -> NDArray[np.float32]:
-    """Say which of its own classes, by their names today, make up each class."""
+def _summed(names: list[str], given: Given) -> tuple[list[str], Given]:
+    """Give the classes by their *names* today, and the sums of the probabilities of each."""
+    classes = sorted(set(names))
+    if classes == names:
+        return classes, given
     whole = np.zeros((len(names), len(classes)), np.float32)
     whole[np.arange(len(names)), [classes.index(name) for name in names]] = 1
-    return whole
+    return classes, given @ whole
+
+
+def _any(
+    names: list[str], given: Given, answered: NDArray[np.bool_]
+) -> tuple[list[str], Given, NDArray[np.bool_]]:
+    """Give the classes by their *names* today: of several one, its likeliest and any answer.
+
+    What is left out today is left out.
+    """
+    classes = sorted(set(names) - {NONE})
+    if classes == names:
+        return classes, given, answered
+    of = [[at for at, name in enumerate(names) if name == wanted] for wanted in classes]
+    likeliest = np.stack([given[:, own].max(axis=1) for own in of], axis=1)
+    either = np.stack([answered[:, own].any(axis=1) for own in of], axis=1)
+    return classes, likeliest, either

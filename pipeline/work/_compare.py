@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pipeline import earlier, outs, recipes
+from pipeline.annotations import label_separator
 from pipeline.classifiers._artifact import Classifier
 from pipeline.errors import InputError, SettingError
-from pipeline.metrics import Judged
+from pipeline.metrics._several import Either
 from pipeline.store import Piece
 from pipeline.work import _rows
-from pipeline.work._answers import answers
+from pipeline.work._answers import answers, separator_of
 from pipeline.work._context import FEATURES, Context
 
 
 def others(
     context: Context, target: Piece, found: _rows.Labelled, to: Mapping[str, str | None]
-) -> dict[str, Judged]:
+) -> dict[str, Either]:
     """Judge the classifiers that `validate.compare` names.
 
     Args:
@@ -43,5 +44,11 @@ def _fitting(name: str, context: Context) -> Classifier:
         raise SettingError(
             f"validate.compare: {name!r} has learnt from another extractor's features, which are "
             "not at hand; compare classifiers of one extractor"
+        )
+    if separator_of(found.card) != label_separator(context.params.annotations):
+        raise SettingError(
+            f"validate.compare: {name!r} gives chips "
+            f"{'one label' if separator_of(found.card) is None else 'several labels'}, and "
+            "annotations.label_separator asks for something else"
         )
     return found

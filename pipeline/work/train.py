@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pipeline import classifiers, live, numerics, outs, recipes
+from pipeline.annotations import label_separator
 from pipeline.counts import Counts
 from pipeline.errors import InputError, Missing
 from pipeline.hashing import digest
@@ -54,7 +55,8 @@ def make(context: Context, target: Piece, tell: Tell) -> None:
             "repro again"
         )
     learnt, held = _rows.labelled(_rows.labels(), "train", "calibration")
-    splits = Splits(_learnt(learnt), _learnt(held), label_map)
+    separator = label_separator(context.params.annotations)
+    splits = Splits(_learnt(learnt), _learnt(held), label_map, separator)
     device = numerics.device(context.machine.device)
     keeper = Checkpoint(context, target)
     epochs = classifiers.epochs(train, len(learnt.labels))

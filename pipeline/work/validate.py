@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import chain, groupby
 from pathlib import Path
@@ -36,7 +37,7 @@ from pipeline.work._context import (
 if TYPE_CHECKING:
     import pandas as pd
 
-    from pipeline.metrics import Judged
+    from pipeline.metrics._several import Either
     from pipeline.report import Trust
     from pipeline.sections import Validate
     from pipeline.work._answers import Answers
@@ -88,6 +89,9 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
     figures = {**metrics.compute(judged, validate), **_figures(trust)}
     suspects = _suspects(answers, held)
     classes = _tables.per_class(judged, validate)
+    if answers.separator is not None:
+        chosen = classifier.card["calibration"].get("thresholds", {})
+        classes["threshold"] = classes["label"].map(chosen)
     twins = _twins.twins(_images(), labels)
     others = _compare.others(context, target, found[0], to)
     compared = _compared.compared(judged, others, validate)
@@ -104,7 +108,7 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
         splits=_splits(labels),
         straddling=_straddling(labels),
         rejects=rejects.in_order(pa.concat_tables(_rejects())),
-        gallery=_gallery(context, answers, suspects),
+        gallery=_gallery(context, answers, judged, suspects),
         provenance=_provenance(context, answers),
     )
     rounded = {name: round(value, 6) for name, value in figures.items()}
@@ -112,14 +116,14 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
         "compared": compared,
         "confusion": _tables.confusion_rows(judged),
         "cover": _cover.cover(judged),
-        "coverage": _trust.coverage(judged),
+        "coverage": _trust.coverage(judged.decisions),
         "per_class": classes,
         "per_group": _tables.per_group(judged),
-        "reliability": calibration.reliability(judged),
+        "reliability": calibration.reliability(judged.pairs),
         "suspects": suspects,
         "twins": twins,
     }
-    said = valresult(answers.predictions, answers.classes)
+    said = valresult(answers.predictions, answers.classes, answers.separator)
     files = {
         "metrics.json": pretty(rounded),
         "predictions.parquet": schemas.to_bytes(answers.predictions),
@@ -134,15 +138,16 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
     context.store.put(target, kept, {"run": context.run})
 
 
-def _trusted(judged: Judged, held: Answers, validate: Validate) -> Trust | None:
+def _trusted(judged: Either, held: Answers, validate: Validate) -> Trust | None:
     """Choose a threshold on the calibration split, and confirm it on the validation split."""
     from pipeline.metrics import _trust
     from pipeline.report import Trust
 
     if not held.predictions.num_rows:
         return None
-    chosen = _trust.choose(held.judged(), validate.wanted_accuracy)
-    return Trust(validate.wanted_accuracy, chosen, _trust.confirm(judged, chosen.score))
+    chosen = _trust.choose(held.judged().decisions, validate.wanted_accuracy)
+    confirmed = _trust.confirm(judged.decisions, chosen.score)
+    return Trust(validate.wanted_accuracy, chosen, confirmed)
 
 
 def _figures(trust: Trust | None) -> dict[str, float]:
@@ -157,13 +162,12 @@ def _figures(trust: Trust | None) -> dict[str, float]:
 
 def _suspects(answers: Answers, held: Answers) -> pd.DataFrame:
     """List the labels of both splits that are likely to be wrong."""
-    from pipeline import metrics
     from pipeline.metrics import _doubts
 
-    both = pa.concat_tables([answers.predictions, held.predictions])
+    both = replace(answers, predictions=pa.concat_tables([answers.predictions, held.predictions]))
     counts = [answers.predictions.num_rows, held.predictions.num_rows]
     splits = pa.chunked_array([np.repeat(["validation", "calibration"], counts)])
-    return _doubts.table(metrics.judged(both, answers.classes), both, splits)
+    return _doubts.table(both.judged(), both.predictions, splits, both.separator)
 
 
 def _splits(labels: pa.Table) -> dict[str, Any]:
@@ -190,18 +194,18 @@ def _rejects() -> list[pa.Table]:
     return [pq.read_table(folder / "rejects.parquet") for folder in (INDEX, CHIPS, FEATURES)]
 
 
-def _gallery(context: Context, answers: Answers, suspects: pd.DataFrame) -> list[Any]:
+def _gallery(
+    context: Context, answers: Answers, judged: Either, suspects: pd.DataFrame
+) -> list[Any]:
     """Cut the chips that are shown out of their images, as the extractor saw them."""
     from pipeline.report import KINDS, GalleryItem, choose, suspected, thumbnail
 
     count = context.params.validate.gallery
     first = suspected(suspects, count // len(KINDS))
     shown = pa.array([chip.chip_id for chip in first], schemas.CHIP_ID)
-    others = answers.predictions.filter(
-        pc.invert(pc.is_in(answers.predictions["chip_id"], value_set=shown))
-    )
-    left = count - len(first) if others.num_rows else 0
-    chosen = first + (choose(others, answers.classes, left) if left else [])
+    taken = np.asarray(pc.is_in(answers.predictions["chip_id"], value_set=shown))
+    others = choose(answers.predictions, judged.chips, count - len(first), ~taken)
+    chosen = first + others
     pixels = _cut(context, [chip.chip_id for chip in chosen]) if chosen else {}
     return [
         GalleryItem(chip=chip, png=thumbnail(pixels[chip.chip_id], len(chosen)))

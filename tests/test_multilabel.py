@@ -1,0 +1,402 @@
+"""Chips of several labels: how they are read, learnt, answered and judged."""
+
+import math
+import pickle
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as sk
+
+from pipeline import exports, multilabel, schemas
+from pipeline.annotations import Source, points
+from pipeline.classifiers._artifact import Classifier, read
+from pipeline.errors import InputError, SettingError
+from pipeline.estimator import FeatureClassifier
+from pipeline.label_map import LabelMap
+from pipeline.metrics import _bootstrap, _compared, _cover, _doubts, _multilabel, _several, _tables
+from pipeline.report.valresult import valresult
+from pipeline.sections import Train, Validate
+from pipeline.training import Rows, Splits, _classes, fit
+from pipeline.training._objectives import SeveralLabels
+from pipeline.training._thresholds import thresholds
+
+# What is read.
+
+
+def annotated(text, separator=";"):
+    params = points.Params(format="points", path="p.csv", label_separator=separator)
+    table, rejects = points.read(Source("p.csv", text.encode(), []), params)
+    return table["label"].to_pylist(), [reject.reason for reject in rejects]
+
+
+HEAD = "image,row,column,label\n"
+
+
+@pytest.mark.parametrize(
+    "rows",
+    ["a.jpg,1,2,fish;coral", "a.jpg,1,2, coral ;fish;;fish", "a.jpg,1,2,fish\na.jpg,1,2,coral"],
+    ids=["cell", "untidy", "rows"],
+)
+def test_labels_of_one_place_come_in_a_cell_or_in_rows(rows):
+    assert annotated(HEAD + rows + "\n") == (["coral;fish"], [])
+
+
+def test_without_a_separator_a_cell_is_one_label_and_two_rows_a_conflict():
+    assert annotated(HEAD + "a.jpg,1,2,fish;coral\n", None) == (["fish;coral"], [])
+    two = HEAD + "a.jpg,1,2,fish\na.jpg,1,2,coral\n"
+    assert annotated(two, None) == ([], ["label_conflict"])
+
+
+def test_a_cell_of_separators_alone_is_an_unlabelled_point():
+    assert annotated(HEAD + "a.jpg,1,2, ; \n") == ([None], [])
+
+
+# What is learnt.
+
+names = st.sets(st.sampled_from(["a", "b", "c", "d"]), max_size=3)
+
+
+@given(st.lists(names, min_size=1, max_size=20))
+def test_every_row_has_the_set_that_its_text_says(rows):
+    texts = [multilabel.join(row, "|") for row in rows]
+    classes = _classes.classes([one for row in rows for one in row], LabelMap(), Train())
+    y, sets = classes.sets(texts, "|")
+    for row, number in zip(rows, y, strict=True):
+        assert {classes.names[at] for at in np.flatnonzero(sets[number])} == row
+    assert len(np.unique(sets, axis=0)) == len(sets)
+
+
+def test_a_map_rolls_up_and_drops_each_of_the_labels():
+    label_map = LabelMap({"cod": "fish", "eel": "fish", "sand": None}, "")
+    texts = ["cod;eel", "cod;coral", "sand", "coral;sand"]
+    each = [one for text in texts for one in multilabel.split(text, ";")]
+    classes = _classes.classes(each, label_map, Train())
+    assert classes.names == ("coral", "fish")
+    y, sets = classes.sets(texts, ";")
+    assert sets[y].tolist() == [[0, 1], [1, 1], [0, 0], [1, 0]]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 999), st.floats(0, 0.5), st.booleans())
+def test_the_loss_is_binary_cross_entropy_of_every_class(seed, smoothing, weighted):
+    rng = np.random.default_rng(seed)
+    sets = np.unique(rng.integers(0, 2, (6, 4)), axis=0).astype(np.float32)
+    y = rng.integers(0, len(sets), 50)
+    train = Train(label_smoothing=smoothing, balance="weights" if weighted else "none")
+    aim = SeveralLabels(sets, y, train)
+    logits = rng.normal(0, 3, (50, 4))
+    wanted = sets[y] * (1 - smoothing) + smoothing / 2
+    weights = np.ones(4) if aim.weights is None else aim.weights.numpy()
+    p = 1 / (1 + np.exp(-logits))
+    losses = -(weights * wanted * np.log(p) + (1 - wanted) * np.log(1 - p))
+    found = aim.loss(torch.from_numpy(logits), torch.from_numpy(y))
+    assert float(found) == pytest.approx(losses.mean(), rel=1e-5)
+    plain = -np.log(np.where(sets[y] > 0, p, 1 - p)).mean(axis=1).sum()
+    assert aim.plain_loss(torch.from_numpy(logits), torch.from_numpy(y)) == pytest.approx(plain)
+    right = ((p > 0.5) == (sets[y] > 0)).all(axis=1).sum()
+    assert int(aim.right(torch.from_numpy(logits), torch.from_numpy(y))) == right
+
+
+def test_resampling_gives_a_row_of_several_classes_by_the_one_that_wants_it_most():
+    sets = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
+    y = np.repeat([0, 1, 2, 3], [3, 3, 40, 2])
+    train = Train(balance="resample", balance_floor=10, balance_cap=20)
+    members = SeveralLabels(sets, y, train).members(y)
+    often = _classes.times(members, len(y), train, np.random.default_rng(0))
+    assert often[y == 0].sum() == 10  # of no class: as if they had one
+    assert (often[(y == 1) | (y == 3)] == 2).all()  # five rows of the second class up to ten
+    assert set(often[y == 2]) <= {0, 1}
+    assert 18 <= often[y == 2].sum() <= 20
+
+
+def scenes(count, seed=0, dim=10):
+    """Features of chips that have any of three labels, each where its own direction is high."""
+    rng = np.random.default_rng(seed)
+    directions = np.random.default_rng(7).normal(0, 1, (3, dim))
+    x = rng.normal(0, 1, (count, dim)).astype(np.float32)
+    has = x @ directions.T + rng.normal(0, 0.7, (count, 3)) > np.array([0.0, 2.0, 4.0])
+    texts = [multilabel.join((f"c{at}" for at in np.flatnonzero(row)), ";") for row in has]
+    return x, texts, has
+
+
+def learnt(train, count=2000):
+    (x, texts, _), (held_x, held, _) = scenes(count), scenes(800, 1)
+    return fit(Splits(Rows.of(x, texts), Rows.of(held_x, held), separator=";"), train, "cpu")
+
+
+@pytest.mark.parametrize("calibration", ["temperature", "mixture", "sigmoid", "none"])
+def test_it_learns_each_label_and_says_how_likely_it_is(calibration):
+    found = learnt(Train(calibration=calibration, epochs=30)).classifier
+    x, _, has = scenes(4000, 2)
+    p = found.predict_proba(x)
+    assert found.is_multilabel
+    assert p.shape == (4000, 3)
+    for at in range(3):
+        assert sk.roc_auc_score(has[:, at], p[:, at]) > 0.9
+        assert abs(p[:, at].mean() - has[:, at].mean()) < 0.03
+    assert sk.f1_score(has, found.answers(p), average="macro") > 0.7
+    said = found.card["calibration"]
+    assert list(said["thresholds"]) == ["c0", "c1", "c2"]
+    assert said["log_loss_after"] <= said["log_loss_before"] + 1e-9
+
+
+@pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
+@pytest.mark.parametrize("name", ["lr", "mlp"])
+def test_it_is_as_good_as_one_classifier_for_each_label(name):
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.multiclass import OneVsRestClassifier
+    from sklearn.neural_network import MLPClassifier
+
+    x, _, has = scenes(2000)
+    test, _, truth = scenes(4000, 2)
+    theirs = (
+        OneVsRestClassifier(LogisticRegression(C=1e3, max_iter=500))
+        if name == "lr"
+        else MLPClassifier(max_iter=30, random_state=0)
+    ).fit(x, has)
+    ours = learnt(Train(classifier=name, epochs=30, learning_rate=0.01)).classifier
+    for score, slack in ((sk.log_loss, 0.02), (sk.average_precision_score, -0.01)):
+        found, wanted = (
+            np.mean([score(truth[:, at], p[:, at]) for at in range(3)])
+            for p in (ours.predict_proba(test), theirs.predict_proba(test))
+        )
+        assert (wanted - found) * np.sign(slack) > -abs(slack)
+
+
+def test_two_trainings_give_the_same_bytes_and_the_artifact_reads_back(tmp_path):
+    fitted = learnt(Train(epochs=2))
+    assert learnt(Train(epochs=2)).classifier.files() == fitted.classifier.files()
+    for name, data in fitted.classifier.files().items():
+        (tmp_path / name).write_bytes(data)
+    again = read(tmp_path)
+    x, _, _ = scenes(50, 3)
+    assert np.array_equal(again.predict_proba(x), fitted.classifier.predict_proba(x))
+
+    opened = FeatureClassifier.open(tmp_path)
+    assert np.array_equal(opened.predict(x), again.answers(again.predict_proba(x)))
+    with pytest.raises(ValueError, match="several labels"):
+        opened.partial_fit(x, np.arange(50) % 2)
+    assert opened.fit(x, np.arange(50) % 2).predict(x).shape == (50,)
+
+
+def test_thresholds_that_are_not_one_for_each_class_are_refused(tmp_path):
+    found = learnt(Train(epochs=1)).classifier.of_several(np.zeros(2, np.float32))
+    for name, data in found.files().items():
+        (tmp_path / name).write_bytes(data)
+    with pytest.raises(InputError, match="thresholds are not one for each class"):
+        read(tmp_path)
+
+
+def test_without_a_calibration_chip_every_threshold_is_one_half():
+    x, texts, _ = scenes(300)
+    splits = Splits(Rows.of(x, texts), Rows.of(x[:0], []), separator=";")
+    found = fit(splits, Train(epochs=1), "cpu").classifier
+    assert found.tensors["thresholds"].tolist() == [0.5] * 3
+
+
+@settings(max_examples=200)
+@given(st.lists(st.tuples(st.integers(0, 12), st.booleans()), min_size=1, max_size=30))
+def test_a_threshold_gives_the_highest_f1_that_any_gives(rows):
+    p = np.array([[number / 12] for number, _ in rows])
+    has = np.array([[float(flag)] for _, flag in rows], np.float32)
+    chosen = thresholds(p, has)[0]
+    if not has.any():
+        assert chosen == 0.5
+        return
+    p32 = p.astype(np.float32)
+    best = max(sk.f1_score(has, p32 >= value) for value in [*np.unique(p32), np.float32(2)])
+    assert sk.f1_score(has, p32 >= chosen) == pytest.approx(best)
+    if sk.f1_score(has, p32 >= np.float32(0.5)) == pytest.approx(best):
+        assert chosen == 0.5
+
+
+# What is given to others.
+
+
+@pytest.mark.parametrize("calibration", ["temperature", "mixture", "sigmoid"])
+def test_onnx_gives_equal_scores_and_answers(calibration):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    found = learnt(Train(calibration=calibration, epochs=5)).classifier
+    x, _, _ = scenes(500, 4)
+    session = onnxruntime.InferenceSession(exports.onnx(found))
+    labels, p = session.run(["labels", "probabilities"], {"features": x})
+    wanted = found.predict_proba(x)
+    assert np.abs(p - wanted).max() < 1e-5
+    sure = np.abs(wanted - found.tensors["thresholds"]) > 1e-5
+    assert np.array_equal(labels[sure], found.answers(wanted)[sure])
+
+
+def test_a_pickle_for_pyspacer_is_refused_in_a_sentence():
+    found = learnt(Train(epochs=1)).classifier
+    with pytest.raises(SettingError, match="PySpacer knows one label a point"):
+        pickle.loads(exports.scikit_learn(found))
+
+
+# What is judged.
+
+
+def table(truth, answered, p, classes, unseen=()):
+    """A predictions table of bool [n, n_classes]; the rows *unseen* have a label more."""
+    said = [multilabel.join((classes[i] for i in np.flatnonzero(row)), ";") for row in answered]
+    told = [
+        multilabel.join([*(classes[i] for i in np.flatnonzero(row)), *["zz"] * (at in unseen)], ";")
+        for at, row in enumerate(truth)
+    ]
+    n = len(truth)
+    columns = {
+        "chip_id": pa.array([i.to_bytes(16, "big") for i in range(n)], schemas.CHIP_ID),
+        "key": [f"{i * 3 // n}.jpg" for i in range(n)],
+        "row": list(range(n)),
+        "col": [0] * n,
+        "group": [f"g{i % 4}" for i in range(n)],
+        "label": told,
+        "predicted": said,
+        "score": np.where(answered, p, 1 - p).min(axis=1),
+        "probabilities": pa.array(list(p.astype(np.float32)), pa.list_(pa.float32())),
+    }
+    return schemas.conform(pa.table(columns), schemas.PREDICTIONS)
+
+
+def made(seed, n=40, n_classes=4, unseen=(), hit=0.8):
+    rng = np.random.default_rng(seed)
+    classes = [f"c{at}" for at in range(n_classes)]
+    p = rng.uniform(0, 1, (n, n_classes)).round(2)
+    truth = rng.uniform(0, 1, p.shape) < hit * p
+    answered = p >= rng.uniform(0.3, 0.7, n_classes)
+    return (
+        truth,
+        answered,
+        p,
+        _several.judged(table(truth, answered, p, classes, unseen), classes, ";"),
+    )
+
+
+cases = st.builds(
+    made,
+    st.integers(0, 9999),
+    n=st.integers(1, 40),
+    n_classes=st.integers(1, 5),
+    unseen=st.sets(st.integers(0, 40), max_size=3),
+    hit=st.sampled_from([0.0, 0.5, 1.0]),
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(cases)
+def test_every_metric_is_finite_in_its_range_and_resampled_as_it_is_computed(case):
+    judged = case[3]
+    found = _multilabel.compute(judged)
+    for name, value in found.items():
+        assert math.isfinite(value), name
+        if name in _multilabel.RANGE:
+            low, high = _multilabel.RANGE[name]
+            assert low - 1e-12 <= value <= high + 1e-12, name
+    total = np.asarray(_multilabel.sums(judged).sum(axis=0)).reshape(1, -1)
+    again = {name: float(v[0]) for name, v in _multilabel.from_sums(judged, total).items()}
+    assert again == pytest.approx({name: found[name] for name in again}, abs=1e-9)
+    assert found.keys() == {*_multilabel.MEANING}
+
+
+@pytest.mark.filterwarnings("ignore")
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 9999))
+def test_metrics_are_what_others_say(seed):
+    truth, answered, p, judged = made(seed, n=60)
+    p = p.astype(np.float32).astype(float)
+    found = _multilabel.compute(judged)
+    hits, sizes = (truth & answered).sum(1), truth.sum(1) + answered.sum(1)
+    each = [2 * h / s if s else 1.0 for h, s in zip(hits, sizes, strict=True)]
+    assert found["samples_f1"] == pytest.approx(np.mean(each))
+    assert found["accuracy"] == sk.accuracy_score(truth, answered)
+    assert found["hamming_loss"] == pytest.approx(np.mean(truth != answered))
+    assert found["micro_f1"] == pytest.approx(2 * hits.sum() / max(sizes.sum(), 1))
+    wanted = [sk.balanced_accuracy_score(truth[:, at], answered[:, at]) for at in range(4)]
+    occurs = truth.any(axis=0)
+    assert found["balanced_accuracy"] == pytest.approx(np.array(wanted)[occurs].mean())
+    losses = [sk.log_loss(truth[:, at], p[:, at], labels=[0, 1]) for at in range(4)]
+    if ((p > 0) & (p < 1)).all():
+        assert found["log_loss"] == pytest.approx(np.mean(losses))
+    briers = [sk.brier_score_loss(truth[:, at], p[:, at], pos_label=1) for at in range(4)]
+    assert found["brier"] == pytest.approx(np.mean(briers), abs=1e-6)
+    precision = _tables.per_class(judged, Validate(rounds=10)).set_index("label")
+    for at, name in enumerate(judged.classes):
+        if answered[:, at].any():
+            wanted = sk.precision_score(truth[:, at], answered[:, at])
+            assert precision.loc[name, "precision"] == pytest.approx(wanted)
+        assert precision.loc[name, "support"] == truth[:, at].sum()
+
+
+def test_intervals_hold_the_value_and_widen_with_fewer_groups():
+    judged = made(3, n=400)[3]
+    bounds = _bootstrap.intervals(judged, [_multilabel], Validate(rounds=200))
+    found = _multilabel.compute(judged)
+    for name, (low, high) in bounds.items():
+        assert low - 1e-9 <= found[name] <= high + 1e-9, name
+    assert "mean_average_precision" not in bounds
+
+
+def test_what_is_taken_for_what_is_itself_or_nothing():
+    classes = ["a", "b"]
+    truth = np.array([[1, 1], [1, 0], [0, 0], [0, 1]], bool)
+    answered = np.array([[1, 0], [1, 1], [0, 0], [0, 1]], bool)
+    p = np.where(answered, 0.9, 0.1)
+    judged = _several.judged(table(truth, answered, p, classes, unseen={3}), classes, ";")
+    assert judged.taken.labels == ["a", "b", "zz", "(none)"]
+    # Rows are labels, columns answers.
+    assert _tables.confusion(judged).tolist() == [
+        [2, 0, 0, 0],
+        [0, 1, 0, 1],
+        [0, 0, 0, 1],
+        [0, 1, 0, 1],
+    ]
+    assert judged.correct.tolist() == [False, False, True, False]
+    cover = _cover.cover(judged).set_index("label")
+    # One image has the first two chips, two others one each.
+    assert cover.loc["b", "cover"] == pytest.approx(np.mean([1 / 2, 0, 1]))
+    assert cover.loc["zz", "cover"] == pytest.approx(1 / 3)
+    assert cover.loc["zz", "answered"] == 0
+
+
+def test_a_label_that_is_missing_and_one_too_many_are_suspected():
+    rng = np.random.default_rng(0)
+    truth = rng.uniform(size=(200, 3)) < 0.5
+    p = np.where(truth, 0.9, 0.1) + rng.uniform(-0.05, 0.05, truth.shape)
+    p[[5, 9]] = np.where(truth[[5, 9]], 0.97, 0.03)
+    wrong = truth.copy()
+    wrong[5, 1], wrong[9, 2] = ~truth[5, 1], ~truth[9, 2]
+    predictions = table(wrong, p >= 0.5, p, ["a", "b", "c"])
+    judged = _several.judged(predictions, ["a", "b", "c"], ";")
+    splits = pa.chunked_array([["validation"] * 200])
+    found = _doubts.table(judged, predictions, splits, ";")
+    assert set(found["row"]) == {5, 9}
+    for row in found.itertuples():
+        right = (name for name, has in zip("abc", truth[row.row], strict=True) if has)
+        assert row.suggested == multilabel.join(right, ";")
+        assert row.label_probability < 0.2
+        assert row.suggested_probability > 0.8
+
+
+def test_classifiers_of_several_labels_are_compared_chip_by_chip():
+    truth, answered, p, ours = made(1, n=200)
+    theirs = _several.judged(table(truth, ~answered, 1 - p, ours.classes), ours.classes, ";")
+    found = _compared.compared(ours, {"worse": theirs}, Validate(rounds=100)).iloc[0]
+    assert found["accuracy_difference"] == pytest.approx(
+        (truth == answered).all(1).mean() - (truth == ~answered).all(1).mean()
+    )
+    assert found["only_ours"] == ((truth == answered).all(1) & ~(truth == ~answered).all(1)).sum()
+
+
+def test_valresult_gives_lists_of_places():
+    truth, answered, p, judged = made(2, n=5)
+    found = valresult(table(truth, answered, p, judged.classes), judged.classes, ";")
+    assert found["gt"] == [np.flatnonzero(row).tolist() for row in truth]
+    assert found["est"] == [np.flatnonzero(row).tolist() for row in answered]
+
+
+def test_a_classifier_of_one_label_is_as_before():
+    found = Classifier(("a",), {"temperature": np.ones(1, np.float32)}, {})
+    assert not found.is_multilabel
