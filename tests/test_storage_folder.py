@@ -237,9 +237,9 @@ def test_links_that_are_not_followed_are_said(root, tmp_path, caplog):
 
 def test_links_are_followed_where_that_is_asked_for_and_circles_end(root, tmp_path, caplog):
     survey, other = tmp_path / "survey", tmp_path / "other"
-    for folder in (survey, other):
-        folder.mkdir()
-        (folder / "f").write_bytes(folder.name.encode())
+    for place in (survey, other):
+        place.mkdir()
+        (place / "f").write_bytes(place.name.encode())
     (survey / "other").symlink_to(other)
     (other / "survey").symlink_to(survey)
     (root / "2024").symlink_to(survey)
