@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,23 +16,30 @@ from pipeline.annotations import Source
 from pipeline.annotations import level as level_of
 from pipeline.annotations import read as read_annotations
 from pipeline.counts import Counts
+from pipeline.errors import InputError
 from pipeline.hashing import digest
 from pipeline.outs import out
 from pipeline.rejects import Reject
 from pipeline.store import Piece
 from pipeline.work._context import CHIPS, INDEX, LABELS, Context, Tell
 
+log = logging.getLogger(__name__)
+
 TABLE = "chips"
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What the stage starts from: places for chips, what is said of them, what was rejected."""
+    """What the stage starts from: places for chips, what is said of them, what was rejected.
+
+    *bare* are the images of which nothing is said.
+    """
 
     places: pa.Table
     said: pa.Table
     rejected: list[Reject]
     level: str
+    bare: list[str]
 
 
 def read(context: Context) -> Inputs:
@@ -50,8 +58,11 @@ def read(context: Context) -> Inputs:
     level = level_of(params.annotations)
     chips.check_levels(params.chip, params.annotations, level)
     said, unread = read_annotations(source, params.annotations)
+    if level == "point" and not said.num_rows and not unread:
+        raise InputError(f"{name}: has a header and no row below it: there is no point to cut")
     places, unplaced = chips.places(images, said, params.chip, name)
-    return Inputs(places, said, unread + unplaced, level)
+    bare = set(source.keys) - set(said.column("key").to_pylist())
+    return Inputs(places, said, unread + unplaced, level, sorted(bare))
 
 
 def plan(context: Context, inputs: Inputs) -> list[shards.Planned]:
@@ -128,4 +139,6 @@ def publish(
         "files": sorted(beside),
     }
     outs.publish(LABELS, beside, facts)
+    if inputs.bare:
+        log.info("chip: %d images have no annotation, as %s", len(inputs.bare), inputs.bare[0])
     return found.counts("chip", "chips")
