@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Annotated
@@ -130,7 +130,7 @@ def records(
         InputError: the file is empty, is not in the encoding, or a needed column is missing.
     """
     text = decode(source, encoding)
-    header = (text.splitlines() or [""])[0]
+    header = next(io.StringIO(text, newline=""), "")
     if not header.strip():
         raise InputError(f"{source.name}: is empty; a header line with column names is needed")
     if "\0" in header:
@@ -154,10 +154,7 @@ def records(
             f"{source.name}:1: no column for {', '.join(missing)} among {', '.join(names)}; "
             f"set annotations.columns.{missing[0]} to the name of that column"
         )
-    last = 1
-    for line, cells in _cells(reader, places, len(names), source.name):
-        yield line, cells
-        last = line
+    last = yield from _cells(reader, places, len(names), source.name)
     _check_closed(text, last, separator, source.name)
 
 
@@ -174,22 +171,25 @@ def _named(names: Sequence[str], wanted: Mapping[str, Sequence[str]]) -> Iterato
 
 def _cells(
     reader: Iterator[list[str]], places: Mapping[str, int], n_columns: int, name: str
-) -> Iterator[tuple[int, dict[str, str]]]:
-    line = reader.line_num + 1  # type: ignore[attr-defined]
-    width = max(places.values())
+) -> Generator[tuple[int, dict[str, str]], None, int]:
+    """Give every row's line and cells; return the line of the last."""
+    last: int
+    last = line = reader.line_num + 1  # type: ignore[attr-defined]
+    width, image = max(places.values()), places["image"]
     try:
         for cells in reader:
             if cells and len(cells) <= width:
                 yield line, {FAULT: "the line has fewer cells than the header"}
-            elif any(cell.strip() for cell in cells[n_columns:]):
+            elif len(cells) > n_columns and any(map(str.strip, cells[n_columns:])):
                 yield line, {FAULT: "the line has more cells than the header"}
-            elif cells and not cells[places["image"]].strip():
+            elif cells and (not cells[image] or cells[image].isspace()):
                 yield line, {FAULT: "the line names no image"}
             elif cells:
                 yield line, {cell: cells[place] for cell, place in places.items()}
-            line = reader.line_num + 1  # type: ignore[attr-defined]
+            last, line = line, reader.line_num + 1  # type: ignore[attr-defined]
     except csv.Error as error:
         raise InputError(f"{name}:{line}: not a table: {error}") from error
+    return last
 
 
 def _check_closed(text: str, begun: int, separator: str, name: str) -> None:

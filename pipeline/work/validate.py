@@ -86,7 +86,9 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
     answers, held = (_answers.answers(classifier, some, to) for some in found)
     judged = answers.judged()
     trust = _trusted(judged, held, validate)
-    figures = {**metrics.compute(judged, validate), **_figures(trust)}
+    left_out = rejects.in_order(pa.concat_tables(_rejects()))
+    figures = metrics.compute(judged, validate)
+    figures = {**figures, **_figures(trust), **rejects.figures(left_out)}
     suspects = _suspects(answers, held)
     classes = _tables.per_class(judged, validate)
     if answers.separator is not None:
@@ -107,7 +109,7 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
         compared=compared,
         splits=_splits(labels),
         straddling=_straddling(labels),
-        rejects=rejects.in_order(pa.concat_tables(_rejects())),
+        rejects=left_out,
         gallery=_gallery(context, answers, judged, suspects),
         provenance=_provenance(context, answers),
     )
