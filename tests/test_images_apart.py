@@ -102,6 +102,7 @@ def test_an_image_that_takes_for_ever_is_a_reject(apart):
     assert time.monotonic() - begun < 60
 
 
+@pytest.mark.slow
 def test_many_images_may_take_longer_than_one_may(apart):
     """The time is each image's own, not its process's."""
     data = encoded(Image.fromarray(np.tile(RGB, (40, 40, 1))), "PNG")

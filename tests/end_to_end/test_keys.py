@@ -87,6 +87,7 @@ def repo(tmp_path):
     return new_repo(tmp_path / "repo", textures(tmp_path / "bucket", each=0))
 
 
+@pytest.mark.slow
 def test_a_folder_may_have_any_names(repo, tmp_path):
     keys = ANYWHERE + FOLDER_ONLY
     for number, key in enumerate(keys):
