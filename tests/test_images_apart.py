@@ -1,6 +1,8 @@
 """Images read in a process of their own: it may die, and whoever asked it does not."""
 
+import os
 import signal
+import subprocess
 import sys
 import time
 from datetime import datetime
@@ -140,3 +142,24 @@ def test_no_process_outlives_its_reader(armed):
     reader.decode(encoded(Image.fromarray(RGB)), EXTRACT, "a.png")
     assert children() - before == {pid}
     reader.close()
+
+
+def test_no_process_outlives_who_asked_it_however_that_ends(armed, tmp_path):
+    (tmp_path / "endless.jpg").write_bytes(deadly.image("endless"))
+    code = (
+        "import sys; from pathlib import Path; from pipeline.images.apart import Apart\n"
+        "from pipeline.sections import Extract\n"
+        "Apart().decode(Path(sys.argv[1]).read_bytes(), Extract(extractor='filters'), 'a')"
+    )
+    path = os.pathsep.join(sys.path)
+    asker = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "endless.jpg")],
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    deadline = time.monotonic() + 60
+    while not (found := psutil.Process(asker.pid).children()) or found[0].cpu_times().user < 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    asker.kill()
+    asker.wait()
+    assert psutil.wait_procs(found, timeout=10)[1] == []

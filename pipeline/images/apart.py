@@ -40,6 +40,7 @@ LIMIT_S = 120
 default take a tenth of it."""
 
 Pixels = NDArray[np.uint8]
+LOOKS_S = 0.5
 LENGTH = struct.Struct(">Q")
 KINDS = {**BY_NAME, "Passing": Passing}
 DIED = {
@@ -188,7 +189,8 @@ def _exactly(pipe: BinaryIO, size: int) -> bytes:
 
 def _serve(limit_s: int) -> None:
     """Answer what comes by standard input until it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever asks ends this, by ending its input
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever asks ends this, or has gone
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     asked, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints is no answer
     if resource is not None:
@@ -202,6 +204,13 @@ def _serve(limit_s: int) -> None:
         said, pixels = _answer(ask, data)
         with memoryview(pixels) as view:
             _send(answers, said, view.cast("B") if view.nbytes else b"")
+
+
+def _end_with(asker: int) -> None:
+    """End once the process that asks has gone: an image may keep this one from reading that."""
+    while os.getppid() == asker:
+        time.sleep(LOOKS_S)
+    os._exit(1)
 
 
 def _allow_time(limit_s: int) -> None:

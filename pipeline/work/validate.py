@@ -243,8 +243,9 @@ def _cut(context: Context, wanted: Sequence[bytes]) -> dict[bytes, Any]:
         for (key, version), chips in groupby(
             chain(*rows), lambda row: (row["key"], row["version"])
         ):
+            data = storage.read(key, if_version=version)
             try:
-                pixels = decode(storage.read(key, if_version=version), key)
+                pixels = decode(data, key)
             except Rejected as why:  # its features were made elsewhere
                 log.warning("validate: %s: not shown: %s", key, why.detail)
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import deadly
 import pyarrow.parquet as pq
 import pytest
 from conftest import new_repo, textures
+from PIL import Image
 
 
 def add(repo, key, data, points=2):
@@ -20,6 +22,14 @@ def add(repo, key, data, points=2):
     for row in range(points):
         repo.bucket.points.append({"image": key, "row": row, "column": 9, "label": "noise"})
     repo.points()
+
+
+def moving():
+    """A PNG of two pictures."""
+    sink = io.BytesIO()
+    frames = [Image.new("RGB", (90, 90), colour) for colour in ("red", "blue")]
+    frames[0].save(sink, "PNG", save_all=True, append_images=frames[1:])
+    return sink.getvalue()
 
 
 def run(repo, *stages, **env):
@@ -47,7 +57,14 @@ def armed(tmp_path):
 def test_an_image_that_kills_its_decoder_is_a_reject_and_the_run_goes_on(armed):
     armed.env["QUADRAT_WORKERS"] = "1"
     add(armed, "noise/deadly.jpg", deadly.image("deadly"))
-    *_, done = run(armed, "index", "chip", "extract")
+    add(armed, "noise/moving.png", moving(), points=0)
+    add(armed, "noise/named.tif", deadly.image("a JPEG"), points=0)
+    index, chip, done = run(armed, "index", "chip", "extract")
+    assert "index: 1 file of several pictures, as noise/moving.png: the first is" in index.stderr
+    assert "index: 1 file of another format than named, as noise/named.tif (JPEG)" in index.stderr
+    assert "chip: 2 images have no annotation, as noise/moving.png" in chip.stderr
+    walk = armed.run("python", "-m", "stages.trace", "noise/moving.png").stdout
+    assert "PNG  the first of several pictures" in walk
     assert "died unexpectedly with exit code -11" in done.stderr
     assert "from now on images are read in processes of their own" in done.stderr
     assert rejects(armed, "data/features") == [
