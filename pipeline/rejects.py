@@ -39,6 +39,14 @@ DELIBERATE = frozenset({"no_data", "unconfirmed"})
 """Reasons that a setting asked for: kept in the table, not counted against max_rejects."""
 
 
+MEANING = {
+    "n_rejects_index": "objects of the bucket that are no images that can be used",
+    "n_rejects_chip": "annotations that name no place on an image, or contradict others",
+    "n_rejects_extract": "chips whose image cannot be decoded",
+}
+"""What metrics.json says of what was left out, without what a setting asked to leave out."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reject:
     """One row left out; *row* and *col* are None where a whole image is meant."""
@@ -70,6 +78,13 @@ def counts(rejected: pa.Table) -> dict[str, int]:
     """Count *rejected* by reason, commonest first, then by name."""
     counted = Counter(rejected["reason"].to_pylist())
     return dict(sorted(sorted(counted.items()), key=itemgetter(1), reverse=True))
+
+
+def figures(rejected: pa.Table) -> dict[str, int]:
+    """Count *rejected* by stage, under the names of MEANING."""
+    counting = [row for row in rejected.to_pylist() if row["reason"] not in DELIBERATE]
+    by_stage = Counter(row["stage"] for row in counting)
+    return {name: by_stage[name.removeprefix("n_rejects_")] for name in MEANING}
 
 
 def verdict(

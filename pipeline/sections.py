@@ -45,11 +45,12 @@ class Section(BaseModel):
 class Bucket(Section):
     """Where the images are, and which of them count."""
 
-    VERDICTS = frozenset({"url", "include", "exclude", "max_rejects"})
+    VERDICTS = frozenset({"url", "include", "exclude", "follow_links", "max_rejects"})
 
     url: str = Field(min_length=1)
     include: tuple[str, ...] = ("*.jpg", "*.jpeg", "*.png", "*.tif", "*.tiff", "*.webp", "*.bmp")
     exclude: tuple[str, ...] = ()
+    follow_links: bool = False
     max_pixels: Positive = 200_000_000
     max_rejects: Share = 0.05
 

@@ -150,6 +150,26 @@ def test_points_outside_their_image_are_rejected_with_file_and_line():
     ]
 
 
+@pytest.mark.parametrize(
+    ("key", "written", "shown"),
+    [
+        ("Reef/IMG_1.JPG", "reef/img_1.jpg", "'Reef/IMG_1.JPG'"),
+        ("e\u0301.png", "\u00e9.png", "'e\\u0301.png'"),
+        ("a.png", "a.png ", "'a.png'"),
+    ],
+)
+def test_an_image_of_nearly_that_name_is_told(key, written, shown):
+    images = pa.table({"key": [key], "version": ["v"], "height": [30], "width": [40]})
+    said = annotations([{"key": written, "row": 1, "col": 1}])
+    found, (reject,) = chips.places(images, said, points.Params(method="points"), "points.csv")
+    assert found.num_rows == 0
+    assert reject.reason == "no_such_image"
+    assert reject.detail == (
+        f"points.csv:2: no image {written!r} in the index, which has {shown}: the same but for "
+        "case, space or the form of a letter"
+    )
+
+
 def test_a_plan_has_one_chip_a_place_and_its_id_names_the_window():
     said = annotations([{"key": "a.png", "row": 3, "col": 4}, {"key": "a.png", "row": 5, "col": 6}])
     params = points.Params(method="points", size=8)

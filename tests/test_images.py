@@ -289,6 +289,24 @@ def test_of_many_frames_the_first_is_taken(kind):
     assert blue < 10
 
 
+@pytest.mark.parametrize("kind", ["GIF", "TIFF", "WEBP", "PNG", "MPO", "AVIF"])
+def test_a_header_says_whether_other_pictures_follow(head, kind):
+    colours = [Image.new("RGB", (8, 8), colour) for colour in ((200, 0, 0), (0, 0, 200))]
+    one = encoded(colours[0], "JPEG" if kind == "MPO" else kind)
+    two = encoded(colours[0], kind, save_all=True, append_images=colours[1:])
+    assert [head(data)[0]["more_frames"] for data in (one, two)] == [False, True]
+
+
+@pytest.mark.parametrize("share", [0.5, 0.7, 0.9])
+def test_a_second_picture_that_is_damaged_is_no_fault_of_the_first(head, share):
+    frames = [Image.fromarray(RGB), Image.fromarray(255 - RGB)]
+    data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    first = encoded(frames[0], "GIF")
+    cut = data[: int(len(first) + share * (len(data) - len(first)))]
+    assert head(cut)[0]["more_frames"] in {True, False}
+    assert images.decode(cut, extract=EXTRACT).shape == RGB.shape
+
+
 def test_what_follows_an_image_is_left_and_what_precedes_it_is_not():
     data = encoded(Image.fromarray(RGB), "JPEG")
     want = images.decode(data, extract=EXTRACT)

@@ -1,6 +1,8 @@
 """Images read in a process of their own: it may die, and whoever asked it does not."""
 
+import os
 import signal
+import subprocess
 import sys
 import time
 from datetime import datetime
@@ -15,6 +17,7 @@ from test_images import EXTRACT, RGB, encoded, exif_of
 from pipeline import images
 from pipeline.errors import InputError, Missing, Rejected
 from pipeline.images.apart import Apart
+from pipeline.sections import Bucket
 from pipeline.storage import Object, open_storage
 
 
@@ -53,7 +56,7 @@ def test_a_header_is_the_one_that_is_read_here(apart, tmp_path):
     (tmp_path / "a.jpg").write_bytes(encoded(Image.fromarray(RGB), "JPEG", exif=exif.tobytes()))
     storage = open_storage(str(tmp_path))
     item = storage.head("a.jpg")
-    got = apart.header(str(tmp_path), tmp_path / "memory", item, 10**9)
+    got = apart.header(Bucket(url=str(tmp_path)), tmp_path / "memory", item, 10**9)
     assert got == images.header(storage, item, max_pixels=10**9)
     assert got["captured_at"] == datetime(2010, 1, 2, 3, 4, 5)
 
@@ -68,7 +71,9 @@ def test_a_reject_is_the_one_that_is_raised_here(apart):
 
 def test_a_buckets_fault_stays_the_buckets(apart, tmp_path):
     with pytest.raises(Missing, match="no such file"):
-        apart.header(str(tmp_path), tmp_path / "memory", Object("gone.jpg", 9, "v"), 10**9)
+        apart.header(
+            Bucket(url=str(tmp_path)), tmp_path / "memory", Object("gone.jpg", 9, "v"), 10**9
+        )
 
 
 def test_a_decoder_that_dies_is_a_reject_and_the_next_image_is_read(apart):
@@ -86,7 +91,7 @@ def test_a_header_that_kills_is_a_reject(apart, tmp_path):
     (tmp_path / "a.jpg").write_bytes(deadly.image("at once"))
     item = open_storage(str(tmp_path)).head("a.jpg")
     with pytest.raises(Rejected, match="its decoder died of SIGBUS") as stop:
-        apart.header(str(tmp_path), tmp_path / "memory", item, 10**9)
+        apart.header(Bucket(url=str(tmp_path)), tmp_path / "memory", item, 10**9)
     assert stop.value.reason == "decoder_died"
     assert stop.value.detail.startswith("a.jpg: ")
 
@@ -99,6 +104,7 @@ def test_an_image_that_takes_for_ever_is_a_reject(apart):
     assert time.monotonic() - begun < 60
 
 
+@pytest.mark.slow
 def test_many_images_may_take_longer_than_one_may(apart):
     """The time is each image's own, not its process's."""
     data = encoded(Image.fromarray(np.tile(RGB, (40, 40, 1))), "PNG")
@@ -136,3 +142,24 @@ def test_no_process_outlives_its_reader(armed):
     reader.decode(encoded(Image.fromarray(RGB)), EXTRACT, "a.png")
     assert children() - before == {pid}
     reader.close()
+
+
+def test_no_process_outlives_who_asked_it_however_that_ends(armed, tmp_path):
+    (tmp_path / "endless.jpg").write_bytes(deadly.image("endless"))
+    code = (
+        "import sys; from pathlib import Path; from pipeline.images.apart import Apart\n"
+        "from pipeline.sections import Extract\n"
+        "Apart().decode(Path(sys.argv[1]).read_bytes(), Extract(extractor='filters'), 'a')"
+    )
+    path = os.pathsep.join(sys.path)
+    asker = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "endless.jpg")],
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    deadline = time.monotonic() + 60
+    while not (found := psutil.Process(asker.pid).children()) or found[0].cpu_times().user < 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    asker.kill()
+    asker.wait()
+    assert psutil.wait_procs(found, timeout=10)[1] == []

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from pipeline import images
 from pipeline.errors import BY_NAME, InputError, Passing, Rejected, StorageError
-from pipeline.sections import Extract, NoData
+from pipeline.sections import Bucket, Extract, NoData
 from pipeline.storage import Object, Storage, open_storage
 
 try:
@@ -40,6 +40,7 @@ LIMIT_S = 120
 default take a tenth of it."""
 
 Pixels = NDArray[np.uint8]
+LOOKS_S = 0.5
 LENGTH = struct.Struct(">Q")
 KINDS = {**BY_NAME, "Passing": Passing}
 DIED = {
@@ -91,10 +92,11 @@ class Apart:
         shaped: NDArray[np.bool_] = np.frombuffer(pixels, bool).reshape(said["shape"])
         return shaped
 
-    def header(self, url: str, memory: Path, item: Object, max_pixels: int) -> dict[str, Any]:
-        """Do as `images.header` of an object of the storage at *url*; raise as `decode` too."""
+    def header(self, bucket: Bucket, memory: Path, item: Object, max_pixels: int) -> dict[str, Any]:
+        """Do as `images.header` of an object of *bucket*; raise as `decode` too."""
         named = {"key": item.key, "size": item.size, "version": item.version}
-        ask = {"url": url, "memory": str(memory), "item": named, "max_pixels": max_pixels}
+        where = [bucket.url, str(memory), bucket.follow_links]
+        ask = {"where": where, "item": named, "max_pixels": max_pixels}
         try:
             found = self._ask(ask, b"", item.key)[0]["header"]
         except Died as death:
@@ -196,7 +198,8 @@ def _exactly(pipe: BinaryIO, size: int) -> bytes:
 
 def _serve(limit_s: int) -> None:
     """Answer what comes by standard input until it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever asks ends this, by ending its input
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever asks ends this, or has gone
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     asked, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints is no answer
     if resource is not None:
@@ -212,6 +215,13 @@ def _serve(limit_s: int) -> None:
             _send(answers, said, view.cast("B") if view.nbytes else b"")
 
 
+def _end_with(asker: int) -> None:
+    """End once the process that asks has gone: an image may keep this one from reading that."""
+    while os.getppid() == asker:
+        time.sleep(LOOKS_S)
+    os._exit(1)
+
+
 def _allow_time(limit_s: int) -> None:
     if resource is not None:
         hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
@@ -221,8 +231,8 @@ def _allow_time(limit_s: int) -> None:
 
 
 @cache
-def _storage(url: str, memory: str) -> Storage:
-    return open_storage(url, memory=Path(memory))
+def _storage(url: str, memory: str, follow_links: bool) -> Storage:  # noqa: FBT001
+    return open_storage(url, memory=Path(memory), follow_links=follow_links)
 
 
 def _answer(ask: Mapping[str, Any], data: bytes) -> tuple[dict[str, Any], Any]:
@@ -234,7 +244,7 @@ def _answer(ask: Mapping[str, Any], data: bytes) -> tuple[dict[str, Any], Any]:
             extract = Extract.model_validate_json(ask["extract"])
             pixels = np.ascontiguousarray(images.decode(data, extract=extract))
             return {"shape": pixels.shape}, pixels
-        storage = _storage(ask["url"], ask["memory"])
+        storage = _storage(*ask["where"])
         item = Object(**ask["item"])
         found = images.header(storage, item, max_pixels=ask["max_pixels"])
     except Rejected as why:

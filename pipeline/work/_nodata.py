@@ -27,9 +27,9 @@ from pipeline.outs import out
 from pipeline.progress import Progress
 from pipeline.rejects import Reject
 from pipeline.sections import ChipMethod
-from pipeline.storage import Storage, open_storage
+from pipeline.storage import Storage
 from pipeline.store import Piece
-from pipeline.work._context import Context, Tell
+from pipeline.work._context import Context, Tell, bucket
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def make(
         StorageError: the bucket cannot be read, or images changed since they were indexed.
     """
     params = context.params
-    storage = open_storage(params.bucket.url, memory=context.machine.digests)
+    storage = bucket(context)
     moved: list[str] = []
     total = shards.count_rows(context.store, pieces)
     with Progress("chip", "images", total, tell) as progress, ExitStack() as ends:

@@ -19,9 +19,9 @@ import pyarrow.parquet as pq
 from pipeline import outs, schemas
 from pipeline.errors import InputError, SettingError
 from pipeline.images._ranged import BLOCK_BYTES, RangedFile
-from pipeline.storage import Object, Storage, open_storage
+from pipeline.storage import Object, Storage
 from pipeline.windows import Window
-from pipeline.work._context import CHIPS, INDEX, Context
+from pipeline.work._context import CHIPS, INDEX, Context, bucket
 
 if TYPE_CHECKING:
     from affine import Affine
@@ -76,7 +76,7 @@ def write(context: Context, target: Path) -> Written:
     _check_installed()
     lines = outs.require_manifest(CHIPS, "chip")["shards"]
     outs.require_manifest(INDEX, "index")
-    storage = open_storage(context.params.bucket.url, memory=context.machine.digests)
+    storage = bucket(context)
     images = pq.read_table(INDEX / "images.parquet", columns=["key", "version", "size", "format"])
     found: dict[str, Reference] = {}
     others: list[str] = []

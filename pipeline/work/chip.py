@@ -17,6 +17,7 @@ from pipeline.annotations import level as level_of
 from pipeline.annotations import read as read_annotations
 from pipeline.chips._tables import placed
 from pipeline.counts import Counts
+from pipeline.errors import InputError
 from pipeline.hashing import digest
 from pipeline.outs import out
 from pipeline.rejects import Reject
@@ -41,6 +42,7 @@ class Inputs:
         rejected: annotations, and lines of tables, that cannot be used.
         level: whether *said* speaks of points or of images.
         measured: what instruments measured of the chips.
+        bare: the images of which nothing is said.
     """
 
     images: pa.Table
@@ -49,6 +51,7 @@ class Inputs:
     rejected: list[Reject]
     level: str
     measured: tables.Found
+    bare: list[str]
 
 
 def read(context: Context, listed: Sequence[shards.Planned] = ()) -> Inputs:
@@ -67,6 +70,9 @@ def read(context: Context, listed: Sequence[shards.Planned] = ()) -> Inputs:
     level = level_of(params.annotations)
     chips.check_levels(params.chip, params.annotations, level)
     said, unread = read_annotations(source, params.annotations)
+    if level == "point" and not said.num_rows and not unread:
+        raise InputError(f"{name}: has a header and no row below it: there is no point to cut")
+    bare = sorted(set(source.keys) - set(said["key"].to_pylist()))
     found = tables.found(context, listed)
     if listed:
         separator = label_separator(params.annotations)
@@ -75,7 +81,8 @@ def read(context: Context, listed: Sequence[shards.Planned] = ()) -> Inputs:
     else:
         said = _with_free_places(images, said, params.chip)
         places, unplaced = chips.places(images, said, params.chip, name)
-    return Inputs(images, places, said, unread + found.rejected + unplaced, level, found)
+    rejected = unread + found.rejected + unplaced
+    return Inputs(images, places, said, rejected, level, found, bare)
 
 
 def _with_free_places(images: pa.Table, said: pa.Table, params: ChipMethod) -> pa.Table:
@@ -198,5 +205,7 @@ def publish(
         **({"background": told} if told else {}),
     }
     outs.publish(LABELS, beside, facts)
+    if inputs.bare:
+        log.info("chip: %d images have no annotation, as %s", len(inputs.bare), inputs.bare[0])
     left_out = found.rejected.num_rows + kept.dropped.num_rows
     return found.counts("chip", "chips")._replace(rejected=left_out)

@@ -19,9 +19,8 @@ from pipeline.outs import Out
 from pipeline.progress import Progress
 from pipeline.rejects import Reject
 from pipeline.sections import Extract
-from pipeline.storage import open_storage
 from pipeline.store import Piece
-from pipeline.work._context import CHIPS, FEATURES, Context, Tell
+from pipeline.work._context import CHIPS, FEATURES, Context, Tell, bucket
 
 if TYPE_CHECKING:
     from pipeline.engine import Engine
@@ -123,7 +122,7 @@ def _engine(context: Context, recipe: str) -> Engine | Lookup:
     if weights := extractors.looked_up(asked.extract):
         return Lookup(weights.path, asked.extract)
     network = runtimes.load(asked)
-    storage = open_storage(context.params.bucket.url, memory=context.machine.digests)
+    storage = bucket(context)
     decoders = 1 if asked.device == "cpu" else numerics.cores()
     return Engine(storage, network, asked.extract, decoders, careful=context.machine.is_careful)
 

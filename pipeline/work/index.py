@@ -29,9 +29,9 @@ from pipeline.outs import out, pretty
 from pipeline.progress import Progress
 from pipeline.rejects import Reject
 from pipeline.sections import Index
-from pipeline.storage import Object, open_storage, read_url
+from pipeline.storage import Object, read_url
 from pipeline.store import Piece
-from pipeline.work._context import INDEX, Context, Tell
+from pipeline.work._context import INDEX, Context, Tell, bucket
 
 log = logging.getLogger(__name__)
 
@@ -72,20 +72,20 @@ def listing(context: Context) -> Listing:
         StorageError: the bucket cannot be listed.
         InputError: no image is left.
     """
-    bucket, patterns = context.params.bucket, chips.tables(context.params.chip)
-    storage = open_storage(bucket.url, memory=context.machine.digests)
-    allowed = [item for item in storage.list() if not _matches(item.key, bucket.exclude)]
+    section, storage = context.params.bucket, bucket(context)
+    patterns = chips.tables(context.params.chip)
+    allowed = [item for item in storage.list() if not _matches(item.key, section.exclude)]
     tables = [item for item in allowed if _matches(item.key, patterns)]
     others = (item for item in allowed if not _matches(item.key, patterns))
-    chosen = [item for item in others if _matches(item.key, bucket.include)]
+    chosen = [item for item in others if _matches(item.key, section.include)]
     if not chosen:
         raise InputError(
-            f"{bucket.url}: no object matches bucket.include {list(bucket.include)}; "
+            f"{section.url}: no object matches bucket.include {list(section.include)}; "
             "check bucket.url, or set bucket.include to patterns that match your keys"
         )
     if patterns and not tables:
         raise InputError(
-            f"{bucket.url}: no object matches {', '.join(patterns)}, the tables of windows that "
+            f"{section.url}: no object matches {', '.join(patterns)}, the tables of windows that "
             f"chip.method {context.params.chip.method!r} reads; check bucket.url and chip.method"
         )
     return Listing(_table(storage.versioned(chosen)), _table(storage.versioned(tables)))
@@ -141,7 +141,7 @@ def make(context: Context, pieces: Sequence[Piece], tell: Tell) -> None:
 
 
 def _make(context: Context, piece: Piece, reuse: shards.Reuse) -> list[str]:
-    bucket, memory = context.params.bucket, context.machine.digests
+    section, memory = context.params.bucket, context.machine.digests
     headers: list[dict[str, Any]] = []
     refused: list[Reject] = []
     moved: list[str] = []
@@ -149,10 +149,10 @@ def _make(context: Context, piece: Piece, reuse: shards.Reuse) -> list[str]:
         if context.machine.is_careful:
             apart = Apart()
             ends.callback(apart.close)
-            read = partial(apart.header, bucket.url, memory)
+            read = partial(apart.header, section, memory)
         else:
-            read = partial(images.header, open_storage(bucket.url, memory=memory))
-        for found in _in_threads(partial(_header, read, bucket.max_pixels), reuse.left):
+            read = partial(images.header, bucket(context))
+        for found in _in_threads(partial(_header, read, section.max_pixels), reuse.left):
             if isinstance(found, dict):
                 headers.append(found)
             elif isinstance(found, Reject):

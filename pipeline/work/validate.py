@@ -32,6 +32,7 @@ from pipeline.work._context import (
     RESULTS,
     Context,
     Tell,
+    bucket,
 )
 
 if TYPE_CHECKING:
@@ -98,7 +99,9 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
     answers, held = (_answers.answers(classifier, some, to) for some in found)
     judged = answers.judged()
     trust = _trusted(judged, held, validate)
-    figures = {**metrics.compute(judged, validate), **_figures(trust)}
+    left_out = rejects.in_order(pa.concat_tables(_rejects()))
+    figures = metrics.compute(judged, validate)
+    figures = {**figures, **_figures(trust), **rejects.figures(left_out)}
     suspects = _suspects(answers, held)
     classes = _tables.per_class(judged, validate)
     if answers.separator is not None:
@@ -121,7 +124,7 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
         compared=compared,
         splits=_splits(labels),
         straddling=_straddling(labels),
-        rejects=rejects.in_order(pa.concat_tables(_rejects())),
+        rejects=left_out,
         by=by,
         gallery=_gallery(context, answers, judged, suspects),
         provenance=_provenance(context, answers),
@@ -244,10 +247,9 @@ def _chips() -> list[Path]:
 
 def _cut(context: Context, wanted: Sequence[bytes]) -> dict[bytes, Any]:
     from pipeline.images.apart import decoding
-    from pipeline.storage import open_storage
     from pipeline.windows import crop
 
-    storage = open_storage(context.params.bucket.url, memory=context.machine.digests)
+    storage = bucket(context)
     only = pa.array(sorted(wanted), schemas.CHIP_ID)
     found: dict[bytes, Any] = {}
     tables = (pq.read_table(path) for path in _chips())
@@ -258,8 +260,9 @@ def _cut(context: Context, wanted: Sequence[bytes]) -> dict[bytes, Any]:
         for (key, version), chips in groupby(
             chain(*rows), lambda row: (row["key"], row["version"])
         ):
+            data = storage.read(key, if_version=version)
             try:
-                pixels = decode(storage.read(key, if_version=version), key)
+                pixels = decode(data, key)
             except Rejected as why:  # its features were made elsewhere
                 log.warning("validate: %s: not shown: %s", key, why.detail)
                 continue
