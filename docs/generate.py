@@ -22,6 +22,7 @@ TABLES: dict[str, pa.Schema] = {
     "data/features/NNNN.parquet": schemas.features(1280, "float32"),
     "*/rejects.parquet": schemas.REJECTS,
     "results/predictions.parquet": schemas.PREDICTIONS,
+    "chips.parquet (python -m stages.export)": schemas.EXPORTED,
 }
 
 FOLDERS = {
