@@ -9,6 +9,8 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from dataclasses import replace
+from pathlib import Path
 
 import exifread
 import numpy as np
@@ -20,6 +22,8 @@ from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import IFDRational
 from test_sessions import NAMES, Lake
 
+from pipeline.storage.folder import Folder
+from pipeline.work import _making
 from pipeline.work import export as work
 from stages import export
 
@@ -152,20 +156,65 @@ def test_a_relabelled_chip_moves_and_leaves_nothing_behind(lake, run, tmp_path):
 def test_what_cannot_be_written_stops_without_a_manifest_and_the_next_run_goes_on(
     lake, run, tmp_path
 ):
-    target = tmp_path / "given"
-    target.mkdir()
-    (target / "long").write_text("in the way of a folder")
-    code, _, said = run(target, "--by-label")
+    whole, target = tmp_path / "whole", tmp_path / "given"
+    run(whole)
+    objects = pd.read_parquet(whole / "chips.parquet")["object"].tolist()
+    in_the_way = target / objects[-1]
+    in_the_way.mkdir(parents=True)
+    code, _, said = run(target)
     assert code == 4
-    assert "cannot be written" in said
+    assert f"{in_the_way}: " in said
     assert not (target / "manifest.json").exists()
-    (target / "long").unlink()
+    in_the_way.rmdir()
     standing = stamps(target)
-    code, computed, _ = run(target, "--by-label")
-    assert (code, len(list(target.rglob("*.png")))) == (0, 60)
-    assert (target / "manifest.json").exists()
+    code, computed, _ = run(target)
     same = sum(stamps(target)[name] == stamp for name, stamp in standing.items())
-    assert computed == 60 - same
+    assert (code, computed) == (0, 60 - same)
+    assert same > 30
+    assert {name: (target / name).read_bytes() for name in stamps(whole)} == {
+        name: (whole / name).read_bytes() for name in stamps(whole)
+    }
+
+
+def test_a_file_is_made_again_if_what_it_says_has_changed_and_not_if_nothing_of_it_has(
+    lake, run, tmp_path
+):
+    target = tmp_path / "given"
+    run(target)
+    first = stamps(target)
+    here = replace(lake.repo, path=Path.cwd())
+    here.set(extract__alpha="white")  # opaque images come out the same
+    assert run(target)[:2] == (0, 0)
+    second = stamps(target)
+    assert {name for name in first if first[name] != second[name]} == {
+        "chips.parquet",
+        "manifest.json",
+    }
+    measured = next(iter(sorted(Path("data/labels/measurements").glob("*.parquet"))))
+    table = pd.read_parquet(measured)
+    table.loc[3, "timestamp"] += pd.Timedelta(seconds=1)
+    table.to_parquet(measured)
+    assert run(target)[:2] == (0, 1)
+
+
+def test_a_storage_that_loses_a_byte_is_found_out(lake, run, tmp_path, monkeypatch):
+    lost: list[str] = []
+    run(tmp_path / "given")
+    next((tmp_path / "given").rglob("*.png")).unlink()
+
+    class Losing(Folder):
+        def put(self, key, data):
+            if not lost:
+                lost.append(f"{self.root}/{key}: has {len(data) - 1:,} bytes")
+                data = data[:-1]
+            super().put(key, data)
+
+    monkeypatch.setattr(_making, "open_storage", lambda url, **more: Losing(Path(url), **more))
+    code, _, said = run(tmp_path / "given")
+    assert code == 4
+    assert lost[0] in said
+    assert "were written; run it again" in said
+    assert not (tmp_path / "given" / "manifest.json").exists()
 
 
 def members(folder):
