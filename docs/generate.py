@@ -23,6 +23,7 @@ TABLES: dict[str, pa.Schema] = {
     "*/rejects.parquet": schemas.REJECTS,
     "results/predictions.parquet": schemas.PREDICTIONS,
     "BOUNDS.parquet (python -m stages.bounds)": schemas.BOUNDS,
+    "chips.parquet (python -m stages.export)": schemas.EXPORTED,
 }
 
 FOLDERS = {

@@ -165,6 +165,20 @@ PREDICTIONS = pa.schema(
     ]
 )
 
+EXPORTED = pa.schema(
+    [
+        ("name", pa.string()),
+        *CHIPS,
+        *(LABELS.field(name) for name in ("label", "group", "split")),
+        *(HEADERS.field(name) for name in ("captured_at", "latitude", "longitude")),
+        ("object", pa.string()),
+        ("object_size", pa.int64()),
+        ("sha256", pa.string()),
+        ("made_from", pa.string()),
+    ]
+)
+"""Chips as image files: what `python -m stages.export` writes beside them."""
+
 SENTENCES: Mapping[str, str] = {
     "chip_id": "digest of key, version and window, in 16 bytes",
     "key": "the image's path below the bucket's root, as the bucket spells it",
@@ -209,6 +223,11 @@ SENTENCES: Mapping[str, str] = {
     "sampled_on": "the day of sampling, by the session's name; null where it does not say",
     "table": "the key of a table of windows",
     "table_version": "what identifies that table's bytes",
+    "name": "the chip's name, by the template that was asked for, without its ending",
+    "object": "the file that holds the chip, below the folder that chips went to",
+    "object_size": "that file's length in bytes",
+    "sha256": "the SHA-256 of that file's bytes",
+    "made_from": "digest of all that the file was made from: pixels, settings, what it says",
     "image_height": "pixels from top to bottom of the whole image",
     "image_width": "pixels from left to right of the whole image",
 }
