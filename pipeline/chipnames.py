@@ -30,14 +30,18 @@ FIELDS: Mapping[str, str] = {
 UNSAFE = frozenset('%\\:*?"<>|/\x7f') | {chr(code) for code in range(32)}
 
 
-def read(text: str) -> Template:
+def read(text: str, of_keys: Sequence[str] = ()) -> Template:
     """Read a template of names.
+
+    Args:
+        text: with any of FIELDS in braces.
+        of_keys: more fields, those of `index.pattern`.
 
     Raises:
         SettingError: it is none.
     """
     try:
-        found = template(text, FIELDS)
+        found = template(text, {**FIELDS, **dict.fromkeys(of_keys, PART)})
     except ValueError as error:
         raise SettingError(f"--name: {text!r} {error}") from error
     parts = text.split("/")
@@ -51,14 +55,23 @@ def names(wanted: Template, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
     Args:
         wanted: the template.
-        rows: schemas.CHIPS with `label`, `group` and `split`.
+        rows: schemas.CHIPS with `label`, `group` and `split`, and the fields of `index.pattern`.
 
     Raises:
-        SettingError: two chips have one name.
+        SettingError: two chips have one name, or a name cannot be read back.
     """
     seen: dict[str, Mapping[str, Any]] = {}
     for row in rows:
-        name = wanted.format(values(row))
+        own = values(row)
+        own |= {field: safe(str(row[field])) for field in wanted.fields if field not in own}
+        name = wanted.format(own)
+        back = wanted.parse(name) or {}
+        if any(back.get(field) != own[field] for field in wanted.fields):
+            chip = f"{row['key']} ({row['row']}, {row['col']})"
+            raise SettingError(
+                f"--name: {wanted.text!r} calls {chip} {name!r}, which reads as {back}; put other "
+                "text, or a /, between its fields"
+            )
         other = seen.setdefault(name, row)
         if other is not row:
             both = [f"{one['key']} ({one['row']}, {one['col']})" for one in (other, row)]

@@ -33,7 +33,8 @@ def options() -> argparse.Namespace:
         default=DEFAULT,
         metavar="TEMPLATE",
         help=f"names of the chips ({DEFAULT}), with any of "
-        + ", ".join(f"{{{name}}}" for name in chipnames.FIELDS),
+        + ", ".join(f"{{{name}}}" for name in chipnames.FIELDS)
+        + ", and the fields of index.pattern",
     )
     parser.add_argument(
         "--by-label", action="store_true", help="a folder a label; chips without one are left out"
@@ -58,14 +59,16 @@ def main() -> int:
     asked = options()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        name = chipnames.read(f"{{label}}/{asked.name}" if asked.by_label else asked.name)
+        params = load("params.yaml")
+        text = f"{{label}}/{asked.name}" if asked.by_label else asked.name
+        name = chipnames.read(text, params.index.fields)
         url = asked.label_studio
         if url == "":
             is_s3 = asked.target.startswith("s3://")
             url = f"{asked.target.rstrip('/')}/" if is_s3 else "/data/local-files/?d="
         wanted = Asked(asked.target, asked.format, name, asked.webdataset, url)
         settings = machine()
-        context = _context.context(load("params.yaml"), settings, "")
+        context = _context.context(params, settings, "")
         counts = export.run(context, wanted)
     except QuadratError as error:
         print(error, file=sys.stderr)

@@ -53,23 +53,29 @@ class Planned:
     made_from: str
 
 
-def known() -> pa.Table:
+def known(of_keys: Sequence[str] = ()) -> pa.Table:
     """Give every chip with what is known of it: schemas.EXPORTED without a name and a file.
 
     Place and time are the image's, or, of an instrument's chip, its own.
+
+    Args:
+        of_keys: which fields of `index.pattern` are wanted, too.
 
     Raises:
         InputError: the chip stage has not run.
     """
     lines = outs.require_manifest(CHIPS, "chip")["shards"]
-    parts = [pq.read_table(CHIPS / f"{line['shard']:04d}.parquet") for line in lines]
+    columns = schemas.CHIPS.names
+    parts = [
+        pq.read_table(CHIPS / f"{line['shard']:04d}.parquet", columns=columns) for line in lines
+    ]
     chips = pa.concat_tables([schemas.CHIPS.empty_table(), *parts])
     chips = schemas.conform(chips, schemas.CHIPS)
     outs.require_manifest(LABELS, "chip")
     labels = pq.read_table(
         LABELS / "labels.parquet", columns=["chip_id", "label", "group", "split"]
     )
-    of_image = ["key", "shard", "captured_at", "latitude", "longitude"]
+    of_image = ["key", "shard", "captured_at", "latitude", "longitude", *of_keys]
     headers = pq.read_table(INDEX / "images.parquet", columns=of_image)
     chips = _beside(_beside(chips, labels, "chip_id"), headers, "key")
     for path in sorted(MEASUREMENTS.glob("*.parquet")):
@@ -101,10 +107,13 @@ def _measured(chips: pa.Table, measured: pa.Table) -> pa.Table:
 def plan(asked: Asked, extract: Extract) -> tuple[list[Planned], int]:
     """Give the files to be, sorted by their chips; and how many chips have no name.
 
-    A template that speaks of labels names those chips alone that have one.
+    A template that speaks of labels, or of fields of `index.pattern`, names those chips alone
+    that have them.
     """
-    rows = known().to_pylist()
-    named = [row for row in rows if row["label"] is not None or "label" not in asked.name.fields]
+    more = [field for field in asked.name.fields if field not in chipnames.FIELDS]
+    rows = known(more).to_pylist()
+    needed = [field for field in asked.name.fields if field == "label" or field in more]
+    named = [row for row in rows if all(row[field] is not None for field in needed)]
     names = chipnames.names(asked.name, named)
     every = [{**row, "name": name} for row, name in zip(named, names, strict=True)]
     code = [pictures.VERSION, images.VERSION, windows.VERSION]

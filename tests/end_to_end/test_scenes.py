@@ -151,3 +151,14 @@ def test_without_dvc_another_limit_leaves_other_chips(scenes):
     scenes.repo.set(chip__max_nodata=0.25)
     scenes.repo.run(*chain)
     assert len(scenes.chips()) < every
+
+
+@pytest.mark.slow
+def test_exported_chips_are_named_by_what_the_scenes_own_names_carry(scenes):
+    scenes.repo.set(index__pattern="{letter}/{quadkey}.png", chip__max_nodata=0.5)
+    scenes.run("index", "chip")
+    name = "{quadkey}_{row}_{col}"
+    scenes.repo.run("python", "-m", "stages.export", "out", "--name", name)
+    rows = scenes.chips()[["key", "row", "col"]].itertuples(index=False)
+    names = {f"{key[2:-4]}_{row}_{col}.png" for key, row, col in rows}
+    assert {path.name for path in (scenes.repo.path / "out").rglob("*.png")} == names
