@@ -19,6 +19,7 @@ REASONS: dict[str, str] = {
     "label_conflict": "the same pixel or image has two different labels",
     "no_data": "more of the chip is no-data than chip.max_nodata allows",
     "no_feature": "the table of features has none for this point, or one that is not finite",
+    "no_mask": "the image has no mask where chip.nodata says, or one of another size",
     "no_such_image": "an annotation or a table names an image that is not in the index",
     "no_window": "the annotated pixel lies in no window that a table lists",
     "not_a_pixel": "the row or column is not a whole number",

@@ -24,8 +24,11 @@ BY = ("group", "image", "folder", "day", "place")
 """What chips may be grouped by, beside the fields of `index.pattern`."""
 
 
-NoData = float | Literal["alpha"]
-"""What pixels have where a scene shows nothing: a value, or transparency."""
+NoData = float | str
+"""What pixels have where a scene shows nothing: a value; or "alpha"; or the keys of masks."""
+
+MASK_FIELDS = ("key", "folder", "stem")
+"""Of an image: its key without the ending, and the two parts of that."""
 
 
 class Section(BaseModel):
