@@ -21,6 +21,7 @@ FOREIGN = (
     ("JPEG-LS", re.compile(rb"\xff\xd8\xff\xf7")),
     ("JPEG XL", re.compile(rb"\xff\x0a|\0\0\0\x0cJXL ")),
     ("JPEG XR", re.compile(rb"II\xbc")),
+    ("big-endian BigTIFF", re.compile(rb"MM\0\x2b")),
     ("Photoshop", re.compile(rb"8BPS")),
 )
 """Image formats that cameras and programs write, often under another's name, and that Pillow
@@ -94,8 +95,8 @@ def _said(plugin: Any, stream: Any) -> str:
 def _misread(image: Any) -> Iterator[str]:
     """Name what makes Pillow 13.0 misread this TIFF without a word, or make it larger than it is.
 
-    Found by writing TIFFs with tifffile (types, bands, byte orders, compressions, tiles, planes,
-    predictors) and comparing what is read with what was written.
+    Found by comparing 2,424 TIFFs that tifffile wrote with what is read of them
+    (`tests/test_images_tiff.py`).
     """
     tags, bands = image.tag_v2, image.tag_v2.get(SAMPLES, 1)
     bits: Sequence[int] = tags.get(BITS, (1,))
