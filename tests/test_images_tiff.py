@@ -1,4 +1,7 @@
-"""TIFFs of every make that tifffile writes: the values that were written, or a reject."""
+"""TIFFs of every make that tifffile writes: the values that were written, or a reject.
+
+With imagecodecs installed, tifffile writes more makes.
+"""
 
 import io
 from collections import Counter
