@@ -27,6 +27,7 @@ REASONS: dict[str, str] = {
     "points_outside": "the point lies outside its image",
     "session_name": "the session's name has a place or day that cannot be; chips stay",
     "too_slow": "the image was not decoded within its time",
+    "too_many_bytes": "the object is larger than bucket.max_bytes",
     "too_many_pixels": "the image has more pixels than bucket.max_pixels",
     "truncated": "the image's data end early or are damaged",
     "unconfirmed": "the label is a machine's and nobody has confirmed it",

@@ -55,6 +55,7 @@ class Bucket(Section):
     exclude: tuple[str, ...] = ()
     follow_links: bool = False
     max_pixels: Positive = 200_000_000
+    max_bytes: Positive = 1_000_000_000
     max_rejects: Share = 0.05
 
 

@@ -165,7 +165,7 @@ def _make(context: Context, piece: Piece, reuse: shards.Reuse) -> list[str]:
             read = partial(apart.header, section, memory)
         else:
             read = partial(images.header, bucket(context))
-        for found in _in_threads(partial(_header, read, section.max_pixels), reuse.left):
+        for found in _in_threads(partial(_header, read, section), reuse.left):
             if isinstance(found, dict):
                 headers.append(found)
             elif isinstance(found, Reject):
@@ -189,10 +189,13 @@ def _in_threads(read: Any, rows: pa.Table) -> Iterator[Any]:
             yield from pool.map(read, objects[start : start + AHEAD])
 
 
-def _header(read: Read, max_pixels: int, item: Object) -> dict[str, Any] | Reject | str:
+def _header(read: Read, section: Bucket, item: Object) -> dict[str, Any] | Reject | str:
     """Give one image's row, or why it has none; a sentence if it has changed since the listing."""
+    if item.size > section.max_bytes:
+        why = f"{item.key}: {item.size:,} bytes, over bucket.max_bytes {section.max_bytes:,}"
+        return Reject("index", item.key, "too_many_bytes", why)
     try:
-        return read(item, max_pixels=max_pixels)
+        return read(item, max_pixels=section.max_pixels)
     except Rejected as rejected:
         return Reject("index", item.key, rejected.reason, rejected.detail)
     except (Changed, Missing) as error:
