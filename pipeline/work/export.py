@@ -176,7 +176,8 @@ def make(
     chips = sum(len(file.rows) for file in todo)
     processes: Executor = ThreadPoolExecutor(1)
     if chips > FEW:
-        processes = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+        spawn = multiprocessing.get_context("spawn")
+        processes = ProcessPoolExecutor(workers, spawn, _making.end_with_the_export)
     threads = ThreadPoolExecutor(writers, thread_name_prefix="export")
     last = time.monotonic()
     with processes, threads, Progress("export", "chips", chips) as progress:

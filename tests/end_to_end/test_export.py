@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
 import tarfile
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -362,3 +364,40 @@ def test_a_cameras_place_and_time_go_along_and_a_torn_image_is_left_out_and_said
     assert tags["EXIF DateTimeOriginal"] == "2024:02:29 23:59:58"
     assert tags["GPS GPSLatitudeRef"] + tags["GPS GPSLongitudeRef"] == "SW"
     assert [part.num / part.den for part in tags["GPS GPSLatitude"]] == [17, 30, 7]
+
+
+def is_gone(group):
+    """Whether the last process of a group ends within half a minute."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_leaves_no_manifest_and_no_process_and_ends_as_if_never_killed(
+    tmp_path,
+):
+    lake = Lake(tmp_path, particles=400)
+    lake.run("index", "chip")
+    whole, target = tmp_path / "whole", tmp_path / "given"
+    command = [sys.executable, "-m", "stages.export", "--by-label"]
+    where = {"cwd": lake.repo.path, "env": lake.repo.env}
+    subprocess.run([*command, whole], check=True, **where)
+    for files in (1, 150, 600):
+        begun = subprocess.Popen([*command, target], start_new_session=True, **where)
+        while begun.poll() is None and len(list(target.rglob("*.png"))) < files:
+            time.sleep(0.02)
+        assert begun.poll() is None
+        begun.kill()
+        begun.wait()
+        assert not (target / "manifest.json").exists()
+        assert is_gone(begun.pid)
+    subprocess.run([*command, target], check=True, **where)
+    assert {name: (target / name).read_bytes() for name in stamps(whole)} == {
+        name: (whole / name).read_bytes() for name in stamps(whole)
+    }
