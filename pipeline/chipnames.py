@@ -6,7 +6,7 @@ stands as `%` and two hex digits for each of its bytes, as in a web address.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import unquote
@@ -27,6 +27,8 @@ FIELDS: Mapping[str, str] = {
 }
 """By name of a field what it looks like. `key` is the image's without its ending."""
 
+Row = Mapping[str, Any]
+
 UNSAFE = frozenset('%\\:*?"<>|/\x7f') | {chr(code) for code in range(32)}
 
 
@@ -46,30 +48,21 @@ def read(text: str) -> Template:
     return found
 
 
-def names(wanted: Template, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Give the name of each chip.
-
-    Args:
-        wanted: the template.
-        rows: schemas.CHIPS with `label`, `group` and `split`.
-
-    Raises:
-        SettingError: two chips have one name.
-    """
-    seen: dict[str, Mapping[str, Any]] = {}
-    for row in rows:
-        name = wanted.format(values(row))
-        other = seen.setdefault(name, row)
-        if other is not row:
-            both = [f"{one['key']} ({one['row']}, {one['col']})" for one in (other, row)]
-            raise SettingError(
-                f"--name: {wanted.text!r} calls {both[0]} and {both[1]} both {name!r}; "
-                "put {key}, {row} and {col}, or {chip_id}, into it"
-            )
-        yield name
+def name(wanted: Template, row: Row) -> str:
+    """Give the name of a chip: a row of schemas.CHIPS with `label`, `group` and `split`."""
+    return wanted.format(values(row))
 
 
-def values(row: Mapping[str, Any]) -> dict[str, str]:
+def doubled(wanted: Template, one: Row, other: Row) -> SettingError:
+    """Say that two chips have one name."""
+    both = [f"{row['key']} ({row['row']}, {row['col']})" for row in (one, other)]
+    return SettingError(
+        f"--name: {wanted.text!r} calls {both[0]} and {both[1]} both {name(wanted, other)!r}; "
+        "put {key}, {row} and {col}, or {chip_id}, into it"
+    )
+
+
+def values(row: Row) -> dict[str, str]:
     """Give the fields of one chip as names have them."""
     key = PurePosixPath(row["key"])
     stem = key.name.removesuffix(key.suffix)

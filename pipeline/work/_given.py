@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from hashlib import blake2b
+from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline import chipnames, images, outs, pictures, schemas, windows
+from pipeline import chipnames, images, outs, pictures, windows
 from pipeline.hashing import digest
 from pipeline.sections import Extract
 from pipeline.templates import Template
@@ -20,6 +21,9 @@ from pipeline.work._context import CHIPS, INDEX, LABELS
 
 MEMBERS = 500
 """Chips in one tar: with 224 × 224 pixels as PNG some 40 MB."""
+
+DIGEST_BYTES = 16
+"""Of a name: many are held to find two that are one."""
 
 MEASUREMENTS = LABELS / "measurements"
 Row = Mapping[str, Any]
@@ -43,6 +47,11 @@ class Asked:
     tars: bool = False
     labelstudio: str | None = None
 
+    @property
+    def needs_label(self) -> bool:
+        """Whether a chip without a label has no name."""
+        return "label" in self.name.fields
+
 
 @dataclass(frozen=True, slots=True)
 class Planned:
@@ -53,28 +62,45 @@ class Planned:
     made_from: str
 
 
-def known() -> pa.Table:
-    """Give every chip with what is known of it: schemas.EXPORTED without a name and a file.
+class Known:
+    """What is known of every chip: schemas.EXPORTED without a name and a file, a shard at a time.
 
     Place and time are the image's, or, of an instrument's chip, its own.
 
     Raises:
         InputError: the chip stage has not run.
     """
-    lines = outs.require_manifest(CHIPS, "chip")["shards"]
-    parts = [pq.read_table(CHIPS / f"{line['shard']:04d}.parquet") for line in lines]
-    chips = pa.concat_tables([schemas.CHIPS.empty_table(), *parts])
-    chips = schemas.conform(chips, schemas.CHIPS)
-    outs.require_manifest(LABELS, "chip")
-    labels = pq.read_table(
-        LABELS / "labels.parquet", columns=["chip_id", "label", "group", "split"]
-    )
-    of_image = ["key", "shard", "captured_at", "latitude", "longitude"]
-    headers = pq.read_table(INDEX / "images.parquet", columns=of_image)
-    chips = _beside(_beside(chips, labels, "chip_id"), headers, "key")
-    for path in sorted(MEASUREMENTS.glob("*.parquet")):
-        chips = _measured(chips, pq.read_table(path))
-    return chips
+
+    def __init__(self) -> None:
+        lines = outs.require_manifest(CHIPS, "chip")["shards"]
+        outs.require_manifest(LABELS, "chip")
+        self.paths = [CHIPS / f"{line['shard']:04d}.parquet" for line in lines]
+        said = ["chip_id", "label", "group", "split"]
+        self.labels = pq.read_table(LABELS / "labels.parquet", columns=said)
+        of_image = ["key", "shard", "captured_at", "latitude", "longitude"]
+        self.headers = pq.read_table(INDEX / "images.parquet", columns=of_image)
+        self.measured = [_own(path) for path in sorted(MEASUREMENTS.glob("*.parquet"))]
+
+    def rows(self, asked: Asked) -> Iterator[tuple[list[dict[str, Any]], int]]:
+        """Give the chips of each shard that have a name, and how many of it have none.
+
+        A template that speaks of labels names those chips alone that have one.
+        """
+        for path in self.paths:
+            chips = _beside(pq.read_table(path), self.labels, "chip_id")
+            chips = _beside(chips, self.headers, "key")
+            for measured in self.measured:
+                chips = _measured(chips, measured)
+            rows = chips.to_pylist()
+            kept = [row for row in rows if row["label"] is not None or not asked.needs_label]
+            yield kept, len(rows) - len(kept)
+
+
+def _own(path: Path) -> pa.Table:
+    """Read where and when an instrument took its chips."""
+    wanted = {"chip_id", "latitude", "longitude", "timestamp"}
+    with pq.ParquetFile(path) as file:
+        return file.read([name for name in file.schema_arrow.names if name in wanted])
 
 
 def _beside(chips: pa.Table, other: pa.Table, on: str) -> pa.Table:
@@ -98,36 +124,48 @@ def _measured(chips: pa.Table, measured: pa.Table) -> pa.Table:
     return chips
 
 
-def plan(asked: Asked, extract: Extract) -> tuple[list[Planned], int]:
-    """Give the files to be, sorted by their chips; and how many chips have no name.
+def count(known: Known, asked: Asked) -> tuple[int, int]:
+    """Count the chips that have a name, and those that have none.
 
-    A template that speaks of labels names those chips alone that have one.
+    Raises:
+        SettingError: two chips have one name.
     """
-    rows = known().to_pylist()
-    named = [row for row in rows if row["label"] is not None or "label" not in asked.name.fields]
-    names = chipnames.names(asked.name, named)
-    every = [{**row, "name": name} for row, name in zip(named, names, strict=True)]
+    seen: set[bytes] = set()
+    nameless = 0
+    for rows, without in known.rows(asked):
+        nameless += without
+        for row in rows:
+            given = chipnames.name(asked.name, row)
+            digested = blake2b(given.encode(), digest_size=DIGEST_BYTES).digest()
+            if digested in seen:
+                every = (one for some, _ in known.rows(asked) for one in some)
+                first = next(one for one in every if chipnames.name(asked.name, one) == given)
+                raise chipnames.doubled(asked.name, first, row)
+            seen.add(digested)
+    return len(seen), nameless
+
+
+def plan(known: Known, asked: Asked, extract: Extract) -> Iterator[list[Planned]]:
+    """Give the files to be of each shard: of other images most tars stay as they are."""
     code = [pictures.VERSION, images.VERSION, windows.VERSION]
     base = digest({"code": code, "kind": asked.kind, "extract": extract.shaping()})
-    if not asked.tars:
-        ending = pictures.ENDINGS[asked.kind]
-        planned = [
-            Planned(f"{row['name']}.{ending}", [row], digest([base, _facts(row)])) for row in every
-        ]
-    else:
-        planned = list(_tars(every, base))
-    return planned, len(rows) - len(named)
+    for rows, _ in known.rows(asked):
+        every = [{**row, "name": chipnames.name(asked.name, row)} for row in rows]
+        if asked.tars:
+            yield list(_tars(every, base))
+        else:
+            ending = pictures.ENDINGS[asked.kind]
+            yield [
+                Planned(f"{row['name']}.{ending}", [row], digest([base, _facts(row)]))
+                for row in every
+            ]
 
 
 def _tars(rows: Sequence[Row], base: str) -> Iterator[Planned]:
-    """Pack chips by their image's shard, so that other images leave most tars as they are."""
-    by_shard = sorted(rows, key=lambda row: int(row["shard"]))  # and by key, row, col, as they came
-    for shard, grouped in groupby(by_shard, lambda row: int(row["shard"])):
-        own = list(grouped)
-        for number, start in enumerate(range(0, len(own), MEMBERS)):
-            some = own[start : start + MEMBERS]
-            said = [[sample(row), _facts(row), said_of(row).decode()] for row in some]
-            yield Planned(f"{shard:04d}-{number:04d}.tar", some, digest([base, said]))
+    for number, start in enumerate(range(0, len(rows), MEMBERS)):
+        some = rows[start : start + MEMBERS]
+        said = [[sample(row), _facts(row), said_of(row).decode()] for row in some]
+        yield Planned(f"{some[0]['shard']:04d}-{number:04d}.tar", some, digest([base, said]))
 
 
 def facts(row: Row) -> pictures.Facts:
