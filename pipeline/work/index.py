@@ -28,7 +28,7 @@ from pipeline.images.apart import Apart
 from pipeline.outs import out, pretty
 from pipeline.progress import Progress
 from pipeline.rejects import Reject
-from pipeline.sections import Index
+from pipeline.sections import Bucket, Index
 from pipeline.storage import Object, read_url
 from pipeline.store import Piece
 from pipeline.work._context import INDEX, Context, Tell, bucket
