@@ -29,7 +29,7 @@ from pipeline.shards import Planned
 from pipeline.storage import local_path
 from pipeline.store import Piece
 from pipeline.summary import RUN
-from pipeline.work import _context, chip, extract, index
+from pipeline.work import _context, chip, extract, index, tables
 from pipeline.work._context import Context
 
 log = logging.getLogger("quadrat")
@@ -97,6 +97,13 @@ class Work(luigi.Task):
         kind = next(name for name, known in BY_NAME.items() if isinstance(exception, known))
         passing = isinstance(exception, Passing)
         return json.dumps({"kind": kind, "message": str(exception), "passing": passing})
+
+
+@Work.event_handler(luigi.Event.PROCESS_FAILURE)  # type: ignore[untyped-decorator]
+def _go_on_with_care(task: Work, said: str) -> None:  # noqa: ARG001 - Luigi gives both
+    """Have workers that are started from now on read images apart: one may have killed this one."""
+    log.warning("%s; from now on images are read in processes of their own", said)
+    os.environ["QUADRAT_CAREFUL"] = "true"
 
 
 def _take_no_more() -> None:
@@ -176,6 +183,12 @@ class IndexShard(Shards):
     """Headers of the images of some shards."""
 
     work = index
+
+
+class TableShard(Shards):
+    """What some tables of windows in the bucket list."""
+
+    work = tables
 
 
 class ChipShard(Shards):

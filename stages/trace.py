@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline import schemas
 from pipeline.work._context import CHIPS, CLASSIFIER, FEATURES, INDEX, LABELS, RESULTS
 
 Row = Mapping[str, Any]
@@ -69,14 +70,19 @@ def _same(found: list[Row], chip: Row) -> Row | None:
 
 def _image(row: Row) -> str:
     size = f"{row['height']} × {row['width']} {row['format']}"
-    return f"version {row['version']!r}  {size}  shard {row['shard']}"
+    more = "  the first of several pictures" if row["more_frames"] else ""
+    fields = [f"{name} {row[name]!r}" for name in row if name not in schemas.IMAGES.names]
+    return "  ".join(
+        [f"version {row['version']!r}", f"{size}{more}", f"shard {row['shard']}", *fields]
+    )
 
 
 def _chips(count: int, row: Row | None) -> str:
     if row is None:
         return "no chip" if not count else f"{count:,} chips, none of them there"
     window = f"window {row['top']}, {row['left']}, {row['height']} × {row['width']}"
-    return f"{count:,} chips; ({row['row']}, {row['col']}) → {window}"
+    shown = f" · {row['valid_share']:.1%} of it valid" if "valid_share" in row else ""
+    return f"{count:,} chips; ({row['row']}, {row['col']}) → {window}{shown}"
 
 
 def _label(row: Row | None) -> str:

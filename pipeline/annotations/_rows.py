@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Annotated
 
 import pyarrow as pa
@@ -36,6 +37,17 @@ BOMS = (
     (b"\xff\xfe", "utf-16"),
     (b"\xfe\xff", "utf-16"),
 )
+
+
+NO_TEXT = (
+    (b"PK\x03\x04", "an Excel workbook or another zip file"),
+    (b"\xd0\xcf\x11\xe0", "an old Excel workbook"),
+    (b"\x1f\x8b", "compressed by gzip"),
+    (b"PAR1", "Parquet"),
+)
+
+FAULT = "fault"
+"""Stands for the cells of a line that cannot be read: why."""
 
 
 class Columns(Section):
@@ -84,6 +96,11 @@ def decode(source: Source, encoding: str) -> str:
     Raises:
         InputError: the bytes are not in that encoding.
     """
+    for mark, kind in NO_TEXT:
+        if source.data.startswith(mark):
+            raise InputError(
+                f"{source.name}: is {kind} and no text; save the table as CSV in UTF-8"
+            )
     for mark, marked in BOMS:
         if source.data.startswith(mark):
             encoding = marked
@@ -101,6 +118,8 @@ def records(
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """Give the line and the wanted cells of every row of a separated table with a header.
 
+    A line with fewer cells than are wanted, or with more than the header has, gives FAULT alone.
+
     Args:
         source: the file.
         encoding: what it is read as where it has no byte-order mark.
@@ -111,45 +130,82 @@ def records(
         InputError: the file is empty, is not in the encoding, or a needed column is missing.
     """
     text = decode(source, encoding)
-    header, _, _ = text.partition("\n")
+    header = next(io.StringIO(text, newline=""), "")
     if not header.strip():
         raise InputError(f"{source.name}: is empty; a header line with column names is needed")
+    if "\0" in header:
+        raise InputError(
+            f"{source.name}:1: holds zero bytes; if it is UTF-16, set annotations.encoding to "
+            "'utf-16-le' or 'utf-16-be'"
+        )
     separator = max(SEPARATORS, key=header.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     names = [name.strip().lower() for name in next(reader)]
     places = _places(names, wanted)
+    twice = [name for cell, name in _named(names, wanted) if names.count(name) > 1]
+    if twice:
+        raise InputError(
+            f"{source.name}:1: {names.count(twice[0])} columns are named {twice[0]!r}; rename the "
+            "others"
+        )
     missing = [name for name in needed if name not in places]
     if missing:
         raise InputError(
             f"{source.name}:1: no column for {', '.join(missing)} among {', '.join(names)}; "
             f"set annotations.columns.{missing[0]} to the name of that column"
         )
-    yield from _cells(reader, places, source)
+    last = yield from _cells(reader, places, len(names), source.name)
+    _check_closed(text, last, separator, source.name)
 
 
 def _places(names: Sequence[str], wanted: Mapping[str, Sequence[str]]) -> dict[str, int]:
-    places = {}
+    return {cell: names.index(name) for cell, name in _named(names, wanted)}
+
+
+def _named(names: Sequence[str], wanted: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
     for cell, options in wanted.items():
         found = [option.lower() for option in options if option.lower() in names]
         if found:
-            places[cell] = names.index(found[0])
-    return places
+            yield cell, found[0]
 
 
 def _cells(
-    reader: Iterator[list[str]], places: Mapping[str, int], source: Source
-) -> Iterator[tuple[int, dict[str, str]]]:
-    line = reader.line_num + 1  # type: ignore[attr-defined]
-    width = max(places.values())
+    reader: Iterator[list[str]], places: Mapping[str, int], n_columns: int, name: str
+) -> Generator[tuple[int, dict[str, str]], None, int]:
+    """Give every row's line and cells; return the line of the last."""
+    last: int
+    last = line = reader.line_num + 1  # type: ignore[attr-defined]
+    width, image = max(places.values()), places["image"]
     try:
         for cells in reader:
             if cells and len(cells) <= width:
-                yield line, {}
+                yield line, {FAULT: "the line has fewer cells than the header"}
+            elif len(cells) > n_columns and any(map(str.strip, cells[n_columns:])):
+                yield line, {FAULT: "the line has more cells than the header"}
+            elif cells and (not cells[image] or cells[image].isspace()):
+                yield line, {FAULT: "the line names no image"}
             elif cells:
                 yield line, {cell: cells[place] for cell, place in places.items()}
-            line = reader.line_num + 1  # type: ignore[attr-defined]
+            last, line = line, reader.line_num + 1  # type: ignore[attr-defined]
     except csv.Error as error:
-        raise InputError(f"{source.name}:{line}: not a table: {error}") from error
+        raise InputError(f"{name}:{line}: not a table: {error}") from error
+    return last
+
+
+def _check_closed(text: str, begun: int, separator: str, name: str) -> None:
+    """See that the row that begins at line *begun*, the last, has not taken others into a quote.
+
+    Raises:
+        InputError: it has.
+    """
+    if text.count('"') % 2 == 0:
+        return
+    row = islice(io.StringIO(text, newline=""), begun - 1, None)
+    try:
+        list(csv.reader(row, delimiter=separator, strict=True))
+    except csv.Error as error:
+        if "unexpected end" in str(error):
+            raise InputError(f"{name}:{begun}: a quote is opened here and never closed") from error
 
 
 def text(cell: str | None) -> str | None:

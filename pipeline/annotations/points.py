@@ -57,8 +57,8 @@ def _points(source: Source, params: Params, rejects: list[Reject]) -> Iterator[_
 
 
 def _point(cells: dict[str, str], line: int, at: str, params: Params) -> _rows.Annotation:
-    if not cells.get("image"):
-        raise Rejected("unreadable_row", f"{at}: the line has fewer cells than the header")
+    if fault := cells.get(_rows.FAULT):
+        raise Rejected("unreadable_row", f"{at}: {fault}")
     if cells.get("annotator", "").strip().lower() == "robot" and not params.keep_unconfirmed:
         raise Rejected("unconfirmed", f"{at}: the label is a machine's, unconfirmed")
     return _rows.Annotation(

@@ -6,12 +6,21 @@ if chips stand around annotated points and `"image"` if they follow from the ima
     def windows(place: Place, params: Params) -> Iterator[tuple[int, int, Window]]
 
 which gives the centre's row and column, and the window, of every chip of one place.
+
+Where an instrument lists windows in a table beside its images, `LEVEL` is `"table"`, `TABLES` are
+the patterns of such tables' names, `VERSION` is the reader's, and instead of `windows` it has
+
+    def read(table: Table) -> Listed
+
+of pipeline/chips/_tables.py, which makes chips of what is read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -21,7 +30,8 @@ from pipeline import plugins, schemas
 from pipeline.errors import SettingError
 from pipeline.hashing import chip_id
 from pipeline.rejects import Reject
-from pipeline.sections import Annotations, ChipMethod
+from pipeline.sections import Annotations, ChipMethod, NoData
+from pipeline.templates import Template, template
 from pipeline.windows import Window
 
 VERSION = 1
@@ -42,13 +52,46 @@ def level(params: ChipMethod) -> str:
     return str(plugins.find("chips", params.method, key="chip.method").LEVEL)
 
 
+def tables(params: ChipMethod) -> tuple[str, ...]:
+    """Give the patterns of the tables that the method of *params* reads in the bucket."""
+    part = plugins.find("chips", params.method, key="chip.method")
+    return tuple(getattr(part, "TABLES", ()))
+
+
+def nodata(params: ChipMethod) -> NoData | None:
+    """Give what pixels without data have, where the method of *params* looks for such."""
+    found: NoData | None = getattr(params, "nodata", None)
+    return found
+
+
+def masks(params: ChipMethod) -> Template | None:
+    """Give how masks are named; None where no-data is not stated by masks."""
+    asked = nodata(params)
+    return template(asked) if isinstance(asked, str) and asked != "alpha" else None
+
+
+def mask_of(named: Template, key: str) -> str:
+    """Give the key of the mask of the image *key*."""
+    path = PurePosixPath(key)
+    folder = "" if path.parent == PurePosixPath() else str(path.parent)
+    own = {"key": str(path.with_suffix("")), "folder": folder, "stem": path.stem}
+    return named.format(own).removeprefix("/")
+
+
+def max_nodata(params: ChipMethod) -> float:
+    """Give the largest share of no-data that a chip may have."""
+    most: float = getattr(params, "max_nodata", 1.0)
+    return most
+
+
 def check_levels(chip: ChipMethod, annotations: Annotations, annotated: str) -> None:
     """Check that the chip method can use what the annotation format gives.
 
     Raises:
         SettingError: one speaks of points and the other of images.
     """
-    if level(chip) != annotated:
+    by_either = "table"  # a window is found by a point in it, by its image or by its own name
+    if level(chip) not in {annotated, by_either}:
         fits = ", ".join(
             name
             for name in plugins.names("chips")
@@ -74,7 +117,8 @@ def places(
     known = images.select(["key", "version"]).append_column("image_height", images["height"])
     known = known.append_column("image_width", images["width"])
     strangers = annotations.join(known, "key", join_type="left anti")
-    rejects = [_stranger(row, name) for row in strangers.to_pylist()]
+    near = _folded(images["key"].to_pylist()) if strangers.num_rows else {}
+    rejects = [_stranger(row, name, near) for row in strangers.to_pylist()]
     if level(params) == "image":
         empty = pa.nulls(known.num_rows, pa.int32())
         found = known.append_column("row", empty).append_column("col", empty)
@@ -88,8 +132,19 @@ def places(
     return schemas.conform(joined.filter(inside), schemas.PLACES), rejects
 
 
-def _stranger(row: dict[str, Any], name: str) -> Reject:
+def _folded(keys: list[str]) -> dict[str, str]:
+    """Give *keys* by what differs from them only in case, space and Unicode's form."""
+    return {_fold(key): key for key in keys}
+
+
+def _fold(key: str) -> str:
+    return unicodedata.normalize("NFC", key.strip()).casefold()
+
+
+def _stranger(row: dict[str, Any], name: str, near: Mapping[str, str]) -> Reject:
     detail = f"{name}:{row['line']}: no image {row['key']!r} in the index"
+    if (other := near.get(_fold(row["key"]))) is not None:
+        detail += f", which has {other!a}: the same but for case, space or the form of a letter"
     return Reject("chip", row["key"], "no_such_image", detail, row=row["row"], col=row["col"])
 
 
@@ -106,7 +161,12 @@ def _outside(row: dict[str, Any], name: str) -> Reject:
 
 
 def plan(wanted: pa.Table, params: ChipMethod) -> pa.Table:
-    """Turn schemas.PLACES into schemas.CHIPS by the method of *params*; no window stands twice."""
+    """Turn schemas.PLACES into schemas.CHIPS by the method of *params*; no window stands twice.
+
+    Windows that a table lists are chips already.
+    """
+    if "chip_id" in wanted.schema.names:
+        return schemas.conform(wanted, schemas.CHIPS)
     part = plugins.find("chips", params.method, key="chip.method")
     rows: dict[bytes, tuple[Any, ...]] = {}
     for row in _rows(wanted):

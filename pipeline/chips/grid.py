@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
+from pydantic import field_validator
+
 from pipeline.chips import Place, centre
-from pipeline.sections import ChipMethod, Positive
+from pipeline.sections import MASK_FIELDS, ChipMethod, NoData, Positive, Share
+from pipeline.templates import template
 from pipeline.windows import Window
 
 LEVEL = "image"
@@ -18,6 +21,17 @@ class Params(ChipMethod):
     size: Positive = 224
     stride: Positive | None = None
     edge: Literal["drop", "pad", "shift"] = "shift"
+    nodata: NoData | None = None
+    max_nodata: Share = 1.0
+
+    VERDICTS = frozenset({"max_rejects", "max_nodata"})
+
+    @field_validator("nodata")
+    @classmethod
+    def _is_alpha_or_keys_of_masks(cls, nodata: NoData | None) -> NoData | None:
+        if isinstance(nodata, str) and nodata != "alpha":
+            template(nodata, dict.fromkeys(MASK_FIELDS, ""))
+        return nodata
 
 
 def windows(place: Place, params: Params) -> Iterator[tuple[int, int, Window]]:
@@ -46,7 +60,4 @@ def _starts(length: int, params: Params) -> list[int]:
     if params.edge == "shift":
         return [*inside, max(last, 0)]
     start = inside[-1] + step if inside else 0
-    while covered < length and start < length:
-        inside.append(start)
-        covered, start = start + params.size, start + step
-    return inside
+    return [*inside, start] if start < length else inside

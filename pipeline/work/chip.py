@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,32 +11,51 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import chips, labels, outs, recipes, rejects, schemas, shards
-from pipeline.annotations import Source
+from pipeline import background, chips, labels, outs, recipes, rejects, schemas, shards
+from pipeline.annotations import Source, label_separator
 from pipeline.annotations import level as level_of
 from pipeline.annotations import read as read_annotations
+from pipeline.chips._tables import placed
 from pipeline.counts import Counts
+from pipeline.errors import InputError
 from pipeline.hashing import digest
 from pipeline.outs import out
 from pipeline.rejects import Reject
+from pipeline.sections import Annotations, ChipMethod
 from pipeline.store import Piece
+from pipeline.work import _nodata, tables
 from pipeline.work._context import CHIPS, INDEX, LABELS, Context, Tell
+
+log = logging.getLogger(__name__)
 
 TABLE = "chips"
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What the stage starts from: places for chips, what is said of them, what was rejected."""
+    """What the stage starts from: places for chips, what is said of them, what was rejected.
 
+    Attributes:
+        images: schemas.IMAGES, and the fields of `index.pattern`.
+        places: schemas.PLACES, or schemas.CHIPS where tables in the bucket list the windows.
+        said: schemas.ANNOTATIONS.
+        rejected: annotations, and lines of tables, that cannot be used.
+        level: whether *said* speaks of points or of images.
+        measured: what instruments measured of the chips.
+        bare: the images of which nothing is said.
+    """
+
+    images: pa.Table
     places: pa.Table
     said: pa.Table
     rejected: list[Reject]
     level: str
+    measured: tables.Found
+    bare: list[str]
 
 
-def read(context: Context) -> Inputs:
-    """Read the index and the annotations that lie in it.
+def read(context: Context, listed: Sequence[shards.Planned] = ()) -> Inputs:
+    """Read the index, the annotations that lie in it, and what tables of windows came to.
 
     Raises:
         InputError: the annotation file cannot be read, or the index is not there.
@@ -50,21 +70,48 @@ def read(context: Context) -> Inputs:
     level = level_of(params.annotations)
     chips.check_levels(params.chip, params.annotations, level)
     said, unread = read_annotations(source, params.annotations)
-    places, unplaced = chips.places(images, said, params.chip, name)
-    return Inputs(places, said, unread + unplaced, level)
+    if level == "point" and not said.num_rows and not unread:
+        raise InputError(f"{name}: has a header and no row below it: there is no point to cut")
+    bare = sorted(set(source.keys) - set(said["key"].to_pylist()))
+    found = tables.found(context, listed)
+    if listed:
+        separator = label_separator(params.annotations)
+        said, unplaced = placed(found.chips, said, source, separator)
+        places, level = schemas.conform(found.chips, schemas.CHIPS), "point"
+    else:
+        said = _with_free_places(images, said, params.chip)
+        places, unplaced = chips.places(images, said, params.chip, name)
+    rejected = unread + found.rejected + unplaced
+    return Inputs(images, places, said, rejected, level, found, bare)
+
+
+def _with_free_places(images: pa.Table, said: pa.Table, params: ChipMethod) -> pa.Table:
+    """Add points that nobody has annotated, where the chip method asks for such."""
+    size, count = getattr(params, "size", None), getattr(params, "background", 0)
+    if size is None or not count:
+        return said
+    return pa.concat_tables([said, background.places(images, said, size, count)])
 
 
 def plan(context: Context, inputs: Inputs) -> list[shards.Planned]:
     """Name the pieces of the chips table."""
-    parts = shards.split(inputs.places, context.params.shards.count)
+    places = _nodata.with_masks(inputs.places, context.params.chip)
+    parts = shards.split(places, context.params.shards.count)
     recipe = recipes.chip(context.params)
     context.store.describe(recipe.digest, recipe.parts)
-    return shards.plan(TABLE, recipe.digest, parts, schemas.PLACES)
+    return shards.plan(TABLE, recipe.digest, parts, places.schema)
 
 
-def make(context: Context, pieces: Sequence[Piece], tell: Tell) -> None:  # noqa: ARG001
-    """Cut windows for *pieces*: arithmetic, no pixel is read."""
+def make(context: Context, pieces: Sequence[Piece], tell: Tell) -> None:
+    """Cut windows for *pieces*: arithmetic; pixels are read only where no-data is looked for.
+
+    Raises:
+        StorageError: the bucket cannot be read, or images changed since they were indexed.
+    """
     neighbours = shards.Neighbours(context.store, TABLE, pieces[0].recipe)
+    if chips.nodata(context.params.chip) is not None:
+        _nodata.make(context, pieces, neighbours, tell)
+        return
     for piece, wanted in shards.inputs(context.store, pieces):
         rows = chips.plan(wanted, context.params.chip)
         # Windows are arithmetic, cheaper than finding them: those that are there count as reused.
@@ -84,8 +131,29 @@ def expected(context: Context) -> dict[str, Any]:
         "inputs": {
             "images": digest(by_shard),
             "annotations": manifest["inputs"]["annotations"],
+            "tables": manifest["inputs"]["tables"],
         },
+        **_nodata.limit(context.params.chip),
     }
+
+
+def _say(images: pa.Table, by: str) -> None:
+    """Say of how many images it is not known what they are to be grouped by."""
+    unknown = 0 if by == "group" else labels.of_keys(images["key"], images, by).null_count
+    if unknown:
+        log.warning(
+            "chip: split.by: the %s of %s of %s images is not known; each is a group by itself",
+            *(by, f"{unknown:,}", f"{images.num_rows:,}"),
+        )
+
+
+def _say_background(told: dict[str, Any], section: Annotations) -> None:
+    if told:
+        some = f"{told['chosen']:,} of {told['candidates']:,} unlabelled chips"
+        asked = section.background
+        log.info(
+            "chip: %s are labelled %s, by annotations.background %g", some, told["label"], asked
+        )
 
 
 def publish(
@@ -96,10 +164,16 @@ def publish(
     Raises:
         TooManyRejects: more annotations were rejected than chip.max_rejects allows.
     """
-    found = shards.assemble(context.store, planned, context.run)
-    every = schemas.conform(shards.table_of(context.store, planned, schemas.CHIPS), schemas.CHIPS)
-    said = labels.make(every, inputs.said, inputs.level, context.params.split)
-    refused = rejects.table(inputs.rejected)
+    kept = _nodata.kept(context, planned)
+    found, every = kept.found, kept.chips
+    _say(inputs.images, context.params.split.by)
+    said = labels.make(every, inputs.images, inputs.said, inputs.level, context.params.split)
+    section = context.params.annotations
+    said, told = background.label(said, every, inputs.rejected, section)
+    _say_background(told, section)
+    refused = rejects.in_order(
+        pa.concat_tables([rejects.table(inputs.rejected), found.rejected, kept.dropped])
+    )
     recipe = recipes.chip(context.params)
     files = {**found.files, "rejects.parquet": shards.rejects_out(refused)}
     manifest = {
@@ -108,6 +182,7 @@ def publish(
         "shards_count": context.params.shards.count,
         "shards": found.lines,
         "files": sorted(files),
+        **({"nodata": kept.counted} if kept.counted else {}),
     }
     verdict = rejects.verdict(
         refused,
@@ -119,6 +194,7 @@ def publish(
     beside = {
         "labels.parquet": out(schemas.to_bytes(said)),
         "rejects.parquet": shards.rejects_out(schemas.REJECTS.empty_table()),
+        **inputs.measured.files,
     }
     facts = {
         **facts,
@@ -126,6 +202,11 @@ def publish(
         "labels": beside["labels.parquet"].sha256,
         "chips": hashlib.sha256(outs.pretty(manifest)).hexdigest(),
         "files": sorted(beside),
+        **({"tables": inputs.measured.lines} if inputs.measured.lines else {}),
+        **({"background": told} if told else {}),
     }
     outs.publish(LABELS, beside, facts)
-    return found.counts("chip", "chips")
+    if inputs.bare:
+        log.info("chip: %d images have no annotation, as %s", len(inputs.bare), inputs.bare[0])
+    left_out = found.rejected.num_rows + kept.dropped.num_rows
+    return found.counts("chip", "chips")._replace(rejected=left_out)

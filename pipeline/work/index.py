@@ -1,33 +1,37 @@
 """Index: list the bucket, read every new image's header, and fix what this run is about.
 
-Beside the images, the index keeps the annotation file as it is now and what is asked of each later
+Beside the images, the index keeps the annotation file as it is now, a list of the tables of windows
+that lie in the bucket (for chip methods that read some), and what is asked of each later
 stage (weights' digests, versions of the code), since it is the one stage that runs at every
 `dvc repro`: what has changed outside params.yaml is seen here or nowhere.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache, partial
 from typing import Any
 
 import pyarrow as pa
 
-from pipeline import images, outs, recipes, rejects, schemas, shards
+from pipeline import chips, images, outs, recipes, rejects, schemas, shards
 from pipeline.counts import Counts
-from pipeline.errors import Changed, InputError, Missing, Rejected, StorageError
+from pipeline.errors import Changed, InputError, Missing, Rejected, SettingError, StorageError
 from pipeline.hashing import shard_of
+from pipeline.images.apart import Apart
 from pipeline.outs import out, pretty
 from pipeline.progress import Progress
 from pipeline.rejects import Reject
-from pipeline.sections import Bucket
-from pipeline.storage import Object, Storage, open_storage, read_url
+from pipeline.sections import Bucket, Index
+from pipeline.storage import Object, read_url
 from pipeline.store import Piece
-from pipeline.work._context import INDEX, Context, Tell
+from pipeline.work._context import INDEX, Context, Tell, bucket
 
 log = logging.getLogger(__name__)
 
@@ -35,46 +39,102 @@ TABLE = "images"
 
 NO_FILE = b"This annotation format has no file.\n"
 READERS = 16
+Read = Callable[..., dict[str, Any]]
+"""Gives the header of one object: (item, max_pixels=…)."""
+
 AHEAD = 64
 
+FORMATS = {
+    "jpg": ("JPEG", "MPO"),
+    "jpeg": ("JPEG", "MPO"),
+    "png": ("PNG",),
+    "tif": ("TIFF",),
+    "tiff": ("TIFF",),
+    "webp": ("WEBP",),
+    "bmp": ("BMP", "DIB"),
+    "gif": ("GIF",),
+}
+"""Pillow's names of what a file's name promises."""
 
-def listing(context: Context) -> pa.Table:
-    """List the bucket's images that the patterns let through, with their versions.
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What the bucket holds, as schemas.LISTING: images, and what chips are made from beside them.
+
+    These are the tables of windows, or the masks, that the chip method asks for.
+    """
+
+    images: pa.Table
+    tables: pa.Table
+
+
+def listing(context: Context) -> Listing:
+    """List what of the bucket the patterns let through, with its versions.
 
     Raises:
         StorageError: the bucket cannot be listed.
         InputError: no image is left.
     """
-    bucket = context.params.bucket
-    storage = open_storage(bucket.url, memory=context.machine.digests)
-    chosen = [item for item in storage.list() if _wanted(item.key, bucket)]
+    section, storage = context.params.bucket, bucket(context)
+    patterns = chips.tables(context.params.chip)
+    every = list(storage.list())
+    allowed = [item for item in every if not _matches(item.key, section.exclude)]
+    tables = [item for item in allowed if _matches(item.key, patterns)]
+    others = (item for item in allowed if not _matches(item.key, patterns))
+    chosen = [item for item in others if _matches(item.key, section.include)]
     if not chosen:
         raise InputError(
-            f"{bucket.url}: no object matches bucket.include {list(bucket.include)}; "
+            f"{section.url}: no object matches bucket.include {list(section.include)}; "
             "check bucket.url, or set bucket.include to patterns that match your keys"
         )
-    found = storage.versioned(chosen)
+    if patterns and not tables:
+        raise InputError(
+            f"{section.url}: no object matches {', '.join(patterns)}, the tables of windows that "
+            f"chip.method {context.params.chip.method!r} reads; check bucket.url and chip.method"
+        )
+    named = _masks(context, chosen)
+    masks = [item for item in every if item.key in named]
+    chosen = [item for item in chosen if item.key not in named]
+    return Listing(_table(storage.versioned(chosen)), _table(storage.versioned(tables + masks)))
+
+
+def _masks(context: Context, chosen: Sequence[Object]) -> set[str]:
+    """Give the keys that masks of *chosen* have, where the chip method asks for some."""
+    named = chips.masks(context.params.chip)
+    return {chips.mask_of(named, item.key) for item in chosen} if named else set()
+
+
+def _table(found: Sequence[Object]) -> pa.Table:
     columns = {name: [getattr(item, name) for item in found] for name in schemas.LISTING.names}
     return schemas.conform(pa.table(columns, schema=schemas.LISTING), schemas.LISTING)
 
 
-def _wanted(key: str, bucket: Bucket) -> bool:
+def _matches(key: str, patterns: Sequence[str]) -> bool:
     """Match patterns against the whole key, or its last part, whatever the case."""
     lower = key.lower()
     names = (lower, lower.rpartition("/")[2])
-
-    def matches(patterns: Sequence[str]) -> bool:
-        return any(fnmatchcase(name, pattern.lower()) for pattern in patterns for name in names)
-
-    return matches(bucket.include) and not matches(bucket.exclude)
+    return any(fnmatchcase(name, pattern.lower()) for pattern in patterns for name in names)
 
 
-def plan(context: Context, listed: pa.Table) -> list[shards.Planned]:
-    """Name the pieces of the images table."""
-    parts = shards.split(listed, context.params.shards.count)
+def plan(context: Context, listed: Listing) -> list[shards.Planned]:
+    """Name the pieces of the images table.
+
+    Raises:
+        SettingError: no key is as index.pattern says.
+    """
+    _check_pattern(listed.images["key"].to_pylist(), context.params.index)
+    parts = shards.split(listed.images, context.params.shards.count)
     recipe = recipes.index(context.params)
     context.store.describe(recipe.digest, recipe.parts)
     return shards.plan(TABLE, recipe.digest, parts, schemas.LISTING)
+
+
+def _check_pattern(keys: Sequence[str], index: Index) -> None:
+    pattern = index.template
+    if pattern and not any(map(pattern.parse, keys)):
+        raise SettingError(
+            f"index.pattern: no key is as {pattern.text!r} says; the first is {keys[0]!r}"
+        )
 
 
 def make(context: Context, pieces: Sequence[Piece], tell: Tell) -> None:
@@ -94,19 +154,24 @@ def make(context: Context, pieces: Sequence[Piece], tell: Tell) -> None:
 
 
 def _make(context: Context, piece: Piece, reuse: shards.Reuse) -> list[str]:
-    bucket = context.params.bucket
-    storage = open_storage(bucket.url, memory=context.machine.digests)
-    read = partial(_header, storage, bucket.max_pixels)
+    section, memory = context.params.bucket, context.machine.digests
     headers: list[dict[str, Any]] = []
     refused: list[Reject] = []
     moved: list[str] = []
-    for found in _in_threads(read, reuse.left):
-        if isinstance(found, dict):
-            headers.append(found)
-        elif isinstance(found, Reject):
-            refused.append(found)
+    with contextlib.ExitStack() as ends:
+        if context.machine.is_careful:
+            apart = Apart()
+            ends.callback(apart.close)
+            read = partial(apart.header, section, memory)
         else:
-            moved.append(found)
+            read = partial(images.header, bucket(context))
+        for found in _in_threads(partial(_header, read, section), reuse.left):
+            if isinstance(found, dict):
+                headers.append(found)
+            elif isinstance(found, Reject):
+                refused.append(found)
+            else:
+                moved.append(found)
     made = pa.Table.from_pylist(headers, schema=schemas.HEADERS)
     whole = made if reuse.rows is None else pa.concat_tables([reuse.rows, made])
     if not moved:
@@ -124,23 +189,64 @@ def _in_threads(read: Any, rows: pa.Table) -> Iterator[Any]:
             yield from pool.map(read, objects[start : start + AHEAD])
 
 
-def _header(storage: Storage, max_pixels: int, item: Object) -> dict[str, Any] | Reject | str:
+def _header(read: Read, section: Bucket, item: Object) -> dict[str, Any] | Reject | str:
     """Give one image's row, or why it has none; a sentence if it has changed since the listing."""
+    if item.size > section.max_bytes:
+        why = f"{item.key}: {item.size:,} bytes, over bucket.max_bytes {section.max_bytes:,}"
+        return Reject("index", item.key, "too_many_bytes", why)
     try:
-        return images.header(storage, item, max_pixels=max_pixels)
+        return read(item, max_pixels=section.max_pixels)
     except Rejected as rejected:
         return Reject("index", item.key, rejected.reason, rejected.detail)
     except (Changed, Missing) as error:
         return str(error)
 
 
-def expected(context: Context, listed: pa.Table) -> dict[str, Any]:
+def _say(table: pa.Table) -> None:
+    """Say what nobody would expect of files that are used all the same."""
+    rows = table.select(["key", "format", "more_frames"]).to_pylist()
+    many = [row["key"] for row in rows if row["more_frames"]]
+    other = [f"{row['key']} ({row['format']})" for row in rows if _is_misnamed(row)]
+    if many:
+        log.info("index: %s of several pictures, as %s: the first is used", _files(many), many[0])
+    if other:
+        log.info("index: %s of another format than named, as %s", _files(other), other[0])
+
+
+def _with_fields(table: pa.Table, index: Index) -> pa.Table:
+    """Add a column for each field of the pattern: what the key says, or null."""
+    pattern = index.template
+    if pattern is None:
+        return table
+    keys = table["key"].to_pylist()
+    found = [pattern.parse(key) for key in keys]
+    other = [key for key, said in zip(keys, found, strict=True) if said is None]
+    if other:
+        what = f"{_files(other)} not named as index.pattern says, as {other[0]}"
+        log.warning("index: %s: of them %s are unknown", what, ", ".join(pattern.fields))
+    for name in pattern.fields:
+        values = [said and said[name] for said in found]
+        table = table.append_column(name, pa.array(values, pa.string()))
+    return table
+
+
+def _files(keys: Sequence[str]) -> str:
+    return f"{len(keys):,} file{'s' * (len(keys) != 1)}"
+
+
+def _is_misnamed(row: dict[str, Any]) -> bool:
+    named = FORMATS.get(row["key"].rpartition(".")[2].lower())
+    return named is not None and row["format"] not in named
+
+
+def expected(context: Context, listed: Listing) -> dict[str, Any]:
     """Give what the manifest of an index of *listed* says, as far as its inputs decide it."""
     return {
         "stage": "index",
         "recipe": recipes.index(context.params).digest,
         "inputs": {
-            "listing": hashlib.sha256(schemas.to_bytes(listed)).hexdigest(),
+            "listing": hashlib.sha256(schemas.to_bytes(listed.images)).hexdigest(),
+            "tables": hashlib.sha256(schemas.to_bytes(listed.tables)).hexdigest(),
             "annotations": hashlib.sha256(_annotations(context)).hexdigest(),
             "asked": {name: asked.digest for name, asked in recipes.asked(context.params).items()},
         },
@@ -162,7 +268,9 @@ def _annotation_file(path: str) -> bytes:
         raise InputError(f"annotations.path: {error}") from error
 
 
-def publish(context: Context, planned: Sequence[shards.Planned], facts: dict[str, Any]) -> Counts:
+def publish(
+    context: Context, listed: Listing, planned: Sequence[shards.Planned], facts: dict[str, Any]
+) -> Counts:
     """Put `data/index/` together; give what it took.
 
     Raises:
@@ -172,10 +280,12 @@ def publish(context: Context, planned: Sequence[shards.Planned], facts: dict[str
     table = shards.table_of(context.store, planned, schemas.HEADERS)
     numbers = [shard_of(key, facts["shards_count"]) for key in table["key"].to_pylist()]
     table = table.append_column("shard", pa.array(numbers, pa.int32()))
+    table = schemas.conform(table, schemas.IMAGES)
     asked = recipes.asked(context.params)
     files = {
-        "images.parquet": out(schemas.to_bytes(schemas.conform(table, schemas.IMAGES))),
+        "images.parquet": out(schemas.to_bytes(_with_fields(table, context.params.index))),
         "rejects.parquet": shards.rejects_out(found.rejected),
+        "tables.parquet": out(schemas.to_bytes(listed.tables)),
         "annotations": out(_annotations(context)),
         **{f"asked/{name}.json": out(pretty(dict(recipe.parts))) for name, recipe in asked.items()},
     }
@@ -186,5 +296,6 @@ def publish(context: Context, planned: Sequence[shards.Planned], facts: dict[str
         setting="bucket.max_rejects",
         limit=context.params.bucket.max_rejects,
     )
+    _say(table)
     outs.publish(INDEX, files, manifest, verdict)
     return found.counts("index", "images")
