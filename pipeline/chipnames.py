@@ -6,7 +6,7 @@ stands as `%` and two hex digits for each of its bytes, as in a web address.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import unquote
@@ -32,14 +32,18 @@ Row = Mapping[str, Any]
 UNSAFE = frozenset('%\\:*?"<>|/\x7f') | {chr(code) for code in range(32)}
 
 
-def read(text: str) -> Template:
+def read(text: str, of_keys: Sequence[str] = ()) -> Template:
     """Read a template of names.
+
+    Args:
+        text: with any of FIELDS in braces.
+        of_keys: more fields, those of `index.pattern`.
 
     Raises:
         SettingError: it is none.
     """
     try:
-        found = template(text, FIELDS)
+        found = template(text, {**FIELDS, **dict.fromkeys(of_keys, PART)})
     except ValueError as error:
         raise SettingError(f"--name: {text!r} {error}") from error
     parts = text.split("/")
@@ -49,8 +53,26 @@ def read(text: str) -> Template:
 
 
 def name(wanted: Template, row: Row) -> str:
-    """Give the name of a chip: a row of schemas.CHIPS with `label`, `group` and `split`."""
-    return wanted.format(values(row))
+    """Give the name of a chip.
+
+    Args:
+        wanted: the template.
+        row: of schemas.CHIPS, with `label`, `group` and `split`, and the fields of `index.pattern`.
+
+    Raises:
+        SettingError: the name cannot be read back.
+    """
+    own = values(row)
+    own |= {field: safe(str(row[field])) for field in wanted.fields if field not in own}
+    given = wanted.format(own)
+    back = wanted.parse(given) or {}
+    if any(back.get(field) != own[field] for field in wanted.fields):
+        chip = f"{row['key']} ({row['row']}, {row['col']})"
+        raise SettingError(
+            f"--name: {wanted.text!r} calls {chip} {given!r}, which reads as {back}; put other "
+            "text, or a /, between its fields"
+        )
+    return given
 
 
 def doubled(wanted: Template, one: Row, other: Row) -> SettingError:

@@ -60,6 +60,44 @@ def test_two_labels_never_share_a_name(one, other):
     assert (chipnames.safe(one) == chipnames.safe(other)) == (one == other)
 
 
+TEMPLATES = (
+    "{key}_{row}_{col}",
+    "{label}/{key_stem}_{row}_{col}",
+    "{label}_{key_stem}_{row}_{col}",
+    "{key_stem}-{top}-{left}",
+    "{quadkey}/{group}.{split}.{chip_id}",
+    "{key}/{label}_{quadkey}",
+)
+
+
+@given(st.sampled_from(TEMPLATES), TEXT, TEXT, TEXT, st.tuples(*[st.integers(-99, 99)] * 2))
+def test_a_name_is_read_back_as_what_it_was_made_of_or_is_not_given(
+    text, label, key, quadkey, corner
+):
+    top, left = corner
+    wanted = chipnames.read(text, ["quadkey"])
+    row = {**ROW, "label": label, "key": f"a/{key}", "quadkey": quadkey, "top": top, "left": left}
+    own = {**chipnames.values(row), "quadkey": chipnames.safe(quadkey)}
+    try:
+        name = chipnames.name(wanted, row)
+    except SettingError as stop:
+        assert "put other text, or a /, between its fields" in str(stop)  # noqa: PT017
+        assert wanted.text not in TEMPLATES[:2]
+    else:
+        assert wanted.parse(name) == {field: own[field] for field in wanted.fields}
+
+
+def test_a_name_that_would_be_read_otherwise_says_how():
+    row = {**ROW, "label": "dead_coral"}
+    with pytest.raises(SettingError) as stop:
+        named("{label}_{key_stem}", row)
+    assert str(stop.value) == (
+        "--name: '{label}_{key_stem}' calls 2023/site 1/IMG_7.JPG (12, -3) 'dead_coral_IMG_7', "
+        "which reads as {'label': 'dead', 'key_stem': 'coral_IMG_7'}; put other text, or a /, "
+        "between its fields"
+    )
+
+
 def test_ordinary_labels_stay_as_they_are():
     for label in ("Porites", "dead coral", "Kelp (brown)", "é", "a-b_c.d", "0.5"):
         assert chipnames.safe(label) == label

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline import chipnames, images, outs, pictures, windows
+from pipeline import chipnames, images, outs, pictures, schemas, windows
 from pipeline.hashing import digest
 from pipeline.sections import Extract
 from pipeline.templates import Template
@@ -48,9 +48,14 @@ class Asked:
     labelstudio: str | None = None
 
     @property
-    def needs_label(self) -> bool:
-        """Whether a chip without a label has no name."""
-        return "label" in self.name.fields
+    def of_keys(self) -> list[str]:
+        """The fields of `index.pattern` that names have."""
+        return [name for name in self.name.fields if name not in chipnames.FIELDS]
+
+    @property
+    def needed(self) -> list[str]:
+        """What a chip must have to have a name."""
+        return [*(name for name in ("label",) if name in self.name.fields), *self.of_keys]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,32 +72,38 @@ class Known:
 
     Place and time are the image's, or, of an instrument's chip, its own.
 
+    Args:
+        asked: what is asked of the export.
+
     Raises:
         InputError: the chip stage has not run.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, asked: Asked) -> None:
+        self.needed = asked.needed
         lines = outs.require_manifest(CHIPS, "chip")["shards"]
         outs.require_manifest(LABELS, "chip")
         self.paths = [CHIPS / f"{line['shard']:04d}.parquet" for line in lines]
         said = ["chip_id", "label", "group", "split"]
         self.labels = pq.read_table(LABELS / "labels.parquet", columns=said)
-        of_image = ["key", "shard", "captured_at", "latitude", "longitude"]
+        of_image = ["key", "shard", "captured_at", "latitude", "longitude", *asked.of_keys]
         self.headers = pq.read_table(INDEX / "images.parquet", columns=of_image)
         self.measured = [_own(path) for path in sorted(MEASUREMENTS.glob("*.parquet"))]
 
-    def rows(self, asked: Asked) -> Iterator[tuple[list[dict[str, Any]], int]]:
+    def rows(self) -> Iterator[tuple[list[dict[str, Any]], int]]:
         """Give the chips of each shard that have a name, and how many of it have none.
 
-        A template that speaks of labels names those chips alone that have one.
+        A template that speaks of labels, or of fields of `index.pattern`, names those chips alone
+        that have them.
         """
         for path in self.paths:
-            chips = _beside(pq.read_table(path), self.labels, "chip_id")
+            chips = pq.read_table(path, columns=schemas.CHIPS.names)
+            chips = _beside(chips, self.labels, "chip_id")
             chips = _beside(chips, self.headers, "key")
             for measured in self.measured:
                 chips = _measured(chips, measured)
             rows = chips.to_pylist()
-            kept = [row for row in rows if row["label"] is not None or not asked.needs_label]
+            kept = [row for row in rows if all(row[name] is not None for name in self.needed)]
             yield kept, len(rows) - len(kept)
 
 
@@ -128,17 +139,17 @@ def count(known: Known, asked: Asked) -> tuple[int, int]:
     """Count the chips that have a name, and those that have none.
 
     Raises:
-        SettingError: two chips have one name.
+        SettingError: two chips have one name, or a name cannot be read back.
     """
     seen: set[bytes] = set()
     nameless = 0
-    for rows, without in known.rows(asked):
+    for rows, without in known.rows():
         nameless += without
         for row in rows:
             given = chipnames.name(asked.name, row)
             digested = blake2b(given.encode(), digest_size=DIGEST_BYTES).digest()
             if digested in seen:
-                every = (one for some, _ in known.rows(asked) for one in some)
+                every = (one for some, _ in known.rows() for one in some)
                 first = next(one for one in every if chipnames.name(asked.name, one) == given)
                 raise chipnames.doubled(asked.name, first, row)
             seen.add(digested)
@@ -149,7 +160,7 @@ def plan(known: Known, asked: Asked, extract: Extract) -> Iterator[list[Planned]
     """Give the files to be of each shard: of other images most tars stay as they are."""
     code = [pictures.VERSION, images.VERSION, windows.VERSION]
     base = digest({"code": code, "kind": asked.kind, "extract": extract.shaping()})
-    for rows, _ in known.rows(asked):
+    for rows, _ in known.rows():
         every = [{**row, "name": chipnames.name(asked.name, row)} for row in rows]
         if asked.tars:
             yield list(_tars(every, base))

@@ -82,7 +82,7 @@ def run(context: Context, asked: Asked) -> Counts:
         TooManyRejects: more chips could not be read than extract.max_rejects allows.
     """
     apart(asked.target, context.params.bucket.url)
-    known = _given.Known()
+    known = _given.Known(asked)
     chips, nameless = _given.count(known, asked)
     if not chips:
         raise InputError("export: there is no chip to export; a name with {label} needs labels")
@@ -116,7 +116,7 @@ def run(context: Context, asked: Asked) -> Counts:
     _finish(context, asked, state, chips)
     more = f"{len(state.files):,} files, {state.written[0]:,} written, {len(stale):,} removed"
     if nameless:
-        more += f"; {nameless:,} chips without a label left out"
+        more += f"; {nameless:,} chips without {' and '.join(asked.needed)} left out"
     rows = state.table().num_rows
     return Counts("export", "chips", rows, state.written[1], chips - rows, more)
 
