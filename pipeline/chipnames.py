@@ -57,10 +57,10 @@ def name(wanted: Template, row: Row) -> str:
 
     Args:
         wanted: the template.
-        row: of schemas.CHIPS, with `label`, `group` and `split`, and the fields of `index.pattern`.
+        row: schemas.CHIPS with `label`, `group`, `split`, and the fields of `index.pattern`.
 
     Raises:
-        SettingError: the name cannot be read back.
+        SettingError: the name would be read as another chip's.
     """
     own = values(row)
     own |= {field: safe(str(row[field])) for field in wanted.fields if field not in own}

@@ -49,13 +49,13 @@ class Asked:
 
     @property
     def of_keys(self) -> list[str]:
-        """The fields of `index.pattern` that names have."""
-        return [name for name in self.name.fields if name not in chipnames.FIELDS]
+        """Fields of `index.pattern` that names have."""
+        return [field for field in self.name.fields if field not in chipnames.FIELDS]
 
     @property
     def needed(self) -> list[str]:
-        """What a chip must have to have a name."""
-        return [*(name for name in ("label",) if name in self.name.fields), *self.of_keys]
+        """What a chip has no name without."""
+        return [*self.of_keys, *(field for field in self.name.fields if field == "label")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,24 +73,23 @@ class Known:
     Place and time are the image's, or, of an instrument's chip, its own.
 
     Args:
-        asked: what is asked of the export.
+        of_keys: which fields of `index.pattern` are wanted, too.
 
     Raises:
         InputError: the chip stage has not run.
     """
 
-    def __init__(self, asked: Asked) -> None:
-        self.needed = asked.needed
+    def __init__(self, of_keys: Sequence[str]) -> None:
         lines = outs.require_manifest(CHIPS, "chip")["shards"]
         outs.require_manifest(LABELS, "chip")
         self.paths = [CHIPS / f"{line['shard']:04d}.parquet" for line in lines]
         said = ["chip_id", "label", "group", "split"]
         self.labels = pq.read_table(LABELS / "labels.parquet", columns=said)
-        of_image = ["key", "shard", "captured_at", "latitude", "longitude", *asked.of_keys]
+        of_image = ["key", "shard", "captured_at", "latitude", "longitude", *of_keys]
         self.headers = pq.read_table(INDEX / "images.parquet", columns=of_image)
         self.measured = [_own(path) for path in sorted(MEASUREMENTS.glob("*.parquet"))]
 
-    def rows(self) -> Iterator[tuple[list[dict[str, Any]], int]]:
+    def rows(self, asked: Asked) -> Iterator[tuple[list[dict[str, Any]], int]]:
         """Give the chips of each shard that have a name, and how many of it have none.
 
         A template that speaks of labels, or of fields of `index.pattern`, names those chips alone
@@ -103,7 +102,7 @@ class Known:
             for measured in self.measured:
                 chips = _measured(chips, measured)
             rows = chips.to_pylist()
-            kept = [row for row in rows if all(row[name] is not None for name in self.needed)]
+            kept = [row for row in rows if all(row[name] is not None for name in asked.needed)]
             yield kept, len(rows) - len(kept)
 
 
@@ -139,17 +138,17 @@ def count(known: Known, asked: Asked) -> tuple[int, int]:
     """Count the chips that have a name, and those that have none.
 
     Raises:
-        SettingError: two chips have one name, or a name cannot be read back.
+        SettingError: two chips have one name.
     """
     seen: set[bytes] = set()
     nameless = 0
-    for rows, without in known.rows():
+    for rows, without in known.rows(asked):
         nameless += without
         for row in rows:
             given = chipnames.name(asked.name, row)
             digested = blake2b(given.encode(), digest_size=DIGEST_BYTES).digest()
             if digested in seen:
-                every = (one for some, _ in known.rows() for one in some)
+                every = (one for some, _ in known.rows(asked) for one in some)
                 first = next(one for one in every if chipnames.name(asked.name, one) == given)
                 raise chipnames.doubled(asked.name, first, row)
             seen.add(digested)
@@ -160,7 +159,7 @@ def plan(known: Known, asked: Asked, extract: Extract) -> Iterator[list[Planned]
     """Give the files to be of each shard: of other images most tars stay as they are."""
     code = [pictures.VERSION, images.VERSION, windows.VERSION]
     base = digest({"code": code, "kind": asked.kind, "extract": extract.shaping()})
-    for rows, _ in known.rows():
+    for rows, _ in known.rows(asked):
         every = [{**row, "name": chipnames.name(asked.name, row)} for row in rows]
         if asked.tars:
             yield list(_tars(every, base))

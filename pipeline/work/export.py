@@ -82,7 +82,7 @@ def run(context: Context, asked: Asked) -> Counts:
         TooManyRejects: more chips could not be read than extract.max_rejects allows.
     """
     apart(asked.target, context.params.bucket.url)
-    known = _given.Known(asked)
+    known = _given.Known(asked.of_keys)
     chips, nameless = _given.count(known, asked)
     if not chips:
         raise InputError("export: there is no chip to export; a name with {label} needs labels")
