@@ -18,6 +18,7 @@ TABLES: dict[str, pa.Schema] = {
     "data/index/images.parquet": schemas.IMAGES,
     "data/chips/NNNN.parquet": schemas.CHIPS,
     "data/labels/labels.parquet": schemas.LABELS,
+    "data/labels/measurements/SESSION.parquet": schemas.MEASURED,
     "data/features/NNNN.parquet": schemas.features(1280, "float32"),
     "*/rejects.parquet": schemas.REJECTS,
     "results/predictions.parquet": schemas.PREDICTIONS,
@@ -35,7 +36,12 @@ FOLDERS = {
 
 def tables() -> str:
     """Give docs/tables.md."""
-    parts = ["# The tables\n\nMade from `pipeline/schemas.py`. Sorted by key, row and column.\n"]
+    parts = [
+        (
+            "# The tables\n\nMade from `pipeline/schemas.py`. Sorted by key, row and column. In "
+            "`measurements/` the instrument's own columns follow.\n"
+        )
+    ]
     for name, schema in TABLES.items():
         lines = [f"\n## {name}\n", "| column | type | meaning |", "|---|---|---|"]
         lines += [f"| `{f.name}` | {_type(f)} | {schemas.SENTENCES[f.name]} |" for f in schema]

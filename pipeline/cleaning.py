@@ -25,15 +25,15 @@ from pipeline.errors import InputError
 from pipeline.hashing import shard_name
 from pipeline.storage import Object
 from pipeline.store import INPUT, RECORD, Piece, Store
-from pipeline.work import chip, extract, index, train, validate
-from pipeline.work._context import CHIPS, CLASSIFIER, FEATURES, INDEX, RESULTS
+from pipeline.work import chip, extract, index, tables, train, validate
+from pipeline.work._context import CHIPS, CLASSIFIER, FEATURES, INDEX, LABELS, RESULTS
 
 A_DAY_S = 86_400.0
 AT_WORK_S = 2 * A_DAY_S
 """Shards that wait, by a recipe in which nothing was written for so long, have been given up."""
 
 TABLES = {"index": index.TABLE, "chip": chip.TABLE, "extract": extract.TABLE}
-OUTS = (INDEX, CHIPS, FEATURES, CLASSIFIER, RESULTS)
+OUTS = (INDEX, CHIPS, LABELS, FEATURES, CLASSIFIER, RESULTS)
 DAMAGED = "damaged"
 PARTS = 4
 """Of a key in the store: table, recipe, shard, file."""
@@ -116,9 +116,11 @@ def pieces_of(manifest: Mapping[str, Any]) -> Iterator[Piece]:
     """Give the pieces of the store that an out with *manifest* was put together from."""
     stage = manifest["stage"]
     if stage in TABLES:
-        for line in manifest["shards"]:
+        for line in manifest.get("shards", ()):
             shard = shard_name(line["shard"], manifest["shards_count"])
             yield Piece(TABLES[stage], manifest["recipe"], shard, line["input"])
+        for line in manifest.get("tables", ()):
+            yield tables.piece_of(line["recipe"], line["input"])
     elif stage == "train":
         yield train.piece_of(manifest["recipe"], manifest["inputs"])
     elif stage == "validate":

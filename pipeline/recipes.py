@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from pipeline import chips, images, labels, numerics, plugins, schemas, windows
 from pipeline.annotations import label_separator
 from pipeline.errors import InputError, Missing, StorageError
@@ -55,7 +57,11 @@ def index(params: Params) -> Recipe:
 
 def chip(params: Params) -> Recipe:
     """Give the recipe of chips."""
-    code = {"chips": chips.VERSION, "windows": windows.VERSION}
+    code: dict[str, Any] = {"chips": chips.VERSION, "windows": windows.VERSION}
+    part = plugins.find("chips", params.chip.method, key="chip.method")
+    if hasattr(part, "TABLES"):
+        columns = (schemas.LISTED, schemas.MEASURED)
+        code |= {"method": part.VERSION, "tables": schemas.fingerprint(pa.unify_schemas(columns))}
     return _recipe(params.chip, code=code, schema=schemas.fingerprint(schemas.CHIPS))
 
 

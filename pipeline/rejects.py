@@ -14,17 +14,22 @@ from pipeline import schemas
 from pipeline.errors import TooManyRejects
 
 REASONS: dict[str, str] = {
+    "doubled_window": "the same window of the same image is listed twice",
     "label_conflict": "the same pixel or image has two different labels",
     "no_feature": "the table of features has none for this point, or one that is not finite",
-    "no_such_image": "the annotation names an image that is not in the index",
+    "no_such_image": "an annotation or a table names an image that is not in the index",
+    "no_window": "the annotated pixel lies in no window that a table lists",
     "not_a_pixel": "the row or column is not a whole number",
     "not_an_image": "no decoder knows the object as an image",
     "points_outside": "the point lies outside its image",
+    "session_name": "the session's name has a place or day that cannot be; chips stay",
     "too_many_pixels": "the image has more pixels than bucket.max_pixels",
     "truncated": "the image's data end early or are damaged",
     "unconfirmed": "the label is a machine's and nobody has confirmed it",
-    "unreadable_row": "the line of the annotation file cannot be read",
+    "unreadable_row": "the line of the annotation file, or of a table of windows, cannot be read",
+    "unreadable_table": "the line's table of windows is of a kind that is not read",
     "unsupported": "the image is of a kind whose pixels are not defined here",
+    "window_outside": "the listed window does not lie wholly inside its image",
 }
 
 DELIBERATE = frozenset({"unconfirmed"})

@@ -76,6 +76,36 @@ CHIPS = pa.schema(
     ]
 )
 
+BESIDE = pa.schema(
+    [
+        ("table", pa.string()),
+        ("table_version", pa.string()),
+        ("key", pa.string()),
+        ("version", pa.string()),
+        ("image_height", pa.int32()),
+        ("image_width", pa.int32()),
+    ]
+)
+"""A table of windows in the bucket, and the images beside it: one row an image."""
+
+LISTED = pa.schema([*CHIPS, ("particle", pa.string())])
+"""The windows that such a table lists, and what each is called."""
+
+MEASURED = pa.schema(
+    [
+        ("chip_id", CHIP_ID),
+        ("key", pa.string()),
+        ("row", pa.int32()),
+        ("col", pa.int32()),
+        ("particle", pa.string()),
+        ("session", pa.string()),
+        ("sampled_on", pa.date32()),
+        ("latitude", pa.float64()),
+        ("longitude", pa.float64()),
+    ]
+)
+"""What an instrument says of each chip begins so; the instrument's own columns follow."""
+
 LABELS = pa.schema(
     [
         ("chip_id", CHIP_ID),
@@ -127,8 +157,8 @@ SENTENCES: Mapping[str, str] = {
     "mode": "the pixel format, as Pillow names it",
     "orientation": "the EXIF orientation, 1 to 8, and 1 where there is none; never applied",
     "captured_at": "when the picture was taken, by EXIF, in the camera's own time; null if unknown",
-    "latitude": "degrees north by EXIF, negative in the south; null where unknown",
-    "longitude": "degrees east by EXIF, negative in the west; null where unknown",
+    "latitude": "degrees north by EXIF or the session's name, negative in the south; null: unknown",
+    "longitude": "degrees east by EXIF or the session's name, negative in the west; null: unknown",
     "shard": "the shard of the image, by hash of its key",
     "row": "the pixel row of the centre, counted from 0 at the top",
     "col": "the pixel column of the centre, counted from 0 at the left",
@@ -148,6 +178,11 @@ SENTENCES: Mapping[str, str] = {
     "decision",
     "probabilities": "one probability a class, in the order of model.json's classes",
     "line": "the line of the annotation file that says so",
+    "particle": "the particle's name: the session's folder in the bucket and the number there",
+    "session": "the name of the session's folder",
+    "sampled_on": "the day of sampling, by the session's name; null where it does not say",
+    "table": "the key of a table of windows",
+    "table_version": "what identifies that table's bytes",
     "image_height": "pixels from top to bottom of the whole image",
     "image_width": "pixels from left to right of the whole image",
 }

@@ -29,7 +29,7 @@ from pipeline.shards import Planned
 from pipeline.storage import local_path
 from pipeline.store import Piece
 from pipeline.summary import RUN
-from pipeline.work import _context, chip, extract, index
+from pipeline.work import _context, chip, extract, index, tables
 from pipeline.work._context import Context
 
 log = logging.getLogger("quadrat")
@@ -173,6 +173,12 @@ class IndexShard(Shards):
     """Headers of the images of some shards."""
 
     work = index
+
+
+class TableShard(Shards):
+    """What some tables of windows in the bucket list."""
+
+    work = tables
 
 
 class ChipShard(Shards):

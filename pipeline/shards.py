@@ -240,10 +240,10 @@ def assemble(store: Store, planned: Sequence[Planned], run: str) -> Assembled:
     """
     pieces = [item.piece for item in planned]
     store.use(pieces)
-    records = _of_each(pieces, partial(_record, store))
+    records = of_each(pieces, partial(record_of, store))
     known = zip(pieces, records, strict=True)
     refusing = [piece for piece, record in known if record.files[REJECTS].rows]
-    refused = _of_each(refusing, lambda piece: schemas.from_bytes(store.read(piece, REJECTS)))
+    refused = of_each(refusing, lambda piece: schemas.from_bytes(store.read(piece, REJECTS)))
     files, lines, computed, total = {}, [], 0, 0
     for item, record in zip(planned, records, strict=True):
         rows = record.files[ROWS]
@@ -265,14 +265,19 @@ def assemble(store: Store, planned: Sequence[Planned], run: str) -> Assembled:
     return Assembled(files, lines, rejects.in_order(rejected), computed, total)
 
 
-def _of_each(pieces: Sequence[Piece], read: Callable[[Piece], T]) -> list[T]:
+def of_each(pieces: Sequence[Piece], read: Callable[[Piece], T]) -> list[T]:
     """Read something of each piece; all that are damaged are found before the first is raised."""
     with ThreadPoolExecutor(READERS, thread_name_prefix="pieces") as pool:
         reading = [pool.submit(read, piece) for piece in pieces]
     return [each.result() for each in reading]
 
 
-def _record(store: Store, piece: Piece) -> Record:
+def record_of(store: Store, piece: Piece) -> Record:
+    """Give what a finished piece consists of.
+
+    Raises:
+        Damaged: it is not there any more, or not what was written.
+    """
     try:
         return store.record(piece)
     except Missing as error:  # somebody has found it damaged, or cleaned up
@@ -282,7 +287,7 @@ def _record(store: Store, piece: Piece) -> Record:
 def table_of(store: Store, planned: Sequence[Planned], schema: pa.Schema) -> pa.Table:
     """Read the rows of all of *planned* into one table of *schema*."""
     pieces = [item.piece for item in planned]
-    parts = _of_each(pieces, lambda piece: schemas.from_bytes(store.read(piece, ROWS)))
+    parts = of_each(pieces, lambda piece: schemas.from_bytes(store.read(piece, ROWS)))
     return pa.concat_tables([schema.empty_table(), *parts])
 
 

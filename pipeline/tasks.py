@@ -26,13 +26,14 @@ from pipeline.shard_tasks import (
     ExtractShard,
     IndexShard,
     Shards,
+    TableShard,
     Work,
     end_with_the_worker,
     tasks_of,
 )
 from pipeline.shards import Planned, missing
 from pipeline.summary import RUN, WithCounts
-from pipeline.work import _context, chip, extract, index, train, validate
+from pipeline.work import _context, chip, extract, index, tables, train, validate
 from pipeline.work._context import CHIPS, CLASSIFIER, FEATURES, INDEX, LABELS, RESULTS
 
 log = logging.getLogger("quadrat")
@@ -122,9 +123,10 @@ class Index(Stage):
 
     def run(self) -> Iterator[Any]:
         """Read the headers that are missing, then put the index together."""
-        planned = index.plan(self.context, _listing(self.params))
+        listed = _listing(self.params)
+        planned = index.plan(self.context, listed)
         yield from self.lacking(IndexShard, planned)
-        self.report(index.publish(self.context, planned, self.expected()))
+        self.report(index.publish(self.context, listed, planned, self.expected()))
 
 
 @cache
@@ -145,7 +147,9 @@ class Chip(Stage):
 
     def run(self) -> Iterator[Any]:
         """Plan the windows that are missing, then put chips and labels together."""
-        inputs = chip.read(self.context)
+        listed = tables.plan(self.context)
+        yield from self.lacking(TableShard, listed)
+        inputs = chip.read(self.context, listed)
         planned = chip.plan(self.context, inputs)
         yield from self.lacking(ChipShard, planned)
         self.report(chip.publish(self.context, inputs, planned, self.expected()))

@@ -65,7 +65,7 @@ def test_yaml_is_read_as_dvc_reads_it(tmp_path):
             "  method: points",
             "  method: gird",
             "method: gird",
-            "chip.method: no 'gird' among grid, points, whole (nearest: 'grid')",
+            "chip.method: no 'gird' among flowcam, grid, points, whole (nearest: 'grid')",
         ),
         (
             "  size: 64",

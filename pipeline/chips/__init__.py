@@ -6,6 +6,13 @@ if chips stand around annotated points and `"image"` if they follow from the ima
     def windows(place: Place, params: Params) -> Iterator[tuple[int, int, Window]]
 
 which gives the centre's row and column, and the window, of every chip of one place.
+
+Where an instrument lists windows in a table beside its images, `LEVEL` is `"table"`, `TABLES` are
+the patterns of such tables' names, `VERSION` is the reader's, and instead of `windows` it has
+
+    def read(table: Table) -> Listed
+
+of pipeline/chips/_tables.py, which makes chips of what is read.
 """
 
 from __future__ import annotations
@@ -42,13 +49,20 @@ def level(params: ChipMethod) -> str:
     return str(plugins.find("chips", params.method, key="chip.method").LEVEL)
 
 
+def tables(params: ChipMethod) -> tuple[str, ...]:
+    """Give the patterns of the tables that the method of *params* reads in the bucket."""
+    part = plugins.find("chips", params.method, key="chip.method")
+    return tuple(getattr(part, "TABLES", ()))
+
+
 def check_levels(chip: ChipMethod, annotations: Annotations, annotated: str) -> None:
     """Check that the chip method can use what the annotation format gives.
 
     Raises:
         SettingError: one speaks of points and the other of images.
     """
-    if level(chip) != annotated:
+    by_either = "table"  # a window is found by a point in it, by its image or by its own name
+    if level(chip) not in {annotated, by_either}:
         fits = ", ".join(
             name
             for name in plugins.names("chips")
@@ -106,7 +120,12 @@ def _outside(row: dict[str, Any], name: str) -> Reject:
 
 
 def plan(wanted: pa.Table, params: ChipMethod) -> pa.Table:
-    """Turn schemas.PLACES into schemas.CHIPS by the method of *params*; no window stands twice."""
+    """Turn schemas.PLACES into schemas.CHIPS by the method of *params*; no window stands twice.
+
+    Windows that a table lists are chips already.
+    """
+    if "chip_id" in wanted.schema.names:
+        return schemas.conform(wanted, schemas.CHIPS)
     part = plugins.find("chips", params.method, key="chip.method")
     rows: dict[bytes, tuple[Any, ...]] = {}
     for row in _rows(wanted):

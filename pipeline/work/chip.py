@@ -14,11 +14,13 @@ from pipeline import chips, labels, outs, recipes, rejects, schemas, shards
 from pipeline.annotations import Source
 from pipeline.annotations import level as level_of
 from pipeline.annotations import read as read_annotations
+from pipeline.chips._tables import placed
 from pipeline.counts import Counts
 from pipeline.hashing import digest
 from pipeline.outs import out
 from pipeline.rejects import Reject
 from pipeline.store import Piece
+from pipeline.work import tables
 from pipeline.work._context import CHIPS, INDEX, LABELS, Context, Tell
 
 TABLE = "chips"
@@ -26,16 +28,25 @@ TABLE = "chips"
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What the stage starts from: places for chips, what is said of them, what was rejected."""
+    """What the stage starts from: places for chips, what is said of them, what was rejected.
+
+    Attributes:
+        places: schemas.PLACES, or schemas.CHIPS where tables in the bucket list the windows.
+        said: schemas.ANNOTATIONS.
+        rejected: annotations, and lines of tables, that cannot be used.
+        level: whether *said* speaks of points or of images.
+        measured: what instruments measured of the chips.
+    """
 
     places: pa.Table
     said: pa.Table
     rejected: list[Reject]
     level: str
+    measured: tables.Found
 
 
-def read(context: Context) -> Inputs:
-    """Read the index and the annotations that lie in it.
+def read(context: Context, listed: Sequence[shards.Planned] = ()) -> Inputs:
+    """Read the index, the annotations that lie in it, and what tables of windows came to.
 
     Raises:
         InputError: the annotation file cannot be read, or the index is not there.
@@ -50,8 +61,13 @@ def read(context: Context) -> Inputs:
     level = level_of(params.annotations)
     chips.check_levels(params.chip, params.annotations, level)
     said, unread = read_annotations(source, params.annotations)
-    places, unplaced = chips.places(images, said, params.chip, name)
-    return Inputs(places, said, unread + unplaced, level)
+    found = tables.found(context, listed)
+    if listed:
+        said, unplaced = placed(found.chips, said, source.keys, name)
+        places, level = schemas.conform(found.chips, schemas.CHIPS), "point"
+    else:
+        places, unplaced = chips.places(images, said, params.chip, name)
+    return Inputs(places, said, unread + found.rejected + unplaced, level, found)
 
 
 def plan(context: Context, inputs: Inputs) -> list[shards.Planned]:
@@ -59,7 +75,7 @@ def plan(context: Context, inputs: Inputs) -> list[shards.Planned]:
     parts = shards.split(inputs.places, context.params.shards.count)
     recipe = recipes.chip(context.params)
     context.store.describe(recipe.digest, recipe.parts)
-    return shards.plan(TABLE, recipe.digest, parts, schemas.PLACES)
+    return shards.plan(TABLE, recipe.digest, parts, inputs.places.schema)
 
 
 def make(context: Context, pieces: Sequence[Piece], tell: Tell) -> None:  # noqa: ARG001
@@ -84,6 +100,7 @@ def expected(context: Context) -> dict[str, Any]:
         "inputs": {
             "images": digest(by_shard),
             "annotations": manifest["inputs"]["annotations"],
+            "tables": manifest["inputs"]["tables"],
         },
     }
 
@@ -119,6 +136,7 @@ def publish(
     beside = {
         "labels.parquet": out(schemas.to_bytes(said)),
         "rejects.parquet": shards.rejects_out(schemas.REJECTS.empty_table()),
+        **inputs.measured.files,
     }
     facts = {
         **facts,
@@ -126,6 +144,7 @@ def publish(
         "labels": beside["labels.parquet"].sha256,
         "chips": hashlib.sha256(outs.pretty(manifest)).hexdigest(),
         "files": sorted(beside),
+        **({"tables": inputs.measured.lines} if inputs.measured.lines else {}),
     }
     outs.publish(LABELS, beside, facts)
     return found.counts("chip", "chips")

@@ -1,6 +1,7 @@
 """Index: list the bucket, read every new image's header, and fix what this run is about.
 
-Beside the images, the index keeps the annotation file as it is now and what is asked of each later
+Beside the images, the index keeps the annotation file as it is now, a list of the tables of windows
+that lie in the bucket (for chip methods that read some), and what is asked of each later
 stage (weights' digests, versions of the code), since it is the one stage that runs at every
 `dvc repro`: what has changed outside params.yaml is seen here or nowhere.
 """
@@ -11,20 +12,20 @@ import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache, partial
 from typing import Any
 
 import pyarrow as pa
 
-from pipeline import images, outs, recipes, rejects, schemas, shards
+from pipeline import chips, images, outs, recipes, rejects, schemas, shards
 from pipeline.counts import Counts
 from pipeline.errors import Changed, InputError, Missing, Rejected, StorageError
 from pipeline.hashing import shard_of
 from pipeline.outs import out, pretty
 from pipeline.progress import Progress
 from pipeline.rejects import Reject
-from pipeline.sections import Bucket
 from pipeline.storage import Object, Storage, open_storage, read_url
 from pipeline.store import Piece
 from pipeline.work._context import INDEX, Context, Tell
@@ -38,40 +39,55 @@ READERS = 16
 AHEAD = 64
 
 
-def listing(context: Context) -> pa.Table:
-    """List the bucket's images that the patterns let through, with their versions.
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What the bucket holds: images, and tables of windows; both schemas.LISTING."""
+
+    images: pa.Table
+    tables: pa.Table
+
+
+def listing(context: Context) -> Listing:
+    """List what of the bucket the patterns let through, with its versions.
 
     Raises:
         StorageError: the bucket cannot be listed.
         InputError: no image is left.
     """
-    bucket = context.params.bucket
+    bucket, patterns = context.params.bucket, chips.tables(context.params.chip)
     storage = open_storage(bucket.url, memory=context.machine.digests)
-    chosen = [item for item in storage.list() if _wanted(item.key, bucket)]
+    allowed = [item for item in storage.list() if not _matches(item.key, bucket.exclude)]
+    tables = [item for item in allowed if _matches(item.key, patterns)]
+    others = (item for item in allowed if not _matches(item.key, patterns))
+    chosen = [item for item in others if _matches(item.key, bucket.include)]
     if not chosen:
         raise InputError(
             f"{bucket.url}: no object matches bucket.include {list(bucket.include)}; "
             "check bucket.url, or set bucket.include to patterns that match your keys"
         )
-    found = storage.versioned(chosen)
+    if patterns and not tables:
+        raise InputError(
+            f"{bucket.url}: no object matches {', '.join(patterns)}, the tables of windows that "
+            f"chip.method {context.params.chip.method!r} reads; check bucket.url and chip.method"
+        )
+    return Listing(_table(storage.versioned(chosen)), _table(storage.versioned(tables)))
+
+
+def _table(found: Sequence[Object]) -> pa.Table:
     columns = {name: [getattr(item, name) for item in found] for name in schemas.LISTING.names}
     return schemas.conform(pa.table(columns, schema=schemas.LISTING), schemas.LISTING)
 
 
-def _wanted(key: str, bucket: Bucket) -> bool:
+def _matches(key: str, patterns: Sequence[str]) -> bool:
     """Match patterns against the whole key, or its last part, whatever the case."""
     lower = key.lower()
     names = (lower, lower.rpartition("/")[2])
-
-    def matches(patterns: Sequence[str]) -> bool:
-        return any(fnmatchcase(name, pattern.lower()) for pattern in patterns for name in names)
-
-    return matches(bucket.include) and not matches(bucket.exclude)
+    return any(fnmatchcase(name, pattern.lower()) for pattern in patterns for name in names)
 
 
-def plan(context: Context, listed: pa.Table) -> list[shards.Planned]:
+def plan(context: Context, listed: Listing) -> list[shards.Planned]:
     """Name the pieces of the images table."""
-    parts = shards.split(listed, context.params.shards.count)
+    parts = shards.split(listed.images, context.params.shards.count)
     recipe = recipes.index(context.params)
     context.store.describe(recipe.digest, recipe.parts)
     return shards.plan(TABLE, recipe.digest, parts, schemas.LISTING)
@@ -134,13 +150,14 @@ def _header(storage: Storage, max_pixels: int, item: Object) -> dict[str, Any] |
         return str(error)
 
 
-def expected(context: Context, listed: pa.Table) -> dict[str, Any]:
+def expected(context: Context, listed: Listing) -> dict[str, Any]:
     """Give what the manifest of an index of *listed* says, as far as its inputs decide it."""
     return {
         "stage": "index",
         "recipe": recipes.index(context.params).digest,
         "inputs": {
-            "listing": hashlib.sha256(schemas.to_bytes(listed)).hexdigest(),
+            "listing": hashlib.sha256(schemas.to_bytes(listed.images)).hexdigest(),
+            "tables": hashlib.sha256(schemas.to_bytes(listed.tables)).hexdigest(),
             "annotations": hashlib.sha256(_annotations(context)).hexdigest(),
             "asked": {name: asked.digest for name, asked in recipes.asked(context.params).items()},
         },
@@ -162,7 +179,9 @@ def _annotation_file(path: str) -> bytes:
         raise InputError(f"annotations.path: {error}") from error
 
 
-def publish(context: Context, planned: Sequence[shards.Planned], facts: dict[str, Any]) -> Counts:
+def publish(
+    context: Context, listed: Listing, planned: Sequence[shards.Planned], facts: dict[str, Any]
+) -> Counts:
     """Put `data/index/` together; give what it took.
 
     Raises:
@@ -176,6 +195,7 @@ def publish(context: Context, planned: Sequence[shards.Planned], facts: dict[str
     files = {
         "images.parquet": out(schemas.to_bytes(schemas.conform(table, schemas.IMAGES))),
         "rejects.parquet": shards.rejects_out(found.rejected),
+        "tables.parquet": out(schemas.to_bytes(listed.tables)),
         "annotations": out(_annotations(context)),
         **{f"asked/{name}.json": out(pretty(dict(recipe.parts))) for name, recipe in asked.items()},
     }
