@@ -22,11 +22,11 @@ def make(chips: pa.Table, annotations: pa.Table, level: str, split: Split) -> pa
 
     Args:
         chips: schemas.CHIPS.
-        annotations: schemas.ANNOTATIONS, one row a place.
-        level: "point" joins by key, row and column, "image" by key.
+        annotations: schemas.ANNOTATIONS, one row a place; at level "chip" schemas.SAID.
+        level: "point" joins by key, row and column, "image" by key, "chip" by chip_id.
         split: how groups are made and divided.
     """
-    on = ["key", "row", "col"] if level == "point" else ["key"]
+    on = {"point": ["key", "row", "col"], "image": ["key"], "chip": ["chip_id"]}[level]
     said = annotations.select([*on, "label", "group"])
     placed = chips.select(["chip_id", "key", "row", "col"])
     joined = placed.join(said, on, join_type="left outer")

@@ -19,8 +19,11 @@ REASONS: dict[str, str] = {
     "no_feature": "the table of features has none for this point, or one that is not finite",
     "no_such_image": "an annotation or a table names an image that is not in the index",
     "no_window": "the annotated pixel lies in no window that a table lists",
+    "no_shape": "chip.method asks for a place that the annotation does not have",
+    "not_a_box": "the box, outline or mask has no pixels, or is of a kind that is not read",
     "not_a_pixel": "the row or column is not a whole number",
     "not_an_image": "no decoder knows the object as an image",
+    "other_size": "the annotated image has another size than the one in the bucket",
     "points_outside": "the point lies outside its image",
     "session_name": "the session's name has a place or day that cannot be; chips stay",
     "too_many_pixels": "the image has more pixels than bucket.max_pixels",
@@ -32,7 +35,7 @@ REASONS: dict[str, str] = {
     "window_outside": "the listed window does not lie wholly inside its image",
 }
 
-DELIBERATE = frozenset({"unconfirmed"})
+DELIBERATE = frozenset({"no_shape", "unconfirmed"})
 """Reasons that a setting asked for: kept in the table, not counted against max_rejects."""
 
 

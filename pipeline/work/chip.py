@@ -11,9 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import chips, labels, outs, recipes, rejects, schemas, shards
-from pipeline.annotations import Source
+from pipeline.annotations import Source, file_name
 from pipeline.annotations import level as level_of
 from pipeline.annotations import read as read_annotations
+from pipeline.chips import _covered, _objects
 from pipeline.chips._tables import placed
 from pipeline.counts import Counts
 from pipeline.hashing import digest
@@ -31,10 +32,11 @@ class Inputs:
     """What the stage starts from: places for chips, what is said of them, what was rejected.
 
     Attributes:
-        places: schemas.PLACES, or schemas.CHIPS where tables in the bucket list the windows.
-        said: schemas.ANNOTATIONS.
+        places: schemas.PLACES, or schemas.CHIPS where tables in the bucket list the windows, or
+            annotated objects are windows.
+        said: schemas.ANNOTATIONS; schemas.SAID of chips; schemas.OBJECTS that may cover chips.
         rejected: annotations, and lines of tables, that cannot be used.
-        level: whether *said* speaks of points or of images.
+        level: whether *said* speaks of points, of images, of chips or of objects.
         measured: what instruments measured of the chips.
     """
 
@@ -55,19 +57,36 @@ def read(context: Context, listed: Sequence[shards.Planned] = ()) -> Inputs:
     params = context.params
     outs.require_manifest(INDEX, "index")
     images = pq.read_table(INDEX / "images.parquet")
-    name = (params.annotations.path or "").rpartition("/")[2]
+    name = file_name(params.annotations)
     data = (INDEX / "annotations").read_bytes()
-    source = Source(name, data, images["key"].to_pylist())
+    sizes = zip(images["height"].to_pylist(), images["width"].to_pylist(), strict=True)
+    source = Source(name, data, images["key"].to_pylist(), list(sizes))
     level = level_of(params.annotations)
     chips.check_levels(params.chip, params.annotations, level)
-    said, unread = read_annotations(source, params.annotations)
+    said, rejected = read_annotations(source, params.annotations)
     found = tables.found(context, listed)
+    rejected += found.rejected
+    if level == "object":
+        said, unusable = _objects.checked(said, images, params.annotations)
+        rejected += unusable
+        way = chips.level(params.chip)
+        if way == "object":
+            of = params.chip, params.annotations
+            places, said, unplaced = _objects.places(said, images, *of)
+            return Inputs(places, said, rejected + unplaced, "chip", found)
+        if way == "image":
+            nothing = schemas.ANNOTATIONS.empty_table()
+            places, _ = chips.places(images, nothing, params.chip, name)
+            return Inputs(places, said, rejected, level, found)
+        said, unplaced = _objects.middles(said, params.annotations)
+        rejected += unplaced
+        level = "point"
     if listed:
         said, unplaced = placed(found.chips, said, source.keys, name)
         places, level = schemas.conform(found.chips, schemas.CHIPS), "point"
     else:
         places, unplaced = chips.places(images, said, params.chip, name)
-    return Inputs(places, said, unread + found.rejected + unplaced, level, found)
+    return Inputs(places, said, rejected + unplaced, level, found)
 
 
 def plan(context: Context, inputs: Inputs) -> list[shards.Planned]:
@@ -115,8 +134,12 @@ def publish(
     """
     found = shards.assemble(context.store, planned, context.run)
     every = schemas.conform(shards.table_of(context.store, planned, schemas.CHIPS), schemas.CHIPS)
-    said = labels.make(every, inputs.said, inputs.level, context.params.split)
-    refused = rejects.table(inputs.rejected)
+    given, level, rejected = inputs.said, inputs.level, inputs.rejected
+    if level == "object":
+        given, conflicts = _covered.said(every, given, context.params.annotations)
+        level, rejected = "chip", rejected + conflicts
+    said = labels.make(every, given, level, context.params.split)
+    refused = rejects.table(rejected)
     recipe = recipes.chip(context.params)
     files = {**found.files, "rejects.parquet": shards.rejects_out(refused)}
     manifest = {
@@ -128,7 +151,7 @@ def publish(
     }
     verdict = rejects.verdict(
         refused,
-        out_of=inputs.places.num_rows + len(inputs.rejected),
+        out_of=inputs.places.num_rows + len(rejected),
         setting="chip.max_rejects",
         limit=context.params.chip.max_rejects,
     )
