@@ -310,8 +310,8 @@ def test_a_label_that_holds_the_separator_is_rejected():
     assert rejects[0][1:] == (
         "unreadable_row",
         (
-            "said.file:[0].annotations[0].result[0]: the label 'a;b' holds ';', "
-            "annotations.label_separator; set another"
+            "said.file:[0].annotations[0].result[0]: the label 'a;b' holds ';'; "
+            "set another label_separator"
         ),
     )
 

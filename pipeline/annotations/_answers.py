@@ -29,6 +29,19 @@ class Chip:
     answer: str | None
     score: float | None
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is all of its image."""
+        return self.window == (0, 0, self.image_height, self.image_width)
+
+    @property
+    def inside(self) -> tuple[int, int, int, int]:
+        """What of the window lies in the image: tools know no box that reaches over the border."""
+        top, left = max(self.window[0], 0), max(self.window[1], 0)
+        bottom = min(self.window[0] + self.window[2], self.image_height)
+        right = min(self.window[1] + self.window[3], self.image_width)
+        return top, left, bottom - top, right - left
+
 
 @dataclass(frozen=True, slots=True)
 class Answers:

@@ -191,7 +191,7 @@ def label(value: Any, separator: str | None, at: str) -> str | None:
     if found is not None and separator is not None and separator in found:
         raise Rejected(
             "unreadable_row",
-            f"{at}: the label {found!r} holds {separator!r}, annotations.label_separator; set another",
+            f"{at}: the label {found!r} holds {separator!r}; set another label_separator",
         )
     return found
 

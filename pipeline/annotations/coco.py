@@ -169,7 +169,7 @@ def write(answers: Answers) -> bytes:
                 "height": chip.image_height,
             },
         )
-        top, left, height, width = chip.window
+        top, left, height, width = chip.inside
         for label in answers.split(chip.answer):
             said = {
                 "id": len(annotations) + 1,

@@ -183,8 +183,8 @@ def _attributes(values: Mapping[str, Any]) -> str:
 
 def _element(chip: Chip, label: str) -> str:
     said = {"label": label, "source": "manual" if chip.score is None else "auto"}
-    top, left, height, width = chip.window
-    if chip.window == (0, 0, chip.image_height, chip.image_width):
+    top, left, height, width = chip.inside
+    if chip.is_whole:
         return f"    <tag{_attributes(said)}></tag>"
     edges = {"xtl": left, "ytl": top, "xbr": left + width, "ybr": top + height}
     return f"    <box{_attributes({**said, **edges, 'occluded': 0, 'z_order': 0})}></box>"

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from pipeline.annotations import Source, _rows
 from pipeline.annotations._answers import Answers
-from pipeline.errors import Rejected
+from pipeline.errors import InputError, Rejected
 from pipeline.rejects import Reject
 
 LEVEL = "image"
@@ -80,6 +80,9 @@ def write(answers: Answers) -> bytes:
     """Give a TSV for EcoTaxa's import: the answers as `predicted`, people's labels as `validated`.
 
     The object's name is the image's without its ending. Import it to update what is there.
+
+    Raises:
+        InputError: a chip is a part of an image: there, an image is an object.
     """
     sink = io.StringIO()
     writer = csv.writer(sink, delimiter="\t", lineterminator="\n")
@@ -88,6 +91,8 @@ def write(answers: Answers) -> bytes:
     )
     writer.writerow([TYPES[0]] * len(NAMES))
     for chip in answers.rows:
+        if not chip.is_whole:
+            raise InputError(f"ecotaxa: an object there is an image, and {chip.key} has chips")
         name = answers.name(chip.key)
         stem = name.rpartition("/")[2].rpartition(".")[0] or name
         if chip.answer is not None:

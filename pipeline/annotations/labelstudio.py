@@ -233,11 +233,11 @@ def write(answers: Answers) -> bytes:
 
 
 def _result(answers: Answers, chip: Chip, text: str | None, what: str) -> dict[str, Any]:
-    top, left, height, width = chip.window
+    top, left, height, width = chip.inside
     across, down = 100 / chip.image_width, 100 / chip.image_height
     labels = list(answers.split(text))
     where: dict[str, Any]
-    if chip.window == (0, 0, chip.image_height, chip.image_width):
+    if chip.is_whole:
         kind, name, where = "choices", "choice", {}
     elif answers.at_points:
         place = {"x": (chip.col + 0.5) * across, "y": (chip.row + 0.5) * down}

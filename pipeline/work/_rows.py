@@ -17,7 +17,7 @@ from pipeline.work._context import FEATURES, LABELS
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """Labelled chips of one split that have a feature, in the labels' order.
+    """Chips of one split that have a feature, in the labels' order.
 
     Attributes:
         labels: rows of schemas.LABELS.
@@ -69,6 +69,16 @@ def labelled(table: pa.Table, *splits: str) -> list[Labelled]:
     split = pc.index_in(table["split"], value_set=pa.array(splits))
     rows = table.filter(pc.and_(pc.is_valid(split), pc.is_valid(table["label"]))).combine_chunks()
     number = np.asarray(pc.index_in(rows["split"], value_set=pa.array(splits)), np.int64)
+    return _joined(rows, number, len(splits))
+
+
+def joined(rows: pa.Table) -> Labelled:
+    """Give *rows* of schemas.LABELS, labelled or not, that have a feature."""
+    return _joined(rows.combine_chunks(), np.zeros(rows.num_rows, np.int64), 1)[0]
+
+
+def _joined(rows: pa.Table, number: NDArray[np.int64], parts: int) -> list[Labelled]:
+    """Join *rows* to their features; *number* says which of so many *parts* each belongs to."""
     groups: list[tuple[str, int]] = []
     ids: list[pa.ChunkedArray] = []
     dim = 1
@@ -88,7 +98,7 @@ def labelled(table: pa.Table, *splits: str) -> list[Labelled]:
         own = np.flatnonzero(at >= 0)
         blocks.append(Block(name, group, own, at[own]))
         have[at[own]] = True
-    return [_of_split(rows, dim, blocks, have & (number == place)) for place in range(len(splits))]
+    return [_of_split(rows, dim, blocks, have & (number == place)) for place in range(parts)]
 
 
 def _of_split(rows: pa.Table, dim: int, blocks: list[Block], own: NDArray[np.bool_]) -> Labelled:
