@@ -349,8 +349,8 @@ def test_boxes_from_a_table():
 
 
 # The columns of Squidle+'s export, `point.x` and `point.y` as shares, a polygon from the point.
-SQUIDLE = """label.name,label.lineage_names,needs_review,point.media.key,point.media.path_best,point.x,\
-point.y,point.polygon,point.media.deployment.key
+SQUIDLE = """label.name,label.lineage_names,needs_review,point.media.key,point.media.path_best,\
+point.x,point.y,point.polygon,point.media.deployment.key
 Sand,Physical > Sand,False,a.jpg,https://s3/x/deep/b.jpg,0.5,0.25,[],d1
 Kelp,Algae > Kelp,False,A1,https://s3/x/deep/b.jpg,1.0,0.9999,,d1
 Urchin,Animal > Urchin,False,a.jpg,,0.5,0.5,"[[-0.1,-0.2],[-0.1,0.2],[0.1,0.2],[0.1,-0.2]]",d1

@@ -65,7 +65,8 @@ def test_a_damaged_parquet_file_is_refused_by_name():
         read(images, parquet(image=["a.jpg"], kind=["x"]))
 
 
-CORALNET = """Name,Row,Column,Label code,Annotator,Date annotated,Machine suggestion 1,Machine confidence 1
+CORALNET = """Name,Row,Column,Label code,Annotator,Date annotated,Machine suggestion 1,\
+Machine confidence 1
 IMG_0056.jpg,1528,426,Porit,Imported,2023-05-01,,
 IMG_0056.jpg,786,1104,CCA,robot,,CCA,61
 IMG_0056.jpg,39,1576,,,,,

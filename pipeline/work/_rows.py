@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline import outs, schemas
+from pipeline import multilabel, outs, schemas
 from pipeline.hashing import digest
 from pipeline.work._context import FEATURES, LABELS
 
@@ -58,6 +58,12 @@ def labels() -> pa.Table:
     """
     outs.require_manifest(LABELS, "chip")
     return pq.read_table(LABELS / "labels.parquet")
+
+
+def names(table: pa.Table, separator: str | None) -> set[str]:
+    """Give the labels that occur in a table of labels."""
+    texts = pc.unique(table["label"].drop_null()).to_pylist()
+    return {label for text in texts for label in multilabel.split(text, separator)}
 
 
 def labelled(table: pa.Table, *splits: str) -> list[Labelled]:

@@ -11,17 +11,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import chips, labels, outs, recipes, rejects, schemas, shards
-from pipeline.annotations import Source, file_name
+from pipeline.annotations import Source, file_name, label_separator
 from pipeline.annotations import level as level_of
 from pipeline.annotations import read as read_annotations
 from pipeline.chips import _covered, _objects
 from pipeline.chips._tables import placed
 from pipeline.counts import Counts
 from pipeline.hashing import digest
+from pipeline.label_map import check as check_map
 from pipeline.outs import out
 from pipeline.rejects import Reject
 from pipeline.store import Piece
-from pipeline.work import tables
+from pipeline.work import _rows, tables
 from pipeline.work._context import CHIPS, INDEX, LABELS, Context, Tell
 
 TABLE = "chips"
@@ -131,6 +132,7 @@ def publish(
 
     Raises:
         TooManyRejects: more annotations were rejected than chip.max_rejects allows.
+        InputError: the label map has other names than the labels.
     """
     found = shards.assemble(context.store, planned, context.run)
     every = schemas.conform(shards.table_of(context.store, planned, schemas.CHIPS), schemas.CHIPS)
@@ -139,6 +141,9 @@ def publish(
         given, conflicts = _covered.said(every, given, context.params.annotations)
         level, rejected = "chip", rejected + conflicts
     said = labels.make(every, given, level, context.params.split)
+    # Training checks it too: here it costs no features if a name is wrong.
+    train, separator = context.params.train, label_separator(context.params.annotations)
+    check_map(recipes.label_map(train), _rows.names(said, separator), train)
     refused = rejects.table(rejected)
     recipe = recipes.chip(context.params)
     files = {**found.files, "rejects.parquet": shards.rejects_out(refused)}

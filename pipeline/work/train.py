@@ -14,6 +14,7 @@ from pipeline.annotations import label_separator
 from pipeline.counts import Counts
 from pipeline.errors import InputError, Missing
 from pipeline.hashing import digest
+from pipeline.label_map import check
 from pipeline.outs import Out
 from pipeline.progress import Progress
 from pipeline.store import Piece
@@ -42,8 +43,8 @@ def make(context: Context, target: Piece, tell: Tell) -> None:
     """Train, and keep the classifier and its learning curve in the store.
 
     Raises:
-        InputError: the train split has no labelled chip, or only one class; the label map or the
-            code changed since *target* was named.
+        InputError: the train split has no labelled chip, or only one class; the label map has
+            other names than the labels; it or the code changed since *target* was named.
     """
     from pipeline.training import Splits, fit
 
@@ -54,8 +55,10 @@ def make(context: Context, target: Piece, tell: Tell) -> None:
             "train: the label map or the code is not what it was when this run began; run dvc "
             "repro again"
         )
-    learnt, held = _rows.labelled(_rows.labels(), "train", "calibration")
     separator = label_separator(context.params.annotations)
+    labels = _rows.labels()
+    check(label_map, _rows.names(labels, separator), train)
+    learnt, held = _rows.labelled(labels, "train", "calibration")
     splits = Splits(_learnt(learnt), _learnt(held), label_map, separator)
     device = numerics.device(context.machine.device)
     keeper = Checkpoint(context, target)
