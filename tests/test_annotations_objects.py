@@ -6,11 +6,11 @@ from xml.sax.saxutils import quoteattr
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_masks
 
-from pipeline.annotations import Source, boxes, coco, cvat, labelstudio, squidle
+from pipeline.annotations import Source, boxes, coco, cvat, labelstudio, points, squidle
 from pipeline.annotations._objects import Names
 from pipeline.errors import InputError
 
@@ -19,10 +19,10 @@ SIZES = [(100, 200), (300, 400), (50, 50)]
 WINDOW = ("top", "left", "height", "width")
 
 
-def read(part, data, **settings):
+def read(part, data, **more):
     text = data if isinstance(data, bytes | str) else json.dumps(data)
     name = part.__name__.rpartition(".")[2]
-    params = part.Params(format=name, path=f"x/{name}.file", **settings)
+    params = part.Params(format=name, path=f"x/{name}.file", **more)
     raw = text.encode() if isinstance(text, str) else text
     table, rejects = part.read(Source("said.file", raw, KEYS, SIZES), params)
     return table.to_pylist(), [(reject.key, reject.reason, reject.detail) for reject in rejects]
@@ -86,6 +86,7 @@ def test_coco_boxes_outlines_and_masks():
     assert [row["crowd"] for row in (box, outline, crowd)] == [False, False, True]
 
 
+@settings(max_examples=30)
 @given(st.integers(1, 40), st.integers(1, 40), st.data())
 def test_coco_masks_are_what_pycocotools_reads(height, width, data):
     bits = data.draw(st.lists(st.booleans(), min_size=height * width, max_size=height * width))
@@ -376,6 +377,36 @@ def test_squidles_points_are_shares_of_the_image():
     assert "Physical > Sand" in {row["label"] for row in other}
 
 
+SPOTS = st.lists(
+    st.tuples(st.integers(0, 99), st.integers(0, 199)), min_size=1, max_size=5, unique=True
+)
+
+
+@settings(max_examples=25)
+@given(SPOTS)
+def test_the_same_points_come_out_of_every_tools_file(spots):
+    want = sorted(("a.jpg", row, col, "kelp") for row, col in spots)
+    csv = "image,row,column,label\n" + "".join(f"a.jpg,{row},{col},kelp\n" for row, col in spots)
+    marks = ";".join(f"{col}.50,{row}.50" for row, col in spots)
+    xml = f'<points label="kelp" points="{marks}"/>'
+    shares = "".join(f"kelp,a.jpg,{(col + 0.5) / 200},{(row + 0.5) / 100}\n" for row, col in spots)
+    percent = [
+        labelled("keypointlabels", ["kelp"], {"x": (col + 0.5) / 2, "y": row + 0.5})
+        for row, col in spots
+    ]
+    files = [
+        (cvat, f'<annotations><image name="a.jpg">{xml}</image></annotations>'),
+        (squidle, f"label.name,point.media.key,point.x,point.y\n{shares}"),
+        (labelstudio, [task(*percent)]),
+    ]
+    params = points.Params(format="points", path="x")
+    table, _ = points.read(Source("x", csv.encode(), KEYS), params)
+    found = [table.to_pylist(), *(read(part, data)[0] for part, data in files)]
+    for rows in found:
+        assert sorted((row["key"], row["row"], row["col"], row["label"]) for row in rows) == want
+
+
+@settings(max_examples=40)
 @given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20), st.integers(1, 60))
 def test_no_label_breaks_a_format(label, side):
     """Whatever a label is called, it is that label, or nothing where it is blank."""

@@ -6,7 +6,7 @@ import io
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools.coco import COCO
 
@@ -41,16 +41,16 @@ def chips(draw):
     )
 
 
-def answers(some, **settings):
+def answers(some, **more):
     unique = {(chip.key, chip.window): chip for chip in some}
     rows = sorted(unique.values(), key=lambda chip: (chip.key, chip.row, chip.col, chip.window))
-    return Answers(rows=rows, url="s3://bucket/x", model="quadrat 0123", **settings)
+    return Answers(rows=rows, url="s3://bucket/x", model="quadrat 0123", **more)
 
 
-def again(part, data, **settings):
+def again(part, data, **more):
     """Read what was written."""
     name = part.__name__.rpartition(".")[2]
-    params = part.Params(format=name, path=name, **settings)
+    params = part.Params(format=name, path=name, **more)
     table, rejects = part.read(Source(name, data, KEYS, SIZES), params)
     assert [reject.detail for reject in rejects] == []
     return table.to_pylist()
@@ -73,6 +73,7 @@ MANY = st.lists(chips(), min_size=1, max_size=6)
 
 
 @pytest.mark.parametrize("part", [coco, cvat], ids=["coco", "cvat"])
+@settings(max_examples=25)
 @given(some=MANY)
 def test_answers_written_as_boxes_are_read_as_they_were(part, some):
     given_back = answers(some)
@@ -81,6 +82,7 @@ def test_answers_written_as_boxes_are_read_as_they_were(part, some):
     assert read_back(again(part, part.write(given_back))) == in_order(want)
 
 
+@settings(max_examples=25)
 @given(some=MANY)
 def test_label_studios_tasks_hold_answers_as_predictions_and_labels_as_annotations(some):
     given_back = answers(some)
@@ -100,6 +102,7 @@ def test_label_studios_tasks_hold_answers_as_predictions_and_labels_as_annotatio
         assert len({result["id"] for result in every}) == len(every)
 
 
+@settings(max_examples=25)
 @given(some=MANY)
 def test_without_labels_the_predictions_are_what_is_read_where_they_count(some):
     bare = [Chip(**{**fields(chip), "label": None}) for chip in some]

@@ -137,7 +137,9 @@ def publish(
     found = shards.assemble(context.store, planned, context.run)
     every = schemas.conform(shards.table_of(context.store, planned, schemas.CHIPS), schemas.CHIPS)
     given, level, rejected = inputs.said, inputs.level, inputs.rejected
+    out_of = inputs.places.num_rows + len(rejected)
     if level == "object":
+        out_of += given.num_rows
         given, conflicts = _covered.said(every, given, context.params.annotations)
         level, rejected = "chip", rejected + conflicts
     said = labels.make(every, given, level, context.params.split)
@@ -156,7 +158,7 @@ def publish(
     }
     verdict = rejects.verdict(
         refused,
-        out_of=inputs.places.num_rows + len(rejected),
+        out_of=out_of,
         setting="chip.max_rejects",
         limit=context.params.chip.max_rejects,
     )
