@@ -95,6 +95,23 @@ def test_what_was_fitted_can_learn_on(name):
     assert model.score(x, y) > before
 
 
+def test_a_new_fit_forgets_what_was_learnt_before():
+    (x, y), (other, z) = rows(), rows(seed=1)
+    fresh = FeatureClassifier(epochs=2).fit(x, y).partial_fit(x, y)
+    used = FeatureClassifier(epochs=2).partial_fit(other, z, classes=[0, 1, 2]).fit(x, y)
+    used.partial_fit(x, y)
+    assert np.array_equal(used.predict_proba(x), fresh.predict_proba(x))
+
+
+def test_partial_fit_keeps_to_one_rate():
+    x, y = rows()
+    steady, falling = (FeatureClassifier(schedule=name) for name in ("constant", "cosine"))
+    for model in (steady, falling):
+        for _ in range(3):
+            model.partial_fit(x, y, classes=[0, 1, 2])
+    assert np.array_equal(steady.predict_proba(x), falling.predict_proba(x))
+
+
 def test_two_lines_open_what_was_trained(done_repo, tmp_path):
     model = FeatureClassifier.open(done_repo.path / "models/classifier")
     assert model.classes_.tolist() == ["noise", "plain", "stripes"]

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from judging import certain_table, random_table
+from judging import certain_table, random_table, table
 
 from pipeline import schemas
 from pipeline.metrics import _bootstrap, _compared, _cover, _doubts, _trust, _twins, judged, scores
@@ -106,6 +106,13 @@ def test_labels_that_were_swapped_are_suspected_first():
 def test_nothing_is_suspected_where_all_is_sure_and_right():
     made = certain_table(list("abab"), list("abab"), ["a", "b"])
     assert len(_doubts.suspects(judged(made, ["a", "b"]))[0]) == 0
+
+
+def test_a_class_that_is_likelier_but_not_confident_suspects_nothing():
+    """Chips of a are given 0.9 by it; 0.6 is less than that, 0.95 is not."""
+    given = [[0.9, 0.1]] * 4 + [[0.6, 0.4], [0.95, 0.05], [0.2, 0.8], [0.2, 0.8]]
+    made = table(list("aaaabbbb"), given, ["a", "b"])
+    assert _doubts.suspects(judged(made, ["a", "b"]))[0].tolist() == [5]
 
 
 def test_a_label_that_was_never_learnt_is_suspected_if_a_class_is_confident():

@@ -60,6 +60,12 @@ def test_lr_comes_to_scikit_learns_answer():
     assert agreed > 0.97
 
 
+def test_lr_starts_from_zero():
+    train = Train(classifier="lr", epochs=1, learning_rate=1e-12, calibration="none")
+    found = trained(train).classifier.predict_proba(blobs(50, seed=3).read(0))
+    np.testing.assert_allclose(found, 1 / 3, atol=1e-6)
+
+
 def test_mlp_learns_what_no_line_can_part():
     rng = np.random.default_rng(0)
     x = rng.uniform(-1, 1, (1500, 2)).astype(np.float32)

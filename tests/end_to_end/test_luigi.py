@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import servers
@@ -50,6 +51,14 @@ def test_luigis_own_command_fails_where_a_task_fails(repo):
     done = repo.run("luigi", "--module", "pipeline.tasks", "Chip", "--local-scheduler", check=False)
     assert done.returncode == 30
     assert "no image 'no.png' in the index" in done.stdout + done.stderr
+
+
+def test_a_learning_curve_that_is_gone_is_written_again(copy_of_done):
+    repo = copy_of_done()
+    before = repo.digests("dvclive", "models")
+    shutil.rmtree(repo.path / "dvclive")
+    repo.run("luigi", "--module", "pipeline.tasks", "Train", "--local-scheduler")
+    assert repo.digests("dvclive", "models") == before
 
 
 def test_whole_images_in_folders_need_no_annotation_file(repo):
