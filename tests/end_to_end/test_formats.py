@@ -135,7 +135,7 @@ def test_unlabelled_points_are_answered_for_coralnet(repo):
     assert (repo.path / "answers.xml").read_text().count("<box ") > 10
 
     one = "noise/000.png"
-    repo.set(bucket__include=[one])
+    repo.set(bucket__include=[one], chip__max_rejects=1.0)
     repo.run("python", "-m", "stages.index")
     repo.run("python", "-m", "stages.chip")
     repo.run(*command, "--of", "unlabelled")
