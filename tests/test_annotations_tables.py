@@ -5,8 +5,10 @@ import io
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import SHARED
 
 from pipeline.annotations import Source, coralnet, ecotaxa, images, mermaid, points
+from pipeline.annotations._answers import Answers, Chip
 from pipeline.errors import InputError
 
 
@@ -80,6 +82,20 @@ def test_coralnets_export():
         ("2023/IMG_0056.jpg", 1528, 426, "Porit", None),
     ]
     assert rejects == [("unconfirmed", "said:3: the label is a machine's, unconfirmed")]
+
+
+def test_coralnets_own_file_is_read_and_given_back_for_upload():
+    path = SHARED / "reef" / "annotations.csv"
+    if not path.exists():
+        pytest.skip("the reef photographs are not here")
+    rows, rejects = read(coralnet, path.read_bytes())
+    assert len(rows) + 2 * len(rejects) == 3000
+    chips = [
+        Chip(key, row, col, (0, 0, 9, 9), 2000, 2000, label, None, None)
+        for key, row, col, label, _ in rows
+    ]
+    again = read(coralnet, coralnet.write(Answers(rows=chips)))
+    assert again == (rows, [])
 
 
 MERMAID = {

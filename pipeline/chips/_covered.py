@@ -61,9 +61,9 @@ def _said(
         covers = _centres(at, windows) if by_centre else _most(corners, windows)
         everywhere = ((place, row) for row in words for place in range(len(ids)))
         group = next((row["group"] for row in shapes if row["group"] is not None), None)
-        # All chips of an image are of its group: one split over two splits would leak.
+        # All chips of an image are of its group: an image in two splits would leak.
         nothing = {"label": None, "group": group, "line": ""}
-        unlabelled = ((place, nothing) for place in range(len(ids)))
+        unlabelled = ((place, nothing) for place in range(len(ids)) if group is not None)
         for place, row in (*everywhere, *covers, *unlabelled):
             yield Said(
                 key,
