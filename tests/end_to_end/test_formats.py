@@ -167,7 +167,9 @@ def test_boxes_of_their_own_sizes_are_learnt_and_judged(repo):
         "no chip has the label 'stripe' (line 2; nearest: 'stripes')" in done.stdout + done.stderr
     )
     (repo.path / "map.csv").write_text("from,to\nstripes,texture\nnoise,texture\n")
-    assert "extract" not in counts(repo.said("dvc", "repro"))
+    told = repo.said("dvc", "repro")
+    assert "extract" not in counts(told)
+    assert "by the label map 3 labels become 2 classes and 0 are dropped" in told
     with (repo.path / "results/tables/classes.csv").open() as stream:
         rows = {row["class"]: row["labels"] for row in csv.DictReader(stream)}
     assert rows == {"plain": "1", "texture": "2"}
