@@ -16,12 +16,14 @@ HERE = Path(__file__).parent
 
 TABLES: dict[str, pa.Schema] = {
     "data/index/images.parquet": schemas.IMAGES,
-    "data/chips/NNNN.parquet": schemas.CHIPS,
+    "data/chips/NNNN.parquet": schemas.SCENE_CHIPS,
     "data/labels/labels.parquet": schemas.LABELS,
     "data/labels/measurements/SESSION.parquet": schemas.MEASURED,
     "data/features/NNNN.parquet": schemas.features(1280, "float32"),
     "*/rejects.parquet": schemas.REJECTS,
     "results/predictions.parquet": schemas.PREDICTIONS,
+    "BOUNDS.parquet (python -m stages.bounds)": schemas.BOUNDS,
+    "chips.parquet (python -m stages.export)": schemas.EXPORTED,
 }
 
 FOLDERS = {
@@ -39,7 +41,8 @@ def tables() -> str:
     parts = [
         (
             "# The tables\n\nMade from `pipeline/schemas.py`. Sorted by key, row and column. In "
-            "`measurements/` the instrument's own columns follow.\n"
+            "`measurements/` the instrument's own columns follow. `valid_share` is there where "
+            "`chip.nodata` is stated.\n"
         )
     ]
     for name, schema in TABLES.items():

@@ -9,20 +9,24 @@ The engine knows no store, no shard, no scheduler and no torch.
 from __future__ import annotations
 
 import logging
+import os
+import signal
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from itertools import groupby
-from threading import local
+from threading import get_ident, local
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from PIL import Image
 
 from pipeline import images, schemas
 from pipeline.errors import Changed, Missing, Rejected, StorageError
+from pipeline.fit import fit
+from pipeline.images.apart import Apart, no_memory
 from pipeline.rejects import Reject
 from pipeline.runtimes import Network
 from pipeline.sections import Extract
@@ -39,6 +43,12 @@ FETCHED = 16
 
 JOB_CHIPS = 512
 """Chips of one image that are cut at once; an image with more is cut in several jobs."""
+
+STUCK_S = 60.0
+"""An image that has been decoded for so long is decoded apart, within `apart.LIMIT_S`. Less than
+that, so that an image is rejected for its time or not whichever way it is read first."""
+
+LOOKS_S = 1.0
 
 
 @dataclass(slots=True)
@@ -98,14 +108,24 @@ class Engine:
         network: what embeds.
         extract: batch shape, pixel rules.
         decoders: threads that decode and cut.
+        careful: decode in processes apart, which a broken image may kill or hold up. Otherwise
+            it kills this one, and the engine does so itself where a decoder does not come back.
     """
 
     def __init__(
-        self, storage: Storage, network: Network, extract: Extract, decoders: int = 1
+        self,
+        storage: Storage,
+        network: Network,
+        extract: Extract,
+        decoders: int = 1,
+        *,
+        careful: bool = False,
     ) -> None:
         self.storage, self.network, self.extract = storage, network, extract
         self.decoders = decoders
+        self.apart = Apart() if careful else None
         self._last = local()
+        self._begun: dict[int, tuple[float, str]] = {}
 
     def run(
         self, tables: Iterable[tuple[str, pa.Table]], step: Callable[[int], None] = lambda _: None
@@ -158,10 +178,24 @@ class Engine:
                 if not cut:
                     return
                 job, found = cut.popleft()
+                while not wait([found], LOOKS_S).done:
+                    self._end_if_stuck()
                 yield job, found.result()
         finally:
             fetchers.shutdown(wait=True, cancel_futures=True)
             decoders.shutdown(wait=True, cancel_futures=True)
+            if self.apart:
+                self.apart.close()
+
+    def _end_if_stuck(self) -> None:
+        """Kill this process if a decoder does not come back: a thread cannot be stopped alone.
+
+        Whoever started the process finds it dead and has its work done again, with care.
+        """
+        for begun, key in list(self._begun.values()):
+            if time.monotonic() - begun > STUCK_S:
+                log.error("extract: %s: not decoded after %.0f s; this worker ends", key, STUCK_S)
+                os.kill(os.getpid(), signal.SIGKILL)
 
     def _fetch(self, job: Job) -> bytes:
         return self.storage.read(job.key, if_version=job.version)
@@ -172,7 +206,8 @@ class Engine:
             pixels = self._decoded(job, data)
         except (Rejected, Missing, Changed) as why:
             return why
-        return [_sized(crop(pixels, window), self.network.size) for window in job.windows]
+        size = self.network.size
+        return [fit(crop(pixels, window), size, self.extract) for window in job.windows]
 
     def _decoded(self, job: Job, data: Future[bytes]) -> Pixels:
         """Decode an image; a thread remembers its last one, for images of many jobs."""
@@ -180,9 +215,20 @@ class Engine:
         if last is not None and last[0] == job.image:
             return last[1]
         self._last.image = None  # its pixels may go before others come
-        pixels: Pixels = images.decode(data.result(), extract=self.extract)
+        pixels: Pixels = self._decode(data.result(), job.key)
         self._last.image = (job.image, pixels)
         return pixels
+
+    def _decode(self, data: bytes, key: str) -> Pixels:
+        if self.apart:
+            return self.apart.decode(data, self.extract, key)
+        self._begun[get_ident()] = time.monotonic(), key
+        try:
+            return images.decode(data, extract=self.extract)
+        except MemoryError as error:
+            raise no_memory(key) from error
+        finally:
+            del self._begun[get_ident()]
 
     def forward(self, chips: Pixels) -> NDArray[np.float32]:
         """Embed one full batch: uint8 [batch, size, size, 3] to float32 [batch, dim]."""
@@ -255,14 +301,6 @@ def _jobs_of(table: Wanted) -> Iterator[Job]:
             some = chips[start : start + JOB_CHIPS]
             windows = [row[2:] for _, row in some]
             yield Job(table, key, version, [place for place, _ in some], windows)
-
-
-def _sized(chip: Pixels, size: int) -> Pixels:
-    """Resize a chip of another size, bilinear with antialiasing, as torchvision's presets do."""
-    if chip.shape[:2] == (size, size):
-        return chip
-    resized = Image.fromarray(chip).resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(resized)
 
 
 def _reject(job: Job, why: Rejected | StorageError) -> None:

@@ -48,6 +48,27 @@ def image_id(key: str, version: str) -> bytes:
     return chip_id(key, version, (0, 0, 0, 0))
 
 
+def background_at(key: str, row: int, col: int, seed: int) -> bytes:
+    """Give what decides whether an unlabelled chip becomes background: the lowest are taken.
+
+    It knows nothing of other chips, nor of the image's version.
+    """
+    return _drawn("choice", key, seed, row, col)
+
+
+def background_place(key: str, number: int) -> tuple[float, float]:
+    """Give the place of the *number*-th background chip of an image: two shares, 0 to below 1."""
+    drawn = _drawn("place", key, number)
+    down, across = (int.from_bytes(drawn[start : start + 6], "big") / 2**48 for start in (0, 6))
+    return down, across
+
+
+def _drawn(what: str, key: str, *numbers: int) -> bytes:
+    hasher = hashlib.blake2b(digest_size=16, person=f"quadrat {what}".encode())
+    hasher.update(struct.pack(f">{len(numbers)}q", *numbers) + key.encode())
+    return hasher.digest()
+
+
 def shard_of(key: str, count: int) -> int:
     """Give the shard, 0 to *count* - 1, of the image *key*: the first bits of the key's hash.
 

@@ -23,11 +23,13 @@ from pipeline import plugins
 from pipeline.errors import SettingError
 from pipeline.hashing import canonical_json, digest
 from pipeline.sections import (
+    BY,
     OWN,
     Annotations,
     Bucket,
     ChipMethod,
     Extract,
+    Index,
     Section,
     Shards,
     Split,
@@ -41,6 +43,7 @@ class Params:
     """params.yaml, whole: one frozen section a top-level key."""
 
     bucket: Bucket
+    index: Index
     annotations: Annotations
     chip: ChipMethod
     split: Split
@@ -57,6 +60,7 @@ class Params:
 
 SECTIONS: Mapping[str, type[Section]] = {
     "bucket": Bucket,
+    "index": Index,
     "annotations": Annotations,
     "chip": ChipMethod,
     "split": Split,
@@ -65,6 +69,9 @@ SECTIONS: Mapping[str, type[Section]] = {
     "train": Train,
     "validate": Validate,
 }
+
+OPTIONAL = frozenset({"index"})
+"""Sections that need not be there."""
 
 
 def recipe(section: Section, **identity: Any) -> str:
@@ -105,7 +112,7 @@ def _checked(found: Any, name: str) -> Params:
     sections: dict[str, Section] = {}
     faults: list[str] = list(_unknown(found, SECTIONS, name, ""))
     for key, kind in SECTIONS.items():
-        values = found.get(key)
+        values = found.get(key, {} if key in OPTIONAL else None)
         if not isinstance(values, Mapping):
             line = _line(found, key)
             faults.append(f"{name}:{line}: {key}: the section is missing or empty")
@@ -114,9 +121,26 @@ def _checked(found: Any, name: str) -> Params:
             sections[key] = _section(key, kind, values, name)
         except SettingError as error:
             faults.extend(str(error).split("\n"))
+    if not faults:
+        faults = list(_not_to_group_by(sections, found, name))
     if faults:
         raise SettingError("\n".join(faults))
     return Params(**cast("dict[str, Any]", sections))
+
+
+def _not_to_group_by(sections: Mapping[str, Any], found: Any, name: str) -> Iterator[str]:
+    """Find what is to be grouped by and is neither known nor a field of the pattern."""
+    known = [*BY, *sections["index"].fields]
+    asked = {"split": [sections["split"].by], "validate": sections["validate"].by}
+    for section, chosen in asked.items():
+        for by in (by for by in chosen if by not in known):
+            near = get_close_matches(by, known, n=1, cutoff=0.5)
+            hint = f" (nearest: {near[0]!r})" if near else ""
+            line = _line(found.get(section), "by")
+            yield (
+                f"{name}:{line}: {section}.by: no {by!r} among {', '.join(known)}{hint}; "
+                "index.pattern names more"
+            )
 
 
 PARTS = {"annotations": ("annotations", "format"), "chip": ("chips", "method")}

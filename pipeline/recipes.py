@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from pipeline import chips, images, labels, numerics, plugins, schemas, windows
+from pipeline import chips, fit, images, labels, numerics, plugins, schemas, windows
 from pipeline.annotations import label_separator
 from pipeline.errors import InputError, Missing, StorageError
 from pipeline.hashing import digest
@@ -62,12 +62,17 @@ def chip(params: Params) -> Recipe:
     if hasattr(part, "TABLES"):
         columns = (schemas.LISTED, schemas.MEASURED)
         code |= {"method": part.VERSION, "tables": schemas.fingerprint(pa.unify_schemas(columns))}
-    return _recipe(params.chip, code=code, schema=schemas.fingerprint(schemas.CHIPS))
+    if chips.nodata(params.chip) is None:
+        return _recipe(params.chip, code=code, schema=schemas.fingerprint(schemas.CHIPS))
+    code |= {"images": images.VERSION}
+    return _recipe(params.chip, code=code, schema=schemas.fingerprint(schemas.SCENE_CHIPS))
 
 
 def label(params: Params) -> Recipe:
     """Give the recipe of labels: the annotations' format, and the split."""
     split = params.split.shaping()
+    if params.split.by in params.index.fields:
+        split["pattern"] = params.index.pattern
     return _recipe(
         params.annotations,
         split=split,
@@ -85,7 +90,8 @@ def extract_asked(params: Params) -> Recipe:
     from pipeline import extractors
 
     weights = extractors.weights_of(params.extract)
-    code = {"engine": ENGINE_VERSION, "images": images.VERSION, "windows": windows.VERSION}
+    code = {"engine": ENGINE_VERSION, "images": images.VERSION}
+    code |= {"windows": windows.VERSION, "fit": fit.VERSION}
     identity = extractors.identity(params.extract, weights)
     return _recipe(params.extract, identity=identity, code=code)
 

@@ -14,8 +14,10 @@ from pipeline import schemas
 from pipeline.errors import TooManyRejects
 
 REASONS: dict[str, str] = {
+    "decoder_died": "the image killed the process that decoded it, as only a broken one does",
     "doubled_window": "the same window of the same image is listed twice",
     "label_conflict": "the same pixel or image has two different labels",
+    "no_data": "more of the chip is no-data than chip.max_nodata allows",
     "no_feature": "the table of features has none for this point, or one that is not finite",
     "no_such_image": "an annotation or a table names an image that is not in the index",
     "no_window": "the annotated pixel lies in no window that a table lists",
@@ -26,6 +28,7 @@ REASONS: dict[str, str] = {
     "other_size": "the annotated image has another size than the one in the bucket",
     "points_outside": "the point lies outside its image",
     "session_name": "the session's name has a place or day that cannot be; chips stay",
+    "too_slow": "the image was not decoded within its time",
     "too_many_pixels": "the image has more pixels than bucket.max_pixels",
     "truncated": "the image's data end early or are damaged",
     "unconfirmed": "the label is a machine's and nobody has confirmed it",
@@ -35,8 +38,16 @@ REASONS: dict[str, str] = {
     "window_outside": "the listed window does not lie wholly inside its image",
 }
 
-DELIBERATE = frozenset({"no_shape", "unconfirmed"})
+DELIBERATE = frozenset({"no_data", "no_shape", "unconfirmed"})
 """Reasons that a setting asked for: kept in the table, not counted against max_rejects."""
+
+
+MEANING = {
+    "n_rejects_index": "objects of the bucket that are no images that can be used",
+    "n_rejects_chip": "annotations that name no place on an image, or contradict others",
+    "n_rejects_extract": "chips whose image cannot be decoded",
+}
+"""What metrics.json says of what was left out, without what a setting asked to leave out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +81,13 @@ def counts(rejected: pa.Table) -> dict[str, int]:
     """Count *rejected* by reason, commonest first, then by name."""
     counted = Counter(rejected["reason"].to_pylist())
     return dict(sorted(sorted(counted.items()), key=itemgetter(1), reverse=True))
+
+
+def figures(rejected: pa.Table) -> dict[str, int]:
+    """Count *rejected* by stage, under the names of MEANING."""
+    counting = [row for row in rejected.to_pylist() if row["reason"] not in DELIBERATE]
+    by_stage = Counter(row["stage"] for row in counting)
+    return {name: by_stage[name.removeprefix("n_rejects_")] for name in MEANING}
 
 
 def verdict(

@@ -130,8 +130,8 @@ def _snapshot(bucket: str, files: list[str]) -> str | None:
 def _files(params: Params) -> list[str] | None:
     """Give the files that shape the index beside the bucket; None if some are no local files."""
     extract, path = params.extract, params.annotations.path
-    if params.validate.compare:
-        return None  # a revision may have moved
+    if params.validate.compare or params.bucket.follow_links:
+        return None  # a revision may have moved; a link leads to what is not looked at
     found = [name for name in (path, params.train.label_map) if name]
     if extract.weights and not extract.weights_sha256:
         found.append(extract.weights)

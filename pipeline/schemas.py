@@ -35,6 +35,7 @@ HEADERS = pa.schema(
         ("captured_at", pa.timestamp("us")),
         ("latitude", pa.float64()),
         ("longitude", pa.float64()),
+        ("more_frames", pa.bool_()),
     ]
 )
 
@@ -130,6 +131,24 @@ MEASURED = pa.schema(
 )
 """What an instrument says of each chip begins so; the instrument's own columns follow."""
 
+SCENE_CHIPS = pa.schema([*CHIPS, ("valid_share", pa.float64())])
+"""Chips of images whose no-data is stated: `chip.nodata`."""
+
+BOUNDS = pa.schema(
+    [
+        ("chip_id", CHIP_ID),
+        ("key", pa.string()),
+        ("row", pa.int32()),
+        ("col", pa.int32()),
+        ("crs", pa.string()),
+        ("x_min", pa.float64()),
+        ("y_min", pa.float64()),
+        ("x_max", pa.float64()),
+        ("y_max", pa.float64()),
+    ]
+)
+"""Where chips of georeferenced scenes lie."""
+
 LABELS = pa.schema(
     [
         ("chip_id", CHIP_ID),
@@ -170,6 +189,20 @@ PREDICTIONS = pa.schema(
     ]
 )
 
+EXPORTED = pa.schema(
+    [
+        ("name", pa.string()),
+        *CHIPS,
+        *(LABELS.field(name) for name in ("label", "group", "split")),
+        *(HEADERS.field(name) for name in ("captured_at", "latitude", "longitude")),
+        ("object", pa.string()),
+        ("object_size", pa.int64()),
+        ("sha256", pa.string()),
+        ("made_from", pa.string()),
+    ]
+)
+"""Chips as image files: what `python -m stages.export` writes beside them."""
+
 SENTENCES: Mapping[str, str] = {
     "chip_id": "digest of key, version and window, in 16 bytes",
     "key": "the image's path below the bucket's root, as the bucket spells it",
@@ -183,6 +216,7 @@ SENTENCES: Mapping[str, str] = {
     "captured_at": "when the picture was taken, by EXIF, in the camera's own time; null if unknown",
     "latitude": "degrees north by EXIF or the session's name, negative in the south; null: unknown",
     "longitude": "degrees east by EXIF or the session's name, negative in the west; null: unknown",
+    "more_frames": "whether other pictures follow the first in its file; only the first is used",
     "shard": "the shard of the image, by hash of its key",
     "row": "the pixel row of the centre, counted from 0 at the top",
     "col": "the pixel column of the centre, counted from 0 at the left",
@@ -192,6 +226,12 @@ SENTENCES: Mapping[str, str] = {
     "`annotations.label_separator`; null where nobody has said",
     "group": "what must not straddle a split: a site, a survey, the image if nothing else is given",
     "split": "train, calibration or validation, by hash of the group",
+    "valid_share": "the share of the window's pixels inside the image that are not no-data",
+    "crs": "the scene's coordinate reference system, as EPSG:32632; WKT where it has no number",
+    "x_min": "the lowest x of the window's corners, in the scene's own coordinates",
+    "y_min": "the lowest y of the window's corners, in the scene's own coordinates",
+    "x_max": "the highest x of the window's corners, in the scene's own coordinates",
+    "y_max": "the highest y of the window's corners, in the scene's own coordinates",
     "feature": "the vector that the extractor gives for the chip",
     "stage": "the stage that left the row out",
     "reason": "a short code for why the row was left out",
@@ -211,6 +251,11 @@ SENTENCES: Mapping[str, str] = {
     "sampled_on": "the day of sampling, by the session's name; null where it does not say",
     "table": "the key of a table of windows",
     "table_version": "what identifies that table's bytes",
+    "name": "the chip's name, by the template that was asked for, without its ending",
+    "object": "the file that holds the chip, below the folder that chips went to",
+    "object_size": "that file's length in bytes",
+    "sha256": "the SHA-256 of that file's bytes",
+    "made_from": "digest of all that the file was made from: pixels, settings, what it says",
     "image_height": "pixels from top to bottom of the whole image",
     "image_width": "pixels from left to right of the whole image",
 }

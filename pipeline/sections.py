@@ -11,12 +11,21 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from pipeline import schemas
 from pipeline.hashing import MAX_SHARDS
+from pipeline.templates import Template, template
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 
 OWN = re.compile(r"^[\w.]+:\w+$")
+
+BY = ("group", "image", "folder", "day", "place")
+"""What chips may be grouped by, beside the fields of `index.pattern`."""
+
+
+NoData = float | Literal["alpha"]
+"""What pixels have where a scene shows nothing: a value, or transparency."""
 
 
 class Section(BaseModel):
@@ -36,13 +45,38 @@ class Section(BaseModel):
 class Bucket(Section):
     """Where the images are, and which of them count."""
 
-    VERDICTS = frozenset({"url", "include", "exclude", "max_rejects"})
+    VERDICTS = frozenset({"url", "include", "exclude", "follow_links", "max_rejects"})
 
     url: str = Field(min_length=1)
     include: tuple[str, ...] = ("*.jpg", "*.jpeg", "*.png", "*.tif", "*.tiff", "*.webp", "*.bmp")
     exclude: tuple[str, ...] = ()
+    follow_links: bool = False
     max_pixels: Positive = 200_000_000
     max_rejects: Share = 0.05
+
+
+class Index(Section):
+    """What of an image's key goes into the index."""
+
+    pattern: str | None = None
+
+    @field_validator("pattern")
+    @classmethod
+    def _is_a_template(cls, pattern: str | None) -> str | None:
+        fields = () if pattern is None else template(pattern).fields
+        for taken in (name for name in fields if name in {*schemas.IMAGES.names, *BY}):
+            raise ValueError(f"{{{taken}}} is the name of something else; call the field otherwise")
+        return pattern
+
+    @property
+    def template(self) -> Template | None:
+        """The pattern, read."""
+        return None if self.pattern is None else template(self.pattern)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The names in the pattern."""
+        return () if self.template is None else self.template.fields
 
 
 class Annotations(Section):
@@ -52,6 +86,9 @@ class Annotations(Section):
 
     format: str
     path: str | None = None
+    background: Annotated[float, Field(ge=0)] = 0.0
+    background_label: str = Field(default="background", min_length=1)
+    background_seed: Annotated[int, Field(ge=0)] = 0
 
 
 class ChipMethod(Section):
@@ -64,7 +101,7 @@ class ChipMethod(Section):
 class Split(Section):
     """Which of the three a group belongs to."""
 
-    by: Literal["group", "image", "folder"] = "group"
+    by: str = "group"
     validation: Share = 0.2
     calibration: Share = 0.15
 
@@ -105,6 +142,8 @@ class Extract(Section):
     store: Literal["float32", "float16"] = "float32"
     levels: tuple[float, float] = (0.0, 65535.0)
     alpha: Literal["drop", "white", "black"] = "drop"
+    fit: Literal["resize", "pad"] = "resize"
+    span: Positive = 224
     max_rejects: Share = 0.05
 
     @field_validator("levels")
@@ -204,4 +243,5 @@ class Validate(Section):
     seed: Annotated[int, Field(ge=0)] = 0
     gallery: Annotated[int, Field(ge=0, le=200)] = 24
     compare: tuple[str, ...] = ()
+    by: tuple[str, ...] = ()
     wanted_accuracy: Annotated[float, Field(gt=0, le=1)] = 0.95

@@ -15,6 +15,7 @@ from pathlib import Path
 from pipeline.errors import SettingError
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+YES = {"1", "true", "yes", "on"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Machine:
     anonymous: str = "false"
     endpoint: str = ""
     weights_mirror: str = ""
+    careful: str = "false"
 
     @property
     def root(self) -> Path:
@@ -56,7 +58,12 @@ class Machine:
     @property
     def is_anonymous(self) -> bool:
         """Whether S3 is asked without credentials."""
-        return self.anonymous.lower() in {"1", "true", "yes", "on"}
+        return self.anonymous.lower() in YES
+
+    @property
+    def is_careful(self) -> bool:
+        """Whether images are read in processes apart from the start."""
+        return self.careful.lower() in YES
 
 
 def machine(environ: Mapping[str, str] = os.environ) -> Machine:

@@ -99,6 +99,13 @@ class Work(luigi.Task):
         return json.dumps({"kind": kind, "message": str(exception), "passing": passing})
 
 
+@Work.event_handler(luigi.Event.PROCESS_FAILURE)  # type: ignore[untyped-decorator]
+def _go_on_with_care(task: Work, said: str) -> None:  # noqa: ARG001 - Luigi gives both
+    """Have workers that are started from now on read images apart: one may have killed this one."""
+    log.warning("%s; from now on images are read in processes of their own", said)
+    os.environ["QUADRAT_CAREFUL"] = "true"
+
+
 def _take_no_more() -> None:
     """Send Luigi's worker, which is this process or the one that started it, its SIGUSR1."""
     usr1 = getattr(signal, "SIGUSR1", None)

@@ -286,9 +286,13 @@ def record_of(store: Store, piece: Piece) -> Record:
 
 def table_of(store: Store, planned: Sequence[Planned], schema: pa.Schema) -> pa.Table:
     """Read the rows of all of *planned* into one table of *schema*."""
+    return pa.concat_tables([schema.empty_table(), *tables_of(store, planned)])
+
+
+def tables_of(store: Store, planned: Sequence[Planned]) -> list[pa.Table]:
+    """Read the rows of each of *planned*."""
     pieces = [item.piece for item in planned]
-    parts = of_each(pieces, lambda piece: schemas.from_bytes(store.read(piece, ROWS)))
-    return pa.concat_tables([schema.empty_table(), *parts])
+    return of_each(pieces, lambda piece: schemas.from_bytes(store.read(piece, ROWS)))
 
 
 def rejects_out(rejected: pa.Table) -> Out:

@@ -69,14 +69,16 @@ def _same(found: list[Row], chip: Row) -> Row | None:
 
 def _image(row: Row) -> str:
     size = f"{row['height']} × {row['width']} {row['format']}"
-    return f"version {row['version']!r}  {size}  shard {row['shard']}"
+    more = "  the first of several pictures" if row["more_frames"] else ""
+    return f"version {row['version']!r}  {size}{more}  shard {row['shard']}"
 
 
 def _chips(count: int, row: Row | None) -> str:
     if row is None:
         return "no chip" if not count else f"{count:,} chips, none of them there"
     window = f"window {row['top']}, {row['left']}, {row['height']} × {row['width']}"
-    return f"{count:,} chips; ({row['row']}, {row['col']}) → {window}"
+    shown = f" · {row['valid_share']:.1%} of it valid" if "valid_share" in row else ""
+    return f"{count:,} chips; ({row['row']}, {row['col']}) → {window}{shown}"
 
 
 def _label(row: Row | None) -> str:

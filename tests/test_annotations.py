@@ -28,11 +28,12 @@ ROW = [("a.jpg", 1, 2, "Coral", None)]
         PLAIN.replace(",", ";").encode(),
         PLAIN.replace(",", "\t").encode(),
         PLAIN.replace("\n", "\r\n").encode(),
+        PLAIN.replace("\n", "\r").encode(),
         b"IMAGE, Row ,COLUMN,Label code\na.jpg,1.0, 2 , Coral \n",
         b"label,col,row,name\nCoral,2,1,a.jpg\n",
         b'image,row,column,label\n"a.jpg",1,2,"Coral"\n\n',
     ],
-    ids=["utf8", "bom", "utf16", "semicolon", "tab", "crlf", "names", "order", "quotes"],
+    ids=["utf8", "bom", "utf16", "semicolon", "tab", "crlf", "cr", "names", "order", "quotes"],
 )
 def test_the_same_row_is_read_from_every_dialect(data):
     assert read(data) == (ROW, [])
@@ -121,6 +122,30 @@ def test_a_torn_line_is_a_reject_and_the_rest_is_read():
     assert rejects == [("unreadable_row", "p.csv:3: the line has fewer cells than the header")]
 
 
+def test_a_separator_that_nobody_quoted_shifts_no_cell():
+    rows, rejects = read(PLAIN + "b.jpg,3,4,Coral, dead\nc.jpg,1,2,Sand,, \n")
+    assert [row[0] for row in rows] == ["a.jpg", "c.jpg"]
+    assert rejects == [("unreadable_row", "p.csv:3: the line has more cells than the header")]
+
+
+def test_a_row_that_names_no_image_is_rejected():
+    assert read(PLAIN + " ,1,2,Sand\n") == (
+        ROW,
+        [("unreadable_row", "p.csv:3: the line names no image")],
+    )
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_a_quote_that_is_never_closed_swallows_no_row_in_silence(end):
+    with pytest.raises(InputError, match="^p.csv:3: a quote is opened here and never closed$"):
+        read(PLAIN + 'b.jpg,1,2,"Coral\nc.jpg,1,2,Sand' + end)
+
+
+def test_inches_are_no_quotes():
+    rows, rejects = read(PLAIN + 'b.jpg,1,2,5" pipe\n')
+    assert (rows[1][3], rejects) == ('5" pipe', [])
+
+
 def test_a_quoted_newline_does_not_shift_the_lines_of_messages():
     text = 'image,row,column,label\n"a\nb.jpg",1,2,Coral\nc.jpg,x,2,Coral\n'
     rows, rejects = read(text)
@@ -133,12 +158,30 @@ def test_a_quoted_newline_does_not_shift_the_lines_of_messages():
     [
         (b"", "p.csv: is empty; a header line with column names is needed"),
         (
+            b"\xef\xbb\xbf \n",
+            "p.csv: is empty; a header line with column names is needed",
+        ),
+        (
+            b"PK\x03\x04...",
+            "p.csv: is an Excel workbook or another zip file and no text; "
+            "save the table as CSV in UTF-8",
+        ),
+        (
+            PLAIN.encode("utf-16-le"),
+            "p.csv:1: holds zero bytes; if it is UTF-16, set annotations.encoding to 'utf-16-le' "
+            "or 'utf-16-be'",
+        ),
+        (
+            b"image,row,column,label,Label\na.jpg,1,2,x,y\n",
+            "p.csv:1: 2 columns are named 'label'; rename the others",
+        ),
+        (
             b"image,row,label\na,1,x\n",
             "p.csv:1: no column for column among image, row, label; "
             "set annotations.columns.column to the name of that column",
         ),
     ],
-    ids=["empty", "column"],
+    ids=["empty", "blank", "zip", "utf16", "twice", "column"],
 )
 def test_a_file_that_cannot_be_used_says_why(data, message):
     with pytest.raises(InputError) as stop:

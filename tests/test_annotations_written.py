@@ -174,7 +174,7 @@ def test_several_labels_are_several_annotations_of_a_chip():
 def test_coralnets_upload_has_all_points_of_its_images_and_keeps_peoples_labels():
     """An upload replaces all that CoralNet knows of an image."""
     given_back = Answers(
-        rows=[one(), one(row=51, answer=None, score=None)],
+        rows=[one(), one(row=51, answer=None, score=None), one(row=52, label="Sand")],
         others=[one(row=1, col=2, label="CCA", answer=None, score=None)],
         prefix="reef/",
     )
@@ -184,11 +184,12 @@ def test_coralnets_upload_has_all_points_of_its_images_and_keeps_peoples_labels(
         ["a.jpg", "1", "2", "CCA"],
         ["a.jpg", "50", "60", "Porites"],
         ["a.jpg", "51", "60", ""],
+        ["a.jpg", "52", "60", "Sand"],
     ]
     params = coralnet.Params(format="coralnet", path="x", prefix="reef/")
     table, rejects = coralnet.read(Source("x", data, KEYS), params)
     assert rejects == []
-    assert table["label"].to_pylist() == ["CCA", "Porites", None]
+    assert table["label"].to_pylist() == ["CCA", "Porites", None, "Sand"]
 
 
 def test_what_a_format_cannot_say_stops_with_the_reason():

@@ -1,5 +1,6 @@
 """Chips: which windows each method gives, and which annotations cannot be used."""
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -19,36 +20,89 @@ def windows(part, place, **settings):
 SIZES = st.integers(1, 120)
 
 
-@given(SIZES, SIZES, st.integers(1, 50), st.integers(1, 50))
+def counted(height, width, found):
+    """How many windows each pixel of the image is in, and of the pixels around it."""
+    reach = max([height, width, *(max(t + h, x + w) for t, x, h, w in found)])
+    count = np.zeros((reach, reach), int)
+    for top, left, high, wide in found:
+        assert min(top, left) >= 0
+        count[top : top + high, left : left + wide] += 1
+    return count[:height, :width], count
+
+
+def along(starts, size, length):
+    """How many windows of *size* at *starts* each of *length* pixels is in."""
+    return [sum(start <= at < start + size for start in starts) for at in range(length)]
+
+
+GRID = given(SIZES, SIZES, st.integers(1, 50), st.integers(1, 60))
+
+
+@GRID
 def test_grid_drop_keeps_to_the_image_and_misses_less_than_a_step(height, width, size, stride):
+    """Windows at 0, stride, 2 strides, … as long as they lie wholly inside, and no other."""
     found = windows(grid, Place(height, width, None, None), size=size, stride=stride, edge="drop")
-    assert all(
-        t >= 0 and x >= 0 and t + size <= height and x + size <= width for t, x, _, _ in found
-    )
-    down = max(0, (height - size) // stride + 1) if height >= size else 0
-    across = max(0, (width - size) // stride + 1) if width >= size else 0
-    assert len(found) == len(set(found)) == down * across
+    tops, lefts = ([at for at in range(0, n, stride) if at + size <= n] for n in (height, width))
+    assert found == [(top, left, size, size) for top in tops for left in lefts]
+    inside, every = counted(height, width, found)
+    assert every.sum() == inside.sum() == len(found) * size**2
+    if stride == size:
+        covered = np.zeros((height, width), int)
+        covered[: height // size * size, : width // size * size] = 1
+        assert np.array_equal(inside, covered)
 
 
-@given(SIZES, SIZES, st.integers(1, 50), st.data(), st.sampled_from(["pad", "shift"]))
-def test_grid_pad_and_shift_cover_every_pixel(height, width, size, data, edge):
-    stride = data.draw(st.integers(1, size))
-    found = windows(grid, Place(height, width, None, None), size=size, stride=stride, edge=edge)
-    rows = {row for top, _, _, _ in found for row in range(top, top + size)}
-    cols = {col for _, left, _, _ in found for col in range(left, left + size)}
-    assert rows >= set(range(height))
-    assert cols >= set(range(width))
-    assert len(found) == len(set(found))
+@GRID
+def test_grid_pad_goes_on_at_equal_steps_until_every_pixel_is_covered(height, width, size, stride):
+    found = windows(grid, Place(height, width, None, None), size=size, stride=stride, edge="pad")
+    tops, lefts = (sorted({window[axis] for window in found}) for axis in (0, 1))
+    assert found == [(top, left, size, size) for top in tops for left in lefts]
+    inside, _ = counted(height, width, found)
+    for starts, length in ((tops, height), (lefts, width)):
+        assert starts == list(range(0, len(starts) * stride, stride))
+        # No window covers nothing new, and with the last one nothing is left that a step reaches.
+        assert all(start + size - stride < length for start in starts[1:])
+        assert starts[-1] + size >= length or starts[-1] + stride >= length
+    if stride <= size:
+        assert inside.min() == 1 if stride == size else inside.min() >= 1
+    if stride == size:
+        assert inside.max() == 1
 
 
-@given(SIZES, SIZES, st.integers(1, 50), st.data())
-def test_grid_shift_reaches_over_the_border_only_of_images_smaller_than_a_window(
-    height, width, size, data
-):
-    stride = data.draw(st.integers(1, size))
+@GRID
+def test_grid_shift_moves_only_the_last_window_back_inside(height, width, size, stride):
     found = windows(grid, Place(height, width, None, None), size=size, stride=stride, edge="shift")
-    assert all(top + size <= max(height, size) and top >= 0 for top, _, _, _ in found)
-    assert all(left + size <= max(width, size) and left >= 0 for _, left, _, _ in found)
+    tops, lefts = (sorted({window[axis] for window in found}) for axis in (0, 1))
+    assert found == [(top, left, size, size) for top in tops for left in lefts]
+    for starts, length in ((tops, height), (lefts, width)):
+        assert starts[:-1] == list(range(0, (len(starts) - 1) * stride, stride))
+        # The last one ends with the image; an image smaller than a window has one, from 0 on.
+        assert starts[-1] + size == length or starts[-1] == (len(starts) - 1) * stride
+        assert starts[-1] + size <= length or starts == [0]
+        assert starts[-1] + size >= length
+        if stride == size:
+            assert max(along(starts, size, length)) <= 2
+    inside, every = counted(height, width, found)
+    assert inside.min() >= 1 or stride > size
+    if min(height, width) >= size:
+        assert every.sum() == inside.sum()
+
+
+@pytest.mark.parametrize(
+    ("edge", "tops"), [("drop", []), ("pad", [0]), ("shift", [0])], ids=["drop", "pad", "shift"]
+)
+def test_an_image_smaller_than_a_chip_is_left_out_or_reached_over(edge, tops):
+    found = windows(grid, Place(20, 49, None, None), size=50, edge=edge)
+    assert found == [(top, 0, 50, 50) for top in tops]
+
+
+@pytest.mark.parametrize(
+    ("edge", "tops"),
+    [("drop", [0, 25, 50]), ("pad", [0, 25, 50, 75]), ("shift", [0, 25, 50, 60])],
+)
+def test_the_rules_at_the_edge_differ_in_the_last_window_alone(edge, tops):
+    found = windows(grid, Place(110, 50, None, None), size=50, stride=25, edge=edge)
+    assert [top for top, left, _, _ in found if left == 0] == tops
 
 
 def test_grid_pad_adds_no_window_that_covers_nothing_new():
@@ -94,6 +148,26 @@ def test_points_outside_their_image_are_rejected_with_file_and_line():
         ("points_outside", "points.csv:3: column 40 lies right of a.png, which is 40 pixels wide"),
         ("points_outside", "points.csv:4: (-1, 0) is negative, outside b.png"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("key", "written", "shown"),
+    [
+        ("Reef/IMG_1.JPG", "reef/img_1.jpg", "'Reef/IMG_1.JPG'"),
+        ("e\u0301.png", "\u00e9.png", "'e\\u0301.png'"),
+        ("a.png", "a.png ", "'a.png'"),
+    ],
+)
+def test_an_image_of_nearly_that_name_is_told(key, written, shown):
+    images = pa.table({"key": [key], "version": ["v"], "height": [30], "width": [40]})
+    said = annotations([{"key": written, "row": 1, "col": 1}])
+    found, (reject,) = chips.places(images, said, points.Params(method="points"), "points.csv")
+    assert found.num_rows == 0
+    assert reject.reason == "no_such_image"
+    assert reject.detail == (
+        f"points.csv:2: no image {written!r} in the index, which has {shown}: the same but for "
+        "case, space or the form of a letter"
+    )
 
 
 def test_a_plan_has_one_chip_a_place_and_its_id_names_the_window():

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline import images, schemas
+from pipeline.annotations import Source
 from pipeline.chips import _tables, flowcam
 from pipeline.sections import Extract
 from pipeline.windows import crop
@@ -282,14 +283,14 @@ def test_windows_that_leave_their_collage_or_stand_twice_are_rejects(session):
     assert said[61][1].endswith(f"of {key} stands in line 60 already")
 
 
-def placed(session, rows):
+def placed(session, rows, separator=None):
     found = measured(session.folder)
     said = pa.Table.from_pylist(
         [{"group": None, "line": str(line), **row} for line, row in enumerate(rows, 2)],
         schema=schemas.ANNOTATIONS,
     )
-    keys = beside(session.folder)["key"].to_pylist()
-    table, rejects = _tables.placed(found.chips, said, keys, "said.csv")
+    source = Source("said.csv", b"", beside(session.folder)["key"].to_pylist())
+    table, rejects = _tables.placed(found.chips, said, source, separator)
     numbers = {
         (row["key"], row["row"], row["col"]): int(row["particle"].rpartition("/")[2])
         for row in found.chips.to_pylist()
@@ -329,6 +330,19 @@ def test_an_annotation_of_a_collage_speaks_of_all_its_particles(session):
     got, rejects = placed(session, [{"key": f"{NAME}/{name}", "label": "bubble"}])
     assert rejects == []
     assert got == {row["id"]: "bubble" for row in session.rows if row["collage_file"] == name}
+
+
+def test_two_labels_of_one_particle_conflict_unless_a_chip_may_have_several(session):
+    first = session.rows[0]
+    pixel = {"row": first["image_y"] + 1, "col": first["image_x"] + 1}
+    said = [
+        {"key": f"{NAME}/{first['collage_file']}", "label": "diatom", **pixel},
+        {"key": f"{NAME}/{first['id']}", "label": "chain"},
+    ]
+    got, rejects = placed(session, said)
+    assert got == {}
+    assert [reject.reason for reject in rejects] == ["label_conflict"]
+    assert placed(session, said, "|") == ({first["id"]: "chain|diatom"}, [])
 
 
 @real

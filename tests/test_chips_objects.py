@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from skimage.measure import points_in_poly
 
-from pipeline import chips, labels, schemas
+from pipeline import background, chips, labels, schemas
 from pipeline.annotations import Source, boxes, coco
 from pipeline.annotations._objects import Object, box, masked, outlined, table
 from pipeline.chips import _covered, _objects, grid, points, whole
@@ -43,9 +43,7 @@ def at(top, left, height, width, **more):
 
 
 def labelled(places, given, level="chip"):
-    rows = labels.make(
-        chips.plan(places, boxes_method.Params(method="boxes")), given, level, Split()
-    )
+    rows = labels.make(places, IMAGES, given, level, Split())
     return [(row["key"], row["label"]) for row in rows.to_pylist()]
 
 
@@ -84,7 +82,7 @@ def test_boxes_around_one_centre_keep_their_own_labels():
     assert rejects == []
     assert places["row"].to_pylist() == [10, 10]
     sizes = dict(zip(places["chip_id"].to_pylist(), places["height"].to_pylist(), strict=True))
-    made = labels.make(places, given, "chip", Split())
+    made = labels.make(places, IMAGES, given, "chip", Split())
     assert made.num_rows == 2
     assert {sizes[row["chip_id"]]: row["label"] for row in made.to_pylist()} == {
         3: "polyp",
@@ -163,7 +161,7 @@ def covered(objects, size=10, **settings):
     places, _ = chips.places(IMAGES, schemas.ANNOTATIONS.empty_table(), method, "boxes.csv")
     every = chips.plan(places, method)
     given, rejects = _covered.said(every, objects, params(**settings))
-    made = labels.make(every, given, "chip", Split())
+    made = labels.make(every, IMAGES, given, "chip", Split())
     top_left = dict(
         zip(
             every["chip_id"].to_pylist(),
@@ -230,8 +228,33 @@ def test_two_objects_over_one_middle_are_a_conflict_and_the_image_keeps_one_grou
         chips.places(IMAGES, schemas.ANNOTATIONS.empty_table(), method, "")[0], method
     )
     given, _ = _covered.said(every, objects, params())
-    made = labels.make(every, given, "chip", Split())
+    made = labels.make(every, IMAGES, given, "chip", Split())
     assert made["group"].to_pylist() == ["s1", "b.png"]
+
+
+def test_what_an_object_reaches_into_is_no_background():
+    """Most of such a chip may be bare, but nobody has said so."""
+    objects, _ = said(
+        ("a.png", "kelp", at(0, 0, 12, 10)), ("a.png", "spot", {"row": 25, "col": 35})
+    )
+    method = grid.Params(method="grid", size=10, edge="drop")
+    places, _ = chips.places(IMAGES, schemas.ANNOTATIONS.empty_table(), method, "")
+    every = chips.plan(places, method)
+    section = params(background=100.0)
+    given, _ = _covered.said(every, objects, section)
+    made = labels.make(every, IMAGES, given, "chip", Split())
+    told, _ = background.label(made, every, [], section, _covered.near(every, objects))
+    windows = dict(zip(every["chip_id"].to_pylist(), every.to_pylist(), strict=True))
+    found = {
+        (window["top"], window["left"]): row["label"]
+        for row in told.to_pylist()
+        for window in [windows[row["chip_id"]]]
+        if window["key"] == "a.png"
+    }
+    assert found.pop((0, 0)) == "kelp"
+    assert [found.pop(place) for place in [(10, 0), (20, 30)]] == [None, None]
+    assert set(found.values()) == {"background"}
+    assert len(found) == 9
 
 
 CORNERS = st.lists(

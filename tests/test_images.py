@@ -220,12 +220,44 @@ def test_corrupt_exif_is_no_reject(head, exif):
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"<html></html>", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM"]
+    "data",
+    [
+        b"",
+        b"<html></html>",
+        b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>",
+        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        b"\x1f\x8b\x08\0" + bytes(40),
+        b"\0" * 4000,
+    ],
 )
 def test_what_is_no_image_is_rejected(head, data):
     with pytest.raises(Rejected) as stop:
         head(data)
     assert stop.value.reason == "not_an_image"
+
+
+@pytest.mark.parametrize("data", [b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"GIF89a"])
+def test_what_begins_as_an_image_and_ends_at_once_is_truncated(head, data):
+    with pytest.raises(Rejected, match="its header is damaged") as stop:
+        head(data)
+    assert stop.value.reason == "truncated"
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "is HEIC"),
+        (b"\xff\xd8\xff\xf7\0\x0b\x08\0\x02\0\x02\x01\x01\x11\0", "is JPEG-LS"),
+        (b"\xff\x0a\0\0", "is JPEG XL"),
+        (b"8BPS\0\x01", "is Photoshop"),
+    ],
+)
+def test_a_kind_that_cannot_be_read_is_named(head, data, said):
+    with pytest.raises(
+        Rejected, match=f"image: {said}, which is not read here; save it as"
+    ) as stop:
+        head(data)
+    assert stop.value.reason == "unsupported"
 
 
 @pytest.mark.parametrize("kind", ["EPS", "TGA", "PCX", "ICO"])
@@ -255,6 +287,24 @@ def test_of_many_frames_the_first_is_taken(kind):
     red, _, blue = images.decode(data, extract=EXTRACT)[4, 4].tolist()
     assert red > 190
     assert blue < 10
+
+
+@pytest.mark.parametrize("kind", ["GIF", "TIFF", "WEBP", "PNG", "MPO", "AVIF"])
+def test_a_header_says_whether_other_pictures_follow(head, kind):
+    colours = [Image.new("RGB", (8, 8), colour) for colour in ((200, 0, 0), (0, 0, 200))]
+    one = encoded(colours[0], "JPEG" if kind == "MPO" else kind)
+    two = encoded(colours[0], kind, save_all=True, append_images=colours[1:])
+    assert [head(data)[0]["more_frames"] for data in (one, two)] == [False, True]
+
+
+@pytest.mark.parametrize("share", [0.5, 0.7, 0.9])
+def test_a_second_picture_that_is_damaged_is_no_fault_of_the_first(head, share):
+    frames = [Image.fromarray(RGB), Image.fromarray(255 - RGB)]
+    data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    first = encoded(frames[0], "GIF")
+    cut = data[: int(len(first) + share * (len(data) - len(first)))]
+    assert head(cut)[0]["more_frames"] in {True, False}
+    assert images.decode(cut, extract=EXTRACT).shape == RGB.shape
 
 
 def test_what_follows_an_image_is_left_and_what_precedes_it_is_not():
@@ -452,3 +502,52 @@ def test_the_first_picture_of_a_camera_that_writes_two_is_taken():
     data = encoded(first, "MPO", save_all=True, append_images=[second])
     assert Image.open(io.BytesIO(data)).format == "MPO"
     assert np.array_equal(images.decode(data, extract=EXTRACT), pillows(data))
+
+
+VALUES = np.array([[0, 0, 7], [0, 9, 0]], np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("data", "nodata", "shown"),
+    [
+        (encoded(Image.fromarray(VALUES)), 0, [[0, 0, 1], [0, 1, 0]]),
+        (encoded(Image.fromarray(VALUES)), 9, [[1, 1, 1], [1, 0, 1]]),
+        (encoded(Image.fromarray(VALUES)), "alpha", [[1, 1, 1], [1, 1, 1]]),
+        # Before any scaling: 255 times as much as its neighbour, and not the same black.
+        (encoded(Image.fromarray(VALUES.astype(np.uint16) * 255)), 255 * 7, [[1, 1, 0], [1, 1, 1]]),
+        (
+            encoded(Image.fromarray(np.array([[np.nan, -9999, 0]], np.float32)), "TIFF"),
+            -9999,
+            [[0, 0, 1]],
+        ),
+        # In all bands, whatever the transparency.
+        (
+            encoded(Image.fromarray(np.array([[[0, 0, 0, 255], [0, 0, 1, 0]]], np.uint8), "RGBA")),
+            0,
+            [[0, 1]],
+        ),
+        (
+            encoded(Image.fromarray(np.array([[[5, 5, 5, 1], [5, 5, 5, 0]]], np.uint8), "RGBA")),
+            "alpha",
+            [[1, 0]],
+        ),
+        (encoded(Image.fromarray(VALUES), transparency=7), "alpha", [[1, 1, 0], [1, 1, 1]]),
+        (encoded(Image.fromarray(VALUES > 0)), 255, [[1, 1, 0], [1, 0, 1]]),
+    ],
+)
+def test_pixels_without_data_are_those_of_the_stated_value_as_stored(data, nodata, shown):
+    assert images.valid(data, nodata).tolist() == np.array(shown, bool).tolist()
+
+
+def test_no_data_of_a_tiff_that_lies_on_its_side_is_where_its_pixels_are_stored():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(Image.fromarray(VALUES), "TIFF", exif=exif)
+    assert images.valid(data, 0).tolist() == (VALUES != 0).tolist()
+
+
+def test_pixels_of_a_damaged_image_are_not_guessed():
+    data = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)))
+    with pytest.raises(Rejected) as stop:
+        images.valid(data[:-900], 0)
+    assert stop.value.reason == "truncated"

@@ -189,6 +189,14 @@ def test_groups_stand_worst_first_and_the_larger_of_equals_before_the_smaller():
     assert rows == [("v", 1, 0.0), ("u", 2, 0.5), ("x", 2, 1.0), ("w", 1, 1.0)]
 
 
+def test_values_stand_as_groups_do_and_what_is_not_known_has_no_name():
+    predictions = certain_table(list("aaaaaa"), list("abbaaa"), ["a", "b"])
+    known = ["reef", "reef", None, "bank", "lagoon", "lagoon"]
+    found = _tables.per_value(judged(predictions, ["a", "b"]), known)
+    rows = [tuple(row) for row in found.itertuples(index=False)]
+    assert rows == [("", 1, 0.0), ("reef", 2, 0.5), ("lagoon", 2, 1.0), ("bank", 1, 1.0)]
+
+
 def test_confusion_rows_hold_one_row_a_chip():
     predictions = certain_table(["a", "new"], ["b", "a"], ["a", "b"])
     found = _tables.confusion_rows(judged(predictions, ["a", "b"]))

@@ -116,6 +116,27 @@ def test_yaml_is_read_as_dvc_reads_it(tmp_path):
             "annotations.format: no 'point' among boxes, coco, coralnet, cvat, ecotaxa, folders, "
             "images, labelstudio, mermaid, points, squidle (nearest: 'points')",
         ),
+        (
+            "  by: group",
+            "  by: gruop",
+            "by: gruop",
+            "split.by: no 'gruop' among group, image, folder, day, place (nearest: 'group'); "
+            "index.pattern names more",
+        ),
+        (
+            "  by: []",
+            "  by: [day, sight]",
+            "by: [day, sight]",
+            "validate.by: no 'sight' among group, image, folder, day, place; "
+            "index.pattern names more",
+        ),
+        (
+            "  pattern: null",
+            '  pattern: "{site}/{key}.jpg"',
+            '  pattern: "{site}/{key}.jpg"',
+            "index.pattern: '{site}/{key}.jpg': {key} is the name of something else; "
+            "call the field otherwise",
+        ),
         ("split:", "splitt:", "splitt:", "splitt: not a setting; did you mean 'split'?"),
     ],
 )
@@ -146,6 +167,25 @@ def test_all_faults_come_at_once(tmp_path):
     ]
 
 
+def test_a_field_of_the_pattern_can_be_grouped_by(tmp_path):
+    changes = [
+        ("  pattern: null", '  pattern: "{site}/{n}.jpg"'),
+        ("  by: group", "  by: site"),
+        ("  by: []", "  by: [site, n]"),
+    ]
+    params = load(shipped(tmp_path, *changes))
+    assert params.split.by == "site"
+    assert params.validate.by == ("site", "n")
+
+
+def test_settings_of_before_there_was_an_index_section_are_read(tmp_path):
+    path = shipped(tmp_path)
+    text = path.read_text(encoding="utf-8")
+    before, _, after = text.partition("\nindex:\n")
+    path.write_text(before + "\n" + after[after.index("annotations:") :], encoding="utf-8")
+    assert load(path).index.pattern is None
+
+
 def test_nothing_to_train_on_is_refused(tmp_path):
     path = shipped(tmp_path, ("  validation: 0.2", "  validation: 0.9"))
     with pytest.raises(SettingError, match="validation and calibration together leave nothing"):
@@ -174,6 +214,8 @@ CHANGED = {
     "store": "float16",
     "levels": (1.0, 2.0),
     "alpha": "white",
+    "fit": "pad",
+    "span": 500,
     "max_rejects": 0.5,
     "weights": "w.pt",
     "weights_sha256": "0" * 64,

@@ -119,6 +119,7 @@ def test_texts_with_html_in_them_are_text_everywhere():
                 splits={HOSTILE: SplitCount(1, 1, 1)},
                 rejects=rejects.table([Reject("chip", HOSTILE, "truncated", HOSTILE)]),
                 gallery=[GalleryItem(hostile, thumbnail(NOISE, 1))],
+                by={HOSTILE: pd.DataFrame({"value": [HOSTILE], "n": [12], "accuracy": [0.5]})},
                 provenance={HOSTILE: {HOSTILE: HOSTILE}},
             )
         )

@@ -222,6 +222,41 @@ def test_a_link_to_a_file_within_the_folder_is_followed(root):
     assert storage.read("link") == b"x"
 
 
+def test_links_that_are_not_followed_are_said(root, tmp_path, caplog):
+    (tmp_path / "outside").mkdir()
+    (root / "a").write_bytes(b"x")
+    (root / "within").mkdir()
+    (root / "door").symlink_to(tmp_path / "outside")
+    (root / "side").symlink_to(root / "within")
+    assert [item.key for item in open_storage(str(root)).list()] == ["a"]
+    assert (
+        f"{root}: 2 links left out, as 'door': they lead out of the folder, or to a folder; "
+        "bucket.follow_links takes what they lead to"
+    ) in caplog.text
+
+
+def test_links_are_followed_where_that_is_asked_for_and_circles_end(root, tmp_path, caplog):
+    survey, other = tmp_path / "survey", tmp_path / "other"
+    for place in (survey, other):
+        place.mkdir()
+        (place / "f").write_bytes(place.name.encode())
+    (survey / "other").symlink_to(other)
+    (other / "survey").symlink_to(survey)
+    (root / "2024").symlink_to(survey)
+    (root / "one").symlink_to(other / "f")
+    (root / "home").symlink_to(root)
+    (root / "sub").mkdir()
+    (root / "sub" / "self").symlink_to(root / "sub")
+    (root / "gone").symlink_to(tmp_path / "nothing")
+    storage = open_storage(str(root), follow_links=True)
+    assert [item.key for item in storage.list()] == ["2024/f", "2024/other/f", "one"]
+    assert storage.read("2024/other/f") == b"other"
+    assert len(storage.versioned(storage.list())) == 3
+    assert caplog.text == ""
+    with pytest.raises(StorageError, match="is no path below it"):
+        storage.read("2024/../../secret")
+
+
 def test_a_folder_reached_by_a_link_is_a_root_like_any_other(root, tmp_path):
     (root / "a").write_bytes(b"x")
     (tmp_path / "alias").symlink_to(root)

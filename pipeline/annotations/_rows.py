@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Annotated, Any, TypeVar
 
 import pyarrow as pa
@@ -36,6 +37,17 @@ BOMS = (
     (b"\xff\xfe", "utf-16"),
     (b"\xfe\xff", "utf-16"),
 )
+
+
+NO_TEXT = (
+    (b"PK\x03\x04", "an Excel workbook or another zip file"),
+    (b"\xd0\xcf\x11\xe0", "an old Excel workbook"),
+    (b"\x1f\x8b", "compressed by gzip"),
+    (b"PAR1", "Parquet"),
+)
+
+FAULT = "fault"
+"""Stands for the cells of a line that cannot be read: why."""
 
 
 class Columns(Section):
@@ -98,6 +110,11 @@ def decode(source: Source, encoding: str) -> str:
     Raises:
         InputError: the bytes are not in that encoding.
     """
+    for mark, kind in NO_TEXT:
+        if source.data.startswith(mark):
+            raise InputError(
+                f"{source.name}: is {kind} and no text; save the table as CSV in UTF-8"
+            )
     for mark, marked in BOMS:
         if source.data.startswith(mark):
             encoding = marked
@@ -117,6 +134,8 @@ def records(
 
     A cell with a list of labels gives a row for each of them.
 
+    A line with fewer cells than are wanted, or with more than the header has, gives FAULT alone.
+
     Args:
         source: the file.
         encoding: what it is read as where it has no byte-order mark.
@@ -130,16 +149,24 @@ def records(
         table = _parquet.read(source)
         names = [name.strip().lower() for name in table.column_names]
         places = _found(source, names, wanted, needed)
-        yield from _parquet.cells(table, places)
+        for row, cells in _parquet.cells(table, places):
+            yield row, cells if cells["image"].strip() else {FAULT: "the line names no image"}
         return
     text = decode(source, encoding)
-    header, _, _ = text.partition("\n")
+    header = next(io.StringIO(text, newline=""), "")
     if not header.strip():
         raise InputError(f"{source.name}: is empty; a header line with column names is needed")
+    if "\0" in header:
+        raise InputError(
+            f"{source.name}:1: holds zero bytes; if it is UTF-16, set annotations.encoding to "
+            "'utf-16-le' or 'utf-16-be'"
+        )
     separator = max(SEPARATORS, key=header.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     names = [name.strip().lower() for name in next(reader)]
-    yield from _cells(reader, _found(source, names, wanted, needed), source)
+    places = _found(source, names, wanted, needed)
+    last = yield from _cells(reader, places, len(names), source.name)
+    _check_closed(text, last, separator, source.name)
 
 
 def _found(
@@ -151,9 +178,15 @@ def _found(
     """Give the place of each column among *names*.
 
     Raises:
-        InputError: one of the *needed* is not there.
+        InputError: one of the *needed* is not there, or one is there twice.
     """
     places = _places(names, wanted)
+    twice = [name for cell, name in _named(names, wanted) if names.count(name) > 1]
+    if twice:
+        raise InputError(
+            f"{source.name}:1: {names.count(twice[0])} columns are named {twice[0]!r}; rename the "
+            "others"
+        )
     missing = [name for name in needed if name not in places]
     if missing:
         raise InputError(
@@ -164,40 +197,64 @@ def _found(
 
 
 def _places(names: Sequence[str], wanted: Mapping[str, Sequence[str]]) -> dict[str, int]:
-    places = {}
+    return {cell: names.index(name) for cell, name in _named(names, wanted)}
+
+
+def _named(names: Sequence[str], wanted: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
     for cell, options in wanted.items():
         found = [option.lower() for option in options if option.lower() in names]
         if found:
-            places[cell] = names.index(found[0])
-    return places
+            yield cell, found[0]
 
 
 def _cells(
-    reader: Iterator[list[str]], places: Mapping[str, int], source: Source
-) -> Iterator[tuple[int, dict[str, str]]]:
-    line = reader.line_num + 1  # type: ignore[attr-defined]
-    width = max(places.values())
+    reader: Iterator[list[str]], places: Mapping[str, int], n_columns: int, name: str
+) -> Generator[tuple[int, dict[str, str]], None, int]:
+    """Give every row's line and cells; return the line of the last."""
+    last: int
+    last = line = reader.line_num + 1  # type: ignore[attr-defined]
+    width, image = max(places.values()), places["image"]
     try:
         for cells in reader:
             if cells and len(cells) <= width:
-                yield line, {}
+                yield line, {FAULT: "the line has fewer cells than the header"}
+            elif len(cells) > n_columns and any(map(str.strip, cells[n_columns:])):
+                yield line, {FAULT: "the line has more cells than the header"}
+            elif cells and (not cells[image] or cells[image].isspace()):
+                yield line, {FAULT: "the line names no image"}
             elif cells:
                 yield line, {cell: cells[place] for cell, place in places.items()}
-            line = reader.line_num + 1  # type: ignore[attr-defined]
+            last, line = line, reader.line_num + 1  # type: ignore[attr-defined]
     except csv.Error as error:
-        raise InputError(f"{source.name}:{line}: not a table: {error}") from error
+        raise InputError(f"{name}:{line}: not a table: {error}") from error
+    return last
+
+
+def _check_closed(text: str, begun: int, separator: str, name: str) -> None:
+    """See that the row that begins at line *begun*, the last, has not taken others into a quote.
+
+    Raises:
+        InputError: it has.
+    """
+    if text.count('"') % 2 == 0:
+        return
+    row = islice(io.StringIO(text, newline=""), begun - 1, None)
+    try:
+        list(csv.reader(row, delimiter=separator, strict=True))
+    except csv.Error as error:
+        if "unexpected end" in str(error):
+            raise InputError(f"{name}:{begun}: a quote is opened here and never closed") from error
 
 
 def image(cells: Mapping[str, str], at: str) -> str:
     """Give the cell that names the image.
 
     Raises:
-        Rejected: it is empty, or the line ends before it; *at* says where it stands.
+        Rejected: the line cannot be read; *at* says where it stands.
     """
-    found = cells.get("image")
-    if not found:
-        raise Rejected("unreadable_row", f"{at}: the line has fewer cells than the header")
-    return found
+    if fault := cells.get(FAULT):
+        raise Rejected("unreadable_row", f"{at}: {fault}")
+    return cells["image"]
 
 
 def text(cell: str | None) -> str | None:

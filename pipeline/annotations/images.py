@@ -34,8 +34,8 @@ def read(source: Source, params: Params) -> tuple[pa.Table, list[Reject]]:
 def _images(source: Source, params: Params, rejects: list[Reject]) -> Iterator[_rows.Annotation]:
     wanted, needed = params.columns.wanted(), ["image", "label", *params.columns.named()]
     for line, cells in _rows.records(source, params.encoding, wanted, needed):
-        if not cells.get("image"):
-            detail = f"{source.name}:{line}: the line has fewer cells than the header"
+        if fault := cells.get(_rows.FAULT):
+            detail = f"{source.name}:{line}: {fault}"
             rejects.append(Reject("chip", "", "unreadable_row", detail))
             continue
         yield _rows.Annotation(

@@ -18,7 +18,8 @@ of pipeline/chips/_tables.py, which makes chips of what is read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +30,7 @@ from pipeline import plugins, schemas
 from pipeline.errors import SettingError
 from pipeline.hashing import chip_id
 from pipeline.rejects import Reject
-from pipeline.sections import Annotations, ChipMethod
+from pipeline.sections import Annotations, ChipMethod, NoData
 from pipeline.windows import Window
 
 VERSION = 1
@@ -54,6 +55,18 @@ def tables(params: ChipMethod) -> tuple[str, ...]:
     """Give the patterns of the tables that the method of *params* reads in the bucket."""
     part = plugins.find("chips", params.method, key="chip.method")
     return tuple(getattr(part, "TABLES", ()))
+
+
+def nodata(params: ChipMethod) -> NoData | None:
+    """Give what pixels without data have, where the method of *params* looks for such."""
+    found: NoData | None = getattr(params, "nodata", None)
+    return found
+
+
+def max_nodata(params: ChipMethod) -> float:
+    """Give the largest share of no-data that a chip may have."""
+    most: float = getattr(params, "max_nodata", 1.0)
+    return most
 
 
 def check_levels(chip: ChipMethod, annotations: Annotations, annotated: str) -> None:
@@ -89,7 +102,8 @@ def places(
     known = images.select(["key", "version"]).append_column("image_height", images["height"])
     known = known.append_column("image_width", images["width"])
     strangers = annotations.join(known, "key", join_type="left anti")
-    rejects = [_stranger(row, name) for row in strangers.to_pylist()]
+    near = _folded(images["key"].to_pylist()) if strangers.num_rows else {}
+    rejects = [_stranger(row, name, near) for row in strangers.to_pylist()]
     if level(params) == "image":
         empty = pa.nulls(known.num_rows, pa.int32())
         found = known.append_column("row", empty).append_column("col", empty)
@@ -103,8 +117,19 @@ def places(
     return schemas.conform(joined.filter(inside), schemas.PLACES), rejects
 
 
-def _stranger(row: dict[str, Any], name: str) -> Reject:
+def _folded(keys: list[str]) -> dict[str, str]:
+    """Give *keys* by what differs from them only in case, space and Unicode's form."""
+    return {_fold(key): key for key in keys}
+
+
+def _fold(key: str) -> str:
+    return unicodedata.normalize("NFC", key.strip()).casefold()
+
+
+def _stranger(row: dict[str, Any], name: str, near: Mapping[str, str]) -> Reject:
     detail = f"{name}:{row['line']}: no image {row['key']!r} in the index"
+    if (other := near.get(_fold(row["key"]))) is not None:
+        detail += f", which has {other!a}: the same but for case, space or the form of a letter"
     return Reject("chip", row["key"], "no_such_image", detail, row=row["row"], col=row["col"])
 
 

@@ -76,6 +76,32 @@ def _said(
             )
 
 
+def near(chips: pa.Table, objects: pa.Table) -> pa.Array:
+    """Give the ids of chips that an object's window, or a point, reaches into.
+
+    Args:
+        chips: schemas.CHIPS.
+        objects: as `_objects.checked` gives them.
+    """
+    found: list[bytes] = []
+    of_image = _slices(chips["key"])
+    columns = ["key", "row", "col", *WINDOW, "image_height", "image_width"]
+    places = objects.select(columns)
+    for key, (start, count) in _slices(places["key"]).items():
+        own = chips.slice(*of_image.get(key, (0, 0)))
+        top, left, height, width = (own[side].to_numpy() for side in WINDOW)
+        reached = np.zeros(own.num_rows, bool)
+        for row in places.slice(start, count).to_pylist():
+            window = inside(row)
+            if window is None and row["row"] is not None:
+                window = (row["row"], row["col"], 1, 1)
+            if window is not None:
+                down = (top < window[0] + window[2]) & (top + height > window[0])
+                reached |= down & (left < window[1] + window[3]) & (left + width > window[1])
+        found += own.filter(pa.array(reached))["chip_id"].to_pylist()
+    return pa.array(found, schemas.CHIP_ID)
+
+
 def _slices(keys: pa.ChunkedArray) -> dict[str, tuple[int, int]]:
     """Give where the rows of each key begin, and how many there are; they are sorted by it."""
     runs = pc.run_end_encode(keys.combine_chunks())

@@ -211,7 +211,7 @@ def widened(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def placed(
-    chips: pa.Table, annotations: pa.Table, images: Sequence[str], name: str
+    chips: pa.Table, annotations: pa.Table, source: Source, separator: str | None = None
 ) -> tuple[pa.Table, list[Reject]]:
     """Find the chip that each annotation speaks of.
 
@@ -221,33 +221,29 @@ def placed(
     Args:
         chips: schemas.LISTED.
         annotations: schemas.ANNOTATIONS.
-        images: the keys of all images.
-        name: the annotation file's name, for messages.
+        source: where they stand; with the keys of all images.
+        separator: `annotations.label_separator`.
 
     Returns:
         schemas.ANNOTATIONS with each chip's own row and column, and what speaks of no chip or says
         two things of one.
     """
     rejects: list[Reject] = []
-    found = _found(chips, annotations, set(images), name, rejects)
-    said, conflicts = _rows.settle(found, Source(name, b"", ()))
+    found = _found(chips, annotations, source, rejects)
+    said, conflicts = _rows.settle(found, source, separator)
     return said, rejects + conflicts
 
 
 def _found(
-    chips: pa.Table,
-    annotations: pa.Table,
-    images: set[str],
-    name: str,
-    rejects: list[Reject],
+    chips: pa.Table, annotations: pa.Table, source: Source, rejects: list[Reject]
 ) -> Iterator[_rows.Annotation]:
-    by_image = _ByImage(chips)
+    by_image, images = _ByImage(chips), set(source.keys)
     by_name: dict[str, list[int]] = {}
     for place, particle in enumerate(chips["particle"].to_pylist()):
         by_name.setdefault(particle, []).append(place)
     for said in annotations.to_pylist():
         key, row, col = said["key"], said["row"], said["col"]
-        at = f"{name}:{said['line']}"
+        at = f"{source.name}:{said['line']}"
         if row is not None and col is not None and key in images:
             places: Sequence[int] = by_image.at(key, row, col)
             why = f"{at}: ({row}, {col}) of {key} lies in no window that a table lists"

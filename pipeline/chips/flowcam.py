@@ -63,7 +63,7 @@ class Params(ChipMethod):
 
 def read(table: Table) -> Listed:
     """Read one `.lst` table; a line that cannot be read is a reject and the others stand."""
-    lines = [line.rstrip("\r") for line in _decoded(table.data).split("\n")]
+    lines = _decoded(table.data).split("\n")
     try:
         fields = _fields(lines)
     except Rejected as refused:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from pipeline.chips import Place, centre
-from pipeline.sections import ChipMethod, Positive
+from pipeline.sections import ChipMethod, NoData, Positive, Share
 from pipeline.windows import Window
 
 LEVEL = "image"
@@ -18,6 +18,10 @@ class Params(ChipMethod):
     size: Positive = 224
     stride: Positive | None = None
     edge: Literal["drop", "pad", "shift"] = "shift"
+    nodata: NoData | None = None
+    max_nodata: Share = 1.0
+
+    VERDICTS = frozenset({"max_rejects", "max_nodata"})
 
 
 def windows(place: Place, params: Params) -> Iterator[tuple[int, int, Window]]:
@@ -46,7 +50,4 @@ def _starts(length: int, params: Params) -> list[int]:
     if params.edge == "shift":
         return [*inside, max(last, 0)]
     start = inside[-1] + step if inside else 0
-    while covered < length and start < length:
-        inside.append(start)
-        covered, start = start + params.size, start + step
-    return inside
+    return [*inside, start] if start < length else inside

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Annotated
+
+from pydantic import Field
 
 from pipeline.chips import Place
 from pipeline.sections import ChipMethod, Positive
@@ -15,6 +18,7 @@ class Params(ChipMethod):
     """The settings of `chip.method: points`."""
 
     size: Positive = 224
+    background: Annotated[int, Field(ge=0)] = 0
 
 
 def windows(place: Place, params: Params) -> Iterator[tuple[int, int, Window]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -74,10 +75,25 @@ def _interval(drawn: Floats, values: Floats, n_groups: Indices) -> tuple[Floats,
 
 def per_group(judged: Either) -> pd.DataFrame:
     """Give `group`, `n`, `accuracy`; worst first, and of equally bad ones the largest."""
-    n = np.bincount(judged.groups, minlength=judged.n_groups)
-    right = np.bincount(judged.groups, weights=judged.correct, minlength=judged.n_groups)
-    table = pd.DataFrame({"group": judged.group_names, "n": n, "accuracy": right / n})
-    order = ["accuracy", "n", "group"]
+    return _by(judged, "group", judged.groups, judged.group_names)
+
+
+def per_value(judged: Either, values: Sequence[str | None]) -> pd.DataFrame:
+    """Give `value`, `n`, `accuracy`, as `per_group`, by what is known of each chip.
+
+    Args:
+        judged: the chips.
+        values: one a chip, in their order; null, which is nothing in the table: not known.
+    """
+    names, codes = np.unique([value or "" for value in values], return_inverse=True)
+    return _by(judged, "value", codes, names.tolist())
+
+
+def _by(judged: Either, name: str, codes: Indices, names: list[str]) -> pd.DataFrame:
+    n = np.bincount(codes, minlength=len(names))
+    right = np.bincount(codes, weights=judged.correct, minlength=len(names))
+    table = pd.DataFrame({name: names, "n": n, "accuracy": right / n})
+    order = ["accuracy", "n", name]
     return table.sort_values(order, ascending=[True, False, True], ignore_index=True)
 
 

@@ -75,6 +75,10 @@ def render(facts: ReportFacts) -> str:
             covers=list(cover(facts.judged).itertuples()),
             trust=_charts.trust_chart(facts.judged.decisions, facts.trust),
             groups=list(groups.head(MOST_GROUPS).itertuples()),
+            by=[
+                (name, len(table), list(table.head(MOST_GROUPS).itertuples(index=False, name=None)))
+                for name, table in facts.by.items()
+            ],
             gallery=[(kind, [i for i in facts.gallery if i.chip.kind == kind]) for kind in KINDS],
             rejects=_rows.reject_rows(facts.rejects),
         )

@@ -57,6 +57,7 @@ class ReportFacts:
         straddling: groups with chips in more than one split.
         rejects: schemas.REJECTS, of all stages.
         gallery: chips to show, in the order of `choose`.
+        by: what `validate.by` names → accuracy by its values, as `per_value` gives it.
         provenance: section → name → text, in the order in which they are shown.
     """
 
@@ -73,4 +74,5 @@ class ReportFacts:
     twins: pd.DataFrame = field(default_factory=pd.DataFrame)
     compared: pd.DataFrame = field(default_factory=pd.DataFrame)
     gallery: list[GalleryItem] = field(default_factory=list)
+    by: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     provenance: Mapping[str, Mapping[str, str]] = field(default_factory=dict)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from pipeline.metrics import Judged, _trust, parts
-from pipeline.rejects import REASONS
+from pipeline.rejects import MEANING, REASONS
 from pipeline.report._facts import ReportFacts
 
 STAGES = ("index", "chip", "extract", "train", "validate")
@@ -62,7 +62,8 @@ class RejectRow:
 def metric_rows(facts: ReportFacts) -> list[MetricRow]:
     """Give one row a metric, in the metrics' own order, its interval beside it."""
     known = parts(facts.judged)
-    said = {name: text for part in known for name, text in part.MEANING.items()} | _trust.MEANING
+    said = {name: text for part in known for name, text in part.MEANING.items()}
+    said |= _trust.MEANING | MEANING
     shares = {name for part in known for name, (_, most) in part.RANGE.items() if most <= 1}
     flat = facts.metrics
     ends = {f"{name}{end}" for name in flat for end in ENDS}

@@ -80,7 +80,7 @@ class Storage(Protocol):
         """Remove what writers that were killed have left unfinished."""
 
 
-def open_storage(url: str, *, memory: Path | None = None) -> Storage:
+def open_storage(url: str, *, memory: Path | None = None, follow_links: bool = False) -> Storage:
     """Open the storage that *url* names: a folder's path, `file://…` or `s3://bucket/prefix`.
 
     A relative path is looked for in the working directory, and, in an experiment that runs in a
@@ -89,6 +89,7 @@ def open_storage(url: str, *, memory: Path | None = None) -> Storage:
     Args:
         url: a folder or an S3 prefix.
         memory: a file in which a folder's content digests are remembered; None: in no file.
+        follow_links: whether links of a folder may lead out of it.
 
     Raises:
         SettingError: the scheme is not one that a bucket or store can have.
@@ -101,7 +102,7 @@ def open_storage(url: str, *, memory: Path | None = None) -> Storage:
     if scheme in {"", "file"}:
         from pipeline.storage.folder import Folder
 
-        return Folder(local_path(url), memory=memory)
+        return Folder(local_path(url), memory=memory, follow_links=follow_links)
     raise SettingError(f"{shown(url)}: no storage for {scheme + '://'!r}; use a folder or s3://…")
 
 

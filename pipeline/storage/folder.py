@@ -44,11 +44,14 @@ class Folder:
     """The files below *root*; digests are remembered in the SQLite file *memory*.
 
     Names that begin with a dot are not listed: they are the system's, or our unfinished writes.
-    A link to a file is followed where it stays below the root, a link to a folder never.
+    A link to a file is followed where it stays below the root, a link to a folder never; with
+    *follow_links*, both are wherever they lead, but for one that leads back to where it stands.
     """
 
-    def __init__(self, root: Path, memory: Path | None = None) -> None:
-        self.root = root
+    def __init__(
+        self, root: Path, memory: Path | None = None, *, follow_links: bool = False
+    ) -> None:
+        self.root, self.follow_links = root, follow_links
         self.url = str(root)
         self._real = os.path.realpath(root)
         self._digests = Digests(memory)
@@ -67,37 +70,57 @@ class Folder:
             raise Missing(f"{self.root}: no such folder; set bucket.url to where the images are")
         below, _, name = prefix.rpartition("/")
         start = self._path(below) if below else self.root
-        found = list(self._walk(start, name))
+        outward: list[str] = []
+        found = list(self._walk(start, name, outward))
+        if outward:
+            log.warning(
+                "%s: %d links left out, as %r: they lead out of the folder, or to a folder; "
+                "bucket.follow_links takes what they lead to",
+                *(self.root, len(outward), min(outward)),
+            )
         named = [item for item in found if _is_text(item.key)]
         if len(named) < len(found):
             left = len(found) - len(named)
             log.warning("%s: %d files left out: their names are not UTF-8", self.root, left)
         yield from sorted(named, key=lambda item: item.key.encode())
 
-    def _walk(self, start: Path, name: str) -> Iterator[Object]:
-        """Give the files below *start*; of its own entries only those that begin with *name*."""
-        folders = [start]
+    def _walk(self, start: Path, name: str, outward: builtins.list[str]) -> Iterator[Object]:
+        """Give the files below *start*; of its own entries only those that begin with *name*.
+
+        Args:
+            start: the folder.
+            name: how its own entries must begin.
+            outward: filled with the links that are not followed.
+        """
+        folders = [(start, {os.path.realpath(start)})]
         while folders:
-            folder = folders.pop()
+            folder, within = folders.pop()
             for entry in _entries(folder):
                 if folder is start and not entry.name.startswith(name):
                     continue
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(Path(entry.path))
+                if entry.is_dir(follow_symlinks=self.follow_links):
+                    real = os.path.realpath(entry.path) if self.follow_links else entry.path
+                    if real not in within:  # else a link that leads to what holds it
+                        folders.append((Path(entry.path), within | {real}))
+                elif entry.is_symlink() and not self._is_ours(entry):
+                    outward.append(entry.name)
                 elif (found := self._stat(entry)) is not None:
                     key = Path(entry.path).relative_to(self.root).as_posix()
                     yield Object(key, found.st_size, modified=found.st_mtime)
 
+    def _is_ours(self, link: os.DirEntry[str]) -> bool:
+        return self._is_inside(link.path) and not link.is_dir()
+
     def _stat(self, entry: os.DirEntry[str]) -> os.stat_result | None:
-        """Give a file's stat; None where it is no file of ours, or has just been removed."""
-        if entry.is_symlink() and not self._is_inside(entry.path):
-            return None
+        """Give a file's stat; None where it is no file, or has just been removed."""
         try:
             return entry.stat() if entry.is_file() else None
         except FileNotFoundError:
             return None
 
     def _is_inside(self, path: Path | str) -> bool:
+        if self.follow_links:
+            return True
         real = os.path.realpath(path)
         return real == self._real or real.startswith(self._real.rstrip(os.sep) + os.sep)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.params import Params
 from pipeline.settings import Machine
-from pipeline.storage import open_storage
+from pipeline.storage import Storage, open_storage
 from pipeline.store import Store
 
 INDEX = Path("data/index")
@@ -46,6 +46,14 @@ def context(params: Params, machine: Machine, run: str) -> Context:
         SettingError: it cannot be a store.
     """
     return Context(params, machine, store(machine.store_url), run)
+
+
+def bucket(context: Context) -> Storage:
+    """Open the bucket of images."""
+    section = context.params.bucket
+    return open_storage(
+        section.url, memory=context.machine.digests, follow_links=section.follow_links
+    )
 
 
 def store(url: str) -> Store:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,22 +11,31 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import chips, labels, outs, recipes, rejects, schemas, shards
+from pipeline import background, chips, labels, outs, recipes, rejects, schemas, shards
 from pipeline.annotations import Source, file_name, label_separator
 from pipeline.annotations import level as level_of
 from pipeline.annotations import read as read_annotations
 from pipeline.chips import _covered, _objects
 from pipeline.chips._tables import placed
 from pipeline.counts import Counts
+from pipeline.errors import InputError
 from pipeline.hashing import digest
 from pipeline.label_map import check as check_map
 from pipeline.outs import out
 from pipeline.rejects import Reject
+from pipeline.sections import Annotations, ChipMethod
 from pipeline.store import Piece
-from pipeline.work import _rows, tables
+from pipeline.work import _nodata, _rows, tables
 from pipeline.work._context import CHIPS, INDEX, LABELS, Context, Tell
 
+log = logging.getLogger(__name__)
+
 TABLE = "chips"
+
+NOTHING = {
+    "point": "has a header and no row below it: there is no point to cut",
+    "object": "annotates nothing: there is no object to cut",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +43,23 @@ class Inputs:
     """What the stage starts from: places for chips, what is said of them, what was rejected.
 
     Attributes:
+        images: schemas.IMAGES, and the fields of `index.pattern`.
         places: schemas.PLACES, or schemas.CHIPS where tables in the bucket list the windows, or
             annotated objects are windows.
         said: schemas.ANNOTATIONS; schemas.SAID of chips; schemas.OBJECTS that may cover chips.
         rejected: annotations, and lines of tables, that cannot be used.
         level: whether *said* speaks of points, of images, of chips or of objects.
         measured: what instruments measured of the chips.
+        bare: the images of which nothing is said.
     """
 
+    images: pa.Table
     places: pa.Table
     said: pa.Table
     rejected: list[Reject]
     level: str
     measured: tables.Found
+    bare: list[str]
 
 
 def read(context: Context, listed: Sequence[shards.Planned] = ()) -> Inputs:
@@ -65,29 +79,46 @@ def read(context: Context, listed: Sequence[shards.Planned] = ()) -> Inputs:
     level = level_of(params.annotations)
     chips.check_levels(params.chip, params.annotations, level)
     said, rejected = read_annotations(source, params.annotations)
+    if not (said.num_rows or rejected) and level != "image":
+        raise InputError(f"{name}: {NOTHING[level]}")
+    bare = sorted(set(source.keys) - set(said["key"].to_pylist()))
     found = tables.found(context, listed)
     rejected += found.rejected
+    places = None
     if level == "object":
         said, unusable = _objects.checked(said, images, params.annotations)
         rejected += unusable
         way = chips.level(params.chip)
-        if way == "object":
+        if way == "image":
+            places, unplaced = chips.places(
+                images, schemas.ANNOTATIONS.empty_table(), params.chip, name
+            )
+        elif way == "object":
             of = params.chip, params.annotations
             places, said, unplaced = _objects.places(said, images, *of)
-            return Inputs(places, said, rejected + unplaced, "chip", found)
-        if way == "image":
-            nothing = schemas.ANNOTATIONS.empty_table()
-            places, _ = chips.places(images, nothing, params.chip, name)
-            return Inputs(places, said, rejected, level, found)
-        said, unplaced = _objects.middles(said, params.annotations)
+            level = "chip"
+        else:
+            said, unplaced = _objects.middles(said, params.annotations)
+            level = "point"
         rejected += unplaced
-        level = "point"
     if listed:
-        said, unplaced = placed(found.chips, said, source.keys, name)
+        separator = label_separator(params.annotations)
+        said, unplaced = placed(found.chips, said, source, separator)
         places, level = schemas.conform(found.chips, schemas.CHIPS), "point"
-    else:
+        rejected += unplaced
+    elif places is None:
+        said = _with_free_places(images, said, params.chip)
         places, unplaced = chips.places(images, said, params.chip, name)
-    return Inputs(places, said, rejected + unplaced, level, found)
+        rejected += unplaced
+    return Inputs(images, places, said, rejected, level, found, bare)
+
+
+def _with_free_places(images: pa.Table, said: pa.Table, params: ChipMethod) -> pa.Table:
+    """Add points that nobody has annotated, where the chip method asks for such."""
+    size, count = getattr(params, "size", None), getattr(params, "background", 0)
+    if size is None or not count:
+        return said
+    return pa.concat_tables([said, background.places(images, said, size, count)])
 
 
 def plan(context: Context, inputs: Inputs) -> list[shards.Planned]:
@@ -98,9 +129,16 @@ def plan(context: Context, inputs: Inputs) -> list[shards.Planned]:
     return shards.plan(TABLE, recipe.digest, parts, inputs.places.schema)
 
 
-def make(context: Context, pieces: Sequence[Piece], tell: Tell) -> None:  # noqa: ARG001
-    """Cut windows for *pieces*: arithmetic, no pixel is read."""
+def make(context: Context, pieces: Sequence[Piece], tell: Tell) -> None:
+    """Cut windows for *pieces*: arithmetic; pixels are read only where no-data is looked for.
+
+    Raises:
+        StorageError: the bucket cannot be read, or images changed since they were indexed.
+    """
     neighbours = shards.Neighbours(context.store, TABLE, pieces[0].recipe)
+    if chips.nodata(context.params.chip) is not None:
+        _nodata.make(context, pieces, neighbours, tell)
+        return
     for piece, wanted in shards.inputs(context.store, pieces):
         rows = chips.plan(wanted, context.params.chip)
         # Windows are arithmetic, cheaper than finding them: those that are there count as reused.
@@ -122,7 +160,27 @@ def expected(context: Context) -> dict[str, Any]:
             "annotations": manifest["inputs"]["annotations"],
             "tables": manifest["inputs"]["tables"],
         },
+        **_nodata.limit(context.params.chip),
     }
+
+
+def _say(images: pa.Table, by: str) -> None:
+    """Say of how many images it is not known what they are to be grouped by."""
+    unknown = 0 if by == "group" else labels.of_keys(images["key"], images, by).null_count
+    if unknown:
+        log.warning(
+            "chip: split.by: the %s of %s of %s images is not known; each is a group by itself",
+            *(by, f"{unknown:,}", f"{images.num_rows:,}"),
+        )
+
+
+def _say_background(told: dict[str, Any], section: Annotations) -> None:
+    if told:
+        some = f"{told['chosen']:,} of {told['candidates']:,} unlabelled chips"
+        asked = section.background
+        log.info(
+            "chip: %s are labelled %s, by annotations.background %g", some, told["label"], asked
+        )
 
 
 def publish(
@@ -134,19 +192,26 @@ def publish(
         TooManyRejects: more annotations were rejected than chip.max_rejects allows.
         InputError: the label map has other names than the labels.
     """
-    found = shards.assemble(context.store, planned, context.run)
-    every = schemas.conform(shards.table_of(context.store, planned, schemas.CHIPS), schemas.CHIPS)
+    kept = _nodata.kept(context, planned)
+    found, every = kept.found, kept.chips
+    _say(inputs.images, context.params.split.by)
     given, level, rejected = inputs.said, inputs.level, inputs.rejected
-    out_of = inputs.places.num_rows + len(rejected)
+    section, near, out_of = context.params.annotations, None, inputs.places.num_rows
     if level == "object":
         out_of += given.num_rows
-        given, conflicts = _covered.said(every, given, context.params.annotations)
+        near = _covered.near(every, given)
+        given, conflicts = _covered.said(every, given, section)
         level, rejected = "chip", rejected + conflicts
-    said = labels.make(every, given, level, context.params.split)
+    out_of += len(rejected)
+    said = labels.make(every, inputs.images, given, level, context.params.split)
+    said, told = background.label(said, every, rejected, section, near)
+    _say_background(told, section)
     # Training checks it too: here it costs no features if a name is wrong.
-    train, separator = context.params.train, label_separator(context.params.annotations)
-    check_map(recipes.label_map(train), _rows.names(said, separator), train)
-    refused = rejects.table(rejected)
+    train = context.params.train
+    check_map(recipes.label_map(train), _rows.names(said, label_separator(section)), train)
+    refused = rejects.in_order(
+        pa.concat_tables([rejects.table(rejected), found.rejected, kept.dropped])
+    )
     recipe = recipes.chip(context.params)
     files = {**found.files, "rejects.parquet": shards.rejects_out(refused)}
     manifest = {
@@ -155,6 +220,7 @@ def publish(
         "shards_count": context.params.shards.count,
         "shards": found.lines,
         "files": sorted(files),
+        **({"nodata": kept.counted} if kept.counted else {}),
     }
     verdict = rejects.verdict(
         refused,
@@ -175,6 +241,10 @@ def publish(
         "chips": hashlib.sha256(outs.pretty(manifest)).hexdigest(),
         "files": sorted(beside),
         **({"tables": inputs.measured.lines} if inputs.measured.lines else {}),
+        **({"background": told} if told else {}),
     }
     outs.publish(LABELS, beside, facts)
-    return found.counts("chip", "chips")
+    if inputs.bare:
+        log.info("chip: %d images have no annotation, as %s", len(inputs.bare), inputs.bare[0])
+    left_out = found.rejected.num_rows + kept.dropped.num_rows
+    return found.counts("chip", "chips")._replace(rejected=left_out)

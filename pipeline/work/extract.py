@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from pipeline import numerics, outs, recipes, rejects, schemas, shards
 from pipeline.counts import Counts
@@ -15,13 +18,15 @@ from pipeline.hashing import shard_name
 from pipeline.outs import Out
 from pipeline.progress import Progress
 from pipeline.rejects import Reject
-from pipeline.storage import open_storage
+from pipeline.sections import Extract
 from pipeline.store import Piece
-from pipeline.work._context import CHIPS, FEATURES, Context, Tell
+from pipeline.work._context import CHIPS, FEATURES, Context, Tell, bucket
 
 if TYPE_CHECKING:
     from pipeline.engine import Engine
     from pipeline.lookup import Lookup
+
+log = logging.getLogger("quadrat")
 
 TABLE = "features"
 
@@ -117,9 +122,9 @@ def _engine(context: Context, recipe: str) -> Engine | Lookup:
     if weights := extractors.looked_up(asked.extract):
         return Lookup(weights.path, asked.extract)
     network = runtimes.load(asked)
-    storage = open_storage(context.params.bucket.url, memory=context.machine.digests)
+    storage = bucket(context)
     decoders = 1 if asked.device == "cpu" else numerics.cores()
-    return Engine(storage, network, asked.extract, decoders)
+    return Engine(storage, network, asked.extract, decoders, careful=context.machine.is_careful)
 
 
 def expected(context: Context) -> dict[str, Any]:
@@ -158,4 +163,26 @@ def publish(context: Context, planned: Sequence[shards.Planned], facts: dict[str
         "files": sorted(files),
     }
     outs.publish(FEATURES, files, manifest, verdict)
+    _say_shrunk(context.params.extract)
     return found.counts("extract", "chips")
+
+
+def _say_shrunk(extract: Extract) -> None:
+    """Say how many chips are larger than `extract.span`, and so not at the scale of the others."""
+    if extract.fit != "pad":
+        return
+    lines = outs.require_manifest(CHIPS, "chip")["shards"]
+    paths = [CHIPS / f"{line['shard']:04d}.parquet" for line in lines]
+    parts = [pq.read_table(path, columns=["height", "width"]) for path in paths]
+    sides = [pc.max_element_wise(part["height"], part["width"]) for part in parts]
+    larger = sum(pc.sum(pc.greater(side, extract.span)).as_py() or 0 for side in sides)
+    if larger:
+        longest = max(pc.max(side).as_py() or 0 for side in sides)
+        log.warning(
+            "extract: %s of %s chips are larger than extract.span %d and were shrunk to it; "
+            "%d would keep all at one scale (every feature is then computed again)",
+            f"{larger:,}",
+            f"{sum(part.num_rows for part in parts):,}",
+            extract.span,
+            longest,
+        )

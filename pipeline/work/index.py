@@ -8,9 +8,10 @@ stage (weights' digests, versions of the code), since it is the one stage that r
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -21,14 +22,16 @@ import pyarrow as pa
 
 from pipeline import chips, images, outs, recipes, rejects, schemas, shards
 from pipeline.counts import Counts
-from pipeline.errors import Changed, InputError, Missing, Rejected, StorageError
+from pipeline.errors import Changed, InputError, Missing, Rejected, SettingError, StorageError
 from pipeline.hashing import shard_of
+from pipeline.images.apart import Apart
 from pipeline.outs import out, pretty
 from pipeline.progress import Progress
 from pipeline.rejects import Reject
-from pipeline.storage import Object, Storage, open_storage, read_url
+from pipeline.sections import Index
+from pipeline.storage import Object, read_url
 from pipeline.store import Piece
-from pipeline.work._context import INDEX, Context, Tell
+from pipeline.work._context import INDEX, Context, Tell, bucket
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +39,22 @@ TABLE = "images"
 
 NO_FILE = b"This annotation format has no file.\n"
 READERS = 16
+Read = Callable[..., dict[str, Any]]
+"""Gives the header of one object: (item, max_pixels=…)."""
+
 AHEAD = 64
+
+FORMATS = {
+    "jpg": ("JPEG", "MPO"),
+    "jpeg": ("JPEG", "MPO"),
+    "png": ("PNG",),
+    "tif": ("TIFF",),
+    "tiff": ("TIFF",),
+    "webp": ("WEBP",),
+    "bmp": ("BMP", "DIB"),
+    "gif": ("GIF",),
+}
+"""Pillow's names of what a file's name promises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,20 +72,20 @@ def listing(context: Context) -> Listing:
         StorageError: the bucket cannot be listed.
         InputError: no image is left.
     """
-    bucket, patterns = context.params.bucket, chips.tables(context.params.chip)
-    storage = open_storage(bucket.url, memory=context.machine.digests)
-    allowed = [item for item in storage.list() if not _matches(item.key, bucket.exclude)]
+    section, storage = context.params.bucket, bucket(context)
+    patterns = chips.tables(context.params.chip)
+    allowed = [item for item in storage.list() if not _matches(item.key, section.exclude)]
     tables = [item for item in allowed if _matches(item.key, patterns)]
     others = (item for item in allowed if not _matches(item.key, patterns))
-    chosen = [item for item in others if _matches(item.key, bucket.include)]
+    chosen = [item for item in others if _matches(item.key, section.include)]
     if not chosen:
         raise InputError(
-            f"{bucket.url}: no object matches bucket.include {list(bucket.include)}; "
+            f"{section.url}: no object matches bucket.include {list(section.include)}; "
             "check bucket.url, or set bucket.include to patterns that match your keys"
         )
     if patterns and not tables:
         raise InputError(
-            f"{bucket.url}: no object matches {', '.join(patterns)}, the tables of windows that "
+            f"{section.url}: no object matches {', '.join(patterns)}, the tables of windows that "
             f"chip.method {context.params.chip.method!r} reads; check bucket.url and chip.method"
         )
     return Listing(_table(storage.versioned(chosen)), _table(storage.versioned(tables)))
@@ -86,11 +104,24 @@ def _matches(key: str, patterns: Sequence[str]) -> bool:
 
 
 def plan(context: Context, listed: Listing) -> list[shards.Planned]:
-    """Name the pieces of the images table."""
+    """Name the pieces of the images table.
+
+    Raises:
+        SettingError: no key is as index.pattern says.
+    """
+    _check_pattern(listed.images["key"].to_pylist(), context.params.index)
     parts = shards.split(listed.images, context.params.shards.count)
     recipe = recipes.index(context.params)
     context.store.describe(recipe.digest, recipe.parts)
     return shards.plan(TABLE, recipe.digest, parts, schemas.LISTING)
+
+
+def _check_pattern(keys: Sequence[str], index: Index) -> None:
+    pattern = index.template
+    if pattern and not any(map(pattern.parse, keys)):
+        raise SettingError(
+            f"index.pattern: no key is as {pattern.text!r} says; the first is {keys[0]!r}"
+        )
 
 
 def make(context: Context, pieces: Sequence[Piece], tell: Tell) -> None:
@@ -110,19 +141,24 @@ def make(context: Context, pieces: Sequence[Piece], tell: Tell) -> None:
 
 
 def _make(context: Context, piece: Piece, reuse: shards.Reuse) -> list[str]:
-    bucket = context.params.bucket
-    storage = open_storage(bucket.url, memory=context.machine.digests)
-    read = partial(_header, storage, bucket.max_pixels)
+    section, memory = context.params.bucket, context.machine.digests
     headers: list[dict[str, Any]] = []
     refused: list[Reject] = []
     moved: list[str] = []
-    for found in _in_threads(read, reuse.left):
-        if isinstance(found, dict):
-            headers.append(found)
-        elif isinstance(found, Reject):
-            refused.append(found)
+    with contextlib.ExitStack() as ends:
+        if context.machine.is_careful:
+            apart = Apart()
+            ends.callback(apart.close)
+            read = partial(apart.header, section, memory)
         else:
-            moved.append(found)
+            read = partial(images.header, bucket(context))
+        for found in _in_threads(partial(_header, read, section.max_pixels), reuse.left):
+            if isinstance(found, dict):
+                headers.append(found)
+            elif isinstance(found, Reject):
+                refused.append(found)
+            else:
+                moved.append(found)
     made = pa.Table.from_pylist(headers, schema=schemas.HEADERS)
     whole = made if reuse.rows is None else pa.concat_tables([reuse.rows, made])
     if not moved:
@@ -140,14 +176,51 @@ def _in_threads(read: Any, rows: pa.Table) -> Iterator[Any]:
             yield from pool.map(read, objects[start : start + AHEAD])
 
 
-def _header(storage: Storage, max_pixels: int, item: Object) -> dict[str, Any] | Reject | str:
+def _header(read: Read, max_pixels: int, item: Object) -> dict[str, Any] | Reject | str:
     """Give one image's row, or why it has none; a sentence if it has changed since the listing."""
     try:
-        return images.header(storage, item, max_pixels=max_pixels)
+        return read(item, max_pixels=max_pixels)
     except Rejected as rejected:
         return Reject("index", item.key, rejected.reason, rejected.detail)
     except (Changed, Missing) as error:
         return str(error)
+
+
+def _say(table: pa.Table) -> None:
+    """Say what nobody would expect of files that are used all the same."""
+    rows = table.select(["key", "format", "more_frames"]).to_pylist()
+    many = [row["key"] for row in rows if row["more_frames"]]
+    other = [f"{row['key']} ({row['format']})" for row in rows if _is_misnamed(row)]
+    if many:
+        log.info("index: %s of several pictures, as %s: the first is used", _files(many), many[0])
+    if other:
+        log.info("index: %s of another format than named, as %s", _files(other), other[0])
+
+
+def _with_fields(table: pa.Table, index: Index) -> pa.Table:
+    """Add a column for each field of the pattern: what the key says, or null."""
+    pattern = index.template
+    if pattern is None:
+        return table
+    keys = table["key"].to_pylist()
+    found = [pattern.parse(key) for key in keys]
+    other = [key for key, said in zip(keys, found, strict=True) if said is None]
+    if other:
+        what = f"{_files(other)} not named as index.pattern says, as {other[0]}"
+        log.warning("index: %s: of them %s are unknown", what, ", ".join(pattern.fields))
+    for name in pattern.fields:
+        values = [said and said[name] for said in found]
+        table = table.append_column(name, pa.array(values, pa.string()))
+    return table
+
+
+def _files(keys: Sequence[str]) -> str:
+    return f"{len(keys):,} file{'s' * (len(keys) != 1)}"
+
+
+def _is_misnamed(row: dict[str, Any]) -> bool:
+    named = FORMATS.get(row["key"].rpartition(".")[2].lower())
+    return named is not None and row["format"] not in named
 
 
 def expected(context: Context, listed: Listing) -> dict[str, Any]:
@@ -191,9 +264,10 @@ def publish(
     table = shards.table_of(context.store, planned, schemas.HEADERS)
     numbers = [shard_of(key, facts["shards_count"]) for key in table["key"].to_pylist()]
     table = table.append_column("shard", pa.array(numbers, pa.int32()))
+    table = schemas.conform(table, schemas.IMAGES)
     asked = recipes.asked(context.params)
     files = {
-        "images.parquet": out(schemas.to_bytes(schemas.conform(table, schemas.IMAGES))),
+        "images.parquet": out(schemas.to_bytes(_with_fields(table, context.params.index))),
         "rejects.parquet": shards.rejects_out(found.rejected),
         "tables.parquet": out(schemas.to_bytes(listed.tables)),
         "annotations": out(_annotations(context)),
@@ -206,5 +280,6 @@ def publish(
         setting="bucket.max_rejects",
         limit=context.params.bucket.max_rejects,
     )
+    _say(table)
     outs.publish(INDEX, files, manifest, verdict)
     return found.counts("index", "images")

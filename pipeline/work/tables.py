@@ -26,9 +26,8 @@ from pipeline.outs import Out, out
 from pipeline.progress import Progress
 from pipeline.rejects import Reject
 from pipeline.shards import REJECTS, ROWS
-from pipeline.storage import open_storage
 from pipeline.store import Piece, Record, Store
-from pipeline.work._context import INDEX, Context, Tell
+from pipeline.work._context import INDEX, Context, Tell, bucket
 
 TABLE = "tables"
 MEASURED = "measured.parquet"
@@ -116,7 +115,7 @@ def _make(context: Context, piece: Piece) -> None:
         return
     params = context.params
     key, version = beside["table"][0].as_py(), beside["table_version"][0].as_py()
-    storage = open_storage(params.bucket.url, memory=context.machine.digests)
+    storage = bucket(context)
     table = _tables.Table(key, storage.read(key, if_version=version))
     part = plugins.find("chips", params.chip.method, key="chip.method")
     found = _tables.measure(table, beside, part)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline import labels as of_labels
 from pipeline import outs, recipes, rejects, schemas
 from pipeline.counts import Counts
+from pipeline.errors import Rejected
 from pipeline.hashing import digest
 from pipeline.outs import Out, pretty
 from pipeline.store import Piece
@@ -28,6 +32,7 @@ from pipeline.work._context import (
     RESULTS,
     Context,
     Tell,
+    bucket,
 )
 
 if TYPE_CHECKING:
@@ -37,6 +42,8 @@ if TYPE_CHECKING:
     from pipeline.report import Trust
     from pipeline.sections import Validate
     from pipeline.work._answers import Answers
+
+log = logging.getLogger(__name__)
 
 TABLE = "results"
 
@@ -53,8 +60,20 @@ def inputs() -> dict[str, Any]:
 
 def piece(context: Context) -> Piece:
     """Name the results that these inputs and settings give."""
-    made_from = digest({"inputs": inputs(), "shown": recipes.shown(context.params)})
+    known = {name: values.to_pylist() for name, values in _by(context).items()}
+    shown = recipes.shown(context.params)
+    made_from = digest({"inputs": inputs(), "shown": shown, **({"by": known} if known else {})})
     return Piece(TABLE, recipes.validate(context.params).digest, "all", made_from)
+
+
+def _by(context: Context, keys: pa.ChunkedArray | None = None) -> dict[str, pa.ChunkedArray]:
+    """Give what is known by each name of `validate.by` of the images *keys*, or of all."""
+    names = context.params.validate.by
+    if not names:
+        return {}
+    images = pq.read_table(INDEX / "images.parquet")
+    wanted = images["key"] if keys is None else keys
+    return {name: of_labels.of_keys(wanted, images, name) for name in names}
 
 
 def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
@@ -80,7 +99,9 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
     answers, held = (_answers.answers(classifier, some, to) for some in found)
     judged = answers.judged()
     trust = _trusted(judged, held, validate)
-    figures = {**metrics.compute(judged, validate), **_figures(trust)}
+    left_out = rejects.in_order(pa.concat_tables(_rejects()))
+    figures = metrics.compute(judged, validate)
+    figures = {**figures, **_figures(trust), **rejects.figures(left_out)}
     suspects = _suspects(answers, held)
     classes = _tables.per_class(judged, validate)
     if answers.separator is not None:
@@ -89,6 +110,8 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
     twins = _twins.twins(_images(), labels)
     others = _compare.others(context, target, found[0], to)
     compared = _compared.compared(judged, others, validate)
+    known = _by(context, answers.predictions["key"])
+    by = {name: _tables.per_value(judged, values.to_pylist()) for name, values in known.items()}
     facts = report.ReportFacts(
         title="How good is the classifier?",
         metrics=figures,
@@ -101,7 +124,8 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
         compared=compared,
         splits=_splits(labels),
         straddling=_straddling(labels),
-        rejects=rejects.in_order(pa.concat_tables(_rejects())),
+        rejects=left_out,
+        by=by,
         gallery=_gallery(context, answers, judged, suspects),
         provenance=_provenance(context, answers),
     )
@@ -116,6 +140,7 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
         "reliability": calibration.reliability(judged.pairs),
         "suspects": suspects,
         "twins": twins,
+        **{f"by_{name}": table for name, table in by.items()},
     }
     tables |= _counted(labels, to, answers.separator)
     said = valresult(answers.predictions, answers.classes, answers.separator)
@@ -218,7 +243,9 @@ def _gallery(
     chosen = first + others
     pixels = _cut(context, [chip.chip_id for chip in chosen]) if chosen else {}
     return [
-        GalleryItem(chip=chip, png=thumbnail(pixels[chip.chip_id], len(chosen))) for chip in chosen
+        GalleryItem(chip=chip, png=thumbnail(pixels[chip.chip_id], len(chosen)))
+        for chip in chosen
+        if chip.chip_id in pixels
     ]
 
 
@@ -235,22 +262,29 @@ def _chips() -> list[Path]:
 
 
 def _cut(context: Context, wanted: Sequence[bytes]) -> dict[bytes, Any]:
-    from pipeline import images
-    from pipeline.storage import open_storage
+    from pipeline.images.apart import decoding
     from pipeline.windows import crop
 
-    storage = open_storage(context.params.bucket.url, memory=context.machine.digests)
+    storage = bucket(context)
     only = pa.array(sorted(wanted), schemas.CHIP_ID)
     found: dict[bytes, Any] = {}
-    last: tuple[str, Any] = ("", None)
-    for path in _chips():
-        table = pq.read_table(path)
-        for row in table.filter(pc.is_in(table["chip_id"], value_set=only)).to_pylist():
-            if row["key"] != last[0]:
-                data = storage.read(row["key"], if_version=row["version"])
-                last = (row["key"], images.decode(data, extract=context.params.extract))
-            window = (row["top"], row["left"], row["height"], row["width"])
-            found[row["chip_id"]] = crop(last[1], window)
+    tables = (pq.read_table(path) for path in _chips())
+    rows = (
+        table.filter(pc.is_in(table["chip_id"], value_set=only)).to_pylist() for table in tables
+    )
+    with decoding(context.params.extract, careful=context.machine.is_careful) as decode:
+        for (key, version), chips in groupby(
+            chain(*rows), lambda row: (row["key"], row["version"])
+        ):
+            data = storage.read(key, if_version=version)
+            try:
+                pixels = decode(data, key)
+            except Rejected as why:  # its features were made elsewhere
+                log.warning("validate: %s: not shown: %s", key, why.detail)
+                continue
+            for row in chips:
+                window = (row["top"], row["left"], row["height"], row["width"])
+                found[row["chip_id"]] = crop(pixels, window)
     return found
 
 

@@ -1,0 +1,210 @@
+"""No-data: how much of each chip of a scene shows something, and which chips show too little.
+
+Each image is read once for each of its versions: what was measured stays in the store, of dropped
+chips too, so that another `chip.max_nodata` reads nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pipeline import chips, images, numerics, rejects, schemas, shards
+from pipeline.errors import Changed, InputError, Missing, Rejected, StorageError
+from pipeline.images.apart import Apart, no_memory
+from pipeline.outs import out
+from pipeline.progress import Progress
+from pipeline.rejects import Reject
+from pipeline.sections import ChipMethod
+from pipeline.storage import Storage
+from pipeline.store import Piece
+from pipeline.work._context import Context, Tell, bucket
+
+log = logging.getLogger(__name__)
+
+AHEAD = 16
+"""Images that are read before the first of them is done with, at most."""
+
+Valid = Callable[[bytes, str], NDArray[np.bool_]]
+Row = dict[str, Any]
+
+
+def make(
+    context: Context, pieces: Sequence[Piece], neighbours: shards.Neighbours, tell: Tell
+) -> None:
+    """Measure the chips of *pieces* that no neighbour has; each piece is kept once it is done.
+
+    Raises:
+        StorageError: the bucket cannot be read, or images changed since they were indexed.
+    """
+    params = context.params
+    storage = bucket(context)
+    moved: list[str] = []
+    total = shards.count_rows(context.store, pieces)
+    with Progress("chip", "images", total, tell) as progress, ExitStack() as ends:
+        measure = partial(_measured, storage, _valid(context, ends))
+        pool = ends.enter_context(ThreadPoolExecutor(_threads(context), thread_name_prefix="scene"))
+        for piece, wanted in shards.inputs(context.store, pieces):
+            reuse = shards.reuse(neighbours, piece, chips.plan(wanted, params.chip))
+            rows: list[Row] = []
+            refused: list[Reject] = []
+            changed: list[str] = []
+            for found in _ahead(pool, measure, reuse.left):
+                if isinstance(found, list):
+                    rows += found
+                elif isinstance(found, Reject):
+                    refused.append(found)
+                else:
+                    changed.append(found)
+            if not changed:
+                made = pa.Table.from_pylist(rows, schema=schemas.SCENE_CHIPS)
+                whole = made if reuse.rows is None else pa.concat_tables([reuse.rows, made])
+                whole = schemas.conform(whole, schemas.SCENE_CHIPS)
+                computed = shards.Made(context.run, made.num_rows)
+                shards.finish(context.store, piece, whole, refused, computed)
+            moved += changed
+            progress.step(wanted.num_rows)
+    if moved:
+        raise StorageError(f"{moved[0]} ({len(moved):,} in all changed); run dvc repro again")
+
+
+def _threads(context: Context) -> int:
+    """Give two, to fetch while another decodes; more where one worker has all cores to itself."""
+    alone = numerics.device(context.machine.device) != "cpu"
+    return max(2, numerics.cores() if alone else 0)
+
+
+def _valid(context: Context, ends: ExitStack) -> Valid:
+    nodata = chips.nodata(context.params.chip)
+    if nodata is None:
+        raise TypeError("no-data is not stated")
+    if context.machine.is_careful:
+        apart = Apart()
+        ends.callback(apart.close)
+        return lambda data, key: apart.valid(data, nodata, key)
+    return lambda data, _: images.valid(data, nodata)
+
+
+def _ahead(pool: ThreadPoolExecutor, measure: Callable[[list[Row]], Any], left: pa.Table) -> Any:
+    """Measure image by image, in their order."""
+    of_image = [list(rows) for _, rows in groupby(left.to_pylist(), lambda row: row["key"])]
+    for start in range(0, len(of_image), AHEAD):
+        yield from pool.map(measure, of_image[start : start + AHEAD])
+
+
+def _measured(storage: Storage, valid: Valid, rows: list[Row]) -> list[Row] | Reject | str:
+    """Give an image's chips with their shares, or why it has none; a sentence if it has changed."""
+    key = rows[0]["key"]
+    try:
+        shown = valid(storage.read(key, if_version=rows[0]["version"]), key)
+    except Rejected as why:
+        return Reject("chip", key, why.reason, f"{key}: {why.detail}")
+    except MemoryError as error:
+        raise no_memory(key) from error
+    except (Changed, Missing) as error:
+        return str(error)
+    return [{**row, "valid_share": share(shown, row)} for row in rows]
+
+
+def share(shown: NDArray[np.bool_], row: Row) -> float:
+    """Give the share of valid pixels of a window, of those of its pixels that the image has."""
+    top, left = max(row["top"], 0), max(row["left"], 0)
+    inside = shown[top : row["top"] + row["height"], left : row["left"] + row["width"]]
+    return np.count_nonzero(inside) / inside.size
+
+
+def limit(params: ChipMethod) -> dict[str, float]:
+    """Give the setting that says which chips are kept; nothing where no-data is not stated."""
+    return {} if chips.nodata(params) is None else {"max_nodata": chips.max_nodata(params)}
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The chips of a run.
+
+    Attributes:
+        found: their files, as they are to be.
+        chips: schemas.CHIPS of all.
+        dropped: schemas.REJECTS of those that show too little.
+        counted: how many there were by how much of them is no-data, and how many were dropped;
+            nothing where no-data is not stated.
+    """
+
+    found: shards.Assembled
+    chips: pa.Table
+    dropped: pa.Table = field(default_factory=schemas.REJECTS.empty_table)
+    counted: dict[str, int] = field(default_factory=dict)
+
+
+def kept(context: Context, planned: Sequence[shards.Planned]) -> Kept:
+    """Gather the finished pieces of *planned*, without the chips that show too little.
+
+    Raises:
+        Damaged: a piece is not there any more, or not what was written.
+        InputError: no chip is left.
+    """
+    found = shards.assemble(context.store, planned, context.run)
+    if not limit(context.params.chip):
+        table = shards.table_of(context.store, planned, schemas.CHIPS)
+        return Kept(found, schemas.conform(table, schemas.CHIPS))
+    most = limit(context.params.chip)["max_nodata"]
+    every = schemas.SCENE_CHIPS.empty_table(), *shards.tables_of(context.store, planned)
+    masks = [pc.less_equal(pc.subtract(1.0, table["valid_share"]), most) for table in every]
+    left = [table.filter(mask) for table, mask in zip(every, masks, strict=True)]
+    whole, chosen = pa.concat_tables(every), pa.concat_tables(left)
+    if whole.num_rows and not chosen.num_rows:
+        raise InputError(
+            f"chip.max_nodata: none of {whole.num_rows:,} chips has as little no-data as {most:g}; "
+            "set it higher, or see whether chip.nodata is what the images have"
+        )
+    dropped = whole.filter(pa.concat_arrays([m.combine_chunks() for m in map(pc.invert, masks)]))
+    counted = _counted(whole["valid_share"]) | {"dropped": dropped.num_rows}
+    log.info(
+        "chip: %s chips without no-data, %s with some, %s all of it; chip.max_nodata drops %s",
+        *(f"{count:,}" for count in counted.values()),
+    )
+    found = _shrunk(found, left[1:])
+    return Kept(
+        found,
+        schemas.conform(chosen, schemas.CHIPS),
+        rejects.table(_rejects(dropped, most)),
+        counted,
+    )
+
+
+def _counted(shares: pa.ChunkedArray) -> dict[str, int]:
+    """Count chips without no-data, with some, and of nothing else."""
+    values = shares.to_numpy()
+    none, every = int((values == 1).sum()), int((values == 0).sum())
+    return {"none": none, "partial": len(values) - none - every, "all": every}
+
+
+def _shrunk(found: shards.Assembled, left: Sequence[pa.Table]) -> shards.Assembled:
+    """Give *found* with the rows that are left; files that lost none are as they were."""
+    files, lines = {}, []
+    for (name, file), line, table in zip(found.files.items(), found.lines, left, strict=True):
+        same = table.num_rows == line["rows"]
+        files[name] = file if same else out(schemas.to_bytes(table))
+        lines.append({**line, "rows": table.num_rows, "sha256": files[name].sha256})
+    rows = sum(table.num_rows for table in left)
+    computed = min(found.computed, rows)
+    return replace(found, files=files, lines=lines, rows=rows, computed=computed)
+
+
+def _rejects(dropped: pa.Table, most: float) -> Iterator[Reject]:
+    for row in dropped.to_pylist():
+        window = f"{row['top']}, {row['left']}, {row['height']} × {row['width']}"
+        none = 1 - row["valid_share"]
+        detail = f"{none:.4g} of window {window} is no-data, over chip.max_nodata {most:g}"
+        yield Reject("chip", row["key"], "no_data", detail, row=row["row"], col=row["col"])

@@ -1,0 +1,56 @@
+"""Images that kill or hold up whoever decodes them, as one does that meets a fault of a decoder.
+
+There is no such image to be had: decoders' known faults are mended. So a folder on the path of
+every Python process makes the decoders of this process die as they would: by a signal, midway.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+CODE = """
+import os, signal
+from PIL import Image
+import simplejpeg
+
+def harm(data):
+    if b"deadly" in data:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if b"hungry" in data:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if b"talkative" in data:
+        os.write(1, b"libjpeg: I do not like this")
+    while b"endless" in data:
+        pass
+
+def opening(stream, *rest, real=Image.open, **named):
+    if b"at once" in stream.read(4096):
+        os.kill(os.getpid(), signal.SIGBUS)
+    stream.seek(0)
+    return real(stream, *rest, **named)
+
+def decoding(data, *rest, real=simplejpeg.decode_jpeg, **named):
+    harm(data)
+    return real(data, *rest, **named)
+
+Image.open, simplejpeg.decode_jpeg = opening, decoding
+"""
+
+
+def arm(folder: Path) -> str:
+    """Write what makes decoders die into *folder*; give it, to be put on PYTHONPATH."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "sitecustomize.py").write_text(CODE, encoding="utf-8")
+    return str(folder)
+
+
+def image(word: str, seed: int = 0) -> bytes:
+    """A valid JPEG that says *word* where it is read."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (96, 96, 3), np.uint8)
+    sink = io.BytesIO()
+    Image.fromarray(pixels).save(sink, "JPEG", quality=95, comment=word.encode())
+    return sink.getvalue()

@@ -1,0 +1,112 @@
+"""Damage valid images and read them: bit flips, truncations, runs of bytes, lengths that lie.
+
+    python tests/fuzz.py FIRST CASES LAST_CASE_FILE
+
+A process of its own, so that a case that kills its decoder ends this and no test run; it writes
+down which case it is at. Case n is the same bytes wherever it is made. At the end it prints, as
+JSON, how many cases gave pixels and how many which reject, the slowest case, and its memory.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from pipeline import images
+from pipeline.errors import Rejected
+from pipeline.sections import Extract
+from pipeline.storage import Object
+
+ARCHIVE = Path(__file__).parent / "golden" / "images.zip"
+EXTRACT = Extract(extractor="filters", alpha="white")
+MAX_PIXELS = 1_000_000
+EXTREME = (0x00, 0x01, 0x7F, 0x80, 0xFF)
+
+
+class Bytes:
+    """A storage of one object, for `images.header`."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def read(self, key: str, *, start: int = 0, stop: int | None = None, if_version: str) -> bytes:
+        """Give a part."""
+        return self.data[start:stop]
+
+
+def seeds() -> list[tuple[str, bytes]]:
+    """Give the valid files that are damaged."""
+    with zipfile.ZipFile(ARCHIVE) as archive:
+        names = [name for name in archive.namelist() if not name.endswith(".rgb")]
+        return [(name, archive.read(name)) for name in names]
+
+
+def damaged(data: bytes, rng: np.random.Generator) -> bytes:
+    """Give *data* with one to eight faults, half of them among the first 200 bytes: the header."""
+    found = bytearray(data)
+    for _ in range(int(rng.integers(1, 9))):
+        end = len(found) if rng.random() < 0.5 else min(200, len(found))
+        at = int(rng.integers(0, max(end, 1)))
+        how = rng.integers(0, 10)
+        if not found:
+            break
+        if how < 5:
+            found[at] ^= 1 << int(rng.integers(8))
+        elif how < 7:
+            found[at] = int(rng.choice(EXTREME))
+        elif how < 8:
+            found[at : at + 4] = bytes(rng.choice(EXTREME, 4).tolist())
+        elif how < 9:
+            length = int(rng.integers(1, 64))
+            found[at:at] = found[at : at + length]
+        else:
+            stop = at + 16 if rng.random() < 0.5 else None
+            del found[at:stop]
+    return bytes(found)
+
+
+def read(data: bytes) -> str:
+    """Read header and pixels as the stages do; give what came of it."""
+    try:
+        item = Object("case", len(data), "v")
+        head = images.header(Bytes(data), item, max_pixels=MAX_PIXELS)  # type: ignore[arg-type]
+        pixels = images.decode(data, extract=EXTRACT)
+    except Rejected as why:
+        return why.reason
+    assert pixels.dtype == np.uint8
+    assert pixels.shape == (head["height"], head["width"], 3), (pixels.shape, head)
+    return "pixels"
+
+
+def main(first: int, cases: int, last: Path) -> None:
+    """Read cases *first* and the following."""
+    found: Counter[str] = Counter()
+    slowest = (0.0, -1, "")
+    files = seeds()
+    with last.open("w", encoding="ascii") as stream:
+        for number in range(first, first + cases):
+            stream.seek(0)
+            stream.write(f"{number:<12}")
+            stream.flush()
+            rng = np.random.default_rng(number)
+            name, data = files[number % len(files)]
+            begun = time.monotonic()
+            try:
+                found[read(damaged(data, rng))] += 1
+            except BaseException:
+                sys.stderr.write(f"case {number}, of {name}\n")
+                raise
+            slowest = max(slowest, (time.monotonic() - begun, number, name))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    sys.stdout.write(json.dumps({"found": found, "slowest": slowest, "peak_kb": peak}))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))

@@ -1,0 +1,117 @@
+"""Small files that say they are large: refused by their header, and no memory is taken for them."""
+
+import io
+import json
+import struct
+import subprocess
+import sys
+import zlib
+
+import numpy as np
+import pytest
+from conftest import environment
+from PIL import Image
+from test_images import EXTRACT, RGB, encoded
+
+from pipeline import images
+
+READ = """
+import json, resource, sys
+from pathlib import Path
+from pipeline import images
+from pipeline.errors import Rejected
+from pipeline.sections import Bucket, Extract
+from pipeline.storage import open_storage
+
+storage = open_storage(sys.argv[1])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+found = {}
+for item in storage.versioned(storage.list()):
+    try:
+        images.header(storage, item, max_pixels=Bucket(url="x").max_pixels)
+        images.decode(storage.read(item.key), extract=Extract(extractor="filters"))
+        found[item.key] = "pixels"
+    except Rejected as why:
+        found[item.key] = why.reason
+print(json.dumps([found, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before]))
+"""
+
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width, height, *more, depth=1, colour=0):
+    """A PNG of a header, *more* chunks, and as many zeros as its pixels are."""
+    head = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    packer = zlib.compressobj(1)
+    row = bytes(1 + (width * depth * (3 if colour == 2 else 1) + 7) // 8)
+    rows = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
+    chunks = [chunk(b"IHDR", head), *more, chunk(b"IDAT", rows), chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def resized(kind, at, width, height, form):
+    """A valid file whose header says another size."""
+    data = bytearray(encoded(Image.fromarray(RGB), kind))
+    place = data.index(struct.pack(form, *((60, 40) if at == "wh" else (40, 60))))
+    struct.pack_into(form, data, place, *((width, height) if at == "wh" else (height, width)))
+    return bytes(data)
+
+
+def inflated(megabytes):
+    packer = zlib.compressobj(1)
+    return b"".join(packer.compress(bytes(2**20)) for _ in range(megabytes)) + packer.flush()
+
+
+def bombs():
+    """Files by name: what they must come to is the name's first part."""
+    yield "too_many_pixels/30k.png", png(30_000, 30_000)
+    yield "too_many_pixels/huge.png", png(2**31 - 1, 1)[:60]
+    yield "too_many_pixels/65k.jpg", resized("JPEG", "hw", 65_500, 65_500, ">HH")
+    yield "too_many_pixels/65k.gif", resized("GIF", "wh", 65_535, 65_535, "<HH")
+    yield "too_many_pixels/2g.bmp", resized("BMP", "wh", 2**31 - 1, 2**30, "<ii")
+    yield "too_many_pixels/4g.jp2", resized("JPEG2000", "hw", 2**31, 2**31, ">II")
+    large = b"a\0\0" + inflated(200)
+    yield "truncated/text.png", png(8, 8, chunk(b"zTXt", large))
+    yield "truncated/profile.png", png(8, 8, chunk(b"iCCP", large))
+    yield "pixels/strip.png", png(60_000, 1, depth=8)
+    yield "pixels/column.png", png(1, 60_000, depth=8)
+    frames = [Image.new("L", (9, 9), level % 256) for level in range(100)]
+    yield "pixels/frames.gif", encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    yield "pixels/pages.tif", encoded(frames[0], "TIFF", save_all=True, append_images=frames[1:])
+
+
+def test_what_says_it_is_large_takes_no_memory(tmp_path):
+    wanted = {}
+    for name, data in bombs():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+        wanted[name] = name.partition("/")[0]
+    command = [sys.executable, "-c", READ, str(tmp_path)]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found, grown_kb = json.loads(done.stdout)
+    assert found == wanted
+    assert grown_kb < 100_000
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 60_000), (60_000, 1), (3, 2)])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP", "JPEG"])
+def test_images_of_one_pixel_and_strips_have_their_pixels(kind, shape):
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    data = encoded(Image.fromarray(pixels), kind, **({"quality": 95} if kind == "JPEG" else {}))
+    got = images.decode(data, extract=EXTRACT)
+    with Image.open(io.BytesIO(data)) as image:
+        assert np.array_equal(got, np.asarray(image))
+    if kind != "JPEG":
+        assert np.array_equal(got, pixels)
+
+
+def test_a_directory_of_a_tiff_that_leads_to_itself_ends():
+    data = bytearray(encoded(Image.fromarray(RGB), "TIFF"))
+    start = int.from_bytes(data[4:8], "little")
+    end = start + 2 + 12 * int.from_bytes(data[start : start + 2], "little")
+    data[end : end + 4] = data[4:8]
+    assert np.array_equal(images.decode(bytes(data), extract=EXTRACT), RGB)

@@ -1,0 +1,67 @@
+"""Templates: names are written and read back, and what cannot be read back is no template."""
+
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.templates import template
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "values"),
+    [
+        (
+            "{site}/{date}/{transect}_{n}.jpg",
+            "reef 1/2024-05-01/T3_0007.jpg",
+            {"site": "reef 1", "date": "2024-05-01", "transect": "T3", "n": "0007"},
+        ),
+        ("{a}_{b}.png", "x_y_z.png", {"a": "x", "b": "y_z"}),
+        ("{site}/{site}_{n}.tif", "A/A_3.tif", {"site": "A", "n": "3"}),
+        ("{site}/{site}_{n}.tif", "A/B_3.tif", None),
+        ("{site}/{n}.jpg", "A/B/3.jpg", None),
+        ("{site}/{n}.jpg", "A/3.jpeg", None),
+        ("{site}/{n}.jpg", "A/3xjpg", None),
+        ("{site}/{n}.jpg", "/3.jpg", None),
+        ("{{{n}}}.jpg", "{3}.jpg", {"n": "3"}),
+    ],
+)
+def test_a_key_is_read_by_the_template(text, key, values):
+    assert template(text).parse(key) == values
+
+
+VALUE = st.text(string.ascii_letters + string.digits, min_size=1, max_size=5)
+BETWEEN = st.sampled_from(["_", "/", "-", ".", " {{", "}} "])
+
+
+@given(
+    st.lists(st.sampled_from(["site", "date", "transect", "n"]), min_size=1, max_size=6),
+    st.data(),
+)
+def test_what_is_written_is_read_back(names, data):
+    text = data.draw(BETWEEN).join(f"{{{name}}}" for name in names)
+    made = template(text)
+    values = {name: data.draw(VALUE) for name in made.fields}
+    assert set(made.fields) == set(names)
+    assert made.parse(made.format(values)) == values
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("site/n.jpg", "has no field, as {site} is one"),
+        ("{site}{n}.jpg", "{n} stands right behind a field: put text between them"),
+        ("{Site}.jpg", "{Site}: a field is named by lower-case letters, digits and _"),
+        ("{}.jpg", "{}: a field is named by lower-case letters, digits and _"),
+        ("{n:03d}.jpg", "{n} has a format; a field is a name alone"),
+        ("{n!r}.jpg", "{n} has a format; a field is a name alone"),
+        ("{n.jpg", "not a template: expected '}' before end of string"),
+        ("{site}", "{site} is none of the fields row, col"),
+    ],
+)
+def test_what_is_no_template_says_why(text, message):
+    kinds = {"row": "[0-9]+", "col": "[0-9]+"} if text == "{site}" else None
+    with pytest.raises(ValueError, match=".") as stop:
+        template(text, kinds)
+    assert str(stop.value) == message
