@@ -22,6 +22,9 @@ ROW_GROUP_ROWS = 10_000
 
 CHIP_ID = pa.binary(CHIP_ID_BYTES)
 
+ELEMENT = "element"
+"""Parquet's own word: a list named otherwise would, once read back, be written as other bytes."""
+
 LISTING = pa.schema([("key", pa.string()), ("version", pa.string()), ("size", pa.int64())])
 
 HEADERS = pa.schema(
@@ -52,6 +55,8 @@ ANNOTATIONS = pa.schema(
     ]
 )
 
+OUTLINE = pa.list_(pa.field(ELEMENT, pa.list_(pa.field(ELEMENT, pa.float64()))))
+
 OBJECTS = pa.schema(
     [
         ("key", pa.string()),
@@ -61,7 +66,7 @@ OBJECTS = pa.schema(
         ("left", pa.int32()),
         ("height", pa.int32()),
         ("width", pa.int32()),
-        ("outline", pa.list_(pa.list_(pa.float64()))),
+        ("outline", OUTLINE),
         ("mask", pa.binary()),
         ("crowd", pa.bool_()),
         ("image_height", pa.int32()),
@@ -160,9 +165,6 @@ LABELS = pa.schema(
         ("split", pa.string()),
     ]
 )
-
-ELEMENT = "element"
-"""Parquet's own word: a list named otherwise would, once read back, be written as other bytes."""
 
 REJECTS = pa.schema(
     [

@@ -65,13 +65,13 @@ def test_objects_of_a_coco_file_are_chips_or_label_those_of_a_grid(repo):
     repo.run("python", "-m", "stages.chip")
     labels = [row for row in table(repo, "data/labels/labels.parquet") if row["key"] == keys[0]]
     assert len(labels) == (SIZE // 24) ** 2
-    # The second box covers 10 of 24 rows of the first row of chips and 14 of the second's; the
-    # third reaches from row 48 to 88 and column 8 to 48.
+    # Of a chip's 576 pixels the first box covers 360; the second 336 in its first row of chips, and
+    # 240 in the next; the third 384, 576, 256 and 384.
     assert [(row["row"], row["col"]) for row in labels if row["label"]] == [
-        (36, 60),
+        (12, 12),
+        (12, 60),
         (60, 12),
         (60, 36),
-        (84, 12),
         (84, 36),
     ]
 
