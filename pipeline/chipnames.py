@@ -6,7 +6,7 @@ stands as `%` and two hex digits for each of its bytes, as in a web address.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import unquote
@@ -26,6 +26,8 @@ FIELDS: Mapping[str, str] = {
     **dict.fromkeys(("row", "col", "top", "left", "height", "width"), WHOLE),
 }
 """By name of a field what it looks like. `key` is the image's without its ending."""
+
+Row = Mapping[str, Any]
 
 UNSAFE = frozenset('%\\:*?"<>|/\x7f') | {chr(code) for code in range(32)}
 
@@ -50,39 +52,39 @@ def read(text: str, of_keys: Sequence[str] = ()) -> Template:
     return found
 
 
-def names(wanted: Template, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Give the name of each chip.
+def name(wanted: Template, row: Row) -> str:
+    """Give the name of a chip.
 
     Args:
         wanted: the template.
-        rows: schemas.CHIPS with `label`, `group` and `split`, and the fields of `index.pattern`.
+        row: schemas.CHIPS with `label`, `group`, `split`, and the fields of `index.pattern`.
 
     Raises:
-        SettingError: two chips have one name, or a name cannot be read back.
+        SettingError: the name would be read as another chip's.
     """
-    seen: dict[str, Mapping[str, Any]] = {}
-    for row in rows:
-        own = values(row)
-        own |= {field: safe(str(row[field])) for field in wanted.fields if field not in own}
-        name = wanted.format(own)
-        back = wanted.parse(name) or {}
-        if any(back.get(field) != own[field] for field in wanted.fields):
-            chip = f"{row['key']} ({row['row']}, {row['col']})"
-            raise SettingError(
-                f"--name: {wanted.text!r} calls {chip} {name!r}, which reads as {back}; put other "
-                "text, or a /, between its fields"
-            )
-        other = seen.setdefault(name, row)
-        if other is not row:
-            both = [f"{one['key']} ({one['row']}, {one['col']})" for one in (other, row)]
-            raise SettingError(
-                f"--name: {wanted.text!r} calls {both[0]} and {both[1]} both {name!r}; "
-                "put {key}, {row} and {col}, or {chip_id}, into it"
-            )
-        yield name
+    own = values(row)
+    own |= {field: safe(str(row[field])) for field in wanted.fields if field not in own}
+    given = wanted.format(own)
+    back = wanted.parse(given) or {}
+    if any(back.get(field) != own[field] for field in wanted.fields):
+        chip = f"{row['key']} ({row['row']}, {row['col']})"
+        raise SettingError(
+            f"--name: {wanted.text!r} calls {chip} {given!r}, which reads as {back}; put other "
+            "text, or a /, between its fields"
+        )
+    return given
 
 
-def values(row: Mapping[str, Any]) -> dict[str, str]:
+def doubled(wanted: Template, one: Row, other: Row) -> SettingError:
+    """Say that two chips have one name."""
+    both = [f"{row['key']} ({row['row']}, {row['col']})" for row in (one, other)]
+    return SettingError(
+        f"--name: {wanted.text!r} calls {both[0]} and {both[1]} both {name(wanted, other)!r}; "
+        "put {key}, {row} and {col}, or {chip_id}, into it"
+    )
+
+
+def values(row: Row) -> dict[str, str]:
     """Give the fields of one chip as names have them."""
     key = PurePosixPath(row["key"])
     stem = key.name.removesuffix(key.suffix)

@@ -1,6 +1,6 @@
 """Pictures: a chip's pixels as an image file, whose EXIF says which chip it is, where and when.
 
-Written in this process, since a tool that is started for every chip takes 500 times as long.
+Written in this process: to start a tool for every chip takes far longer than to make it.
 """
 
 from __future__ import annotations

@@ -136,7 +136,10 @@ MEASURED = pa.schema(
 )
 """What an instrument says of each chip begins so; the instrument's own columns follow."""
 
-SCENE_CHIPS = pa.schema([*CHIPS, ("valid_share", pa.float64())])
+SCENE_PLACES = pa.schema([*PLACES, ("mask", pa.string()), ("mask_version", pa.string())])
+"""Images whose no-data is stated by masks, with their keys; without a version there is none."""
+
+SCENE_CHIPS = pa.schema([*CHIPS, ("valid_share", pa.float64()), ("mask_version", pa.string())])
 """Chips of images whose no-data is stated: `chip.nodata`."""
 
 BOUNDS = pa.schema(
@@ -229,6 +232,8 @@ SENTENCES: Mapping[str, str] = {
     "group": "what must not straddle a split: a site, a survey, the image if nothing else is given",
     "split": "train, calibration or validation, by hash of the group",
     "valid_share": "the share of the window's pixels inside the image that are not no-data",
+    "mask": "the key of the mask that says where the image has data",
+    "mask_version": "what identifies the mask's bytes; null where no-data is stated otherwise",
     "crs": "the scene's coordinate reference system, as EPSG:32632; WKT where it has no number",
     "x_min": "the lowest x of the window's corners, in the scene's own coordinates",
     "y_min": "the lowest y of the window's corners, in the scene's own coordinates",

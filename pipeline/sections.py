@@ -24,8 +24,11 @@ BY = ("group", "image", "folder", "day", "place")
 """What chips may be grouped by, beside the fields of `index.pattern`."""
 
 
-NoData = float | Literal["alpha"]
-"""What pixels have where a scene shows nothing: a value, or transparency."""
+NoData = float | str
+"""What pixels have where a scene shows nothing: a value; or "alpha"; or the keys of masks."""
+
+MASK_FIELDS = ("key", "folder", "stem")
+"""Of an image: its key without the ending, and the two parts of that."""
 
 
 class Section(BaseModel):
@@ -52,6 +55,7 @@ class Bucket(Section):
     exclude: tuple[str, ...] = ()
     follow_links: bool = False
     max_pixels: Positive = 200_000_000
+    max_bytes: Positive = 1_000_000_000
     max_rejects: Share = 0.05
 
 

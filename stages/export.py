@@ -57,7 +57,8 @@ def options() -> argparse.Namespace:
 def main() -> int:
     """Export, and say what it took."""
     asked = options()
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("pipeline").setLevel(logging.INFO)
     try:
         params = load("params.yaml")
         text = f"{{label}}/{asked.name}" if asked.by_label else asked.name

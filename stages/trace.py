@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline import schemas
 from pipeline.work._context import CHIPS, CLASSIFIER, FEATURES, INDEX, LABELS, RESULTS
 
 Row = Mapping[str, Any]
@@ -70,7 +71,10 @@ def _same(found: list[Row], chip: Row) -> Row | None:
 def _image(row: Row) -> str:
     size = f"{row['height']} × {row['width']} {row['format']}"
     more = "  the first of several pictures" if row["more_frames"] else ""
-    return f"version {row['version']!r}  {size}{more}  shard {row['shard']}"
+    fields = [f"{name} {row[name]!r}" for name in row if name not in schemas.IMAGES.names]
+    return "  ".join(
+        [f"version {row['version']!r}", f"{size}{more}", f"shard {row['shard']}", *fields]
+    )
 
 
 def _chips(count: int, row: Row | None) -> str:

@@ -86,7 +86,7 @@ def test_coco_boxes_outlines_and_masks():
     assert [row["crowd"] for row in (box, outline, crowd)] == [False, False, True]
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.integers(1, 40), st.integers(1, 40), st.data())
 def test_coco_masks_are_what_pycocotools_reads(height, width, data):
     bits = data.draw(st.lists(st.booleans(), min_size=height * width, max_size=height * width))
@@ -382,7 +382,7 @@ SPOTS = st.lists(
 )
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(SPOTS)
 def test_the_same_points_come_out_of_every_tools_file(spots):
     want = sorted(("a.jpg", row, col, "kelp") for row, col in spots)
@@ -406,7 +406,7 @@ def test_the_same_points_come_out_of_every_tools_file(spots):
         assert sorted((row["key"], row["row"], row["col"], row["label"]) for row in rows) == want
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20), st.integers(1, 60))
 def test_no_label_breaks_a_format(label, side):
     """Whatever a label is called, it is that label, or nothing where it is blank."""

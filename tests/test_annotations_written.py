@@ -73,7 +73,7 @@ MANY = st.lists(chips(), min_size=1, max_size=6)
 
 
 @pytest.mark.parametrize("part", [coco, cvat], ids=["coco", "cvat"])
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(some=MANY)
 def test_answers_written_as_boxes_are_read_as_they_were(part, some):
     given_back = answers(some)
@@ -82,7 +82,7 @@ def test_answers_written_as_boxes_are_read_as_they_were(part, some):
     assert read_back(again(part, part.write(given_back))) == in_order(want)
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(some=MANY)
 def test_label_studios_tasks_hold_answers_as_predictions_and_labels_as_annotations(some):
     given_back = answers(some)
@@ -102,7 +102,7 @@ def test_label_studios_tasks_hold_answers_as_predictions_and_labels_as_annotatio
         assert len({result["id"] for result in every}) == len(every)
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(some=MANY)
 def test_without_labels_the_predictions_are_what_is_read_where_they_count(some):
     bare = [Chip(**{**fields(chip), "label": None}) for chip in some]

@@ -26,7 +26,7 @@ ROW = {
 
 
 def named(text, *rows):
-    return list(chipnames.names(chipnames.read(text), rows or (ROW,)))
+    return [chipnames.name(chipnames.read(text), row) for row in rows or (ROW,)]
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_a_name_is_read_back_as_what_it_was_made_of_or_is_not_given(
     row = {**ROW, "label": label, "key": f"a/{key}", "quadkey": quadkey, "top": top, "left": left}
     own = {**chipnames.values(row), "quadkey": chipnames.safe(quadkey)}
     try:
-        (name,) = chipnames.names(wanted, [row])
+        name = chipnames.name(wanted, row)
     except SettingError as stop:
         assert "put other text, or a /, between its fields" in str(stop)  # noqa: PT017
         assert wanted.text not in TEMPLATES[:2]
@@ -112,16 +112,6 @@ def test_ordinary_labels_stay_as_they_are():
 def test_a_key_keeps_its_folders_and_none_of_them_leads_out():
     row = {**ROW, "key": "../.hidden/a.b.png"}
     assert named("{key}_{row}", row) == ["%2E%2E/%2Ehidden/a.b_12"]
-
-
-def test_two_chips_of_one_name_stop_before_anything_is_written():
-    other = {**ROW, "key": "2024/IMG_7.png"}
-    with pytest.raises(SettingError) as stop:
-        named("{key_stem}_{row}_{col}", ROW, other)
-    assert str(stop.value) == (
-        "--name: '{key_stem}_{row}_{col}' calls 2023/site 1/IMG_7.JPG (12, -3) and 2024/IMG_7.png "
-        "(12, -3) both 'IMG_7_12_-3'; put {key}, {row} and {col}, or {chip_id}, into it"
-    )
 
 
 @pytest.mark.parametrize(

@@ -198,3 +198,28 @@ def test_whole_images_cannot_use_annotated_points():
     with pytest.raises(SettingError) as stop:
         chips.check_levels(params, Annotations(format="points"), "point")
     assert str(stop.value) == message
+
+
+@pytest.mark.parametrize(
+    ("named", "key", "mask"),
+    [
+        ("{key}_mask.png", "a/b.c.tif", "a/b.c_mask.png"),
+        ("{folder}/masks/{stem}.tif", "a/b/c.tif", "a/b/masks/c.tif"),
+        ("{folder}/masks/{stem}.tif", "c.tif", "masks/c.tif"),
+    ],
+)
+def test_a_mask_is_named_by_its_image(named, key, mask):
+    params = grid.Params(method="grid", nodata=named)
+    assert chips.mask_of(chips.masks(params), key) == mask
+
+
+@pytest.mark.parametrize("nodata", [None, 0, -9999.0, "alpha"])
+def test_without_masks_there_are_none(nodata):
+    assert chips.masks(grid.Params(method="grid", nodata=nodata)) is None
+
+
+def test_no_data_that_is_no_value_no_alpha_and_names_no_mask_is_refused():
+    with pytest.raises(ValueError, match=r"\{name\} is none of the fields key, folder, stem"):
+        grid.Params(method="grid", nodata="{name}.png")
+    with pytest.raises(ValueError, match="has no field"):
+        grid.Params(method="grid", nodata="black")

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from skimage.measure import points_in_poly
 
@@ -262,6 +262,7 @@ CORNERS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(CORNERS, st.integers(0, 30), st.integers(0, 30), st.integers(1, 12), st.integers(1, 12))
 def test_an_outline_holds_the_pixels_whose_middles_lie_in_it(corners, top, left, height, width):
     corners = [(x + 0.0137, y + 0.0219) for x, y in corners]  # no edge through a middle
@@ -276,6 +277,7 @@ def test_an_outline_holds_the_pixels_whose_middles_lie_in_it(corners, top, left,
     assert np.array_equal(found, want)
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.integers(0, 9), st.integers(0, 9), st.data())
 def test_a_mask_and_a_box_hold_their_own_pixels(top, left, data):
     bits = data.draw(st.lists(st.booleans(), min_size=30, max_size=30))

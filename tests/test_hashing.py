@@ -30,6 +30,20 @@ def test_names_given_to_users_data_never_change():
     )
 
 
+def test_what_is_background_never_changes_of_itself():
+    """Golden values: another choice is another classifier for whoever has one."""
+
+    def drawn(what, *numbers):
+        numbers = b"".join(number.to_bytes(8, "big", signed=True) for number in numbers)
+        person = f"quadrat {what}".encode()
+        return hashlib.blake2b(numbers + b"a/b.jpg", digest_size=16, person=person).digest()
+
+    assert hashing.background_at("a/b.jpg", 3, -4, 9) == drawn("choice", 9, 3, -4)
+    shares = hashing.background_place("a/b.jpg", 5)
+    halves = drawn("place", 5)[:6], drawn("place", 5)[6:12]
+    assert shares == tuple(int.from_bytes(half, "big") / 2**48 for half in halves)
+
+
 GOLDEN_CHIP = hashlib.blake2b(
     (7).to_bytes(8, "big")
     + b"a/b.jpg"

@@ -21,6 +21,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -31,6 +32,7 @@ from pipeline.errors import SettingError
 from pipeline.hashing import chip_id
 from pipeline.rejects import Reject
 from pipeline.sections import Annotations, ChipMethod, NoData
+from pipeline.templates import Template, template
 from pipeline.windows import Window
 
 VERSION = 1
@@ -61,6 +63,20 @@ def nodata(params: ChipMethod) -> NoData | None:
     """Give what pixels without data have, where the method of *params* looks for such."""
     found: NoData | None = getattr(params, "nodata", None)
     return found
+
+
+def masks(params: ChipMethod) -> Template | None:
+    """Give how masks are named; None where no-data is not stated by masks."""
+    asked = nodata(params)
+    return template(asked) if isinstance(asked, str) and asked != "alpha" else None
+
+
+def mask_of(named: Template, key: str) -> str:
+    """Give the key of the mask of the image *key*."""
+    path = PurePosixPath(key)
+    folder = "" if path.parent == PurePosixPath() else str(path.parent)
+    own = {"key": str(path.with_suffix("")), "folder": folder, "stem": path.stem}
+    return named.format(own).removeprefix("/")
 
 
 def max_nodata(params: ChipMethod) -> float:

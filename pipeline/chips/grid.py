@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
+from pydantic import field_validator
+
 from pipeline.chips import Place, centre
-from pipeline.sections import ChipMethod, NoData, Positive, Share
+from pipeline.sections import MASK_FIELDS, ChipMethod, NoData, Positive, Share
+from pipeline.templates import template
 from pipeline.windows import Window
 
 LEVEL = "image"
@@ -22,6 +25,13 @@ class Params(ChipMethod):
     max_nodata: Share = 1.0
 
     VERDICTS = frozenset({"max_rejects", "max_nodata"})
+
+    @field_validator("nodata")
+    @classmethod
+    def _is_alpha_or_keys_of_masks(cls, nodata: NoData | None) -> NoData | None:
+        if isinstance(nodata, str) and nodata != "alpha":
+            template(nodata, dict.fromkeys(MASK_FIELDS, ""))
+        return nodata
 
 
 def windows(place: Place, params: Params) -> Iterator[tuple[int, int, Window]]:

@@ -159,11 +159,10 @@ def valid(data: bytes, nodata: NoData) -> NDArray[np.bool_]:
         return seen
     bands = np.asarray(stored.convert("L") if stored.mode == "1" else stored)
     bands = bands.reshape(*bands.shape[:2], -1)
-    opaque = bands[:, :, : bands.shape[2] - stored.mode.endswith(("A", "a", "X"))]
-    empty = opaque == nodata
-    if opaque.dtype.kind == "f":
-        empty |= np.isnan(opaque)
-    shown: NDArray[np.bool_] = ~empty.all(axis=2)
+    n_opaque = bands.shape[2] - stored.mode.endswith(("A", "a", "X"))
+    shown: NDArray[np.bool_] = np.zeros(bands.shape[:2], bool)
+    for band in np.moveaxis(bands, 2, 0)[:n_opaque]:  # all at once takes three times as long
+        shown |= (band != nodata) & ~np.isnan(band) if band.dtype.kind == "f" else band != nodata
     return shown
 
 

@@ -36,8 +36,8 @@ except ImportError:  # not a Unix
     resource = None  # type: ignore[assignment]
 
 LIMIT_S = 120
-"""Seconds that one image may compute for; the largest that bucket.max_pixels lets through by
-default take a tenth of it."""
+"""Seconds that one image may compute for: many times what the slowest kind takes for as many
+pixels as bucket.max_pixels lets through by default."""
 
 Pixels = NDArray[np.uint8]
 LOOKS_S = 0.5

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from hashlib import blake2b
+from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -20,6 +21,9 @@ from pipeline.work._context import CHIPS, INDEX, LABELS
 
 MEMBERS = 500
 """Chips in one tar: with 224 × 224 pixels as PNG some 40 MB."""
+
+DIGEST_BYTES = 16
+"""Of a name: many are held to find two that are one."""
 
 MEASUREMENTS = LABELS / "measurements"
 Row = Mapping[str, Any]
@@ -43,6 +47,16 @@ class Asked:
     tars: bool = False
     labelstudio: str | None = None
 
+    @property
+    def of_keys(self) -> list[str]:
+        """Fields of `index.pattern` that names have."""
+        return [field for field in self.name.fields if field not in chipnames.FIELDS]
+
+    @property
+    def needed(self) -> list[str]:
+        """What a chip has no name without."""
+        return [*self.of_keys, *(field for field in self.name.fields if field == "label")]
+
 
 @dataclass(frozen=True, slots=True)
 class Planned:
@@ -53,8 +67,8 @@ class Planned:
     made_from: str
 
 
-def known(of_keys: Sequence[str] = ()) -> pa.Table:
-    """Give every chip with what is known of it: schemas.EXPORTED without a name and a file.
+class Known:
+    """What is known of every chip: schemas.EXPORTED without a name and a file, a shard at a time.
 
     Place and time are the image's, or, of an instrument's chip, its own.
 
@@ -64,23 +78,39 @@ def known(of_keys: Sequence[str] = ()) -> pa.Table:
     Raises:
         InputError: the chip stage has not run.
     """
-    lines = outs.require_manifest(CHIPS, "chip")["shards"]
-    columns = schemas.CHIPS.names
-    parts = [
-        pq.read_table(CHIPS / f"{line['shard']:04d}.parquet", columns=columns) for line in lines
-    ]
-    chips = pa.concat_tables([schemas.CHIPS.empty_table(), *parts])
-    chips = schemas.conform(chips, schemas.CHIPS)
-    outs.require_manifest(LABELS, "chip")
-    labels = pq.read_table(
-        LABELS / "labels.parquet", columns=["chip_id", "label", "group", "split"]
-    )
-    of_image = ["key", "shard", "captured_at", "latitude", "longitude", *of_keys]
-    headers = pq.read_table(INDEX / "images.parquet", columns=of_image)
-    chips = _beside(_beside(chips, labels, "chip_id"), headers, "key")
-    for path in sorted(MEASUREMENTS.glob("*.parquet")):
-        chips = _measured(chips, pq.read_table(path))
-    return chips
+
+    def __init__(self, of_keys: Sequence[str]) -> None:
+        lines = outs.require_manifest(CHIPS, "chip")["shards"]
+        outs.require_manifest(LABELS, "chip")
+        self.paths = [CHIPS / f"{line['shard']:04d}.parquet" for line in lines]
+        said = ["chip_id", "label", "group", "split"]
+        self.labels = pq.read_table(LABELS / "labels.parquet", columns=said)
+        of_image = ["key", "shard", "captured_at", "latitude", "longitude", *of_keys]
+        self.headers = pq.read_table(INDEX / "images.parquet", columns=of_image)
+        self.measured = [_own(path) for path in sorted(MEASUREMENTS.glob("*.parquet"))]
+
+    def rows(self, asked: Asked) -> Iterator[tuple[list[dict[str, Any]], int]]:
+        """Give the chips of each shard that have a name, and how many of it have none.
+
+        A template that speaks of labels, or of fields of `index.pattern`, names those chips alone
+        that have them.
+        """
+        for path in self.paths:
+            chips = pq.read_table(path, columns=schemas.CHIPS.names)
+            chips = _beside(chips, self.labels, "chip_id")
+            chips = _beside(chips, self.headers, "key")
+            for measured in self.measured:
+                chips = _measured(chips, measured)
+            rows = chips.to_pylist()
+            kept = [row for row in rows if all(row[name] is not None for name in asked.needed)]
+            yield kept, len(rows) - len(kept)
+
+
+def _own(path: Path) -> pa.Table:
+    """Read where and when an instrument took its chips."""
+    wanted = {"chip_id", "latitude", "longitude", "timestamp"}
+    with pq.ParquetFile(path) as file:
+        return file.read([name for name in file.schema_arrow.names if name in wanted])
 
 
 def _beside(chips: pa.Table, other: pa.Table, on: str) -> pa.Table:
@@ -104,39 +134,48 @@ def _measured(chips: pa.Table, measured: pa.Table) -> pa.Table:
     return chips
 
 
-def plan(asked: Asked, extract: Extract) -> tuple[list[Planned], int]:
-    """Give the files to be, sorted by their chips; and how many chips have no name.
+def count(known: Known, asked: Asked) -> tuple[int, int]:
+    """Count the chips that have a name, and those that have none.
 
-    A template that speaks of labels, or of fields of `index.pattern`, names those chips alone
-    that have them.
+    Raises:
+        SettingError: two chips have one name.
     """
-    more = [field for field in asked.name.fields if field not in chipnames.FIELDS]
-    rows = known(more).to_pylist()
-    needed = [field for field in asked.name.fields if field == "label" or field in more]
-    named = [row for row in rows if all(row[field] is not None for field in needed)]
-    names = chipnames.names(asked.name, named)
-    every = [{**row, "name": name} for row, name in zip(named, names, strict=True)]
+    seen: set[bytes] = set()
+    nameless = 0
+    for rows, without in known.rows(asked):
+        nameless += without
+        for row in rows:
+            given = chipnames.name(asked.name, row)
+            digested = blake2b(given.encode(), digest_size=DIGEST_BYTES).digest()
+            if digested in seen:
+                every = (one for some, _ in known.rows(asked) for one in some)
+                first = next(one for one in every if chipnames.name(asked.name, one) == given)
+                raise chipnames.doubled(asked.name, first, row)
+            seen.add(digested)
+    return len(seen), nameless
+
+
+def plan(known: Known, asked: Asked, extract: Extract) -> Iterator[list[Planned]]:
+    """Give the files to be of each shard: of other images most tars stay as they are."""
     code = [pictures.VERSION, images.VERSION, windows.VERSION]
     base = digest({"code": code, "kind": asked.kind, "extract": extract.shaping()})
-    if not asked.tars:
-        ending = pictures.ENDINGS[asked.kind]
-        planned = [
-            Planned(f"{row['name']}.{ending}", [row], digest([base, _facts(row)])) for row in every
-        ]
-    else:
-        planned = list(_tars(every, base))
-    return planned, len(rows) - len(named)
+    for rows, _ in known.rows(asked):
+        every = [{**row, "name": chipnames.name(asked.name, row)} for row in rows]
+        if asked.tars:
+            yield list(_tars(every, base))
+        else:
+            ending = pictures.ENDINGS[asked.kind]
+            yield [
+                Planned(f"{row['name']}.{ending}", [row], digest([base, _facts(row)]))
+                for row in every
+            ]
 
 
 def _tars(rows: Sequence[Row], base: str) -> Iterator[Planned]:
-    """Pack chips by their image's shard, so that other images leave most tars as they are."""
-    by_shard = sorted(rows, key=lambda row: int(row["shard"]))  # and by key, row, col, as they came
-    for shard, grouped in groupby(by_shard, lambda row: int(row["shard"])):
-        own = list(grouped)
-        for number, start in enumerate(range(0, len(own), MEMBERS)):
-            some = own[start : start + MEMBERS]
-            said = [[sample(row), _facts(row), said_of(row).decode()] for row in some]
-            yield Planned(f"{shard:04d}-{number:04d}.tar", some, digest([base, said]))
+    for number, start in enumerate(range(0, len(rows), MEMBERS)):
+        some = rows[start : start + MEMBERS]
+        said = [[sample(row), _facts(row), said_of(row).decode()] for row in some]
+        yield Planned(f"{some[0]['shard']:04d}-{number:04d}.tar", some, digest([base, said]))
 
 
 def facts(row: Row) -> pictures.Facts:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import io
+import multiprocessing
+import os
 import tarfile
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Self
 
-from pipeline import images, pictures
+from pipeline import images, numerics, pictures
 from pipeline.errors import InputError, Rejected
 from pipeline.rejects import Reject
 from pipeline.sections import Extract
@@ -25,16 +29,29 @@ JOB_CHIPS = 64
 """Chips of one image that are cut at once."""
 
 
+WRITERS = 16
+"""Threads that read and write, where each file is a chip: they hide the storage's latency."""
+
+FEW = 200
+"""So few chips are encoded before processes of their own have started."""
+
+
 @dataclass(frozen=True, slots=True)
 class Made:
-    """One file: what it holds, its size and digest; *written*: by this run."""
+    """One file: what it was made from, its size, its digest, how many chips; *written*: now."""
 
     key: str
     made_from: str
     size: int
     sha256: str
-    rows: Sequence[Row]
+    chips: int
+    rows: Sequence[Row] = ()
     written: bool = False
+
+    def columns(self) -> dict[str, str | int]:
+        """Give what schemas.EXPORTED says of the file."""
+        said = {"object": self.key, "sha256": self.sha256, "made_from": self.made_from}
+        return {**said, "object_size": self.size}
 
 
 class Maker:
@@ -51,16 +68,38 @@ class Maker:
         self.target = open_storage(asked.target)
         self.asked, self.extract = asked, context.params.extract
         self.before = before
+        self.chips, self.cores = 0, numerics.cores()
+        writers = self.cores + 2 if asked.tars else WRITERS
+        self.threads = ThreadPoolExecutor(writers, thread_name_prefix="export")
+        self.encoders: Executor = ThreadPoolExecutor(1, thread_name_prefix="encode")
 
-    def make(
-        self, processes: Executor, files: Sequence[Planned]
-    ) -> tuple[list[Made], list[Reject]]:
-        """Cut, encode and write the chips of *files*.
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Begin nothing more, and wait for what has begun."""
+        self.threads.shutdown(wait=True, cancel_futures=True)
+        self.encoders.shutdown(wait=True, cancel_futures=True)
+
+    def make(self, todo: Sequence[Planned]) -> Iterator[tuple[list[Made], list[Reject]]]:
+        """Make the files *todo*, some at a time, in their order.
 
         Raises:
             StorageError: an image changed since it was indexed, or a file cannot be written.
             InputError: decoding an image ended the process.
         """
+        before, self.chips = self.chips, self.chips + sum(len(file.rows) for file in todo)
+        if before <= FEW < self.chips:
+            self.encoders.shutdown()
+            spawn = multiprocessing.get_context("spawn")
+            self.encoders = ProcessPoolExecutor(self.cores, spawn, end_with_the_export)
+        yield from self.threads.map(self._make, _units(todo))
+
+    def _make(self, files: Sequence[Planned]) -> tuple[list[Made], list[Reject]]:
+        """Cut, encode and write the chips of *files*."""
         found: dict[bytes, bytes] = {}
         refused: list[Reject] = []
         rows = [row for file in files for row in file.rows]
@@ -68,7 +107,7 @@ class Maker:
             own = list(grouped)
             for start in range(0, len(own), JOB_CHIPS):
                 some = own[start : start + JOB_CHIPS]
-                cut = self._cut(processes, some)
+                cut = self._cut(some)
                 if isinstance(cut, Rejected):
                     refused += [_refusal(row, cut) for row in some]
                 else:
@@ -77,11 +116,11 @@ class Maker:
         made = (self._write(file, found) for file in files)
         return [file for file in made if file is not None], refused
 
-    def _cut(self, processes: Executor, rows: Sequence[Row]) -> list[bytes] | Rejected:
+    def _cut(self, rows: Sequence[Row]) -> list[bytes] | Rejected:
         key = rows[0]["key"]
         data = self.bucket.read(key, if_version=rows[0]["version"])
         try:
-            return processes.submit(_cut, data, rows, self.asked.kind, self.extract).result()
+            return self.encoders.submit(_cut, data, rows, self.asked.kind, self.extract).result()
         except BrokenProcessPool as error:
             raise InputError(
                 f"export: decoding {key}, or an image beside it, ended its process; is there "
@@ -98,7 +137,7 @@ class Maker:
         new = old is None or old.sha256 != sha256
         if new:
             self.target.put(file.key, data)
-        return Made(file.key, file.made_from, len(data), sha256, rows, written=new)
+        return Made(file.key, file.made_from, len(data), sha256, len(rows), rows, written=new)
 
     def _packed(self, rows: Sequence[Row], found: Mapping[bytes, bytes]) -> bytes:
         """Give a tar that WebDataset reads: of each chip the picture, and what is known as JSON."""
@@ -111,6 +150,28 @@ class Maker:
                     member.size = len(data)  # mtime, owner and mode are tarfile's own: 0, 0644
                     tar.addfile(member, io.BytesIO(data))
         return sink.getvalue()
+
+
+def _units(todo: Sequence[Planned]) -> Iterator[list[Planned]]:
+    """Give what one thread makes at a time: a tar, or some chips of one image."""
+    for _, grouped in groupby(todo, lambda file: (file.rows[0]["key"], len(file.rows) > 1)):
+        own = list(grouped)
+        size = JOB_CHIPS if len(own[0].rows) == 1 else 1
+        for start in range(0, len(own), size):
+            yield own[start : start + size]
+
+
+def end_with_the_export() -> None:
+    """End this process once the one that started it has been killed: nobody waits for it."""
+    started_by = multiprocessing.parent_process()
+    if started_by is None:
+        return
+
+    def watch() -> None:
+        started_by.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _cut(

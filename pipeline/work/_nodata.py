@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline import chips, images, numerics, rejects, schemas, shards
@@ -29,7 +30,7 @@ from pipeline.rejects import Reject
 from pipeline.sections import ChipMethod
 from pipeline.storage import Storage
 from pipeline.store import Piece
-from pipeline.work._context import Context, Tell, bucket
+from pipeline.work._context import INDEX, Context, Tell, bucket
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,18 @@ AHEAD = 16
 
 Valid = Callable[[bytes, str], NDArray[np.bool_]]
 Row = dict[str, Any]
+
+
+def with_masks(places: pa.Table, params: ChipMethod) -> pa.Table:
+    """Give schemas.SCENE_PLACES where no-data is stated by masks, else *places* as they are."""
+    masks = chips.masks(params)
+    if masks is None:
+        return places
+    named = [chips.mask_of(masks, key) for key in places["key"].to_pylist()]
+    listed = pq.read_table(INDEX / "tables.parquet")
+    at = pc.index_in(pa.array(named, pa.string()), value_set=listed["key"].combine_chunks())
+    places = places.append_column("mask", pa.array(named, pa.string()))
+    return places.append_column("mask_version", listed["version"].take(at))
 
 
 def make(
@@ -56,11 +69,12 @@ def make(
         measure = partial(_measured, storage, _valid(context, ends))
         pool = ends.enter_context(ThreadPoolExecutor(_threads(context), thread_name_prefix="scene"))
         for piece, wanted in shards.inputs(context.store, pieces):
-            reuse = shards.reuse(neighbours, piece, chips.plan(wanted, params.chip))
+            reuse = _reuse(neighbours, piece, _planned(wanted, params.chip))
             rows: list[Row] = []
             refused: list[Reject] = []
             changed: list[str] = []
-            for found in _ahead(pool, measure, reuse.left):
+            masks = _masks(wanted)
+            for found in _ahead(pool, partial(measure, masks), reuse.left):
                 if isinstance(found, list):
                     rows += found
                 elif isinstance(found, Reject):
@@ -79,6 +93,34 @@ def make(
         raise StorageError(f"{moved[0]} ({len(moved):,} in all changed); run dvc repro again")
 
 
+def _planned(wanted: pa.Table, params: ChipMethod) -> pa.Table:
+    """Give the chips of *wanted*, each with its mask's version."""
+    planned = chips.plan(wanted, params)
+    if "mask" not in wanted.column_names:
+        return planned.append_column("mask_version", pa.nulls(planned.num_rows, pa.string()))
+    at = pc.index_in(planned["key"], value_set=wanted["key"].combine_chunks())
+    return planned.append_column("mask_version", wanted["mask_version"].combine_chunks().take(at))
+
+
+def _reuse(neighbours: shards.Neighbours, piece: Piece, planned: pa.Table) -> shards.Reuse:
+    """Look for the rows of *planned*; those that were measured by another mask are not they."""
+    found = shards.reuse(neighbours, piece, planned)
+    if found.rows is None:
+        return found
+    at = pc.index_in(found.rows["chip_id"], value_set=planned["chip_id"].combine_chunks())
+    now = pc.fill_null(planned["mask_version"].take(at), "")
+    rows = found.rows.filter(pc.equal(pc.fill_null(found.rows["mask_version"], ""), now))
+    have = pc.is_in(planned["chip_id"], value_set=rows["chip_id"].combine_chunks())
+    return shards.Reuse(rows, planned.filter(pc.invert(have)))
+
+
+def _masks(wanted: pa.Table) -> dict[str, Row]:
+    """Give what is known of each image's mask by its key; nothing where there are none."""
+    if "mask" not in wanted.column_names:
+        return {}
+    return {row["key"]: row for row in wanted.to_pylist()}
+
+
 def _threads(context: Context) -> int:
     """Give two, to fetch while another decodes; more where one worker has all cores to itself."""
     alone = numerics.device(context.machine.device) != "cpu"
@@ -89,6 +131,8 @@ def _valid(context: Context, ends: ExitStack) -> Valid:
     nodata = chips.nodata(context.params.chip)
     if nodata is None:
         raise TypeError("no-data is not stated")
+    if chips.masks(context.params.chip):
+        nodata = 0  # of the mask
     if context.machine.is_careful:
         apart = Apart()
         ends.callback(apart.close)
@@ -103,11 +147,17 @@ def _ahead(pool: ThreadPoolExecutor, measure: Callable[[list[Row]], Any], left: 
         yield from pool.map(measure, of_image[start : start + AHEAD])
 
 
-def _measured(storage: Storage, valid: Valid, rows: list[Row]) -> list[Row] | Reject | str:
+def _measured(
+    storage: Storage, valid: Valid, masks: dict[str, Row], rows: list[Row]
+) -> list[Row] | Reject | str:
     """Give an image's chips with their shares, or why it has none; a sentence if it has changed."""
     key = rows[0]["key"]
+    mask = masks.get(key)
     try:
-        shown = valid(storage.read(key, if_version=rows[0]["version"]), key)
+        if mask is None:
+            shown = valid(storage.read(key, if_version=rows[0]["version"]), key)
+        else:
+            shown = _of_mask(storage, valid, mask)
     except Rejected as why:
         return Reject("chip", key, why.reason, f"{key}: {why.detail}")
     except MemoryError as error:
@@ -115,6 +165,18 @@ def _measured(storage: Storage, valid: Valid, rows: list[Row]) -> list[Row] | Re
     except (Changed, Missing) as error:
         return str(error)
     return [{**row, "valid_share": share(shown, row)} for row in rows]
+
+
+def _of_mask(storage: Storage, valid: Valid, mask: Row) -> NDArray[np.bool_]:
+    """Give what the mask of an image says is valid: all that is not 0 there."""
+    name, size = mask["mask"], (mask["image_height"], mask["image_width"])
+    if mask["mask_version"] is None:
+        raise Rejected("no_mask", f"there is no mask {name}")
+    shown = valid(storage.read(name, if_version=mask["mask_version"]), name)
+    if shown.shape != size:
+        has, wants = (f"{height} × {width}" for height, width in (shown.shape, size))
+        raise Rejected("no_mask", f"its mask {name} is {has}, and the image {wants}")
+    return shown
 
 
 def share(shown: NDArray[np.bool_], row: Row) -> float:

@@ -123,10 +123,11 @@ def _with_free_places(images: pa.Table, said: pa.Table, params: ChipMethod) -> p
 
 def plan(context: Context, inputs: Inputs) -> list[shards.Planned]:
     """Name the pieces of the chips table."""
-    parts = shards.split(inputs.places, context.params.shards.count)
+    places = _nodata.with_masks(inputs.places, context.params.chip)
+    parts = shards.split(places, context.params.shards.count)
     recipe = recipes.chip(context.params)
     context.store.describe(recipe.digest, recipe.parts)
-    return shards.plan(TABLE, recipe.digest, parts, inputs.places.schema)
+    return shards.plan(TABLE, recipe.digest, parts, places.schema)
 
 
 def make(context: Context, pieces: Sequence[Piece], tell: Tell) -> None:

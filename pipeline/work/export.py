@@ -9,20 +9,17 @@ taken away first and written last, when a listing has every file in its size.
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
-from itertools import groupby
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from pipeline import numerics, rejects, schemas
+from pipeline import rejects, schemas
 from pipeline.counts import Counts
 from pipeline.errors import InputError, Missing, SettingError, StorageError
 from pipeline.outs import pretty
@@ -30,17 +27,12 @@ from pipeline.progress import Progress
 from pipeline.rejects import Reject
 from pipeline.storage import Storage, local_path, open_storage, shown
 from pipeline.storage.folder import TEMPORARY
-from pipeline.work import _given, _making, _tasks
+from pipeline.work import _given, _tasks
 from pipeline.work._context import Context
 from pipeline.work._given import Asked, Planned
 from pipeline.work._making import Made, Maker
 
 MANIFEST, TABLE, TASKS = "manifest.json", "chips.parquet", "tasks.json"
-WRITERS = 16
-"""Threads that read and write, where each file is a chip: they hide the storage's latency."""
-
-FEW = 200
-"""So few chips are encoded before processes of their own have started."""
 
 NOTED_S = 30.0
 """So often is noted what stands, for whoever goes on after a kill."""
@@ -48,26 +40,36 @@ NOTED_S = 30.0
 
 @dataclass(slots=True)
 class State:
-    """What stands in the target, by key, and what could not be read."""
+    """What stands in the target, and what could not be read.
 
-    made: dict[str, Made] = field(default_factory=dict)
+    Attributes:
+        tables: schemas.EXPORTED of the files that stand, in parts.
+        files: their sizes, by key.
+        written: files that this run wrote, and chips in them.
+        refused: chips whose image cannot be decoded.
+        noted_at: when it was last written down, by a clock that never goes back.
+    """
+
+    tables: list[pa.Table] = field(default_factory=lambda: [schemas.EXPORTED.empty_table()])
+    files: dict[str, int] = field(default_factory=dict)
+    written: list[int] = field(default_factory=lambda: [0, 0])
     refused: list[Reject] = field(default_factory=list)
+    noted_at: float = field(default_factory=time.monotonic)
+
+    def add(self, made: Sequence[Made]) -> None:
+        """Take in files that stand."""
+        rows = [{**row, **file.columns()} for file in made for row in file.rows]
+        self.tables.append(pa.Table.from_pylist(rows, schema=schemas.EXPORTED))
+        for file in made:
+            self.files[file.key] = file.size
+            if file.written:
+                self.written = [self.written[0] + 1, self.written[1] + file.chips]
 
     def table(self) -> pa.Table:
         """Give schemas.EXPORTED of every file that stands."""
-        rows = [
-            {
-                **row,
-                "object": made.key,
-                "object_size": made.size,
-                "sha256": made.sha256,
-                "made_from": made.made_from,
-            }
-            for made in self.made.values()
-            for row in made.rows
-        ]
-        table = pa.Table.from_pylist(rows, schema=schemas.EXPORTED)
-        return schemas.conform(table, schemas.EXPORTED, ("key", "row", "col", "name"))
+        table = pa.concat_tables(self.tables)
+        self.tables = [schemas.conform(table, schemas.EXPORTED, ("key", "row", "col", "name"))]
+        return self.tables[0]
 
 
 def run(context: Context, asked: Asked) -> Counts:
@@ -80,37 +82,57 @@ def run(context: Context, asked: Asked) -> Counts:
         TooManyRejects: more chips could not be read than extract.max_rejects allows.
     """
     apart(asked.target, context.params.bucket.url)
-    planned, nameless = _given.plan(asked, context.params.extract)
-    if not planned:
+    known = _given.Known(asked.of_keys)
+    chips, nameless = _given.count(known, asked)
+    if not chips:
         raise InputError("export: there is no chip to export; a name with {label} needs labels")
     target = open_storage(asked.target)
     present = sizes(target)
-    before = noted(target, present)
-    intact = {key: made for key, made in before.items() if present[key] == made.size}
-    state, todo = State(), []
-    for file in planned:
-        old = intact.get(file.key)
-        if old and old.made_from == file.made_from and len(old.rows) == len(file.rows):
-            state.made[file.key] = replace(old, rows=file.rows)
-        else:
-            todo.append(file)
-    stale = sorted(before.keys() - {file.key for file in planned})
-    if todo or stale:
-        target.delete(MANIFEST)
-    if todo:
-        make(context, asked, todo, state, intact)
-    for key in stale:
-        target.delete(key)
-    _remove_empty(asked.target, [key.rpartition("/")[0] for key in stale])
-    chips = sum(len(file.rows) for file in planned)
+    noted = read(target, present)
+    before = files(noted, present)
+    state = State()
+    with Maker(context, asked, before) as maker, Progress("export", "chips", chips) as progress:
+        try:
+            for planned in _given.plan(known, asked, context.params.extract):
+                kept = [old for file in planned if (old := _kept(file, before.get(file.key)))]
+                state.add(kept)
+                progress.step(sum(old.chips for old in kept))
+                todo = [file for file in planned if file.key not in state.files]
+                if todo:
+                    target.delete(MANIFEST)
+                for made, refused in maker.make(todo):
+                    state.add(made)
+                    state.refused += refused
+                    progress.step(sum(file.chips for file in made) + len(refused))
+                    if time.monotonic() - state.noted_at > NOTED_S:
+                        _note(target, state, noted)
+                state.table()
+        except BaseException:
+            maker.stop()
+            _note(target, state, noted)
+            raise
+    stale = [key for key in before if key not in state.files]
+    _remove(asked.target, stale)
     _finish(context, asked, state, chips)
-    rows = state.table().num_rows
-    written = sum(made.written for made in state.made.values())
-    new = sum(len(made.rows) for made in state.made.values() if made.written)
-    more = f"{len(state.made):,} files, {written:,} written, {len(stale):,} removed"
+    more = f"{len(state.files):,} files, {state.written[0]:,} written, {len(stale):,} removed"
     if nameless:
         more += f"; {nameless:,} chips without a label left out"
-    return Counts("export", "chips", rows, new, chips - rows, more)
+    rows = state.table().num_rows
+    return Counts("export", "chips", rows, state.written[1], chips - rows, more)
+
+
+def _kept(file: Planned, old: Made | None) -> Made | None:
+    """Give what stands for *file* already, made from the same; None: it is to be made."""
+    if old is None or (old.made_from, old.chips) != (file.made_from, len(file.rows)):
+        return None
+    return replace(old, rows=file.rows)
+
+
+def _note(target: Storage, state: State, noted: pa.Table) -> None:
+    """Write down what stands, and what an earlier export left and is still to be looked at."""
+    others = pc.invert(pc.is_in(noted["object"], value_set=pa.array(state.files, pa.string())))
+    target.put(TABLE, schemas.to_bytes(pa.concat_tables([state.table(), noted.filter(others)])))
+    state.noted_at = time.monotonic()
 
 
 def apart(target: str, bucket: str) -> None:
@@ -138,69 +160,45 @@ def sizes(target: Storage) -> dict[str, int]:
         return {}
 
 
-def noted(target: Storage, present: Mapping[str, int]) -> dict[str, Made]:
-    """Give the files that the target's table speaks of and that are there, in whatever size."""
+def read(target: Storage, present: Mapping[str, int]) -> pa.Table:
+    """Read what an earlier export wrote down: schemas.EXPORTED of files that are there.
+
+    Raises:
+        InputError: it is not such a table.
+    """
     if TABLE not in present:
-        return {}
+        return schemas.EXPORTED.empty_table()
     try:
-        table = schemas.from_bytes(target.read(TABLE))
-    except pa.ArrowException as error:
+        table = schemas.from_bytes(target.read(TABLE)).select(schemas.EXPORTED.names)
+    except (pa.ArrowException, KeyError) as error:
         raise InputError(
-            f"{target.url}/{TABLE}: is no table of exported chips ({error}); remove it"
+            f"{target.url}/{TABLE}: is no table of exported chips ({error}); remove it, or name "
+            "another folder or prefix"
         ) from error
-    if set(schemas.EXPORTED.names) - set(table.column_names):
-        raise InputError(f"{target.url}/{TABLE}: is no table of exported chips; remove it")
+    there = pc.is_in(table["object"], value_set=pa.array(present, pa.string()))
+    return table.cast(schemas.EXPORTED).filter(there)
+
+
+def files(noted: pa.Table, present: Mapping[str, int]) -> dict[str, Made]:
+    """Give the files of *noted*; what has another size by now is made from nothing known."""
+    names = ["object", "made_from", "object_size", "sha256"]
+    grouped = noted.select(names).group_by(names, use_threads=False)
     found = {}
-    rows = sorted(table.to_pylist(), key=lambda row: str(row["object"]))
-    for key, grouped in groupby(rows, lambda row: str(row["object"])):
-        own = list(grouped)
-        first = own[0]
-        if key in present:
-            facts = first["made_from"], first["object_size"], first["sha256"]
-            found[key] = Made(key, *facts, own)
+    for row in grouped.aggregate([([], "count_all")]).to_pylist():
+        key, size = row["object"], row["object_size"]
+        known = (row["made_from"], row["sha256"]) if present[key] == size else ("", "")
+        found[key] = Made(key, known[0], size, known[1], row["count_all"])
     return found
 
 
-def make(
-    context: Context,
-    asked: Asked,
-    todo: Sequence[Planned],
-    state: State,
-    before: Mapping[str, Made],
-) -> None:
-    """Make the files *todo*; what stands is noted now and then, and if anything goes wrong."""
-    target = open_storage(asked.target)
-    maker = Maker(context, asked, before)
-    workers = numerics.cores()
-    writers = workers + 2 if asked.tars else WRITERS
-    chips = sum(len(file.rows) for file in todo)
-    processes: Executor = ThreadPoolExecutor(1)
-    if chips > FEW:
-        processes = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
-    threads = ThreadPoolExecutor(writers, thread_name_prefix="export")
-    last = time.monotonic()
-    with processes, threads, Progress("export", "chips", chips) as progress:
-        try:
-            for made, refused in threads.map(partial(maker.make, processes), _units(todo)):
-                state.made.update((file.key, file) for file in made)
-                state.refused += refused
-                progress.step(sum(len(file.rows) for file in made) + len(refused))
-                if time.monotonic() - last > NOTED_S:
-                    target.put(TABLE, schemas.to_bytes(state.table()))
-                    last = time.monotonic()
-        except BaseException:
-            threads.shutdown(wait=True, cancel_futures=True)
-            target.put(TABLE, schemas.to_bytes(state.table()))
-            raise
-
-
-def _units(todo: Sequence[Planned]) -> Iterator[list[Planned]]:
-    """Give what one thread makes at a time: a tar, or some chips of one image."""
-    for _, grouped in groupby(todo, lambda file: (file.rows[0]["key"], len(file.rows) > 1)):
-        own = list(grouped)
-        size = _making.JOB_CHIPS if len(own[0].rows) == 1 else 1
-        for start in range(0, len(own), size):
-            yield own[start : start + size]
+def _remove(url: str, stale: Sequence[str]) -> None:
+    """Remove files that nobody asks for any more."""
+    target = open_storage(url)
+    if stale:
+        target.delete(MANIFEST)
+    for key in stale:
+        target.delete(key)
+    _remove_empty(url, [key.rpartition("/")[0] for key in stale])
 
 
 def _remove_empty(url: str, folders: Sequence[str]) -> None:
@@ -223,11 +221,11 @@ def _finish(context: Context, asked: Asked, state: State, chips: int) -> None:
     """
     target, table = open_storage(asked.target), state.table()
     present = sizes(target)
-    for made in state.made.values():
-        if (size := present.get(made.key)) != made.size:
+    for key, wanted in state.files.items():
+        if (size := present.get(key)) != wanted:
             found = "is not there" if size is None else f"has {size:,} bytes"
             raise StorageError(
-                f"{target.url}/{made.key}: {found}, and {made.size:,} were written; run it again"
+                f"{target.url}/{key}: {found}, and {wanted:,} were written; run it again"
             )
     stop = rejects.verdict(
         rejects.table(state.refused),
@@ -240,8 +238,8 @@ def _finish(context: Context, asked: Asked, state: State, chips: int) -> None:
         beside[TASKS] = _tasks.tasks(context, table, asked.labelstudio)
     manifest = {
         "chips": table.num_rows,
-        "files": len(state.made),
-        "bytes": sum(made.size for made in state.made.values()),
+        "files": len(state.files),
+        "bytes": sum(state.files.values()),
         "left_out": chips - table.num_rows,
         "kind": asked.kind,
         "name": asked.name.text,

@@ -28,7 +28,7 @@ from pipeline.images.apart import Apart
 from pipeline.outs import out, pretty
 from pipeline.progress import Progress
 from pipeline.rejects import Reject
-from pipeline.sections import Index
+from pipeline.sections import Bucket, Index
 from pipeline.storage import Object, read_url
 from pipeline.store import Piece
 from pipeline.work._context import INDEX, Context, Tell, bucket
@@ -59,7 +59,10 @@ FORMATS = {
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What the bucket holds: images, and tables of windows; both schemas.LISTING."""
+    """What the bucket holds, as schemas.LISTING: images, and what chips are made from beside them.
+
+    These are the tables of windows, or the masks, that the chip method asks for.
+    """
 
     images: pa.Table
     tables: pa.Table
@@ -74,7 +77,8 @@ def listing(context: Context) -> Listing:
     """
     section, storage = context.params.bucket, bucket(context)
     patterns = chips.tables(context.params.chip)
-    allowed = [item for item in storage.list() if not _matches(item.key, section.exclude)]
+    every = list(storage.list())
+    allowed = [item for item in every if not _matches(item.key, section.exclude)]
     tables = [item for item in allowed if _matches(item.key, patterns)]
     others = (item for item in allowed if not _matches(item.key, patterns))
     chosen = [item for item in others if _matches(item.key, section.include)]
@@ -88,7 +92,16 @@ def listing(context: Context) -> Listing:
             f"{section.url}: no object matches {', '.join(patterns)}, the tables of windows that "
             f"chip.method {context.params.chip.method!r} reads; check bucket.url and chip.method"
         )
-    return Listing(_table(storage.versioned(chosen)), _table(storage.versioned(tables)))
+    named = _masks(context, chosen)
+    masks = [item for item in every if item.key in named]
+    chosen = [item for item in chosen if item.key not in named]
+    return Listing(_table(storage.versioned(chosen)), _table(storage.versioned(tables + masks)))
+
+
+def _masks(context: Context, chosen: Sequence[Object]) -> set[str]:
+    """Give the keys that masks of *chosen* have, where the chip method asks for some."""
+    named = chips.masks(context.params.chip)
+    return {chips.mask_of(named, item.key) for item in chosen} if named else set()
 
 
 def _table(found: Sequence[Object]) -> pa.Table:
@@ -152,7 +165,7 @@ def _make(context: Context, piece: Piece, reuse: shards.Reuse) -> list[str]:
             read = partial(apart.header, section, memory)
         else:
             read = partial(images.header, bucket(context))
-        for found in _in_threads(partial(_header, read, section.max_pixels), reuse.left):
+        for found in _in_threads(partial(_header, read, section), reuse.left):
             if isinstance(found, dict):
                 headers.append(found)
             elif isinstance(found, Reject):
@@ -176,10 +189,13 @@ def _in_threads(read: Any, rows: pa.Table) -> Iterator[Any]:
             yield from pool.map(read, objects[start : start + AHEAD])
 
 
-def _header(read: Read, max_pixels: int, item: Object) -> dict[str, Any] | Reject | str:
+def _header(read: Read, section: Bucket, item: Object) -> dict[str, Any] | Reject | str:
     """Give one image's row, or why it has none; a sentence if it has changed since the listing."""
+    if item.size > section.max_bytes:
+        why = f"{item.key}: {item.size:,} bytes, over bucket.max_bytes {section.max_bytes:,}"
+        return Reject("index", item.key, "too_many_bytes", why)
     try:
-        return read(item, max_pixels=max_pixels)
+        return read(item, max_pixels=section.max_pixels)
     except Rejected as rejected:
         return Reject("index", item.key, rejected.reason, rejected.detail)
     except (Changed, Missing) as error:

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline import outs, plugins, recipes, rejects, schemas, shards
+from pipeline import chips, outs, plugins, recipes, rejects, schemas, shards
 from pipeline.chips import _tables
 from pipeline.hashing import CHIP_ID_BYTES, shard_name
 from pipeline.outs import Out, out
@@ -67,9 +67,9 @@ def plan(context: Context) -> list[shards.Planned]:
         InputError: the index is not there.
     """
     outs.require_manifest(INDEX, "index")
-    listed = pq.read_table(INDEX / "tables.parquet").to_pylist()
-    if not listed:
+    if not chips.tables(context.params.chip):
         return []
+    listed = pq.read_table(INDEX / "tables.parquet").to_pylist()
     recipe = recipes.chip(context.params)
     context.store.describe(recipe.digest, recipe.parts)
     columns = ["key", "version", "height", "width"]

@@ -59,7 +59,10 @@ def test_an_image_that_kills_its_decoder_is_a_reject_and_the_run_goes_on(armed):
     add(armed, "noise/deadly.jpg", deadly.image("deadly"))
     add(armed, "noise/moving.png", moving(), points=0)
     add(armed, "noise/named.tif", deadly.image("a JPEG"), points=0)
+    add(armed, "noise/large.png", moving() + bytes(60_000), points=0)
+    armed.set(bucket__max_bytes=60_000, bucket__max_rejects=0.1)
     index, chip, done = run(armed, "index", "chip", "extract")
+    assert rejects(armed, "data/index") == [("noise/large.png", None, "too_many_bytes")]
     assert "index: 1 file of several pictures, as noise/moving.png: the first is" in index.stderr
     assert "index: 1 file of another format than named, as noise/named.tif (JPEG)" in index.stderr
     assert "chip: 2 images have no annotation, as noise/moving.png" in chip.stderr

@@ -24,6 +24,7 @@ def test_a_pattern_gives_columns_and_groups_and_another_one_reads_no_image(repo)
     images = pd.read_parquet(repo.path / "data/index/images.parquet").set_index("key")
     assert images.loc["plain/003.png", ["kind", "n"]].tolist() == ["plain", "003"]
     assert images.loc["stray.png", ["kind", "n"]].isna().all()
+    assert "kind 'plain'  n '003'" in repo.said("python", "-m", "stages.trace", "plain/003.png")
     labels = pd.read_parquet(repo.path / "data/labels/labels.parquet")
     assert (labels["group"] == labels["key"].str[-7:-4]).all()
     assert labels.groupby("group")["split"].nunique().eq(1).all()

@@ -128,6 +128,37 @@ def test_only_new_scenes_are_measured(scenes):
 
 
 @pytest.mark.slow
+def test_masks_say_where_there_is_data_and_a_changed_one_costs_its_scene(scenes):
+    bucket = scenes.repo.bucket.folder
+    for key in scenes.valid:
+        scenes.valid[key] = np.random.default_rng(len(key)).random((SIDE, SIDE)) < 0.9
+        mask = bucket / key.replace("/", "/masks/")
+        mask.parent.mkdir(exist_ok=True)
+        Image.fromarray(scenes.valid[key].astype(np.uint8) * 7).save(mask)
+    scenes.repo.set(chip__nodata="{folder}/masks/{stem}.png", chip__max_rejects=0.5)
+    counts, _ = scenes.run("index", "chip")
+    assert counts["index"]["rows"] == SCENES
+    chips = scenes.chips()
+    assert len(chips) == 9 * SCENES
+    assert chips["valid_share"].tolist() == [scenes.share(row) for row in chips.itertuples()]
+
+    scenes.valid["a/0.png"][:40] = False
+    Image.fromarray(scenes.valid["a/0.png"]).save(bucket / "a/masks/0.png")
+    Image.new("L", (3, 3)).save(bucket / "a/masks/2.png")
+    (bucket / "b/masks/1.png").unlink()
+    counts, _ = scenes.run("index", "chip")
+    chips = scenes.chips()
+    assert chips["valid_share"].tolist() == [scenes.share(row) for row in chips.itertuples()]
+    assert counts["chip"]["computed"] == 9
+    assert scenes.rejects()[["key", "detail"]].to_numpy().tolist() == [
+        ["a/2.png", "a/2.png: its mask a/masks/2.png is 3 × 3, and the image 80 × 80"],
+        ["b/1.png", "b/1.png: there is no mask b/masks/1.png"],
+    ]
+    counts, _ = scenes.run("index", "chip")
+    assert counts["chip"]["computed"] == 0
+
+
+@pytest.mark.slow
 def test_nothing_but_no_data_stops_with_what_to_do(scenes):
     scenes.repo.set(chip__nodata="alpha", chip__max_nodata=0.0)
     scenes.run("index", "chip")

@@ -18,9 +18,9 @@ NAMES = ("Lake_Tank10_54.0143_-2.7770_04052023_1", "Lake_Tank11_-54.5_2.25_05052
 class Lake:
     """A clone whose bucket holds two sessions; whoever's number is even is called long."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, particles=30):
         self.sessions = [
-            sessions.make(folder / "bucket" / "2023" / name, 30, seed=number, side=96)
+            sessions.make(folder / "bucket" / "2023" / name, particles, seed=number, side=96)
             for number, name in enumerate(NAMES)
         ]
         self.repo = new_repo(folder / "repo", Bucket(folder / "bucket"))
@@ -36,7 +36,7 @@ class Lake:
         rows = [
             (f"2023/{name}/{n}", ["round", "long"][n % 2 == 0])
             for name in NAMES
-            for n in range(1, 31)
+            for n in range(1, particles + 1)
         ]
         with (self.repo.path / "points.csv").open("w", encoding="utf-8", newline="") as stream:
             csv.writer(stream).writerows([("image", "label"), *rows])
