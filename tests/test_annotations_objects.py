@@ -82,7 +82,7 @@ def test_coco_boxes_outlines_and_masks():
     assert [len(ring) for ring in outline["outline"]] == [6, 8 - 2]
     # Runs go down the columns: 203 pixels are two columns of 100 and 3 rows of the third.
     assert window(crowd) == (3, 2, 2, 2)
-    assert np.unpackbits(np.frombuffer(crowd["mask"], np.uint8), count=4).tolist() == [1] * 4
+    assert np.unpackbits(np.frombuffer(crowd["pixels"], np.uint8), count=4).tolist() == [1] * 4
     assert [row["crowd"] for row in (box, outline, crowd)] == [False, False, True]
 
 
@@ -104,7 +104,7 @@ def test_coco_masks_are_what_pycocotools_reads(height, width, data):
     (row,) = mine
     top, left, high, wide = window(row)
     found = np.zeros_like(mask)
-    bits = np.unpackbits(np.frombuffer(row["mask"], np.uint8), count=high * wide)
+    bits = np.unpackbits(np.frombuffer(row["pixels"], np.uint8), count=high * wide)
     found[top : top + high, left : left + wide] = bits.reshape(high, wide)
     assert np.array_equal(found, mask)
     assert [left, top, wide, high] == coco_masks.toBbox(packed).tolist()

@@ -39,7 +39,7 @@ def test_points_in_parquet_are_those_of_a_csv():
         [
             ("not_a_pixel", "said:2: column '3.5' is not a whole number"),
             ("not_a_pixel", "said:3: row '' is not a whole number"),
-            ("unreadable_row", "said:4: the line has fewer cells than the header"),
+            ("unreadable_row", "said:4: the line names no image"),
         ],
     )
 

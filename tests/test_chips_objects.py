@@ -266,7 +266,7 @@ CORNERS = st.lists(
 @given(CORNERS, st.integers(0, 30), st.integers(0, 30), st.integers(1, 12), st.integers(1, 12))
 def test_an_outline_holds_the_pixels_whose_middles_lie_in_it(corners, top, left, height, width):
     corners = [(x + 0.0137, y + 0.0219) for x, y in corners]  # no edge through a middle
-    shape = {"outline": [[value for corner in corners for value in corner]], "mask": None}
+    shape = {"outline": [[value for corner in corners for value in corner]], "pixels": None}
     found = _covered.covered(shape, (top, left, height, width))
     middles = [
         (col + 0.5, row + 0.5)
@@ -288,7 +288,7 @@ def test_a_mask_and_a_box_hold_their_own_pixels(top, left, data):
     shape = {"outline": None, **masked(mask, top, left, "")}
     assert np.array_equal(_covered.covered(shape, (0, 0, 20, 20)), whole_image)
     assert np.array_equal(_covered.covered(shape, (3, 4, 5, 6)), whole_image[3:8, 4:10])
-    square = {"outline": None, "mask": None, **box((left, top, left + 6, top + 5), "")}
+    square = {"outline": None, "pixels": None, **box((left, top, left + 6, top + 5), "")}
     found = _covered.covered(square, (0, 0, 20, 20))
     assert found.sum() == 30
     assert found[top : top + 5, left : left + 6].all()

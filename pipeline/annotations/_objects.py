@@ -50,8 +50,8 @@ class Object(_rows.Annotation):
     """A point (row, col), a thing with a window, or, with neither, a word about the whole image.
 
     Attributes:
-        outline: see schemas.OBJECTS; None: the window, or the mask, is all that is known.
-        mask: see `packed`.
+        outline: see schemas.OBJECTS; None: the window, or its pixels, is all that is known.
+        pixels: see schemas.OBJECTS; None: see the outline.
         crowd: whether it is a region of many, and no object.
         image_height, image_width: of the image, as the file has it; None where it does not say.
     """
@@ -61,7 +61,7 @@ class Object(_rows.Annotation):
     height: int | None = None
     width: int | None = None
     outline: tuple[tuple[float, ...], ...] | None = None
-    mask: bytes | None = None
+    pixels: bytes | None = None
     crowd: bool = False
     image_height: int | None = None
     image_width: int | None = None
@@ -129,7 +129,7 @@ def outlined(rings: Iterable[Ring], at: str) -> dict[str, Any]:
 
 
 def masked(mask: NDArray[np.bool_], top: int, left: int, at: str) -> dict[str, Any]:
-    """Give the window and the mask of something.
+    """Give the window and the pixels of something.
 
     Args:
         mask: bool [H, W]: which pixels it has, of those from *top*, *left* on.
@@ -146,7 +146,7 @@ def masked(mask: NDArray[np.bool_], top: int, left: int, at: str) -> dict[str, A
     part = mask[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
     window = {"top": top + int(rows[0]), "left": left + int(cols[0])}
     size = {"height": part.shape[0], "width": part.shape[1]}
-    return {**window, **size, "mask": np.packbits(part).tobytes()}
+    return {**window, **size, "pixels": np.packbits(part).tobytes()}
 
 
 def runs(counts: Sequence[int], size: int, at: str) -> NDArray[np.bool_]:

@@ -159,7 +159,7 @@ def covered(shape: dict[str, Any], window: Window) -> Mask:
     """Give which pixels of *window* are the object's: bool [height, width].
 
     Args:
-        shape: `top`, `left`, `height`, `width`, `outline` and `mask`, as in schemas.OBJECTS.
+        shape: `top`, `left`, `height`, `width`, `outline` and `pixels`, as in schemas.OBJECTS.
         window: not empty.
     """
     if shape["outline"] is not None:
@@ -171,9 +171,9 @@ def covered(shape: dict[str, Any], window: Window) -> Mask:
     own = tuple(shape[side] for side in WINDOW)
     rows, cols = np.arange(top, top + height) - own[0], np.arange(left, left + width) - own[1]
     inside: Mask = ((rows >= 0) & (rows < own[2]))[:, None] & ((cols >= 0) & (cols < own[3]))
-    if shape["mask"] is None:
+    if shape["pixels"] is None:
         return inside
-    bits = np.unpackbits(np.frombuffer(shape["mask"], np.uint8), count=own[2] * own[3])
+    bits = np.unpackbits(np.frombuffer(shape["pixels"], np.uint8), count=own[2] * own[3])
     mask = bits.reshape(own[2:]).astype(bool)
     own_pixels: Mask = inside & mask[np.ix_(rows.clip(0, own[2] - 1), cols.clip(0, own[3] - 1))]
     return own_pixels

@@ -176,7 +176,7 @@ def middles(objects: pa.Table, params: Annotations) -> tuple[pa.Table, list[Reje
 
 def _single(objects: pa.Table, name: str, rejects: list[Reject]) -> Iterator[dict[str, Any]]:
     """Give the objects one by one; a region of many is none."""
-    left_out = {"outline", "mask"}
+    left_out = {"outline", "pixels"}
     wanted = objects.select([name for name in schemas.OBJECTS.names if name not in left_out])
     for batch in wanted.to_batches(max_chunksize=schemas.ROW_GROUP_ROWS):
         for row in batch.to_pylist():
