@@ -252,7 +252,7 @@ SENTENCES: Mapping[str, str] = {
     "outline": "the object's outline: for each of its parts x and y of the corners, one after the "
     "other, in pixels from the image's top left corner; null: the window, or its `pixels`",
     "crowd": "whether the outline is that of a region of many objects, and of no single one",
-    "pixels": "which pixels of the window are the object's: bits, row by row; null: see the outline",
+    "pixels": "which pixels of the window are the object's: bits, by rows; null: see the outline",
     "particle": "the particle's name: the session's folder in the bucket and the number there",
     "session": "the name of the session's folder",
     "sampled_on": "the day of sampling, by the session's name; null where it does not say",
