@@ -116,6 +116,7 @@ def test_what_of_a_box_lies_outside_is_cut_off_and_what_lies_wholly_outside_is_r
         ("a.png", "out", at(30, 0, 5, 5)),
         ("a.png", "scaled", at(0, 0, 5, 5, image_height=60, image_width=80)),
         ("c.png", "gone", at(0, 0, 5, 5)),
+        ("A.PNG", "near", at(0, 0, 5, 5)),
         ("a.png", "point", {"row": 30, "col": 2}),
     )
     method = boxes_method.Params(method="boxes")
@@ -126,11 +127,16 @@ def test_what_of_a_box_lies_outside_is_cut_off_and_what_lies_wholly_outside_is_r
     assert sorted((reject.reason, reject.detail) for reject in rejects) == [
         ("no_such_image", "boxes.csv:5: no image 'c.png' in the index"),
         (
+            "no_such_image",
+            "boxes.csv:6: no image 'A.PNG' in the index, which has 'a.png': the same but for case, "
+            "space or the form of a letter",
+        ),
+        (
             "other_size",
             "boxes.csv:4: a.png is 60 × 80 here, and 30 × 40 in the bucket; it was scaled, or "
             "turned by its EXIF orientation",
         ),
-        ("points_outside", "boxes.csv:6: (30, 2) lies outside a.png, which is 30 × 40"),
+        ("points_outside", "boxes.csv:7: (30, 2) lies outside a.png, which is 30 × 40"),
         ("window_outside", "boxes.csv:3: the object lies outside a.png, which is 30 × 40"),
     ]
 

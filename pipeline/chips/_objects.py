@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from pipeline import schemas
 from pipeline.annotations import _rows, file_name, label_separator
-from pipeline.chips import centre
+from pipeline.chips import _folded, _stranger, centre
 from pipeline.hashing import chip_id
 from pipeline.rejects import Reject
 from pipeline.sections import Annotations, ChipMethod
@@ -51,8 +51,14 @@ def checked(
     columns = ["key", "row", "col", *WINDOW, "image_height", "image_width", "line"]
     rejects: list[Reject] = []
     kept: list[int] = []
+    near: dict[str, str] | None = None
     for place, row in enumerate(objects.select(columns).to_pylist()):
-        fault = _fault(row, sizes.get(row["key"]))
+        image = sizes.get(row["key"])
+        if image is None:
+            near = _folded(list(sizes)) if near is None else near
+            rejects.append(_stranger(row, name, near))
+            continue
+        fault = _fault(row, image)
         if fault is None:
             kept.append(place)
             continue
@@ -78,12 +84,9 @@ def inside(row: dict[str, Any]) -> Window | None:
     return top, left, bottom - top, right - left
 
 
-def _fault(row: dict[str, Any], image: dict[str, Any] | None) -> tuple[str, str] | None:
+def _fault(row: dict[str, Any], image: dict[str, Any]) -> tuple[str, str] | None:
     """Say why an object cannot be used: a reason and a sentence's end; None: it can."""
-    key = row["key"]
-    if image is None:
-        return "no_such_image", f"no image {key!r} in the index"
-    high, wide = image["height"], image["width"]
+    key, high, wide = row["key"], image["height"], image["width"]
     said = (row["image_height"] or high, row["image_width"] or wide)
     if said != (high, wide):
         return "other_size", (
