@@ -304,6 +304,17 @@ def test_of_label_studios_annotations_those_count_that_a_person_stands_by():
     assert sorted(row["label"] for row in kept) == ["guess", "second"]
 
 
+def test_tasks_of_exported_chips_speak_of_the_chips_middle():
+    data = {"image": "s3://b/chips/0001.png", "chip_id": "00", "chip_key": "deep/b.jpg"}
+    own = task(labelled("choices", ["weed"], {}), labelled("rectanglelabels", ["x"], BOX))
+    rows, rejects = read(labelstudio, [own | {"data": data | {"chip_row": 31, "chip_col": 7}}])
+    assert [(row["key"], row["row"], row["col"], row["label"]) for row in rows] == [
+        ("deep/b.jpg", 31, 7, "weed")
+    ]
+    place = "said.file:[0].annotations[0].result[1]"
+    assert rejects[0][2] == f"{place}: rectanglelabels on the image of a chip are not read"
+
+
 def test_a_label_that_holds_the_separator_is_rejected():
     said = [task(labelled("choices", ["a;b", "c"], {}))]
     rows, rejects = read(labelstudio, said, label_separator=";")

@@ -195,6 +195,17 @@ def test_a_grid_is_labelled_by_what_covers_the_middles():
     assert rejects == []
 
 
+def test_a_point_labels_the_chip_whose_middle_it_is():
+    objects, _ = said(
+        ("a.png", "kelp", {"row": 15, "col": 25}), ("a.png", "off", {"row": 15, "col": 26})
+    )
+    found, rejects = covered(objects)
+    assert found == {("a.png", 10, 20): "kelp"}
+    assert [reject.detail for reject in rejects] == [
+        "boxes.csv:3: is a point that is no chip's middle, and chip.method asks for one; left out"
+    ]
+
+
 def test_a_grid_is_labelled_by_what_covers_most():
     halves = (
         outlined([[0, 0, 40, 0, 40, 5, 0, 5]], ""),
@@ -241,7 +252,7 @@ def test_two_objects_over_one_middle_are_a_conflict_and_the_image_keeps_one_grou
 def test_what_an_object_reaches_into_is_no_background():
     """Most of such a chip may be bare, but nobody has said so."""
     objects, _ = said(
-        ("a.png", "kelp", at(0, 0, 12, 10)), ("a.png", "spot", {"row": 25, "col": 35})
+        ("a.png", "kelp", at(0, 0, 12, 10)), ("a.png", "spot", {"row": 24, "col": 36})
     )
     method = grid.Params(method="grid", size=10, edge="drop")
     places, _ = chips.places(IMAGES, schemas.ANNOTATIONS.empty_table(), method, "")

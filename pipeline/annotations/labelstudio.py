@@ -50,14 +50,14 @@ def read(source: Source, params: Params) -> tuple[pa.Table, list[Reject]]:
     def objects() -> Iterator[Object]:
         for place, task in enumerate(tasks):
             try:
-                key = _key(task, params, names, f"{source.name}:[{place}]")
+                key, chip = _image(task, params, names, f"{source.name}:[{place}]")
             except Rejected as rejected:
                 rejects.append(Reject("chip", "", rejected.reason, rejected.detail))
                 continue
             for line, result in _results(task, params, f"[{place}]"):
                 at = f"{source.name}:{line}"
                 try:
-                    for label, shape in _read(result, at):
+                    for label, shape in _read(result, chip, at):
                         own = _objects.label(label, params.label_separator, at)
                         yield Object(key=key, label=own, line=line, **shape)
                 except Rejected as rejected:
@@ -66,18 +66,26 @@ def read(source: Source, params: Params) -> tuple[pa.Table, list[Reject]]:
     return _objects.table(objects(), rejects)
 
 
-def _key(task: Any, params: Params, names: _objects.Names, at: str) -> str:
-    """Give the image's key: as `write` has put it into the task, or else by its address."""
+def _image(
+    task: Any, params: Params, names: _objects.Names, at: str
+) -> tuple[str, dict[str, int] | None]:
+    """Give the image's key: as we have put it into the task, or else by its address.
+
+    Of a task that stages.export has made of a chip, also the chip's middle.
+    """
     data = task.get("data") if isinstance(task, dict) else None
     data = data if isinstance(data, dict) else {}
-    name, own = data.get(params.image), data.get("key")
+    name, own, of_chip = data.get(params.image), data.get("key"), data.get("chip_key")
+    if isinstance(of_chip, str) and of_chip in names.keys:
+        row, col = (_rows.pixel(str(data.get(f"chip_{axis}")), axis, at) for axis in ("row", "col"))
+        return of_chip, {"row": row, "col": col}
     if isinstance(own, str) and own in names.keys:
-        return own
+        return own, None
     if not isinstance(name, str) or not name:
         raise Rejected(
             "no_such_image", f"{at}: its data have no {params.image!r}; set annotations.image"
         )
-    return names.key(name)
+    return names.key(name), None
 
 
 def _results(task: Mapping[str, Any], params: Params, at: str) -> Iterator[tuple[str, Any]]:
@@ -100,8 +108,10 @@ def _results(task: Mapping[str, Any], params: Params, at: str) -> Iterator[tuple
             yield f"{where}.result[{place}]", result
 
 
-def _read(result: Any, at: str) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """Give each label of one result, and the shape that it is of."""
+def _read(
+    result: Any, chip: dict[str, int] | None, at: str
+) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Give each label of one result, and the shape that it is of; *chip*: of a chip's own image."""
     kind = result.get("type") if isinstance(result, dict) else None
     value = result.get("value") if isinstance(result, dict) else None
     if not isinstance(value, dict):
@@ -109,7 +119,9 @@ def _read(result: Any, at: str) -> Iterator[tuple[Any, dict[str, Any]]]:
     kind = str(kind)
     region = _region(kind, value)
     if kind == "choices" and region is None:
-        shape: dict[str, Any] = {}
+        shape: dict[str, Any] = dict(chip or {})
+    elif region is not None and chip is not None:
+        raise Rejected("not_a_box", f"{at}: {kind} on the image of a chip are not read")
     elif region is not None:
         shape = _sized(result, region, value, at)
     elif isinstance(value.get(kind), list):

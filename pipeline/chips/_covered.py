@@ -27,7 +27,8 @@ Mask = NDArray[np.bool_]
 def said(chips: pa.Table, objects: pa.Table, params: Annotations) -> tuple[pa.Table, list[Reject]]:
     """Give what objects say of the chips that they cover, as schemas.SAID.
 
-    A word about a whole image speaks of all of its chips. Two labels for one chip are a conflict,
+    A word about a whole image speaks of all of its chips, and a point of the chip whose middle it
+    is. Two labels for one chip are a conflict,
     or both, as everywhere.
 
     Args:
@@ -51,7 +52,6 @@ def _said(
     of_image = _slices(chips["key"])
     for key, (start, count) in _slices(objects["key"]).items():
         shapes = objects.slice(start, count).to_pylist()
-        rejects += [no_shape(row, name, "is a point") for row in shapes if row["row"] is not None]
         windows = [row for row in shapes if row["top"] is not None]
         words = [row for row in shapes if row["top"] is None and row["row"] is None]
         own = chips.slice(*of_image.get(key, (0, 0)))
@@ -59,12 +59,21 @@ def _said(
         ids = own["chip_id"].to_pylist()
         at = list(zip(own["row"].to_pylist(), own["col"].to_pylist(), strict=True))
         covers = _centres(at, windows) if by_centre else _most(corners, windows)
+        middles: dict[tuple[int, int], list[int]] = {}
+        for place, middle in enumerate(at):
+            middles.setdefault(middle, []).append(place)
+        points = [row for row in shapes if row["row"] is not None]
+        bare = [row for row in points if (row["row"], row["col"]) not in middles]
+        rejects += [no_shape(row, name, "is a point that is no chip's middle") for row in bare]
+        exactly = (
+            (place, row) for row in points for place in middles.get((row["row"], row["col"]), [])
+        )
         everywhere = ((place, row) for row in words for place in range(len(ids)))
         group = next((row["group"] for row in shapes if row["group"] is not None), None)
         # All chips of an image are of its group: an image in two splits would leak.
         nothing = {"label": None, "group": group, "line": ""}
         unlabelled = ((place, nothing) for place in range(len(ids)) if group is not None)
-        for place, row in (*everywhere, *covers, *unlabelled):
+        for place, row in (*everywhere, *exactly, *covers, *unlabelled):
             yield Said(
                 key,
                 row["label"],
