@@ -15,7 +15,7 @@ def stages(repo, *names):
     return {row["stage"]: row for row in map(json.loads, lines)}, "".join(o.stderr for o in done)
 
 
-def test_a_pattern_gives_columns_and_groups_and_another_one_reads_no_image(repo):
+def test_a_pattern_gives_columns_and_groups(repo):
     shutil.copy(repo.bucket.folder / "noise" / "000.png", repo.bucket.folder / "stray.png")
     repo.set(index__pattern="{kind}/{n}.png", split__by="n")
     _, said = stages(repo, "index", "chip")
@@ -28,6 +28,12 @@ def test_a_pattern_gives_columns_and_groups_and_another_one_reads_no_image(repo)
     labels = pd.read_parquet(repo.path / "data/labels/labels.parquet")
     assert (labels["group"] == labels["key"].str[-7:-4]).all()
     assert labels.groupby("group")["split"].nunique().eq(1).all()
+
+
+@pytest.mark.slow
+def test_another_pattern_reads_no_image(repo):
+    repo.set(index__pattern="{kind}/{n}.png", split__by="n")
+    stages(repo, "index", "chip")
     repo.set(index__pattern="{n}/{kind}.png")
     counts, _ = stages(repo, "index", "chip")
     assert (counts["index"]["computed"], counts["chip"]["computed"]) == (0, 0)
