@@ -155,7 +155,7 @@ def test_one_bad_coco_annotation_is_a_reject_with_its_place(values, reason, deta
         (coco, b"[", "said.file: not JSON: "),
         (coco, b"[]", "said.file: has no list 'images'; a COCO file has images, annotations and"),
         (labelstudio, b"{}", "said.file: is no list of tasks; export them as JSON, not JSON-MIN"),
-        (labelstudio, b"\xff[]", "said.file: cannot be read as utf-8"),
+        (labelstudio, b"\xff[]", "said.file: not JSON: 'utf-8' codec can't decode byte 0xff"),
         (labelstudio, b"[" * 100_000, "said.file: not JSON: "),
         (cvat, b"<annotations>", "said.file: not XML: no element found"),
         (cvat, b"<coco/>", "said.file: its root is 'coco'; CVAT's is 'annotations'"),
@@ -313,6 +313,16 @@ def test_tasks_of_exported_chips_speak_of_the_chips_middle():
     ]
     place = "said.file:[0].annotations[0].result[1]"
     assert rejects[0][2] == f"{place}: rectanglelabels on the image of a chip are not read"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_files_are_read_in_every_encoding_that_they_may_have(encoding):
+    tasks = json.dumps([task(labelled("choices", ["Äste"], {}))], ensure_ascii=False)
+    named = "utf-16" if encoding == "utf-16" else "utf-8"
+    tag = '<image name="a.jpg"><tag label="Äste"/></image>'
+    xml = f'<?xml version="1.0" encoding="{named}"?><annotations>{tag}</annotations>'
+    for part, text in ((labelstudio, tasks), (cvat, xml)):
+        assert [row["label"] for row in read(part, text.encode(encoding))[0]] == ["Äste"]
 
 
 def test_a_label_that_holds_the_separator_is_rejected():

@@ -197,14 +197,13 @@ def label(value: Any, separator: str | None, at: str) -> str | None:
 
 
 def from_json(source: Source) -> Any:
-    """Read a JSON file.
+    """Read a JSON file, in UTF-8, -16 or -32.
 
     Raises:
         InputError: it is none.
     """
-    text = _rows.decode(source, "utf-8")
     try:
-        return json.loads(text)
+        return json.loads(source.data)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{source.name}: not JSON: {error}") from error
 

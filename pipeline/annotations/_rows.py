@@ -15,7 +15,7 @@ from pydantic import Field
 
 from pipeline import multilabel, schemas
 from pipeline.annotations import Source, _parquet
-from pipeline.errors import InputError, Rejected
+from pipeline.errors import InputError, Rejected, SettingError
 from pipeline.rejects import Reject
 from pipeline.sections import Annotations, Section
 
@@ -109,6 +109,7 @@ def decode(source: Source, encoding: str) -> str:
 
     Raises:
         InputError: the bytes are not in that encoding.
+        SettingError: there is no such encoding.
     """
     for mark, kind in NO_TEXT:
         if source.data.startswith(mark):
@@ -120,11 +121,14 @@ def decode(source: Source, encoding: str) -> str:
             encoding = marked
     try:
         return source.data.decode(encoding)
-    except (UnicodeDecodeError, LookupError) as error:
+    except UnicodeDecodeError as error:
+        line = source.data.count(b"\n", 0, error.start) + 1
         raise InputError(
-            f"{source.name}: cannot be read as {encoding} ({error}); "
+            f"{source.name}:{line}: cannot be read as {encoding} ({error}); "
             "save it as UTF-8, or set annotations.encoding, as to 'latin-1'"
         ) from error
+    except LookupError as error:
+        raise SettingError(f"annotations.encoding: {encoding!r} is not an encoding") from error
 
 
 def records(
