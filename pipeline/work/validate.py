@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from pipeline import labels as of_labels
 from pipeline import outs, recipes, rejects, schemas
 from pipeline.counts import Counts
-from pipeline.errors import Rejected
+from pipeline.errors import Rejected, StorageError
 from pipeline.hashing import digest
 from pipeline.outs import Out, pretty
 from pipeline.store import Piece
@@ -142,6 +142,7 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
         "twins": twins,
         **{f"by_{name}": table for name, table in by.items()},
     }
+    tables |= _counted(labels, to, answers.separator)
     said = valresult(answers.predictions, answers.classes, answers.separator)
     files = {
         "metrics.json": pretty(rounded),
@@ -155,6 +156,21 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
     kept = {name.replace("/", "@"): (data, 0) for name, data in files.items()}
     context.store.describe(target.recipe, recipes.validate(context.params).parts)
     context.store.put(target, kept, {"run": context.run})
+
+
+def _counted(
+    labels: pa.Table, to: Mapping[str, str | None], separator: str | None
+) -> dict[str, pd.DataFrame]:
+    """Count labels before and after the label map, and classes that chips share."""
+    from pipeline.metrics import _labels
+
+    found = {
+        "labels": _labels.counts(labels, to, separator),
+        "classes": _labels.classes(labels, to, separator),
+    }
+    if separator is not None:
+        found["together"] = _labels.together(labels, to, separator)
+    return found
 
 
 def _trusted(judged: Either, held: Answers, validate: Validate) -> Trust | None:
@@ -261,8 +277,12 @@ def _cut(context: Context, wanted: Sequence[bytes]) -> dict[bytes, Any]:
             chain(*rows), lambda row: (row["key"], row["version"])
         ):
             try:
-                pixels = decode(storage.read(key, if_version=version), key)
-            except Rejected as why:  # its features were made elsewhere, or before
+                data = storage.read(key, if_version=version)
+            except Rejected as error:
+                raise StorageError(error.detail) from error
+            try:
+                pixels = decode(data, key)
+            except Rejected as why:  # its features were made elsewhere
                 log.warning("validate: %s: not shown: %s", key, why.detail)
                 continue
             for row in chips:
