@@ -85,6 +85,15 @@ def read(data: bytes) -> str:
     return "pixels"
 
 
+def peak_kb() -> int:
+    """Give the most memory that this program has had; ru_maxrss begins with its parent's."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    (line,) = (line for line in status.read_text("ascii").splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1])
+
+
 def main(first: int, cases: int, last: Path) -> None:
     """Read cases *first* and the following."""
     found: Counter[str] = Counter()
@@ -104,8 +113,7 @@ def main(first: int, cases: int, last: Path) -> None:
                 sys.stderr.write(f"case {number}, of {name}\n")
                 raise
             slowest = max(slowest, (time.monotonic() - begun, number, name))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    sys.stdout.write(json.dumps({"found": found, "slowest": slowest, "peak_kb": peak}))
+    sys.stdout.write(json.dumps({"found": found, "slowest": slowest, "peak_kb": peak_kb()}))
 
 
 if __name__ == "__main__":
