@@ -10,7 +10,7 @@ IDLE ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test slow check fix bench worker store trace clean
+.PHONY: help setup demo test slow check audit fix bench worker store trace clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -31,12 +31,16 @@ test: setup  ## run the tests; T=windows: those whose name matches
 slow: setup  ## the tests that take minutes
 	@$(PYTEST) -m slow --timeout 1800
 
-check: setup  ## what CI runs: lint, format, types, layers, tests
+check: setup  ## what CI runs: lint, format, types, layers, audit, tests
 	@ruff check .
 	@ruff format --check .
 	@mypy
 	@lint-imports --no-logo
+	@python .ci/audit.py
 	@$(PYTEST)
+
+audit: setup  ## look for the pinned requirements among known vulnerabilities; AUDIT=required
+	@python .ci/audit.py
 
 fix: setup  ## mend lint and format, and make generated pages again
 	@ruff check --fix .

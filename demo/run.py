@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+from pipeline import stopping
+
 PLACES = {
     "report": Path("results/report.html"),
     "metrics": Path("results/metrics.json"),
@@ -47,4 +49,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    stopping.at_once()
     sys.exit(main())

@@ -19,7 +19,7 @@ from pipeline import recipes
 from pipeline._luigi import RPCError, luigi
 from pipeline.errors import BY_NAME, QuadratError, SettingError, StorageError
 from pipeline.params import Params, from_json
-from pipeline.run import central, errors, log_plainly, make_light
+from pipeline.run import central, check_machine, errors, log_plainly, make_light
 from pipeline.settings import machine
 from pipeline.shard_tasks import ChipShard, ExtractShard, IndexShard, Shards, workers
 
@@ -36,6 +36,7 @@ def join(idle_s: float | None) -> int:
     log_plainly()
     make_light()
     try:
+        check_machine()
         return _join(_scheduler(), math.inf if idle_s is None else idle_s)
     except RPCError as error:
         log.error("%s", StorageError(f"luigid: {error}; start it, and this again"))  # noqa: TRY400

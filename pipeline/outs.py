@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline import stopping
 from pipeline.errors import InputError, Passing, StorageError
 
 MANIFEST = "manifest.json"
@@ -139,6 +140,7 @@ def place(path: Path, file: Out) -> None:
     """Put *file* at *path*: a reader finds what was there before, or all of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
+    stopping.unfinished.add(str(temporary))
     try:
         if not (file.link and _linked(file.link, temporary)) or not _is_right(temporary, file):
             temporary.unlink(missing_ok=True)
@@ -147,6 +149,8 @@ def place(path: Path, file: Out) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    finally:
+        stopping.unfinished.discard(str(temporary))
 
 
 def _linked(source: Path, target: Path) -> bool:

@@ -20,6 +20,7 @@ from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import MarkedYAMLError
 
 from pipeline import plugins
+from pipeline.addresses import holds_credentials
 from pipeline.errors import SettingError
 from pipeline.hashing import canonical_json, digest
 from pipeline.sections import (
@@ -109,6 +110,9 @@ def from_json(text: str) -> Params:
 
 
 def _checked(found: Any, name: str) -> Params:
+    secrets = list(_secrets(found, name))
+    if secrets:  # alone: other faults would show the values
+        raise SettingError("\n".join(secrets))
     sections: dict[str, Section] = {}
     faults: list[str] = list(_unknown(found, SECTIONS, name, ""))
     for key, kind in SECTIONS.items():
@@ -141,6 +145,20 @@ def _not_to_group_by(sections: Mapping[str, Any], found: Any, name: str) -> Iter
                 f"{name}:{line}: {section}.by: no {by!r} among {', '.join(known)}{hint}; "
                 "index.pattern names more"
             )
+
+
+def _secrets(found: Mapping[str, Any], name: str) -> Iterator[str]:
+    """Find addresses with credentials in them: params.yaml is committed, dvc.lock copies it."""
+    for key, values in found.items():
+        for field, value in values.items() if isinstance(values, Mapping) else ():
+            texts = value if isinstance(value, list | tuple) else [value]
+            if any(isinstance(text, str) and holds_credentials(text) for text in texts):
+                yield (
+                    f"{name}:{_line(values, field)}: {key}.{field}: the address holds a user name, "
+                    "password, token or signature, and this file and dvc.lock are for others to "
+                    "read; take it out: s3:// takes credentials from the environment, and what "
+                    "needs a signed address is best fetched to a file"
+                )
 
 
 PARTS = {"annotations": ("annotations", "format"), "chip": ("chips", "method")}

@@ -14,8 +14,10 @@ from pipeline import schemas
 from pipeline.errors import TooManyRejects
 
 REASONS: dict[str, str] = {
+    "corrupt": "the object's bytes are not those that its ETag is the digest of, at every try",
     "decoder_died": "the image killed the process that decoded it, as only a broken one does",
     "doubled_window": "the same window of the same image is listed twice",
+    "forbidden": "the bucket does not let this object be read",
     "label_conflict": "the same pixel or image has two different labels",
     "no_data": "more of the chip is no-data than chip.max_nodata allows",
     "no_feature": "the table of features has none for this point, or one that is not finite",
@@ -34,11 +36,15 @@ REASONS: dict[str, str] = {
     "unreadable_row": "the line of the annotation file, or of a table of windows, cannot be read",
     "unreadable_table": "the line's table of windows is of a kind that is not read",
     "unsupported": "the image is of a kind whose pixels are not defined here",
+    "vanished": "the object was listed, and then it was not there",
     "window_outside": "the listed window does not lie wholly inside its image",
 }
 
 DELIBERATE = frozenset({"no_data", "unconfirmed"})
 """Reasons that a setting asked for: kept in the table, not counted against max_rejects."""
+
+FOR_NOW = frozenset({"corrupt", "forbidden", "vanished"})
+"""Reasons that lie in the bucket and not in the image: the next run asks again."""
 
 
 MEANING = {
@@ -74,6 +80,11 @@ def table(rejects: Iterable[Reject]) -> pa.Table:
 def in_order(rejected: pa.Table) -> pa.Table:
     """Sort a rejects table by all of its columns, so that its bytes repeat."""
     return schemas.conform(rejected, schemas.REJECTS, tuple(schemas.REJECTS.names))
+
+
+def may_pass(rejected: pa.Table) -> bool:
+    """Say whether another run may have some of what this one could not have."""
+    return not FOR_NOW.isdisjoint(rejected["reason"].to_pylist())
 
 
 def counts(rejected: pa.Table) -> dict[str, int]:

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import json
 import logging
+import multiprocessing
 import sys
 import warnings
 from collections.abc import Iterator
@@ -16,11 +17,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import outs, tasks, unchanged
+from pipeline import outs, rejects, tasks, unchanged
 from pipeline._luigi import RemoteScheduler, RPCError, luigi
-from pipeline.errors import BY_NAME, QuadratError, StorageError
+from pipeline.errors import BY_NAME, QuadratError, SettingError, StorageError
 from pipeline.params import Params, load
 from pipeline.sections import OWN
 from pipeline.settings import machine
@@ -28,7 +30,7 @@ from pipeline.shard_tasks import workers
 from pipeline.storage import local_path, open_storage
 from pipeline.summary import with_counts
 from pipeline.tasks import Stage
-from pipeline.work._context import INDEX
+from pipeline.work._context import FEATURES, INDEX
 
 try:
     import fcntl
@@ -41,7 +43,7 @@ LOCK = Path(".quadrat/stage.lock")
 ROUNDS = 3
 """How often Luigi is begun again where nothing failed and yet not all is done."""
 
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 DONE = {luigi.LuigiStatusCode.SUCCESS, luigi.LuigiStatusCode.SUCCESS_WITH_RETRY}
 
 
@@ -54,6 +56,7 @@ def stage(kind: type[Stage]) -> int:
     log_plainly()
     make_light()
     try:
+        check_machine()
         params = load("params.yaml")
         with one_at_a_time(), remembering(kind, params):
             for folder in kind.folders:
@@ -73,6 +76,28 @@ def stage(kind: type[Stage]) -> int:
                 "right to write there, and run again"
             )
         )
+
+
+def check_machine() -> None:
+    """See that this process has what every stage needs of the system.
+
+    Raises:
+        SettingError: the locale is not UTF-8's, in which keys and labels would be other texts.
+        StorageError: Luigi cannot have the semaphores that it speaks to its workers by.
+    """
+    if (encoding := sys.getfilesystemencoding()) != "utf-8":
+        raise SettingError(
+            f"LC_ALL, LANG: the encoding of file names is {encoding!r}; set PYTHONUTF8=1, or a "
+            "locale of UTF-8 as LC_ALL=C.UTF-8"
+        )
+    try:
+        multiprocessing.Lock()
+    except (OSError, ImportError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise StorageError(
+            f"shared memory: no semaphore can be made ({why}); have /dev/shm mounted so that it "
+            "can be written, as docker run --shm-size=64m does"
+        ) from error
 
 
 def _said(error: QuadratError) -> int:
@@ -102,22 +127,38 @@ def one_at_a_time() -> Iterator[None]:
 
 @contextlib.contextmanager
 def remembering(kind: type[Stage], params: Params) -> Iterator[None]:
-    """Remember, after the index, what it was made of; see pipeline/unchanged.py."""
+    """Remember, after the index, what it was made of; see pipeline/unchanged.py.
+
+    What could not be had of the bucket is asked for again by the next run: such an index is not
+    remembered, and features that lack something lose their manifest, so that DVC makes them again.
+    """
     if kind is not tasks.Index:
         yield
+        if kind is tasks.Extract and _may_pass(FEATURES):
+            unchanged.forget()
         return
     unchanged.forget()
+    if _may_pass(FEATURES):
+        (FEATURES / outs.MANIFEST).unlink(missing_ok=True)
     bucket, files = params.bucket.url, _files(params)
     if "://" not in bucket:
         bucket = str(local_path(bucket))
     before = None if files is None else _snapshot(bucket, files)
     yield
     manifest = outs.read_manifest(INDEX)
-    if files is not None and before and manifest:
+    if files is not None and before and manifest and not (_may_pass(INDEX) or _may_pass(FEATURES)):
         rows = sum(line["rows"] for line in manifest["shards"])
         rejected = pq.read_metadata(INDEX / "rejects.parquet").num_rows
         counts = {"rows": rows, "rejected": rejected, "runs": str(machine().runs)}
         unchanged.remember(before, {"bucket": bucket, "files": files, **counts})
+
+
+def _may_pass(folder: Path) -> bool:
+    """Say whether some of an out's rejects are such that the next run may not have."""
+    try:
+        return rejects.may_pass(pq.read_table(folder / "rejects.parquet", columns=["reason"]))
+    except (OSError, pa.ArrowInvalid):
+        return False  # there is none, or it is damaged and will be made again
 
 
 def _snapshot(bucket: str, files: list[str]) -> str | None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from pipeline.addresses import holds_credentials
 from pipeline.errors import SettingError
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -88,6 +89,12 @@ def machine(environ: Mapping[str, str] = os.environ) -> Machine:
 
 
 def _checked(settings: Machine, path: Path) -> Machine:
+    for name in ("store", "endpoint", "weights_mirror"):
+        if holds_credentials(getattr(settings, name)):
+            raise SettingError(
+                f"{path}: {name}: the address holds a user name, password, token or signature; "
+                "take it out, and give credentials as AWS_PROFILE or AWS_ACCESS_KEY_ID does"
+            )
     if settings.device not in DEVICES:
         raise SettingError(f"{path}: device: no {settings.device!r} among {', '.join(DEVICES)}")
     if settings.workers != "auto" and not (settings.workers.isdigit() and int(settings.workers)):

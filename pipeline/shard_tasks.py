@@ -119,6 +119,7 @@ def end_with_the_worker() -> None:
     started_by = multiprocessing.parent_process()
     if started_by is None:
         return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker ends this process by SIGTERM
 
     def watch() -> None:
         while os.getppid() == started_by.pid:
@@ -160,7 +161,9 @@ class Shards(Work):
         if self.has_run:
             return all(store.has(piece) for piece in self.pieces)
         age = int(time.monotonic() / LISTED_FOR_S)
-        listed = _finished(self.context.machine.store_url, self.work.TABLE, self.recipe, age)
+        listed = _finished(
+            self.context.machine.store_url, self.work.TABLE, self.recipe, self.run_name, age
+        )
         return all(piece.input in listed.get(piece.shard, ()) for piece in self.pieces)
 
     def run(self) -> None:
@@ -171,9 +174,9 @@ class Shards(Work):
 
 
 @cache
-def _finished(store_url: str, table: str, recipe: str, age: int) -> dict[str, list[str]]:  # noqa: ARG001
+def _finished(store_url: str, table: str, recipe: str, run: str, age: int) -> dict[str, list[str]]:  # noqa: ARG001
     """List the finished pieces of a recipe; *age* makes an older listing another one."""
-    return _context.store(store_url).finished(table, recipe)
+    return _context.store(store_url).finished(table, recipe, run)
 
 
 class IndexShard(Shards):

@@ -21,7 +21,7 @@ from pipeline.counts import Counts
 from pipeline.errors import Missing
 from pipeline.hashing import CHIP_ID_BYTES, image_id, overlap, shard_name, shard_of
 from pipeline.outs import Out, out
-from pipeline.store import IDS, Damaged, Piece, Record, Store
+from pipeline.store import AGAIN, IDS, Damaged, Piece, Record, Store
 
 ROWS = "parquet"
 REJECTS = "rejects.parquet"
@@ -75,15 +75,18 @@ def _bytes(rows: pa.Table, schema: pa.Schema) -> bytes:
     return schemas.to_bytes(schemas.conform(rows, schema))
 
 
-def missing(store: Store, planned: Iterable[Planned]) -> list[Planned]:
-    """Give those of *planned* that are not finished, and keep their input rows in the store."""
+def missing(store: Store, planned: Iterable[Planned], run: str) -> list[Planned]:
+    """Give those of *planned* that are not finished, and keep their input rows in the store.
+
+    What another run than *run* could not have of the bucket makes a shard unfinished.
+    """
     listed: dict[tuple[str, str], dict[str, list[str]]] = {}
     found = []
     for item in planned:
         piece = item.piece
         where = (piece.table, piece.recipe)
         if where not in listed:
-            listed[where] = store.finished(*where)
+            listed[where] = store.finished(*where, run)
         if piece.input not in listed[where].get(piece.shard, []):
             found.append(item)
     with ThreadPoolExecutor(READERS, thread_name_prefix="inputs") as pool:
@@ -209,7 +212,10 @@ def finish(
         REJECTS: (schemas.to_bytes(refused), refused.num_rows),
         IDS: (b"".join(ids(rows).to_pylist()), rows.num_rows),
     }
-    store.put(piece, files, {"run": made.run, "computed": made.computed})
+    note: dict[str, Any] = {"run": made.run, "computed": made.computed}
+    if rejects.may_pass(refused):
+        note[AGAIN] = True
+    store.put(piece, files, note)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 RECORD = "json"
 INPUT = "input.parquet"
 IDS = "ids"
+AGAIN = "again"
+"""A mark, and nothing in it: some of the piece's rejects lie in the bucket and may pass."""
+
 A_DAY_S = 86_400.0
 TOUCHERS = 16
 
@@ -81,24 +84,43 @@ class Store:
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
 
-    def finished(self, table: str, recipe: str) -> dict[str, list[str]]:
+    def finished(self, table: str, recipe: str, run: str = "") -> dict[str, list[str]]:
         """Give the inputs of every finished piece by shard, with one listing.
 
         Input rows that somebody who was killed has left beside a finished piece are removed.
+
+        Args:
+            table: of the pieces.
+            recipe: theirs.
+            run: where one is given, what another run has marked to be tried again is left out.
         """
         found: dict[str, list[str]] = {}
-        waiting = set()
+        beside: dict[str, list[Piece]] = {AGAIN: [], INPUT: []}
         for item in self.storage.list(f"{table}/{recipe}/"):
             _, _, shard, name = item.key.rsplit("/", 3)
             stem, _, file = name.partition(".")
             if file == RECORD:
                 found.setdefault(shard, []).append(stem)
-            elif file == INPUT:
-                waiting.add((shard, stem))
-        for shard, stem in sorted(waiting):
-            if stem in found.get(shard, ()):
-                self.storage.delete(Piece(table, recipe, shard, stem).path(INPUT))
+            elif file in beside:
+                beside[file].append(Piece(table, recipe, shard, stem))
+        for piece in beside[INPUT]:
+            if piece.input in found.get(piece.shard, ()) and piece not in beside[AGAIN]:
+                self.storage.delete(piece.path(INPUT))
+        for piece in beside[AGAIN] if run else ():
+            if piece.input in found.get(piece.shard, ()) and self._is_to_be_tried(piece, run):
+                found[piece.shard].remove(piece.input)
         return found
+
+    def _is_to_be_tried(self, piece: Piece, run: str) -> bool:
+        """Say whether a marked piece is still what another run than *run* has left."""
+        try:
+            note = self.record(piece).note
+        except (Missing, Damaged):
+            return True
+        if not note.get(AGAIN):
+            self.storage.delete(piece.path(AGAIN))
+            return False
+        return bool(note["run"] != run)
 
     def has(self, piece: Piece) -> bool:
         """Say whether *piece* is finished."""
@@ -139,8 +161,6 @@ class Store:
             Missing: they are not there, and the piece is not finished.
             Damaged: their digest is not the one in the piece's name.
         """
-        if self.has(piece):
-            return None
         try:
             rows = self.storage.read(piece.path(INPUT))
         except Missing:
@@ -157,7 +177,7 @@ class Store:
         """Keep a finished piece: for each file its bytes and number of rows, and a *note*.
 
         The note is for people and logs (which run made the piece); it names nothing and two
-        writers of one piece may differ in it.
+        writers of one piece may differ in it. If it says *again*, the next run tries again.
         """
         kept = {}
         for file, (data, rows) in sorted(files.items()):
@@ -165,6 +185,8 @@ class Store:
             kept[file] = {"sha256": sha256, "size": len(data), "rows": rows}
             self.storage.put(piece.path(file), data)
         record = {"files": kept, "note": dict(note)}
+        if note.get(AGAIN):
+            self.storage.put(piece.path(AGAIN), b"")
         self.storage.put(piece.path(RECORD), canonical_json(_signed(piece, record)))
         self.storage.delete(piece.path(INPUT))
 

@@ -93,7 +93,7 @@ class Stage(Work):
     def lacking(self, kind: type[Shards], planned: Sequence[Planned]) -> Iterator[Any]:
         """Yield the tasks of those shards that are not finished, if there are any."""
         end_with_the_worker()
-        found = missing(self.context.store, planned)
+        found = missing(self.context.store, planned, self.context.run)
         if found:
             # They have just been listed as missing: Luigi need not ask for each of them.
             tasks = tasks_of(kind, self.params, found)

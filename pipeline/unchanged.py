@@ -18,6 +18,7 @@ from operator import attrgetter
 from typing import Any
 
 from pipeline.counts import Counts, write_down
+from pipeline.errors import QuadratError
 
 MEMORY = ".quadrat/index.json"
 INDEX = "data/index"
@@ -53,8 +54,8 @@ def _known() -> Any:
         known = _read(MEMORY)
         found = [snapshot(known["bucket"], known["files"])[0], _outs()]
         lately = 0 <= time.time() - known["at"] < A_DAY_S
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    except (OSError, ValueError, KeyError, TypeError, QuadratError):
+        return None  # the ordinary run says what is wrong
     return known if lately and found == known["found"] else None
 
 

@@ -1,8 +1,11 @@
 """Stage 1 of 5, bucket → images: run by `dvc repro`, see dvc.yaml."""
 
-from pipeline import unchanged
+from pipeline import stopping
 
 if __name__ == "__main__":
+    stopping.at_once()
+    from pipeline import unchanged
+
     if unchanged.report():
         raise SystemExit(0)
     from pipeline import run, tasks

@@ -5,9 +5,12 @@ usage: python -m stages.worker [--idle SECONDS]
 
 import argparse
 
-from pipeline import join
+from pipeline import stopping
 
 if __name__ == "__main__":
+    stopping.at_once()
+    from pipeline import join
+
     parser = argparse.ArgumentParser(prog="python -m stages.worker", description=join.__doc__)
     parser.add_argument(
         "--idle", type=float, metavar="SECONDS", help="leave after so long without work"

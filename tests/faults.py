@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import struct
@@ -11,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -68,10 +69,33 @@ class Slow:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Less:
+    """Say that the body is *n* bytes shorter than it is, and send as many as are said."""
+
+    n: int
+
+
+@dataclass(frozen=True)
+class Flip:
+    """Turn one bit of the body, in its middle; what the headers say of it stays."""
+
+
 T = TypeVar("T")
 
-Fault = Status | Reset | Short | Slow
+Fault = Status | Reset | Short | Slow | Less | Flip
 Rule = Callable[[str, str, int], Fault | None]
+
+
+def at_random(seed: int, share: float, faults: Sequence[Fault]) -> Rule:
+    """Order one of *faults* for about *share* of all requests, by a generator of *seed*."""
+    rng, lock = random.Random(seed), threading.Lock()
+
+    def rule(method: str, path: str, number: int) -> Fault | None:
+        with lock:
+            return rng.choice(faults) if rng.random() < share else None
+
+    return rule
 
 
 class Proxy:
@@ -166,7 +190,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if isinstance(fault, Slow):
             self.server.proxy.closing.wait(fault.seconds)
-        self.forward(body, fault.n if isinstance(fault, Short) else None)
+        self.forward(body, fault)
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = answer  # noqa: N815
 
@@ -195,8 +219,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    def forward(self, body: bytes, first: int | None) -> None:
-        """Pass on the answer of the server behind, of its body only the *first* bytes if given."""
+    def forward(self, body: bytes, fault: Fault | None) -> None:
+        """Pass on the answer of the server behind, with what is wrong with it."""
         behind = HTTPConnection(self.server.proxy.behind, timeout=LONGEST_S)
         try:
             self.ask(behind, body)
@@ -204,9 +228,15 @@ class _Handler(BaseHTTPRequestHandler):
             data = answer.read()
         finally:
             behind.close()
+        if isinstance(fault, Flip):
+            data = flipped(data)
+        if isinstance(fault, Less):
+            data = data[: max(len(data) - fault.n, 0)]
+            del answer.headers["Content-Length"]
         self.begin_answer(answer, len(data))
         if self.command == "HEAD":
             return
+        first = fault.n if isinstance(fault, Short) else None
         self.wfile.write(data[:first])
         self.close_connection |= first is not None
 
@@ -231,6 +261,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Say nothing: `requests` has them all."""
+
+
+def flipped(data: bytes) -> bytes:
+    """Turn one bit in the middle of *data*."""
+    turned = bytearray(data)
+    if turned:
+        turned[len(turned) // 2] ^= 1
+    return bytes(turned)
 
 
 ON_A_SMALL_DISK = 'mount -t tmpfs -o size="$1" none "$2" && shift 2 && exec "$@"'

@@ -60,10 +60,28 @@ def test_lr_comes_to_scikit_learns_answer():
     assert agreed > 0.97
 
 
-def test_lr_starts_from_zero():
+def test_lr_starts_from_the_shares_of_the_classes():
+    x = blobs(100).read(0)
+    rows = Rows.of(x, ["a"] * 79 + ["b"] * 20 + ["c"])
     train = Train(classifier="lr", epochs=1, learning_rate=1e-12, calibration="none")
-    found = trained(train).classifier.predict_proba(blobs(50, seed=3).read(0))
-    np.testing.assert_allclose(found, 1 / 3, atol=1e-6)
+    for balance, shares in (("none", [80, 21, 2]), ("resample", [31, 21, 21])):
+        settings = train.model_copy(
+            update={"balance": balance, "balance_floor": 20, "balance_cap": 30}
+        )
+        found = trained(settings, rows, rows).classifier.predict_proba(x)
+        np.testing.assert_allclose(found, [np.array(shares) / sum(shares)] * 100, atol=1e-6)
+
+
+def test_few_steps_on_uneven_classes_are_enough_for_their_shares():
+    """Of which the features say nothing: no probability is better than the share."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(5, 1, (3000, 20)).astype(np.float32)
+    labels = rng.choice(["a", "b", "c"], 3000, p=[0.9, 0.09, 0.01]).tolist()
+    splits = Splits(Rows.of(x[:1500], labels[:1500]), Rows.of(x[1500:], labels[1500:]))
+    for name in ("lr", "mlp"):
+        train = Train(classifier=name, epochs=1, calibration="none")
+        found = fit(splits, train, "cpu").classifier.predict_proba(x[1500:]).mean(axis=0)
+        np.testing.assert_allclose(found, [0.9, 0.09, 0.01], atol=0.04)
 
 
 def test_mlp_learns_what_no_line_can_part():
@@ -373,8 +391,13 @@ def test_presets_fill_what_is_null_and_what_is_set_wins():
 )
 def test_what_is_null_goes_by_the_number_of_rows(n_rows, epochs, rate):
     assert classifiers.epochs(Train(), n_rows) == epochs
-    assert classifiers.rate(Train(), n_rows) == pytest.approx(rate)
-    assert classifiers.rate(Train(learning_rate=0.5), n_rows) == 0.5
+    for dim in (20, 1280):
+        assert classifiers.rate(Train(), n_rows, dim) == pytest.approx(rate)
+    linear = Train(classifier="lr")
+    assert classifiers.rate(linear, n_rows, 1280) == pytest.approx(rate)
+    assert classifiers.rate(linear, n_rows, 80) == pytest.approx(4 * rate)
+    assert classifiers.rate(linear, n_rows, 2) == pytest.approx(10 * rate)
+    assert classifiers.rate(Train(learning_rate=0.5), n_rows, 80) == 0.5
     theirs = Train(preset="pyspacer")
     assert classifiers.epochs(theirs, n_rows) == 10
-    assert classifiers.rate(theirs, n_rows) == (1e-3 if n_rows < 50_000 else 1e-4)
+    assert classifiers.rate(theirs, n_rows, 80) == (1e-3 if n_rows < 50_000 else 1e-4)

@@ -20,6 +20,9 @@ from pipeline.sections import Train
 if TYPE_CHECKING:
     from torch import nn
 
+USUAL_DIM = 1280
+"""Values in a feature of EfficientNet-B0, for which the rates were found."""
+
 MANY_ROWS = 50_000
 """From here on PySpacer takes a larger network and a smaller learning rate."""
 
@@ -46,10 +49,12 @@ def epochs(train: Train, n_rows: int) -> int:
     return 4 if n_rows >= MANY_ROWS else min(max(100_000 // max(n_rows, 1), 10), 40)
 
 
-def rate(train: Train, n_rows: int) -> float:
+def rate(train: Train, n_rows: int, dim: int) -> float:
     """Give the learning rate: what is set, or by the number of rows and the batch.
 
     From 50,000 rows on half of 1e-3, which with 4 epochs gives what PySpacer's tenth gives with 10.
+    Where there is no hidden layer it goes by the values in a feature, too: a step changes a score
+    by as much as there are values, and with few of them 1e-3 would not get anywhere.
 
     Sources: PySpacer 0.14, `train_classifier.py`, for 1e-3, and 1e-4 from 50,000 rows on, at
     batches of 200; Malladi et al. 2022, "On the SDEs and scaling rules for adaptive gradient
@@ -58,7 +63,10 @@ def rate(train: Train, n_rows: int) -> float:
     if train.learning_rate is not None:
         return train.learning_rate
     many = 1e-4 if train.preset == "pyspacer" else 5e-4
-    return (1e-3 if n_rows < MANY_ROWS else many) * math.sqrt(batch(train, n_rows) / 200)
+    found = (1e-3 if n_rows < MANY_ROWS else many) * math.sqrt(batch(train, n_rows) / 200)
+    if train.classifier == "lr" and train.preset is None:
+        found *= min(math.sqrt(USUAL_DIM / dim), 10.0)
+    return found
 
 
 def version(train: Train) -> int:

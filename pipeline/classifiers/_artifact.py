@@ -28,6 +28,7 @@ from pipeline.errors import InputError
 
 FORMAT = 3
 BLOCK_ROWS = 65_536
+BINARY = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,14 +219,33 @@ def _checked(found: Classifier, folder: Path) -> Classifier:
         if not np.isfinite(values).all():
             raise InputError(f"{folder}/model.safetensors: {name} holds values that are not finite")
     try:
-        sizes = found.sizes
+        wanted = _shapes(found)
     except KeyError as error:
         raise InputError(f"{folder}/model.safetensors: lacks {error}") from error
-    if found.is_multilabel and len(found.tensors["thresholds"]) != len(found.classes):
-        raise InputError(f"{folder}/model.safetensors: thresholds are not one for each class")
-    if sizes[-1] != len(found.classes):
-        raise InputError(f"{folder}: gives {sizes[-1]} scores for {len(found.classes)} classes")
+    for name, shape in wanted.items():
+        if found.tensors[name].shape != shape:
+            have = found.tensors[name].shape
+            raise InputError(f"{folder}/model.safetensors: {name} is {have}, not {shape}")
+    if found.sizes[-1] != len(found.classes):
+        raise InputError(
+            f"{folder}: gives {found.sizes[-1]} scores for {len(found.classes)} classes"
+        )
     return found
+
+
+def _shapes(found: Classifier) -> dict[str, tuple[int, ...]]:
+    """Give the shape that each tensor must have for all of them to fit together."""
+    tensors, count = found.tensors, len(found.classes)
+    dim = tensors["mean"].size
+    wanted: dict[str, tuple[int, ...]] = {"mean": (dim,), "scale": (dim,), "temperature": (1,)}
+    for number in range(len(found.layers)):
+        size = tensors[f"layers.{number}.bias"].size
+        wanted |= {f"layers.{number}.weight": (size, dim), f"layers.{number}.bias": (size,)}
+        dim = size
+    slopes = (1 if count == BINARY and not found.is_multilabel else count,)
+    others = {"doubt": (1,), "sigmoid.slope": slopes, "sigmoid.offset": slopes}
+    others["thresholds"] = (count,)
+    return wanted | {name: shape for name, shape in others.items() if name in tensors}
 
 
 def _card(text: bytes, folder: Path) -> dict[str, Any]:

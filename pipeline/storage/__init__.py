@@ -12,10 +12,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from pipeline.errors import SettingError
+from pipeline.addresses import shown
+from pipeline.errors import Rejected, SettingError, StorageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ class Storage(Protocol):
         Raises:
             Missing: it is not there.
             Changed: *if_version* is given and the object is another version.
+            Rejected: *if_version* is given, and of all that was listed this cannot be had.
         """
 
     def put(self, key: str, data: bytes) -> None:
@@ -115,12 +117,6 @@ def local_path(url: str) -> Path:
     return (path if path.exists() else origin / path).absolute()
 
 
-def shown(url: str) -> str:
-    """Give *url* for a message: without user, password and query, which may be credentials."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-
-
 def read_url(url: str, *, memory: Path | None = None) -> tuple[bytes, str]:
     """Read one object by its whole address; give its bytes and its version.
 
@@ -137,4 +133,7 @@ def read_url(url: str, *, memory: Path | None = None) -> tuple[bytes, str]:
     folder, _, name = (url if scheme == "s3" else str(local_path(url))).rpartition("/")
     storage = open_storage(folder or "/", memory=memory)
     found = storage.head(name)
-    return storage.read(name, if_version=found.version), found.version
+    try:
+        return storage.read(name, if_version=found.version), found.version
+    except Rejected as error:
+        raise StorageError(error.detail) from error

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
+from pipeline import stopping
 from pipeline.errors import Changed, Missing, StorageError
 from pipeline.storage import Object
 from pipeline.storage._digests import Digests, Hashed, Stamp, is_settled, stamp
@@ -229,6 +230,7 @@ class Folder:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary.parent.mkdir(exist_ok=True)
+            stopping.unfinished.add(str(temporary))
             try:
                 with temporary.open("wb") as stream:
                     _lock(stream)
@@ -239,6 +241,8 @@ class Folder:
             except BaseException:
                 temporary.unlink(missing_ok=True)
                 raise
+            finally:
+                stopping.unfinished.discard(str(temporary))
         except OSError as error:
             raise StorageError(
                 f"{path}: {len(data):,} bytes cannot be written ({error.strerror}); make room "

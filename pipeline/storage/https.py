@@ -10,8 +10,8 @@ import urllib.error
 import urllib.request
 from urllib.parse import urlsplit
 
+from pipeline.addresses import shown
 from pipeline.errors import Missing, Passing, SettingError, StorageError
-from pipeline.storage import shown
 
 TRIES = 4
 FIRST_WAIT_S = 0.2

@@ -12,8 +12,10 @@ import os
 import random
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from operator import itemgetter
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import boto3
@@ -22,9 +24,7 @@ from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
-    ConnectTimeoutError,
     CredentialRetrievalError,
-    EndpointConnectionError,
     HTTPClientError,
     IncompleteReadError,
     MetadataRetrievalError,
@@ -33,32 +33,35 @@ from botocore.exceptions import (
     SSOError,
     TokenRetrievalError,
 )
+from botocore.exceptions import ConnectionError as NoConnection
+from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
-from pipeline.errors import Changed, Missing, Passing, SettingError, StorageError
+from pipeline.addresses import shown
+from pipeline.errors import Changed, Missing, Passing, Rejected, SettingError, StorageError
 from pipeline.settings import machine
-from pipeline.storage import Object, shown
+from pipeline.storage import Object
+from pipeline.storage._bodies import MD5, body, fits, is_whole, part_of, whole
+from pipeline.storage._codes import BEYOND, CHANGED, FORBIDDEN, GONE, REFUSED, is_busy, refused
 
 TRIES = 6
-FIRST_WAIT_S = 0.2
+"""Of one request, its answer's body included; boto3's own tries are switched off."""
+
+NOT_ITS_OWN = "its bytes are not those that its ETag is the MD5 of"
+
+TRIES_OF_404 = 3
+"""What was listed and is asked for may be there in a moment."""
+
+FIRST_WAIT_S = 0.25
 LONGEST_WAIT_S = 20.0
+CONNECT_S = 10
+TIMEOUT_S = 30
 POOL = 64
 
-GONE = {"404", "NoSuchKey", "NotFound"}
-CHANGED = {"412", "PreconditionFailed"}
-BEYOND = {"416", "InvalidRange"}
-REFUSED = {
-    "401",
-    "403",
-    "AccessDenied",
-    "InvalidAccessKeyId",
-    "SignatureDoesNotMatch",
-    "ExpiredToken",
-    "InvalidToken",
-}
-BUSY = {"SlowDown", "RequestTimeout", "Throttling", "ThrottlingException", "RequestLimitExceeded"}
-TOO_MANY = 429
-SERVERS_FAULT = 500
+PROBES = 3
+REFUSALS = 20
+"""So many objects refused and none read: it is not the objects."""
+
 NO_CREDENTIALS = (
     CredentialRetrievalError,
     MetadataRetrievalError,
@@ -69,8 +72,17 @@ NO_CREDENTIALS = (
 )
 """Their own text is never shown: a helper program's output may be in it."""
 
-BROKEN_BODY = (IncompleteReadError, HTTPClientError, HTTPError, OSError)
-"""What reading an answer's body can raise; botocore retries requests, not bodies."""
+BROKEN = (
+    HTTPClientError,
+    HTTPError,
+    IncompleteReadError,
+    NoConnection,
+    OSError,
+    ResponseParserError,
+)
+"""What the network and servers that fail make of an answer; another try may go well."""
+
+T = TypeVar("T")
 
 
 class S3:
@@ -86,6 +98,8 @@ class S3:
         self.prefix = f"{prefix}/" if prefix else ""
         self._clients: dict[int, Any] = {}
         self._locks: dict[int, threading.Lock] = {}
+        self._are_md5s: bool | None = None
+        self._has_read, self._refusals = False, 0
 
     @property
     def _client(self) -> Any:
@@ -101,24 +115,37 @@ class S3:
 
     def list(self, prefix: str = "") -> Iterator[Object]:
         """Give every object whose key begins with *prefix*, sorted by its UTF-8 bytes."""
-        pages = self._client.get_paginator("list_objects_v2").paginate(
-            Bucket=self.bucket, Prefix=self.prefix + prefix
-        )
-        try:
-            found = [
-                Object(
-                    item["Key"][len(self.prefix) :],
-                    item["Size"],
-                    item["ETag"].strip('"'),
-                    item["LastModified"].timestamp(),
-                )
-                for page in pages
-                for item in page.get("Contents", [])
-                if not item["Key"].endswith("/")
-            ]
-        except (ClientError, BotoCoreError) as error:
-            raise self._said("", error) from error
-        yield from sorted(found, key=lambda item: item.key.encode())
+        found = {
+            item["Key"]: Object(
+                item["Key"][len(self.prefix) :],
+                item["Size"],
+                item["ETag"].strip('"'),
+                item["LastModified"].timestamp(),
+            )
+            for page in self._pages(self.prefix + prefix)
+            for item in page.get("Contents", [])
+            if not item["Key"].endswith("/")
+        }  # by key: in a bucket that changes meanwhile, one can be on two pages
+        yield from sorted(found.values(), key=lambda item: item.key.encode())
+
+    def _pages(self, prefix: str) -> Iterator[dict[str, Any]]:
+        """Give the pages of a listing, each asked for until it comes whole."""
+        ask, tokens = {"Bucket": self.bucket, "Prefix": prefix}, set()
+        while True:
+            page = self._tried("", partial(self._page, ask))
+            yield page
+            if not page.get("IsTruncated"):
+                return
+            ask["ContinuationToken"] = page["NextContinuationToken"]
+            if ask["ContinuationToken"] in tokens:
+                raise StorageError(f"{self.url}: the service's listing goes round in a circle")
+            tokens.add(ask["ContinuationToken"])
+
+    def _page(self, ask: dict[str, str]) -> dict[str, Any]:
+        page: dict[str, Any] = self._client.list_objects_v2(**ask)
+        if page.get("IsTruncated") and not page.get("NextContinuationToken"):
+            raise OSError("a page of the listing has no end")
+        return page
 
     def versioned(self, objects: Iterable[Object]) -> builtins.list[Object]:
         """Give *objects* as they are: a listing has the ETags."""
@@ -130,10 +157,11 @@ class S3:
         Raises:
             Missing: it is not there.
         """
-        try:
-            answer = self._client.head_object(Bucket=self.bucket, Key=self.prefix + key)
-        except (ClientError, BotoCoreError) as error:
-            raise self._said(key, error) from error
+        at = {"Bucket": self.bucket, "Key": self.prefix + key}
+        return self._tried(key, lambda: self._head(key, at))
+
+    def _head(self, key: str, at: dict[str, str]) -> Object:
+        answer = whole(self._client.head_object(**at))
         return Object(key, answer["ContentLength"], answer["ETag"].strip('"'))
 
     def read(
@@ -141,10 +169,15 @@ class S3:
     ) -> bytes:
         """Read bytes *start* to *stop* (not included; None: the end).
 
+        Bytes that cannot be what was asked for, by their number or, of a whole object, by the MD5
+        that its ETag mostly is, are asked for again.
+
         Raises:
             Missing: it is not there.
             Changed: it is not *if_version*. The answer's own ETag is compared too, since some
                 services ignore `If-Match`.
+            Rejected: `forbidden`, `vanished` or `corrupt`, only with *if_version*: the object was
+                listed, and it alone cannot be had.
         """
         if stop is not None and stop <= start:
             return b""  # S3 takes such a range for none, and sends the whole object
@@ -153,51 +186,86 @@ class S3:
             ask["Range"] = f"bytes={start}-" + ("" if stop is None else str(stop - 1))
         if if_version:
             ask["IfMatch"] = f'"{if_version}"'
-        for left in reversed(range(TRIES)):
-            answer = self._answer(key, ask, if_version)
-            if answer is None:
-                return b""
-            try:
-                return _body(answer, ask, start, stop)
-            except BROKEN_BODY as error:
-                if not left:
-                    raise Passing(
-                        f"{self.url}/{key}: {TRIES} tries failed, the last with: {error}"
-                    ) from error
-                _wait(TRIES - left)
-        raise AssertionError("unreachable")
-
-    def _answer(self, key: str, ask: dict[str, str], if_version: str) -> Any:
-        """Give the answer to a GET, of the right version; None if the range is beyond the end."""
+        came: list[bytes] = []
         try:
-            answer = self._client.get_object(**ask)
-            found = answer["ETag"].strip('"')
-        except (ClientError, BotoCoreError) as error:
+            return self._tried(key, partial(self._get, key, ask, came), if_version)
+        except (Missing, Passing) as error:
+            if not if_version:
+                raise
+            if isinstance(error, Missing):
+                raise Rejected("vanished", f"{error}, though it was listed") from error
+            if len(came) > 1 and len(set(came)) == 1:
+                raise Rejected("corrupt", f"{self.url}/{key}: {NOT_ITS_OWN}") from error
+            raise
+
+    def _get(self, key: str, ask: dict[str, str], came: builtins.list[bytes]) -> bytes:
+        """Ask once; bytes that are not what the ETag says are added to *came*."""
+        wanted = ask.get("IfMatch", "").strip('"')
+        try:
+            answer = whole(self._client.get_object(**ask))
+        except ClientError as error:
             if _code(error) not in BEYOND:
-                raise self._said(key, error, if_version) from error
-            answer, found = None, self.head(key).version
-        if if_version and found != if_version:
-            raise self._changed(key, if_version, found)
-        return answer
+                raise
+            self._check(key, self.head(key).version, wanted)
+            return b""
+        self._check(key, answer["ETag"].strip('"'), wanted)
+        data = body(answer, ask.get("Range", ""))
+        if is_whole(answer) and self._are_md5s is not False and not fits(answer, data):
+            came.append(data)
+            if came.count(data) == 1 or self._has_md5s(ask["Key"]):
+                raise OSError(NOT_ITS_OWN)
+        self._has_read = True
+        return part_of(data, answer, ask.get("Range", ""))
+
+    def _has_md5s(self, but: str) -> bool:
+        """Say whether ETags are MD5s here, which a few services have never heard of.
+
+        Asked once, and judged by the smallest objects of the first page that are not *but*.
+        """
+        if self._are_md5s is None:
+            page = self._page({"Bucket": self.bucket, "Prefix": self.prefix}).get("Contents", [])
+            others = [item for item in page if item["Key"] != but and item["Size"]]
+            others = [item for item in others if MD5.fullmatch(item["ETag"].strip('"').lower())]
+            few = sorted(others, key=itemgetter("Size"))[:PROBES]
+            answers = (self._client.get_object(Bucket=self.bucket, Key=item["Key"]) for item in few)
+            self._are_md5s = any(fits(answer, body(answer, "")) for answer in answers)
+        return self._are_md5s
+
+    def _check(self, key: str, found: str, wanted: str) -> None:
+        if wanted and found != wanted:
+            raise self._changed(key, wanted, found)
 
     def put(self, key: str, data: bytes) -> None:
         """Write an object: one PUT, which S3 makes visible whole or not at all."""
-        try:
-            self._client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=data)
-        except (ClientError, BotoCoreError) as error:
-            raise self._said(key, error) from error
+        to = {"Bucket": self.bucket, "Key": self.prefix + key, "Body": data}
+        self._tried(key, lambda: self._client.put_object(**to))
 
     def delete(self, key: str) -> None:
         """Remove an object; it is no error if it is not there."""
-        try:
-            self._client.delete_object(Bucket=self.bucket, Key=self.prefix + key)
-        except (ClientError, BotoCoreError) as error:
-            raise self._said(key, error) from error
+        at = {"Bucket": self.bucket, "Key": self.prefix + key}
+        self._tried(key, lambda: self._client.delete_object(**at))
 
     def touch(self, key: str) -> None:
         """Write an object again as it is; it is no error if it is not there."""
         with contextlib.suppress(Missing):
             self.put(key, self.read(key))
+
+    def _tried(self, key: str, ask: Callable[[], T], if_version: str = "") -> T:
+        """Give what *ask* gives; after what may pass, ask again, with back-off and full jitter.
+
+        Raises:
+            StorageError: in our words, what stands in the way of a good answer.
+            Rejected: the object alone is refused, and was listed as *if_version*.
+        """
+        for tried in range(1, TRIES + 1):
+            try:
+                return ask()
+            except (ClientError, BotoCoreError, *BROKEN) as error:
+                said = self._said(key, error, if_version)
+                if tried >= _tries(said, if_version):
+                    raise said from error
+            time.sleep(random.uniform(0, min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**tried)))
+        raise AssertionError("unreachable")
 
     def tidy(self) -> None:
         """Do nothing: a PUT that was cut off leaves no object."""
@@ -208,7 +276,7 @@ class S3:
             f"{found!r}); run dvc repro again"
         )
 
-    def _said(self, key: str, error: Exception, if_version: str = "") -> StorageError:
+    def _said(self, key: str, error: Exception, if_version: str = "") -> StorageError | Rejected:
         """Put boto3's *error* into our words; none of them holds a credential."""
         at = f"{self.url}/{key}" if key else self.url
         code = _code(error)
@@ -218,26 +286,28 @@ class S3:
             return Missing(f"{at}: not there")
         if code in CHANGED:
             return self._changed(key, if_version, "another version")
-        if code in REFUSED or isinstance(error, NO_CREDENTIALS):
-            return _refused(at, code or type(error).__name__)
-        if isinstance(error, (EndpointConnectionError, ConnectTimeoutError)):
-            return Passing(f"{at}: {error}; check the endpoint and the network")
-        return (Passing if _may_pass(error) else StorageError)(f"{at}: {error}")
+        if code in FORBIDDEN and if_version and not self._all_arerefused():
+            return Rejected("forbidden", f"{at}: access refused ({code})")
+        if code in REFUSED | FORBIDDEN or isinstance(error, NO_CREDENTIALS):
+            return refused(at, code or type(error).__name__)
+        return _failed(at, error)
+
+    def _all_arerefused(self) -> bool:
+        self._refusals += 1
+        return not self._has_read and self._refusals >= REFUSALS
 
 
-def _body(answer: Any, ask: dict[str, str], start: int, stop: int | None) -> bytes:
-    data: bytes = answer["Body"].read()
-    if len(data) != answer["ContentLength"]:
-        raise OSError(f"{len(data):,} of {answer['ContentLength']:,} bytes came")
-    if "Range" in ask and "ContentRange" not in answer:
-        return data[start:stop]  # a server that knows no ranges sends the whole
-    return data
+def _tries(said: StorageError | Rejected, if_version: str) -> int:
+    if isinstance(said, Missing):
+        return TRIES_OF_404 if if_version else 1
+    return TRIES if isinstance(said, Passing) else 1
 
 
-def _refused(at: str, why: str) -> StorageError:
-    return StorageError(
-        f"{at}: access refused ({why}); check the AWS credentials, or set QUADRAT_ANONYMOUS=true "
-        "for a public bucket"
+def _failed(at: str, error: Exception) -> StorageError:
+    if not isinstance(error, BROKEN) and not _may_pass(error):
+        return StorageError(f"{at}: {error}")
+    return Passing(
+        f"{at}: {TRIES} tries failed, the last with: {error}; check the endpoint and the network"
     )
 
 
@@ -246,16 +316,11 @@ def _code(error: Exception) -> str:
 
 
 def _may_pass(error: Exception) -> bool:
-    """Say whether another try may go well: the network, a busy server, a server's own fault."""
+    """Say whether another try may go well: a busy server, a server's own fault."""
     if not isinstance(error, ClientError):
-        return isinstance(error, HTTPClientError)
+        return False
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    return status >= SERVERS_FAULT or status == TOO_MANY or _code(error) in BUSY
-
-
-def _wait(tried: int) -> None:
-    """Sleep before another try: exponential back-off with full jitter."""
-    time.sleep(random.uniform(0, min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**tried)))
+    return is_busy(_code(error), status)
 
 
 def _new_client(url: str) -> Any:
@@ -269,9 +334,9 @@ def _new_client(url: str) -> Any:
     if endpoint and "@" in endpoint:
         raise SettingError(f"{url}: the endpoint holds a user name or password; take it out")
     config = Config(
-        connect_timeout=10,
-        read_timeout=60,
-        retries={"mode": "standard", "max_attempts": TRIES},
+        connect_timeout=CONNECT_S,
+        read_timeout=TIMEOUT_S,
+        retries={"mode": "standard", "total_max_attempts": 1},
         max_pool_connections=POOL,
         # Checksum headers that boto3 adds since 1.36 are refused by other S3 services.
         request_checksum_calculation="when_required",
@@ -283,13 +348,10 @@ def _new_client(url: str) -> Any:
     try:
         session = boto3.session.Session()
         return session.client(
-            "s3",
-            config=config,
-            endpoint_url=endpoint,
-            region_name=session.region_name or region,
+            "s3", config=config, endpoint_url=endpoint, region_name=session.region_name or region
         )
     except NO_CREDENTIALS as error:
-        raise _refused(url, type(error).__name__) from error
+        raise refused(url, type(error).__name__) from error
     except (BotoCoreError, ValueError) as error:
         raise SettingError(
             f"{url}: S3 cannot be used ({error}); check QUADRAT_ENDPOINT (with http:// or "

@@ -176,6 +176,8 @@ def begun(
 ) -> Loop:
     """Give a training at its start: an untrained network, and the pace that fits *data*.
 
+    The last bias knows how common each class is.
+
     Args:
         data: what it learns from.
         n_classes: how many scores the network gives.
@@ -189,9 +191,11 @@ def begun(
     pace = (
         classifiers.epochs(train, len(data)),
         classifiers.batch(train, len(data)),
-        classifiers.rate(train, len(data)),
+        classifiers.rate(train, len(data), data.rows.dim),
     )
     aim = objective(data.y, n_classes, targets, train)
+    with torch.no_grad():
+        _linear(network)[-1].bias.copy_(aim.start)
     return Loop(network, train, pace, aim, torch.device(device))
 
 
@@ -199,9 +203,8 @@ def resumed(model: Classifier, data: Data, train: Train, device: str) -> Loop:
     """Give a training that starts from the weights of *model*."""
     sizes = {"classifier": "mlp", "hidden": model.sizes[1:-1]}
     loop = begun(data, len(model.classes), train.model_copy(update=sizes), device)
-    linear = [layer for layer in loop.network.modules() if isinstance(layer, nn.Linear)]
     with torch.no_grad():
-        for layer, (weight, bias) in zip(linear, model.layers, strict=True):
+        for layer, (weight, bias) in zip(_linear(loop.network), model.layers, strict=True):
             layer.weight.copy_(torch.from_numpy(weight))
             layer.bias.copy_(torch.from_numpy(bias))
     return loop
@@ -214,12 +217,15 @@ def learnt(classes: tuple[str, ...], data: Data, network: nn.Module) -> Classifi
         "scale": data.scale,
         "temperature": np.ones(1, np.float32),
     }
-    linear = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
-    for number, layer in enumerate(linear):
+    for number, layer in enumerate(_linear(network)):
         tensors[f"layers.{number}.weight"] = layer.weight.detach().cpu().numpy().copy()
         tensors[f"layers.{number}.bias"] = layer.bias.detach().cpu().numpy().copy()
     card: Mapping[str, Any] = {}
     return Classifier(classes, tensors, card)
+
+
+def _linear(network: nn.Module) -> list[nn.Linear]:
+    return [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
 
 
 def _logits(classifier: Classifier, held: Data) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -95,6 +95,12 @@ def weights(rows: Indices, train: Train) -> NDArray[np.float32] | None:
     return found * np.float32(rows.sum() / (effective * rows).sum())
 
 
+def wanted(rows: Indices | int, train: Train) -> Indices:
+    """Give how many rows resampling makes of a class's *rows*; of none it makes none."""
+    least = np.minimum(rows, 1)
+    return np.clip(rows, least * train.balance_floor, train.balance_cap)
+
+
 def times(
     members: Iterable[Indices], count: int, train: Train, rng: np.random.Generator
 ) -> Indices | None:
@@ -115,8 +121,8 @@ def times(
     found = np.zeros(count, np.int64)
     for rows in members:
         if len(rows):
-            wanted = min(max(len(rows), train.balance_floor), train.balance_cap)
-            own = np.full(len(rows), wanted // len(rows))
-            own[rng.permutation(len(rows))[: wanted % len(rows)]] += 1
+            whole, rest = divmod(int(wanted(len(rows), train)), len(rows))
+            own = np.full(len(rows), whole)
+            own[rng.permutation(len(rows))[:rest]] += 1
             found[rows] = np.maximum(found[rows], own)
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,7 +18,15 @@ Targets = NDArray[np.float32]
 
 
 class Objective(Protocol):
-    """What the loop asks of it; *y* is on the device of *logits* [n, n_classes]."""
+    """What the loop asks of it; *y* is on the device of *logits* [n, n_classes].
+
+    Attributes:
+        start: the logits that fit the shares of the classes, float32 [n_classes]: where the last
+            layer's bias starts, or all training would go into learning them where classes are
+            uneven and steps few. Source: Lin et al. 2017, "Focal loss for dense object detection".
+    """
+
+    start: torch.Tensor
 
     def to(self, device: torch.device) -> None:
         """Bring what it holds to *device*."""
@@ -44,6 +52,8 @@ class OneLabel:
         counts = np.bincount(data_y[data_y != LEFT_OUT], minlength=n_classes)
         found = _classes.weights(counts, train)
         self.weights = None if found is None else torch.from_numpy(found)
+        learnt = _classes.wanted(counts, train) if train.balance == "resample" else counts
+        self.start = _centred(np.log(learnt + 1.0) + _logarithm(found))
 
     def to(self, device: torch.device) -> None:
         """See Objective."""
@@ -84,6 +94,9 @@ class SeveralLabels:
         found = _classes.weights((often @ targets).astype(np.int64), train)
         self.weights = None if found is None else torch.from_numpy(found)
         self.targets = torch.from_numpy(targets)
+        has = often @ targets
+        odds = np.log(has + 1.0) - np.log(often.sum() - has + 1.0)
+        self.start = torch.from_numpy((odds + _logarithm(found)).astype(np.float32))
 
     def to(self, device: torch.device) -> None:
         """See Objective."""
@@ -117,7 +130,15 @@ class SeveralLabels:
             yield np.flatnonzero(kept & column[y])
 
 
-def objective(data_y: Indices, n_classes: int, targets: Targets | None, train: Train) -> Any:
+def _logarithm(weights: Targets | None) -> NDArray[np.float64] | float:
+    return 0.0 if weights is None else np.log(weights.astype(np.float64))
+
+
+def _centred(values: NDArray[np.float64]) -> torch.Tensor:
+    return torch.from_numpy((values - values.mean()).astype(np.float32))
+
+
+def objective(data_y: Indices, n_classes: int, targets: Targets | None, train: Train) -> Objective:
     """Give what to train for: several labels where there are *targets*."""
     if targets is None:
         return OneLabel(data_y, n_classes, train)

@@ -20,12 +20,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import rejects, schemas
+from pipeline.addresses import shown
 from pipeline.counts import Counts
 from pipeline.errors import InputError, Missing, SettingError, StorageError
 from pipeline.outs import pretty
 from pipeline.progress import Progress
 from pipeline.rejects import Reject
-from pipeline.storage import Storage, local_path, open_storage, shown
+from pipeline.storage import Storage, local_path, open_storage
 from pipeline.storage.folder import TEMPORARY
 from pipeline.work import _given, _tasks
 from pipeline.work._context import Context

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from pipeline import labels as of_labels
 from pipeline import outs, recipes, rejects, schemas
 from pipeline.counts import Counts
-from pipeline.errors import Rejected
+from pipeline.errors import Rejected, StorageError
 from pipeline.hashing import digest
 from pipeline.outs import Out, pretty
 from pipeline.store import Piece
@@ -260,7 +260,10 @@ def _cut(context: Context, wanted: Sequence[bytes]) -> dict[bytes, Any]:
         for (key, version), chips in groupby(
             chain(*rows), lambda row: (row["key"], row["version"])
         ):
-            data = storage.read(key, if_version=version)
+            try:
+                data = storage.read(key, if_version=version)
+            except Rejected as error:
+                raise StorageError(error.detail) from error
             try:
                 pixels = decode(data, key)
             except Rejected as why:  # its features were made elsewhere

@@ -1,0 +1,31 @@
+"""Addresses that may hold credentials: what is shown of them, and which are refused."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
+
+SECRET = re.compile(
+    r"sig|sign(ed|ature)?|.*(signature|token|secret|passw|credential|api_?key|access_?key|auth).*"
+    r"|key|pwd",
+    re.IGNORECASE,
+)
+"""Names in an address's query whose values are for nobody else to read."""
+
+
+def shown(url: str) -> str:
+    """Give *url* for a message: without user, password and query, which may be credentials."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def holds_credentials(text: str) -> bool:
+    """Say whether *text* is an address with a user, a password, a token or a signature in it."""
+    if "://" not in text:
+        return False
+    try:
+        parts = urlsplit(text)
+    except ValueError:  # a bracket that is not closed; it may be anything
+        return "@" in text or "?" in text
+    names = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True)]
+    return "@" in parts.netloc or any(map(SECRET.fullmatch, names))

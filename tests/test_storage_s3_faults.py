@@ -1,0 +1,313 @@
+"""S3 that fails: each fault by itself, on a real server behind a proxy that does as it is told."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import servers
+from faults import Flip, Less, Proxy, Reset, Short, Slow, Status, at_random
+
+from pipeline.errors import Changed, Missing, Passing, Rejected, StorageError
+from pipeline.storage import open_storage, read_url, s3
+
+URL = f"s3://{servers.BUCKET}/reef"
+KEYS = [f"{number:02d}.bin" for number in range(25)]
+BODIES = {key: f"{key} ".encode() * 500 for key in KEYS}
+SIZE = len(BODIES[KEYS[0]])
+
+BUSY = [
+    Status(503, "SlowDown"),
+    Status(500, "InternalError"),
+    Status(502, "BadGateway"),
+    Status(429, "TooManyRequests"),
+]
+BROKEN = [Reset(), Slow(0.6)]
+OF_A_BODY = [Short(0), Short(10), Less(1), Less(SIZE)]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with servers.rclone(tmp_path_factory.mktemp("rclone")) as endpoint:
+        client = servers.client(endpoint)
+        for key, body in BODIES.items():
+            client.put_object(Bucket=servers.BUCKET, Key=f"reef/{key}", Body=body)
+        yield endpoint
+
+
+@pytest.fixture
+def proxy(server, monkeypatch):
+    monkeypatch.setattr(s3, "FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(s3, "TIMEOUT_S", 0.3)
+    with Proxy(server) as found:
+        for name, value in servers.environment(found.endpoint).items():
+            monkeypatch.setenv(name, value)
+        yield found
+
+
+@pytest.fixture
+def reef(proxy):
+    return open_storage(URL)
+
+
+def first(n, fault, method="GET", path=""):
+    """Order *fault* for the first *n* requests of a kind."""
+    left = [n]
+    lock = threading.Lock()
+
+    def rule(asked, where, number):
+        with lock:
+            if asked != method or path not in where or not left[0]:
+                return None
+            left[0] -= 1
+            return fault
+
+    return rule
+
+
+def version(reef, key):
+    return next(item.version for item in reef.list() if item.key == key)
+
+
+def test_a_read_that_fails_twice_is_read_at_the_third_try(proxy, reef):
+    etag = version(reef, KEYS[0])
+    for fault in [*BUSY, Status(400, "RequestTimeout"), *BROKEN, *OF_A_BODY]:
+        proxy.rule = first(2, fault, path=KEYS[0])
+        assert reef.read(KEYS[0], if_version=etag) == BODIES[KEYS[0]], fault
+        assert proxy.rule("GET", KEYS[0], 0) is None, fault
+
+
+def test_a_turned_bit_is_found_and_the_object_read_again(proxy, reef):
+    proxy.rule = first(1, Flip(), path=KEYS[0])
+    assert reef.read(KEYS[0]) == BODIES[KEYS[0]]
+    assert len(proxy.requests) == 2
+
+
+def test_a_part_that_comes_short_is_asked_for_again(proxy, reef):
+    for fault in [BUSY[0], BROKEN[0], Short(10), Less(1)]:
+        proxy.rule = first(2, fault, path=KEYS[0])
+        assert reef.read(KEYS[0], start=100, stop=900) == BODIES[KEYS[0]][100:900], fault
+        assert proxy.rule("GET", KEYS[0], 0) is None, fault
+
+
+def test_a_listing_that_breaks_off_is_asked_for_again_and_is_whole(proxy, reef):
+    for fault in [*BUSY[:2], *BROKEN, Short(200), Less(200)]:
+        proxy.rule = first(2, fault, path="list-type=2")
+        assert [item.key for item in reef.list()] == KEYS, fault
+        assert proxy.rule("GET", "list-type=2", 0) is None, fault
+
+
+@pytest.mark.parametrize("fault", [BUSY[0], BROKEN[0]], ids=["503", "reset"])
+def test_a_write_and_a_look_are_tried_again_too(proxy, reef, fault):
+    store = open_storage(f"s3://{servers.BUCKET}/store")
+    proxy.rule = first(2, fault, "PUT")
+    store.put("new/object", b"n")
+    proxy.rule = first(2, fault, "HEAD")
+    assert store.head("new/object").size == 1
+    proxy.rule = first(2, fault, "DELETE")
+    store.delete("new/object")
+    with pytest.raises(Missing):
+        store.head("new/object")
+    assert len(proxy.requests) == 10
+
+
+@pytest.mark.parametrize("fault", [BUSY[0], BROKEN[0], OF_A_BODY[0]], ids=["503", "reset", "short"])
+def test_what_never_passes_is_given_up_after_six_tries(proxy, reef, fault):
+    etag = version(reef, KEYS[0])
+    proxy.rule = first(-1, fault, path=KEYS[0])
+    asked = len(proxy.requests)
+    with pytest.raises(Passing, match=rf"^{URL}/00.bin: 6 tries failed, the last with: ") as stop:
+        reef.read(KEYS[0], if_version=etag)
+    assert "check the endpoint and the network" in str(stop.value)
+    assert len(proxy.requests) == asked + 6
+
+
+def test_an_endpoint_that_is_down_is_said_after_six_tries(reef, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(Passing, match=rf"^{URL}: 6 tries failed.*Could not connect to the endpoin"):
+        list(open_storage(URL).list())
+
+
+@pytest.mark.parametrize("code", ["AccessDenied", "InvalidObjectState"])
+def test_one_object_that_is_refused_is_a_reject_at_once(proxy, reef, code):
+    etag = version(reef, KEYS[0])
+    proxy.rule = first(-1, Status(403, code), path=KEYS[0])
+    asked = len(proxy.requests)
+    with pytest.raises(Rejected) as reject:
+        reef.read(KEYS[0], if_version=etag)
+    assert reject.value.reason == "forbidden"
+    assert reject.value.detail == f"{URL}/00.bin: access refused ({code})"
+    assert len(proxy.requests) == asked + 1
+
+
+def test_a_bucket_of_which_nothing_can_be_read_is_no_matter_of_its_objects(proxy, reef):
+    etags = {item.key: item.version for item in reef.list()}
+    proxy.rule = first(-1, Status(403, "AccessDenied"), path="/reef/")
+    for key in KEYS[:19]:
+        with pytest.raises(Rejected):
+            reef.read(key, if_version=etags[key])
+    with pytest.raises(StorageError, match=r"access refused \(AccessDenied\); check the AWS cred"):
+        reef.read(KEYS[19], if_version=etags[KEYS[19]])
+
+
+def test_many_refused_objects_are_rejects_where_others_can_be_read(proxy, reef):
+    etags = {item.key: item.version for item in reef.list()}
+    assert reef.read(KEYS[0], if_version=etags[KEYS[0]])
+    proxy.rule = first(-1, Status(403, "AccessDenied"), path="/reef/")
+    for key in KEYS[1:]:
+        with pytest.raises(Rejected):
+            reef.read(key, if_version=etags[key])
+
+
+@pytest.mark.parametrize("code", ["ExpiredToken", "TokenRefreshRequired"])
+def test_credentials_that_expire_stop_the_run_at_once(proxy, reef, code):
+    etag = version(reef, KEYS[0])
+    proxy.rule = first(-1, Status(400, code))
+    asked = len(proxy.requests)
+    with pytest.raises(StorageError) as stop:
+        reef.read(KEYS[0], if_version=etag)
+    assert not isinstance(stop.value, Passing)
+    assert str(stop.value) == (
+        f"{URL}/00.bin: the AWS credentials have expired ({code}); renew them, run again"
+    )
+    assert len(proxy.requests) == asked + 1
+
+
+def test_what_was_listed_and_is_not_there_yet_is_read_a_moment_later(proxy, reef):
+    etag = version(reef, KEYS[0])
+    proxy.rule = first(2, Status(404, "NoSuchKey"), path=KEYS[0])
+    assert reef.read(KEYS[0], if_version=etag) == BODIES[KEYS[0]]
+
+
+def test_what_was_listed_and_stays_away_is_a_reject(proxy, reef):
+    etag = version(reef, KEYS[0])
+    proxy.rule = first(-1, Status(404, "NoSuchKey"), path=KEYS[0])
+    with pytest.raises(Rejected) as reject:
+        reef.read(KEYS[0], if_version=etag)
+    assert reject.value.args == ("vanished", f"{URL}/00.bin: not there, though it was listed")
+
+
+def test_what_nobody_has_listed_is_asked_for_once(proxy, reef):
+    """The store asks for what may be missing."""
+    with pytest.raises(Missing):
+        reef.read("none")
+    assert len(proxy.requests) == 1
+
+
+def test_an_object_that_is_always_damaged_is_a_reject_and_never_pixels(proxy):
+    for fresh in (True, False):
+        reef = open_storage(URL)
+        etags = {item.key: item.version for item in reef.list()}
+        if not fresh:
+            assert reef.read(KEYS[1], if_version=etags[KEYS[1]])
+        proxy.rule = first(-1, Flip(), path=KEYS[0])
+        with pytest.raises(Rejected) as reject:
+            reef.read(KEYS[0], if_version=etags[KEYS[0]])
+        assert reject.value.reason == "corrupt"
+        assert "not those that its ETag is the MD5 of" in reject.value.detail
+
+
+def test_bytes_that_are_always_wrong_in_another_way_stop_the_run(proxy, reef):
+    """Then it is the line and not the object."""
+    etag = version(reef, KEYS[0])
+    faults = iter([Flip(), Less(1), Less(2), Less(3), Less(4), Less(5)])
+    proxy.rule = lambda method, path, number: next(faults) if KEYS[0] in path else None
+    with pytest.raises(Passing, match="6 tries failed"):
+        reef.read(KEYS[0], if_version=etag)
+
+
+def test_a_service_whose_etags_are_never_md5s_is_believed(proxy, reef):
+    """All of its bodies differ from their ETags; here because each is turned by one bit."""
+    etags = {item.key: item.version for item in reef.list()}
+    proxy.rule = first(-1, Flip(), path="/reef/")
+    found = reef.read(KEYS[0], if_version=etags[KEYS[0]])
+    assert found != BODIES[KEYS[0]]
+    asked = len(proxy.requests)
+    reef.read(KEYS[1], if_version=etags[KEYS[1]])
+    assert len(proxy.requests) == asked + 1
+
+
+def test_another_version_is_never_given_where_if_match_is_ignored(proxy, reef):
+    etag = version(reef, KEYS[0])
+    with pytest.raises(Changed, match=r"changed while it was read \(index has .*; run dvc repro"):
+        reef.read(KEYS[1], if_version=etag)
+    with pytest.raises(Changed):
+        reef.read(KEYS[1], start=10 * SIZE, if_version=etag)
+
+
+def test_a_refused_file_of_weights_or_annotations_is_a_sentence(proxy):
+    proxy.rule = first(-1, Status(403, "AccessDenied"), path=KEYS[0])
+    with pytest.raises(StorageError, match=r"00.bin: access refused \(AccessDenied\)$"):
+        read_url(f"{URL}/{KEYS[0]}")
+
+
+def test_everything_at_random_at_once_changes_nothing(proxy, reef):
+    faults = [*BUSY, Reset(), *OF_A_BODY, Flip()]
+    rule = at_random(7, 0.3, faults)
+
+    def whole_objects(method, path, number):
+        """A turned bit can be found in whole objects alone."""
+        found = rule(method, path, number)
+        return Reset() if isinstance(found, Flip) and "list-type" in path else found
+
+    proxy.rule = whole_objects
+    listed = list(reef.list())
+    assert [item.key for item in listed] == KEYS
+    for item in listed:
+        assert reef.read(item.key, if_version=item.version) == BODIES[item.key]
+
+
+PAGE = 7
+
+
+def test_a_listing_of_many_pages_is_whole_whatever_page_fails(proxy, reef, monkeypatch):
+    pages(monkeypatch)
+    proxy.rule = at_random(3, 0.4, [Status(503, "SlowDown"), Reset(), Short(100), Less(100)])
+    assert [item.key for item in reef.list()] == KEYS
+    assert len(proxy.requests) > len(KEYS) / PAGE + 1
+
+
+def test_an_object_that_is_listed_on_two_pages_is_listed_once(proxy, reef, monkeypatch):
+    """A bucket that changes while it is read may move an object over the edge of a page."""
+    pages(monkeypatch)
+    plain = s3.S3._page
+
+    def twice(self, ask):
+        page = plain(self, ask)
+        self.last = getattr(self, "last", [])
+        page["Contents"] = self.last + page["Contents"]
+        self.last = page["Contents"][-1:]
+        return page
+
+    monkeypatch.setattr(s3.S3, "_page", twice)
+    assert [item.key for item in reef.list()] == KEYS
+
+
+def test_a_listing_that_never_ends_is_said(proxy, reef, monkeypatch):
+    plain = s3.S3._page
+
+    def same(self, ask):
+        first = {name: value for name, value in ask.items() if name != "ContinuationToken"}
+        return plain(self, first) | {"IsTruncated": True, "NextContinuationToken": "same"}
+
+    monkeypatch.setattr(s3.S3, "_page", same)
+    with pytest.raises(StorageError, match="the service's listing goes round in a circle"):
+        list(reef.list())
+
+
+def pages(monkeypatch):
+    """Have pages of seven, as a thousand are a page in earnest."""
+    plain = s3.S3._page
+    monkeypatch.setattr(s3.S3, "_page", lambda self, ask: plain(self, {**ask, "MaxKeys": PAGE}))
+
+
+def test_waits_grow_differ_and_are_bounded(monkeypatch, proxy, reef):
+    waits = []
+    monkeypatch.setattr(s3, "FIRST_WAIT_S", 0.25)
+    monkeypatch.setattr(s3.time, "sleep", waits.append)
+    proxy.rule = first(-1, Status(503, "SlowDown"))
+    for _ in range(2):
+        with pytest.raises(Passing):
+            reef.read("k")
+    assert len(set(waits)) == 10  # two clients that fail at once do not come back at once
+    assert all(0 <= wait <= 0.25 * 2 ** (n % 5 + 1) for n, wait in enumerate(waits))
