@@ -70,7 +70,11 @@ def _middle(share: float, length: int, size: int) -> int:
 
 
 def label(
-    made: pa.Table, chips: pa.Table, doubtful: Sequence[Reject], section: Annotations
+    made: pa.Table,
+    chips: pa.Table,
+    doubtful: Sequence[Reject],
+    section: Annotations,
+    near: pa.Array | None = None,
 ) -> tuple[pa.Table, dict[str, Any]]:
     """Label some of the chips that nobody has labelled as background.
 
@@ -83,6 +87,7 @@ def label(
         doubtful: annotations that were rejected: where somebody has said something, whatever it
             was, is no background.
         section: how many are wanted for each chip that has a label, and which label they get.
+        near: chips that something annotated reaches into, whatever their label: no background.
 
     Returns:
         schemas.LABELS; and how many could be chosen and how many were, for the manifest.
@@ -100,6 +105,8 @@ def label(
         )
     labelled, others = (made.filter(kind(made["label"])) for kind in (pc.is_valid, pc.is_null))
     spoken_of = pc.is_in(others["chip_id"], value_set=_spoken_of(chips, doubtful))
+    if near is not None:
+        spoken_of = pc.or_(spoken_of, pc.is_in(others["chip_id"], value_set=near))
     free = others.filter(pc.invert(spoken_of))
     places = zip(*(free[column].to_pylist() for column in ("key", "row", "col")), strict=True)
     drawn = [background_at(key, row, col, section.background_seed) for key, row, col in places]

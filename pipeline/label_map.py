@@ -5,11 +5,17 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 
 from pipeline import multilabel
 from pipeline.errors import InputError
+from pipeline.sections import Train
+
+SHOWN = 50
+"""Names that a message lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,38 +23,117 @@ class LabelMap:
     """What becomes of labels: a label that is not named stays, one that maps to None goes.
 
     Attributes:
-        to: the new label by the old.
+        to: what becomes of a label in the end, by its name.
         sha256: the digest of its file, or "" where there is none.
+        steps: what the file has a label become, which may be a name that becomes another.
+        lines: the line of each name in the file.
     """
 
     to: Mapping[str, str | None] = field(default_factory=dict)
     sha256: str = ""
+    steps: Mapping[str, str | None] = field(default_factory=dict)
+    lines: Mapping[str, int] = field(default_factory=dict)
 
 
 def read_map(data: bytes, name: str) -> LabelMap:
     """Read a label map: a CSV with the columns `from` and `to`; an empty `to` drops the label.
 
+    A label that becomes one that becomes another becomes that other.
+
     Raises:
-        InputError: it is not such a file, or says two things of one label.
+        InputError: it is not such a file, says two things of one label, or goes round in a circle.
     """
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"train.label_map: {name}: not UTF-8 ({error})") from error
-    lines = csv.DictReader(io.StringIO(text))
-    if not {"from", "to"} <= set(lines.fieldnames or ()):
+    rows = csv.DictReader(io.StringIO(text))
+    if not {"from", "to"} <= set(rows.fieldnames or ()):
         raise InputError(f"train.label_map: {name}:1: needs the columns from and to")
-    found: dict[str, str | None] = {}
-    for line in lines:
-        old, new = (line["from"] or "").strip(), (line["to"] or "").strip() or None
-        if not old:
-            raise InputError(f"train.label_map: {name}:{lines.line_num}: names no label")
-        if found.setdefault(old, new) != new:
+    steps: dict[str, str | None] = {}
+    lines: dict[str, int] = {}
+    for row in rows:
+        old, new = _text(row["from"]), _text(row["to"])
+        at = f"train.label_map: {name}:{rows.line_num}"
+        if old is None:
+            raise InputError(f"{at}: names no label")
+        lines.setdefault(old, rows.line_num)
+        if steps.setdefault(old, new) != new:
             raise InputError(
-                f"train.label_map: {name}:{lines.line_num}: {old!r} becomes {new or 'nothing'!r}, "
-                f"and {found[old] or 'nothing'!r} above"
+                f"{at}: {old!r} becomes {new or 'nothing'!r}, and {steps[old] or 'nothing'!r} above"
             )
-    return LabelMap(found, hashlib.sha256(data).hexdigest())
+    to = {old: _end(old, steps, lines, name) for old in steps}
+    return LabelMap(to, hashlib.sha256(data).hexdigest(), steps, lines)
+
+
+def _text(cell: str | None) -> str | None:
+    """Give a name as labels are compared: stripped, in Unicode's normal form C."""
+    return unicodedata.normalize("NFC", (cell or "").strip()) or None
+
+
+def _end(
+    old: str, steps: Mapping[str, str | None], lines: Mapping[str, int], name: str
+) -> str | None:
+    """Follow a label to what it becomes in the end; one that becomes itself stays."""
+    way = [old]
+    while (new := steps.get(way[-1], way[-1])) != way[-1]:
+        if new is None:
+            return None
+        if new in way:
+            circle = " → ".join(map(repr, [*way[way.index(new) :], new]))
+            raise InputError(
+                f"train.label_map: {name}:{lines[way[-1]]}: goes round in a circle: {circle}"
+            )
+        way.append(new)
+    return way[-1]
+
+
+def check(label_map: LabelMap, labels: Collection[str], train: Train) -> None:
+    """Check that the names of a map are those of labels, as `train.label_map_check` asks.
+
+    Args:
+        label_map: the map.
+        labels: of all chips, before the map.
+        train: the section. "names": every name that the map says something of is a label, or what
+            one becomes; "closed": and the map names every label; "open": neither.
+
+    Raises:
+        InputError: it is not so; the message has the names.
+    """
+    if train.label_map is None or train.label_map_check == "open":
+        return
+    where = f"train.label_map: {train.label_map.rpartition('/')[2]}"
+    met = set(labels)
+    for label in labels:
+        step = label_map.steps.get(label)
+        while step is not None and step not in met:
+            met.add(step)
+            step = label_map.steps.get(step)
+    unused = [name for name in label_map.steps if name not in met]
+    if unused:
+        said = (f"{name!r} (line {label_map.lines[name]}{_near(name, labels)})" for name in unused)
+        raise InputError(
+            f"{where}: no chip has the label {_listed(said)}; mend the names or take the lines "
+            "out, or set train.label_map_check to open"
+        )
+    named = {*label_map.steps, *label_map.steps.values()}
+    unnamed = [repr(label) for label in sorted(labels) if label not in named]
+    if train.label_map_check == "closed" and unnamed:
+        raise InputError(
+            f"{where}: does not name the label {_listed(unnamed)}; add a line for each (what stays "
+            "becomes itself), or set train.label_map_check to names"
+        )
+
+
+def _listed(names: Iterable[str]) -> str:
+    every = list(names)
+    more = f" and {len(every) - SHOWN:,} more" if len(every) > SHOWN else ""
+    return ", ".join(every[:SHOWN]) + more
+
+
+def _near(name: str, labels: Collection[str]) -> str:
+    nearest = get_close_matches(name, sorted(labels), n=1, cutoff=0.6)
+    return f"; nearest: {nearest[0]!r}" if nearest else ""
 
 
 def renamed(to: Mapping[str, str | None], label: str) -> str | None:

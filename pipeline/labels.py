@@ -31,11 +31,11 @@ def make(
     Args:
         chips: schemas.CHIPS.
         images: schemas.IMAGES, and the fields of `index.pattern`.
-        annotations: schemas.ANNOTATIONS, one row a place.
-        level: "point" joins by key, row and column, "image" by key.
+        annotations: schemas.ANNOTATIONS, one row a place; at level "chip" schemas.SAID.
+        level: "point" joins by key, row and column, "image" by key, "chip" by chip_id.
         split: how groups are made and divided.
     """
-    on = ["key", "row", "col"] if level == "point" else ["key"]
+    on = {"point": ["key", "row", "col"], "image": ["key"], "chip": ["chip_id"]}[level]
     said = annotations.select([*on, "label", "group"])
     placed = chips.select(["chip_id", "key", "row", "col"])
     joined = placed.join(said, on, join_type="left outer")

@@ -83,10 +83,12 @@ class Lookup:
             features = np.zeros((chips.num_rows, self.dim), np.float32)
             table = Wanted(name, chips, features, chips.num_rows)
             columns = (chips[name].to_pylist() for name in COLUMNS[:3])
-            places = {point: place for place, point in enumerate(zip(*columns, strict=True))}
+            places: dict[tuple[Any, ...], list[int]] = {}
+            for place, point in enumerate(zip(*columns, strict=True)):
+                places.setdefault(point, []).append(place)  # boxes may have one centre
             self._fill(table, places)
-            for (key, row, col), place in places.items():
-                table.rejected.add(place)
+            for (key, row, col), missing in places.items():
+                table.rejected.update(missing)
                 said = f"{key}: {self.path.name} has no feature of the point at {row}, {col}"
                 table.rejects.append(Reject("extract", key, "no_feature", said, row, col))
             if _seen(self.path) != self.seen:
@@ -94,7 +96,7 @@ class Lookup:
             step(chips.num_rows)
             yield finish(table, self.extract.store)
 
-    def _fill(self, table: Wanted, places: dict[tuple[Any, ...], int]) -> None:
+    def _fill(self, table: Wanted, places: dict[tuple[Any, ...], list[int]]) -> None:
         """Put features where they belong, and take what is found out of *places*."""
         keys = sorted({key for key, *_ in places})
         wanted = pa.array(keys, pa.string())
@@ -108,9 +110,9 @@ class Lookup:
             features = self._features(rows["feature"])
             columns = (rows[name].to_pylist() for name in COLUMNS[:3])
             for point, feature in zip(zip(*columns, strict=True), features, strict=True):
-                place = places.get(point) if np.isfinite(feature).all() else None
-                if place is not None:
-                    table.features[place] = feature
+                found = places.get(point) if np.isfinite(feature).all() else None
+                if found is not None:
+                    table.features[found] = feature
                     del places[point]
 
     def _features(self, column: pa.ChunkedArray) -> NDArray[np.float32]:

@@ -15,17 +15,20 @@ from pipeline.errors import TooManyRejects
 
 REASONS: dict[str, str] = {
     "corrupt": "the object's bytes are not those that its ETag is the digest of, at every try",
+    "forbidden": "the bucket does not let this object be read",
     "decoder_died": "the image killed the process that decoded it, as only a broken one does",
     "doubled_window": "the same window of the same image is listed twice",
-    "forbidden": "the bucket does not let this object be read",
     "label_conflict": "the same pixel or image has two different labels",
     "no_data": "more of the chip is no-data than chip.max_nodata allows",
     "no_feature": "the table of features has none for this point, or one that is not finite",
     "no_mask": "the image has no mask where chip.nodata says, or one of another size",
     "no_such_image": "an annotation or a table names an image that is not in the index",
     "no_window": "the annotated pixel lies in no window that a table lists",
+    "no_shape": "chip.method asks for a place that the annotation does not have",
+    "not_a_box": "the box, outline or mask has no pixels, or is of a kind that is not read",
     "not_a_pixel": "the row or column is not a whole number",
     "not_an_image": "no decoder knows the object as an image",
+    "other_size": "the annotated image has another size than the one in the bucket",
     "points_outside": "the point lies outside its image",
     "session_name": "the session's name has a place or day that cannot be; chips stay",
     "too_slow": "the image was not decoded within its time",
@@ -40,7 +43,7 @@ REASONS: dict[str, str] = {
     "window_outside": "the listed window does not lie wholly inside its image",
 }
 
-DELIBERATE = frozenset({"no_data", "unconfirmed"})
+DELIBERATE = frozenset({"no_data", "no_shape", "unconfirmed"})
 """Reasons that a setting asked for: kept in the table, not counted against max_rejects."""
 
 FOR_NOW = frozenset({"corrupt", "forbidden", "vanished"})

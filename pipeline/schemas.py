@@ -22,6 +22,9 @@ ROW_GROUP_ROWS = 10_000
 
 CHIP_ID = pa.binary(CHIP_ID_BYTES)
 
+ELEMENT = "element"
+"""Parquet's own word: a list named otherwise would, once read back, be written as other bytes."""
+
 LISTING = pa.schema([("key", pa.string()), ("version", pa.string()), ("size", pa.int64())])
 
 HEADERS = pa.schema(
@@ -48,9 +51,35 @@ ANNOTATIONS = pa.schema(
         ("col", pa.int32()),
         ("label", pa.string()),
         ("group", pa.string()),
-        ("line", pa.int64()),
+        ("line", pa.string()),
     ]
 )
+
+OUTLINE = pa.list_(pa.field(ELEMENT, pa.list_(pa.field(ELEMENT, pa.float64()))))
+
+OBJECTS = pa.schema(
+    [
+        ("key", pa.string()),
+        ("row", pa.int32()),
+        ("col", pa.int32()),
+        ("top", pa.int32()),
+        ("left", pa.int32()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("outline", OUTLINE),
+        ("pixels", pa.binary()),
+        ("crowd", pa.bool_()),
+        ("image_height", pa.int32()),
+        ("image_width", pa.int32()),
+        ("label", pa.string()),
+        ("group", pa.string()),
+        ("line", pa.string()),
+    ]
+)
+"""What is said of points (`row`, `col`), of things with a window, or (neither) of whole images."""
+
+SAID = pa.schema([("chip_id", CHIP_ID), *ANNOTATIONS])
+"""What is said of chips: annotations whose chip is known."""
 
 PLACES = pa.schema(
     [
@@ -140,9 +169,6 @@ LABELS = pa.schema(
     ]
 )
 
-ELEMENT = "element"
-"""Parquet's own word: a list named otherwise would, once read back, be written as other bytes."""
-
 REJECTS = pa.schema(
     [
         ("stage", pa.string()),
@@ -222,7 +248,11 @@ SENTENCES: Mapping[str, str] = {
     "score": "the highest probability, between 0 and 1; of several labels that of the least sure "
     "decision",
     "probabilities": "one probability a class, in the order of model.json's classes",
-    "line": "the line of the annotation file that says so",
+    "line": "the line of the annotation file that says so, or the place in it",
+    "outline": "the object's outline: for each of its parts x and y of the corners, one after the "
+    "other, in pixels from the image's top left corner; null: the window, or its `pixels`",
+    "crowd": "whether the outline is that of a region of many objects, and of no single one",
+    "pixels": "which pixels of the window are the object's: bits, by rows; null: see the outline",
     "particle": "the particle's name: the session's folder in the bucket and the number there",
     "session": "the name of the session's folder",
     "sampled_on": "the day of sampling, by the session's name; null where it does not say",
@@ -251,7 +281,8 @@ def vectors(dim: int) -> pa.Schema:
     return features(dim, "float32").remove(0)
 
 
-SORT_KEYS: tuple[str, ...] = ("key", "row", "col")
+SORT_KEYS: tuple[str, ...] = ("key", "row", "col", "chip_id")
+"""Boxes of two sizes can have one centre: their chips then go by their names."""
 
 
 def fingerprint(schema: pa.Schema) -> str:

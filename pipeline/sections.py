@@ -198,7 +198,7 @@ which scikit-learn divides by the batch of 200. MERMAID: its production recipe, 
 class Train(Section):
     """How the classifier learns. Null: as the preset has it, or else the default."""
 
-    VERDICTS = frozenset({"label_map"})
+    VERDICTS = frozenset({"label_map", "label_map_check"})
 
     preset: Literal["pyspacer", "mermaid"] | None = None
     classifier: str = "mlp"
@@ -214,6 +214,7 @@ class Train(Section):
     precision: Literal["fp32", "bf16"] = "fp32"
     standardize: bool = True
     label_map: str | None = None
+    label_map_check: Literal["names", "closed", "open"] = "names"
     min_labels: Positive = 1
     rare: Literal["keep", "drop", "merge"] = "keep"
     balance: Literal["none", "weights", "resample"] = "none"

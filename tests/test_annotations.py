@@ -4,7 +4,7 @@ import pytest
 from conftest import SHARED
 
 from pipeline.annotations import Source, folders, images, points
-from pipeline.errors import InputError
+from pipeline.errors import InputError, SettingError
 
 
 def read(text, keys=(), **settings):
@@ -191,8 +191,12 @@ def test_a_file_that_cannot_be_used_says_why(data, message):
 
 def test_latin_1_is_refused_by_name_and_read_when_named():
     data = "image,row,column,label\na.jpg,1,2,Äste\n".encode("latin-1")
-    with pytest.raises(InputError, match=r"cannot be read as utf-8 .* set annotations.encoding"):
+    with pytest.raises(
+        InputError, match=r"^p.csv:2: cannot be read as utf-8 .* set annotations.enc"
+    ):
         read(data)
+    with pytest.raises(SettingError, match="^annotations.encoding: 'lettish' is not an encoding$"):
+        read(data, encoding="lettish")
     assert read(data, encoding="latin-1")[0][0][3] == "Äste"
 
 

@@ -20,7 +20,7 @@ def images(keys, side=100):
 
 
 def said(*rows):
-    return pa.Table.from_pylist([{"line": 2, **row} for row in rows], schemas.ANNOTATIONS)
+    return pa.Table.from_pylist([{"line": "2", **row} for row in rows], schemas.ANNOTATIONS)
 
 
 @settings(max_examples=40)

@@ -125,7 +125,7 @@ IMAGES = pa.table(
 
 def annotations(rows):
     columns = [
-        {"label": "x", "group": None, "line": line, **row} for line, row in enumerate(rows, 2)
+        {"label": "x", "group": None, "line": str(line), **row} for line, row in enumerate(rows, 2)
     ]
     return pa.Table.from_pylist(columns, schema=schemas.ANNOTATIONS)
 

@@ -286,7 +286,7 @@ def test_windows_that_leave_their_collage_or_stand_twice_are_rejects(session):
 def placed(session, rows, separator=None):
     found = measured(session.folder)
     said = pa.Table.from_pylist(
-        [{"group": None, "line": line, **row} for line, row in enumerate(rows, 2)],
+        [{"group": None, "line": str(line), **row} for line, row in enumerate(rows, 2)],
         schema=schemas.ANNOTATIONS,
     )
     source = Source("said.csv", b"", beside(session.folder)["key"].to_pylist())

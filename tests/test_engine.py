@@ -11,7 +11,7 @@ from PIL import Image
 
 from pipeline import chips, images, schemas
 from pipeline.engine import Engine
-from pipeline.errors import StorageError
+from pipeline.errors import InputError, StorageError
 from pipeline.extractors import filters
 from pipeline.runtimes.torch import Eager
 from pipeline.sections import Extract
@@ -169,6 +169,24 @@ def test_an_extractor_that_lies_about_its_length_is_caught(bucket):
     engine = Engine(bucket, Eager(liar, 16, "fp32", "cpu"), extract)
     with pytest.raises(ValueError, match="filters: gave .* values a chip, but dim is 7"):
         list(engine.run([("0", table(bucket, [(0, 1, 1)]))]))
+
+
+def test_a_machine_short_of_memory_stops_the_run_and_rejects_nothing(bucket, monkeypatch):
+    def no_room(*args, **kwargs):
+        raise MemoryError
+
+    monkeypatch.setattr(images, "decode", no_room)
+    with pytest.raises(InputError, match="^a.png: there is not enough memory to decode it; make"):
+        features(bucket, [table(bucket, [(0, 1, 1)])])
+
+
+def test_features_are_the_same_bits_where_images_are_read_apart(bucket):
+    places = [(0, 3, 80), (1, 50, 50), (2, 100, 0)]
+    extract = Extract(extractor="filters")
+    network = Eager(filters.build(extract, None), 16, "fp32", "cpu")
+    engine = Engine(bucket, network, extract, 2, careful=True)
+    done = list(engine.run([("0", table(bucket, places))]))
+    assert by_id(done) == by_id(features(bucket, [table(bucket, places)]))
 
 
 def test_a_bucket_that_cannot_be_read_stops_the_run(bucket, monkeypatch):

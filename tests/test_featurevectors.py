@@ -230,6 +230,9 @@ def test_tables_of_other_programs_are_taken(tmp_path, kind):
     (done,) = Lookup(tmp_path / "f.parquet", EXTRACT).run([("a", table)])
     assert done.features["feature"].to_pylist() == [[1.0, 2.0]]
     assert [reject.col for reject in done.rejects] == [3]
+    twice = pa.concat_tables([table.slice(0, 1)] * 2)  # two boxes around one centre
+    (done,) = Lookup(tmp_path / "f.parquet", EXTRACT).run([("a", twice)])
+    assert done.features["feature"].to_pylist() == [[1.0, 2.0]] * 2
 
 
 def test_what_is_no_table_of_features_is_said_to_be_none(tmp_path):

@@ -42,7 +42,7 @@ def test_chips_are_grouped_by_what_is_known_of_their_image(images, by, groups):
     """Where nothing is known of an image, it is a group by itself."""
     params = whole.Params(method="whole")
     said = pa.Table.from_pylist(
-        [{"key": "b/3.jpg", "label": "x", "group": "said", "line": 2}], schemas.ANNOTATIONS
+        [{"key": "b/3.jpg", "label": "x", "group": "said", "line": "2"}], schemas.ANNOTATIONS
     )
     places, _ = chips.places(images, said, params, "")
     made = labels.make(chips.plan(places, params), images, said, "image", Split(by=by))

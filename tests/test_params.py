@@ -65,7 +65,7 @@ def test_yaml_is_read_as_dvc_reads_it(tmp_path):
             "  method: points",
             "  method: gird",
             "method: gird",
-            "chip.method: no 'gird' among flowcam, grid, points, whole (nearest: 'grid')",
+            "chip.method: no 'gird' among boxes, flowcam, grid, points, whole (nearest: 'grid')",
         ),
         (
             "  size: 64",
@@ -113,7 +113,8 @@ def test_yaml_is_read_as_dvc_reads_it(tmp_path):
             "  format: points",
             "  format: point",
             "format: point",
-            "annotations.format: no 'point' among folders, images, points (nearest: 'points')",
+            "annotations.format: no 'point' among boxes, coco, coralnet, cvat, ecotaxa, folders, "
+            "images, labelstudio, mermaid, points, squidle (nearest: 'points')",
         ),
         (
             "  by: group",
@@ -237,6 +238,7 @@ CHANGED = {
     "memory": 1.0,
     "preset": "pyspacer",
     "label_map": "map.csv",
+    "label_map_check": "closed",
     "seed": 3,
 }
 
@@ -252,7 +254,8 @@ def test_every_field_of_extract_is_in_the_recipe_or_declared_not_to_be(name):
 @pytest.mark.parametrize("name", sorted(Train.model_fields))
 def test_every_field_of_train_is_in_the_recipe_or_what_it_comes_to_is(name):
     changed = recipe(Train(**{name: CHANGED[name]})) != recipe(Train())
-    assert changed is (name != "label_map")  # by its digest: see test_label_maps
+    # The map is in it by its digest, see test_label_maps; how strictly it is checked shapes no row.
+    assert changed is (name not in Train.VERDICTS)
 
 
 def test_where_things_lie_and_how_strictly_they_are_judged_shape_no_row(tmp_path):

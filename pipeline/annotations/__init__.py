@@ -1,11 +1,17 @@
 """What people have said about the images: one file a format, all giving one table.
 
 A file of this folder defines `Params`, a section with the format's own settings; `LEVEL`, `"point"`
-if a row names one pixel and `"image"` if it speaks of the whole image; and
+if a row names one pixel, `"image"` if it speaks of the whole image, and `"object"` if there can be
+points, boxes, outlines and words about whole images; and
 
     def read(source: Source, params: Params) -> tuple[pa.Table, list[Reject]]
 
-which gives schemas.ANNOTATIONS, one row a place, and what could not be read.
+which gives schemas.ANNOTATIONS, one row a place (at level `"object"` schemas.OBJECTS), and what
+could not be read. Where answers can be given back in the format, it also has
+
+    def write(answers: Answers) -> bytes
+
+of pipeline/annotations/_answers.py.
 """
 
 from __future__ import annotations
@@ -22,11 +28,19 @@ from pipeline.sections import Annotations
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a format reads: the annotation file, if it has one, and the keys of all images."""
+    """What a format reads.
+
+    Attributes:
+        name: the annotation file's, for messages.
+        data: its bytes, if the format has a file.
+        keys: of all images.
+        sizes: height and width of each of them.
+    """
 
     name: str
     data: bytes
     keys: Sequence[str]
+    sizes: Sequence[tuple[int, int]] = ()
 
 
 def read(source: Source, params: Annotations) -> tuple[pa.Table, list[Reject]]:
@@ -44,6 +58,11 @@ def level(params: Annotations) -> str:
     """Say whether the format speaks of points or of images."""
     part = plugins.find("annotations", params.format, key="annotations.format")
     return str(part.LEVEL)
+
+
+def file_name(params: Annotations) -> str:
+    """Give the annotation file's name, for messages."""
+    return (params.path or "").rpartition("/")[2]
 
 
 def label_separator(params: Annotations) -> str | None:

@@ -8,14 +8,14 @@ import unicodedata
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import pyarrow as pa
 from pydantic import Field
 
 from pipeline import multilabel, schemas
-from pipeline.annotations import Source
-from pipeline.errors import InputError, Rejected
+from pipeline.annotations import Source, _parquet
+from pipeline.errors import InputError, Rejected, SettingError
 from pipeline.rejects import Reject
 from pipeline.sections import Annotations, Section
 
@@ -66,28 +66,42 @@ class Columns(Section):
         return {cell: name for cell, name in self.model_dump().items() if name}
 
 
-class Table(Annotations):
-    """The settings that every separated table has.
+class File(Annotations):
+    """The settings that every format with a file has.
 
     With a `label_separator` a chip may have several labels: in one cell, or one a row.
     """
 
     path: str
     prefix: str = ""
-    encoding: str = "utf-8"
     label_separator: Annotated[str, Field(min_length=1)] | None = None
+
+
+class Table(File):
+    """The settings that every table has: separated text, or Parquet."""
+
+    encoding: str = "utf-8"
 
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """One row of an annotation table; *row* and *col* are None for a whole image."""
+    """One row of an annotation table; *row* and *col* are None for a whole image.
+
+    Attributes:
+        line: the line of the file that says so, or the place in it.
+    """
 
     key: str
     label: str | None
-    line: int
+    line: int | str
     row: int | None = None
     col: int | None = None
     group: str | None = None
+
+    @property
+    def place(self) -> tuple[Any, ...]:
+        """What two annotations of the same thing share."""
+        return (self.key, self.row, self.col)
 
 
 def decode(source: Source, encoding: str) -> str:
@@ -95,6 +109,7 @@ def decode(source: Source, encoding: str) -> str:
 
     Raises:
         InputError: the bytes are not in that encoding.
+        SettingError: there is no such encoding.
     """
     for mark, kind in NO_TEXT:
         if source.data.startswith(mark):
@@ -106,17 +121,22 @@ def decode(source: Source, encoding: str) -> str:
             encoding = marked
     try:
         return source.data.decode(encoding)
-    except (UnicodeDecodeError, LookupError) as error:
+    except UnicodeDecodeError as error:
+        line = source.data.count(b"\n", 0, error.start) + 1
         raise InputError(
-            f"{source.name}: cannot be read as {encoding} ({error}); "
+            f"{source.name}:{line}: cannot be read as {encoding} ({error}); "
             "save it as UTF-8, or set annotations.encoding, as to 'latin-1'"
         ) from error
+    except LookupError as error:
+        raise SettingError(f"annotations.encoding: {encoding!r} is not an encoding") from error
 
 
 def records(
     source: Source, encoding: str, wanted: Mapping[str, Sequence[str]], needed: Sequence[str]
 ) -> Iterator[tuple[int, dict[str, str]]]:
-    """Give the line and the wanted cells of every row of a separated table with a header.
+    """Give the line and the wanted cells of every row of a table: Parquet, or text with a header.
+
+    A cell with a list of labels gives a row for each of them.
 
     A line with fewer cells than are wanted, or with more than the header has, gives FAULT alone.
 
@@ -129,6 +149,13 @@ def records(
     Raises:
         InputError: the file is empty, is not in the encoding, or a needed column is missing.
     """
+    if source.data.startswith(_parquet.MAGIC):
+        table = _parquet.read(source)
+        names = [name.strip().lower() for name in table.column_names]
+        places = _found(source, names, wanted, needed)
+        for row, cells in _parquet.cells(table, places):
+            yield row, cells if cells["image"].strip() else {FAULT: "the line names no image"}
+        return
     text = decode(source, encoding)
     header = next(io.StringIO(text, newline=""), "")
     if not header.strip():
@@ -141,6 +168,22 @@ def records(
     separator = max(SEPARATORS, key=header.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     names = [name.strip().lower() for name in next(reader)]
+    places = _found(source, names, wanted, needed)
+    last = yield from _cells(reader, places, len(names), source.name)
+    _check_closed(text, last, separator, source.name)
+
+
+def _found(
+    source: Source,
+    names: Sequence[str],
+    wanted: Mapping[str, Sequence[str]],
+    needed: Sequence[str],
+) -> dict[str, int]:
+    """Give the place of each column among *names*.
+
+    Raises:
+        InputError: one of the *needed* is not there, or one is there twice.
+    """
     places = _places(names, wanted)
     twice = [name for cell, name in _named(names, wanted) if names.count(name) > 1]
     if twice:
@@ -154,8 +197,7 @@ def records(
             f"{source.name}:1: no column for {', '.join(missing)} among {', '.join(names)}; "
             f"set annotations.columns.{missing[0]} to the name of that column"
         )
-    last = yield from _cells(reader, places, len(names), source.name)
-    _check_closed(text, last, separator, source.name)
+    return places
 
 
 def _places(names: Sequence[str], wanted: Mapping[str, Sequence[str]]) -> dict[str, int]:
@@ -208,6 +250,17 @@ def _check_closed(text: str, begun: int, separator: str, name: str) -> None:
             raise InputError(f"{name}:{begun}: a quote is opened here and never closed") from error
 
 
+def image(cells: Mapping[str, str], at: str) -> str:
+    """Give the cell that names the image.
+
+    Raises:
+        Rejected: the line cannot be read; *at* says where it stands.
+    """
+    if fault := cells.get(FAULT):
+        raise Rejected("unreadable_row", f"{at}: {fault}")
+    return cells["image"]
+
+
 def text(cell: str | None) -> str | None:
     """Give a label or group as it is compared: stripped, in Unicode's normal form C, or None."""
     return unicodedata.normalize("NFC", cell.strip()) or None if cell else None
@@ -238,21 +291,33 @@ def pixel(cell: str, what: str, at: str) -> int:
     return int(number)
 
 
+Row = TypeVar("Row", bound=Annotation)
+
+
 def settle(
     found: Iterable[Annotation], source: Source, separator: str | None = None
 ) -> tuple[pa.Table, list[Reject]]:
-    """Make one row a place of *found*: equal rows are one, an unlabelled one gives way.
-
-    Two labels for one place are both rejected, and the message names both lines; with a *separator*
-    the place has both.
+    """Make one row a place of *found*; see `settled`.
 
     Returns:
         schemas.ANNOTATIONS, sorted, and the rejects.
     """
-    kept: dict[tuple[str, int | None, int | None], Annotation] = {}
-    conflicts: dict[tuple[str, int | None, int | None], str] = {}
+    rows, rejects = settled(found, source.name, separator)
+    return table(rows, schemas.ANNOTATIONS), rejects
+
+
+def settled(
+    found: Iterable[Row], name: str, separator: str | None = None
+) -> tuple[list[Row], list[Reject]]:
+    """Keep one of *found* a place: equal ones are one, an unlabelled one gives way.
+
+    Two labels for one place are both rejected, and the message names both lines of the file *name*;
+    with a *separator* the place has both.
+    """
+    kept: dict[tuple[Any, ...], Row] = {}
+    conflicts: dict[tuple[Any, ...], str] = {}
     for annotation in found:
-        place = (annotation.key, annotation.row, annotation.col)
+        place = annotation.place
         first = kept.setdefault(place, annotation)
         if first is annotation or annotation.label is None:
             continue
@@ -262,23 +327,26 @@ def settle(
             both = [*first.label.split(separator), *annotation.label.split(separator)]
             kept[place] = replace(first, label=multilabel.join(both, separator))
         elif first.label != annotation.label:
-            conflicts.setdefault(place, _conflict(first, annotation, source.name))
-    rejects = [
-        Reject("chip", key, "label_conflict", detail, row=row, col=col)
-        for (key, row, col), detail in conflicts.items()
-    ]
-    rows = [annotation for place, annotation in kept.items() if place not in conflicts]
-    return _table(rows), rejects
+            conflicts.setdefault(place, _conflict(first, annotation, name))
+    rejects = []
+    for place, detail in conflicts.items():
+        said = kept[place]
+        reject = Reject("chip", said.key, "label_conflict", detail, row=said.row, col=said.col)
+        rejects.append(reject)
+    return [said for place, said in kept.items() if place not in conflicts], rejects
 
 
 def _conflict(first: Annotation, second: Annotation, name: str) -> str:
     place = "" if first.row is None else f" ({first.row}, {first.col})"
+    where = f"line {first.line}" if str(first.line).isdigit() else first.line
     return (
         f"{name}:{second.line}: {first.key}{place} is {second.label!r} here and "
-        f"{first.label!r} in line {first.line}; both rejected as label_conflict"
+        f"{first.label!r} in {where}; both rejected as label_conflict"
     )
 
 
-def _table(rows: Sequence[Annotation]) -> pa.Table:
-    columns = {name: [getattr(row, name) for row in rows] for name in schemas.ANNOTATIONS.names}
-    return schemas.conform(pa.table(columns, schema=schemas.ANNOTATIONS), schemas.ANNOTATIONS)
+def table(rows: Sequence[Annotation], schema: pa.Schema) -> pa.Table:
+    """Give *rows* as a table of *schema*, sorted."""
+    columns = {name: [getattr(row, name) for row in rows] for name in schema.names}
+    columns["line"] = [str(line) for line in columns["line"]]
+    return schemas.conform(pa.table(columns, schema=schema), schema)

@@ -1,4 +1,4 @@
-"""Points: a CSV with image, row, column, label and perhaps a group; CoralNet's export as it is.
+"""Points: CSV or Parquet with image, row, column, label and perhaps a group; CoralNet's export too.
 
 CoralNet's `Label code` (or, in older exports, `Label`) is the label. Rows whose `Annotator` is
 `robot` are a machine's guesses that nobody has confirmed; they are left out and counted, unless
@@ -7,65 +7,13 @@ CoralNet's `Label code` (or, in older exports, `Label`) is the label. Rows whose
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from pipeline.annotations import _points
+from pipeline.annotations._points import Columns, read
 
-import pyarrow as pa
-
-from pipeline.annotations import Source, _rows
-from pipeline.errors import Rejected
-from pipeline.rejects import Reject
+__all__ = ["LEVEL", "Columns", "Params", "read"]
 
 LEVEL = "point"
 
 
-class Columns(_rows.Columns):
-    """The names of the table's columns; null: the usual names, whatever their case."""
-
-    row: str | None = None
-    column: str | None = None
-
-
-class Params(_rows.Table):
+class Params(_points.Params):
     """The settings of `annotations.format: points`."""
-
-    columns: Columns = Columns()
-    keep_unconfirmed: bool = False
-
-
-def read(source: Source, params: Params) -> tuple[pa.Table, list[Reject]]:
-    """Read a points table; see pipeline/annotations/__init__.py.
-
-    Raises:
-        InputError: the file is empty, wrongly encoded, or lacks a column.
-    """
-    rejects: list[Reject] = []
-    table, conflicts = _rows.settle(
-        _points(source, params, rejects), source, params.label_separator
-    )
-    return table, rejects + conflicts
-
-
-def _points(source: Source, params: Params, rejects: list[Reject]) -> Iterator[_rows.Annotation]:
-    wanted, needed = params.columns.wanted(), ["image", "row", "column", *params.columns.named()]
-    for line, cells in _rows.records(source, params.encoding, wanted, needed):
-        at = f"{source.name}:{line}"
-        try:
-            yield _point(cells, line, at, params)
-        except Rejected as rejected:
-            key = params.prefix + cells.get("image", "")
-            rejects.append(Reject("chip", key, rejected.reason, rejected.detail))
-
-
-def _point(cells: dict[str, str], line: int, at: str, params: Params) -> _rows.Annotation:
-    if fault := cells.get(_rows.FAULT):
-        raise Rejected("unreadable_row", f"{at}: {fault}")
-    if cells.get("annotator", "").strip().lower() == "robot" and not params.keep_unconfirmed:
-        raise Rejected("unconfirmed", f"{at}: the label is a machine's, unconfirmed")
-    return _rows.Annotation(
-        key=params.prefix + cells["image"],
-        row=_rows.pixel(cells["row"], "row", at),
-        col=_rows.pixel(cells["column"], "column", at),
-        label=_rows.label(cells.get("label"), params.label_separator),
-        group=_rows.text(cells.get("group")),
-        line=line,
-    )

@@ -1,7 +1,8 @@
 """Which windows of an image become chips: one file a method, all giving one table.
 
 A file of this folder defines `Params`, a section with the method's own settings; `LEVEL`, `"point"`
-if chips stand around annotated points and `"image"` if they follow from the image alone; and
+if chips stand around annotated points, `"image"` if they follow from the image alone, `"object"` if
+each annotated object has its own (pipeline/chips/_objects.py makes them); and
 
     def windows(place: Place, params: Params) -> Iterator[tuple[int, int, Window]]
 
@@ -91,7 +92,7 @@ def check_levels(chip: ChipMethod, annotations: Annotations, annotated: str) -> 
         SettingError: one speaks of points and the other of images.
     """
     by_either = "table"  # a window is found by a point in it, by its image or by its own name
-    if level(chip) not in {annotated, by_either}:
+    if annotated != "object" and level(chip) not in {annotated, by_either}:
         fits = ", ".join(
             name
             for name in plugins.names("chips")

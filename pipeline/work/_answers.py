@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,19 +75,14 @@ def answers(classifier: Classifier, found: _rows.Labelled, to: Mapping[str, str 
     names = list(classifier.classes)
     if classifier.card["labels"]["to"] != to:
         names = [renamed(to, name) or NONE for name in names]
+    answered = None
     if separator is None:
         told = [renamed(to, label) for label in texts]
         classes, given = _summed(names, given)
-        predicted = [classes[at] for at in given.argmax(axis=1)] if len(given) else []
-        score = given.max(axis=1, initial=0.0)
     else:
         told = [renamed_all(to, text, separator) for text in texts]
         classes, given, answered = _any(names, given, classifier.answers(given))
-        predicted = [
-            multilabel.join((classes[at] for at in np.flatnonzero(row)), separator)
-            for row in answered
-        ]
-        score = np.where(answered, given, 1 - given).min(axis=1, initial=1.0)
+    predicted, score = _decided(classes, given, answered, separator)
     rows = found.labels.select(["chip_id", "key", "row", "col", "group"])
     ends = pa.array(np.arange(len(given) + 1) * len(classes), pa.int32())
     columns = {
@@ -100,6 +95,37 @@ def answers(classifier: Classifier, found: _rows.Labelled, to: Mapping[str, str 
         rows = rows.append_column(name, values)
     kept = rows.filter(pc.is_valid(rows["label"]))
     return Answers(schemas.conform(kept, schemas.PREDICTIONS), classes, classifier.card)
+
+
+def _decided(
+    classes: Sequence[str],
+    given: Given,
+    answered: NDArray[np.bool_] | None,
+    separator: str | None,
+) -> tuple[list[str], Given]:
+    """Give the answer of each row of probabilities, and its score."""
+    if answered is None or separator is None:
+        predicted = [classes[at] for at in given.argmax(axis=1).tolist()] if len(given) else []
+        return predicted, given.max(axis=1, initial=0.0)
+    predicted = [
+        multilabel.join((classes[at] for at in np.flatnonzero(row).tolist()), separator)
+        for row in answered
+    ]
+    return predicted, np.where(answered, given, 1 - given).min(axis=1, initial=1.0)
+
+
+def guesses(classifier: Classifier, found: _rows.Labelled) -> tuple[list[str], Given]:
+    """Give the answer about each chip of *found*, labelled or not, and its score, float32 [n]."""
+    separator = separator_of(classifier.card)
+    predicted = [""] * found.labels.num_rows
+    score = np.zeros(found.labels.num_rows, np.float32)
+    for number, block in enumerate(found.blocks):  # probabilities of all would not fit
+        given = classifier.predict_proba(found.read(number)).astype(np.float32)
+        answered = None if separator is None else classifier.answers(given)
+        said, score[block.at] = _decided(classifier.classes, given, answered, separator)
+        for at, text in zip(block.at.tolist(), said, strict=True):
+            predicted[at] = text
+    return predicted, score
 
 
 def _probabilities(classifier: Classifier, found: _rows.Labelled) -> NDArray[np.float32]:

@@ -10,14 +10,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline import outs, schemas
+from pipeline import multilabel, outs, schemas
 from pipeline.hashing import digest
 from pipeline.work._context import FEATURES, LABELS
 
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """Labelled chips of one split that have a feature, in the labels' order.
+    """Chips of one split that have a feature, in the labels' order.
 
     Attributes:
         labels: rows of schemas.LABELS.
@@ -60,6 +60,12 @@ def labels() -> pa.Table:
     return pq.read_table(LABELS / "labels.parquet")
 
 
+def names(table: pa.Table, separator: str | None) -> set[str]:
+    """Give the labels that occur in a table of labels."""
+    texts = pc.unique(table["label"].drop_null()).to_pylist()
+    return {label for text in texts for label in multilabel.split(text, separator)}
+
+
 def labelled(table: pa.Table, *splits: str) -> list[Labelled]:
     """Give the labelled rows of each split, joined to their features by chip_id.
 
@@ -69,6 +75,16 @@ def labelled(table: pa.Table, *splits: str) -> list[Labelled]:
     split = pc.index_in(table["split"], value_set=pa.array(splits))
     rows = table.filter(pc.and_(pc.is_valid(split), pc.is_valid(table["label"]))).combine_chunks()
     number = np.asarray(pc.index_in(rows["split"], value_set=pa.array(splits)), np.int64)
+    return _joined(rows, number, len(splits))
+
+
+def joined(rows: pa.Table) -> Labelled:
+    """Give *rows* of schemas.LABELS, labelled or not, that have a feature."""
+    return _joined(rows.combine_chunks(), np.zeros(rows.num_rows, np.int64), 1)[0]
+
+
+def _joined(rows: pa.Table, number: NDArray[np.int64], parts: int) -> list[Labelled]:
+    """Join *rows* to their features; *number* says which of so many *parts* each belongs to."""
     groups: list[tuple[str, int]] = []
     ids: list[pa.ChunkedArray] = []
     dim = 1
@@ -88,7 +104,7 @@ def labelled(table: pa.Table, *splits: str) -> list[Labelled]:
         own = np.flatnonzero(at >= 0)
         blocks.append(Block(name, group, own, at[own]))
         have[at[own]] = True
-    return [_of_split(rows, dim, blocks, have & (number == place)) for place in range(len(splits))]
+    return [_of_split(rows, dim, blocks, have & (number == place)) for place in range(parts)]
 
 
 def _of_split(rows: pa.Table, dim: int, blocks: list[Block], own: NDArray[np.bool_]) -> Labelled:

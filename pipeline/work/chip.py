@@ -12,23 +12,30 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import background, chips, labels, outs, recipes, rejects, schemas, shards
-from pipeline.annotations import Source, label_separator
+from pipeline.annotations import Source, file_name, label_separator
 from pipeline.annotations import level as level_of
 from pipeline.annotations import read as read_annotations
+from pipeline.chips import _covered, _objects
 from pipeline.chips._tables import placed
 from pipeline.counts import Counts
 from pipeline.errors import InputError
 from pipeline.hashing import digest
+from pipeline.label_map import check as check_map
 from pipeline.outs import out
 from pipeline.rejects import Reject
 from pipeline.sections import Annotations, ChipMethod
 from pipeline.store import Piece
-from pipeline.work import _nodata, tables
+from pipeline.work import _nodata, _rows, tables
 from pipeline.work._context import CHIPS, INDEX, LABELS, Context, Tell
 
 log = logging.getLogger(__name__)
 
 TABLE = "chips"
+
+NOTHING = {
+    "point": "has a header and no row below it: there is no point to cut",
+    "object": "annotates nothing: there is no object to cut",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +44,11 @@ class Inputs:
 
     Attributes:
         images: schemas.IMAGES, and the fields of `index.pattern`.
-        places: schemas.PLACES, or schemas.CHIPS where tables in the bucket list the windows.
-        said: schemas.ANNOTATIONS.
+        places: schemas.PLACES, or schemas.CHIPS where tables in the bucket list the windows, or
+            annotated objects are windows.
+        said: schemas.ANNOTATIONS; schemas.SAID of chips; schemas.OBJECTS that may cover chips.
         rejected: annotations, and lines of tables, that cannot be used.
-        level: whether *said* speaks of points or of images.
+        level: whether *said* speaks of points, of images, of chips or of objects.
         measured: what instruments measured of the chips.
         bare: the images of which nothing is said.
     """
@@ -64,24 +72,44 @@ def read(context: Context, listed: Sequence[shards.Planned] = ()) -> Inputs:
     params = context.params
     outs.require_manifest(INDEX, "index")
     images = pq.read_table(INDEX / "images.parquet")
-    name = (params.annotations.path or "").rpartition("/")[2]
+    name = file_name(params.annotations)
     data = (INDEX / "annotations").read_bytes()
-    source = Source(name, data, images["key"].to_pylist())
+    sizes = zip(images["height"].to_pylist(), images["width"].to_pylist(), strict=True)
+    source = Source(name, data, images["key"].to_pylist(), list(sizes))
     level = level_of(params.annotations)
     chips.check_levels(params.chip, params.annotations, level)
-    said, unread = read_annotations(source, params.annotations)
-    if level == "point" and not said.num_rows and not unread:
-        raise InputError(f"{name}: has a header and no row below it: there is no point to cut")
+    said, rejected = read_annotations(source, params.annotations)
+    if not (said.num_rows or rejected) and level != "image":
+        raise InputError(f"{name}: {NOTHING[level]}")
     bare = sorted(set(source.keys) - set(said["key"].to_pylist()))
     found = tables.found(context, listed)
+    rejected += found.rejected
+    places = None
+    if level == "object":
+        said, unusable = _objects.checked(said, images, params.annotations)
+        rejected += unusable
+        way = chips.level(params.chip)
+        if way == "image":
+            places, unplaced = chips.places(
+                images, schemas.ANNOTATIONS.empty_table(), params.chip, name
+            )
+        elif way == "object":
+            of = params.chip, params.annotations
+            places, said, unplaced = _objects.places(said, images, *of)
+            level = "chip"
+        else:
+            said, unplaced = _objects.middles(said, params.annotations)
+            level = "point"
+        rejected += unplaced
     if listed:
         separator = label_separator(params.annotations)
         said, unplaced = placed(found.chips, said, source, separator)
         places, level = schemas.conform(found.chips, schemas.CHIPS), "point"
-    else:
+        rejected += unplaced
+    elif places is None:
         said = _with_free_places(images, said, params.chip)
         places, unplaced = chips.places(images, said, params.chip, name)
-    rejected = unread + found.rejected + unplaced
+        rejected += unplaced
     return Inputs(images, places, said, rejected, level, found, bare)
 
 
@@ -163,16 +191,27 @@ def publish(
 
     Raises:
         TooManyRejects: more annotations were rejected than chip.max_rejects allows.
+        InputError: the label map has other names than the labels.
     """
     kept = _nodata.kept(context, planned)
     found, every = kept.found, kept.chips
     _say(inputs.images, context.params.split.by)
-    said = labels.make(every, inputs.images, inputs.said, inputs.level, context.params.split)
-    section = context.params.annotations
-    said, told = background.label(said, every, inputs.rejected, section)
+    given, level, rejected = inputs.said, inputs.level, inputs.rejected
+    section, near, out_of = context.params.annotations, None, inputs.places.num_rows
+    if level == "object":
+        out_of += given.num_rows
+        near = _covered.near(every, given)
+        given, conflicts = _covered.said(every, given, section)
+        level, rejected = "chip", rejected + conflicts
+    out_of += len(rejected)
+    said = labels.make(every, inputs.images, given, level, context.params.split)
+    said, told = background.label(said, every, rejected, section, near)
     _say_background(told, section)
+    # Training checks it too: here it costs no features if a name is wrong.
+    train = context.params.train
+    check_map(recipes.label_map(train), _rows.names(said, label_separator(section)), train)
     refused = rejects.in_order(
-        pa.concat_tables([rejects.table(inputs.rejected), found.rejected, kept.dropped])
+        pa.concat_tables([rejects.table(rejected), found.rejected, kept.dropped])
     )
     recipe = recipes.chip(context.params)
     files = {**found.files, "rejects.parquet": shards.rejects_out(refused)}
@@ -186,7 +225,7 @@ def publish(
     }
     verdict = rejects.verdict(
         refused,
-        out_of=inputs.places.num_rows + len(inputs.rejected),
+        out_of=out_of,
         setting="chip.max_rejects",
         limit=context.params.chip.max_rejects,
     )

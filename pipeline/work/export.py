@@ -117,7 +117,7 @@ def run(context: Context, asked: Asked) -> Counts:
     _finish(context, asked, state, chips)
     more = f"{len(state.files):,} files, {state.written[0]:,} written, {len(stale):,} removed"
     if nameless:
-        more += f"; {nameless:,} chips without a label left out"
+        more += f"; {nameless:,} chips without {' and '.join(asked.needed)} left out"
     rows = state.table().num_rows
     return Counts("export", "chips", rows, state.written[1], chips - rows, more)
 

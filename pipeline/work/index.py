@@ -39,6 +39,9 @@ TABLE = "images"
 
 NO_FILE = b"This annotation format has no file.\n"
 READERS = 16
+CAREFUL_READERS = 2
+"""Each has a process of its own."""
+
 Read = Callable[..., dict[str, Any]]
 """Gives the header of one object: (item, max_pixels=…)."""
 
@@ -158,14 +161,15 @@ def _make(context: Context, piece: Piece, reuse: shards.Reuse) -> list[str]:
     headers: list[dict[str, Any]] = []
     refused: list[Reject] = []
     moved: list[str] = []
+    readers = READERS
     with contextlib.ExitStack() as ends:
         if context.machine.is_careful:
-            apart = Apart()
+            apart, readers = Apart(), CAREFUL_READERS
             ends.callback(apart.close)
             read = partial(apart.header, section, memory)
         else:
             read = partial(images.header, bucket(context))
-        for found in _in_threads(partial(_header, read, section), reuse.left):
+        for found in _in_threads(partial(_header, read, section), reuse.left, readers):
             if isinstance(found, dict):
                 headers.append(found)
             elif isinstance(found, Reject):
@@ -181,10 +185,10 @@ def _make(context: Context, piece: Piece, reuse: shards.Reuse) -> list[str]:
     return moved
 
 
-def _in_threads(read: Any, rows: pa.Table) -> Iterator[Any]:
+def _in_threads(read: Any, rows: pa.Table, readers: int) -> Iterator[Any]:
     """Apply *read* to every row's Object, AHEAD at a time, in the rows' order."""
     objects = [Object(**row) for row in rows.to_pylist()]
-    with ThreadPoolExecutor(READERS, thread_name_prefix="header") as pool:
+    with ThreadPoolExecutor(readers, thread_name_prefix="header") as pool:
         for start in range(0, len(objects), AHEAD):
             yield from pool.map(read, objects[start : start + AHEAD])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from functools import partial
@@ -14,6 +15,7 @@ from pipeline.annotations import label_separator
 from pipeline.counts import Counts
 from pipeline.errors import InputError, Missing
 from pipeline.hashing import digest
+from pipeline.label_map import check, renamed
 from pipeline.outs import Out
 from pipeline.progress import Progress
 from pipeline.store import Piece
@@ -22,6 +24,8 @@ from pipeline.work._context import CLASSIFIER, FEATURES, Context, Tell
 
 if TYPE_CHECKING:
     from pipeline.training import Epoch, Rows
+
+log = logging.getLogger(__name__)
 
 TABLE = "classifiers"
 FILES = ("curve.csv", "model.json", "model.safetensors")
@@ -42,8 +46,8 @@ def make(context: Context, target: Piece, tell: Tell) -> None:
     """Train, and keep the classifier and its learning curve in the store.
 
     Raises:
-        InputError: the train split has no labelled chip, or only one class; the label map or the
-            code changed since *target* was named.
+        InputError: the train split has no labelled chip, or only one class; the label map has
+            other names than the labels; it or the code changed since *target* was named.
     """
     from pipeline.training import Splits, fit
 
@@ -54,8 +58,20 @@ def make(context: Context, target: Piece, tell: Tell) -> None:
             "train: the label map or the code is not what it was when this run began; run dvc "
             "repro again"
         )
-    learnt, held = _rows.labelled(_rows.labels(), "train", "calibration")
     separator = label_separator(context.params.annotations)
+    labels = _rows.labels()
+    names = _rows.names(labels, separator)
+    check(label_map, names, train)
+    if label_map.to:
+        kept = {renamed(label_map.to, name) for name in names} - {None}
+        log.info(
+            "train: by the label map %d labels become %d classes and %d are dropped; "
+            "results/tables/labels.csv will count their chips",
+            len(names),
+            len(kept),
+            sum(renamed(label_map.to, name) is None for name in names),
+        )
+    learnt, held = _rows.labelled(labels, "train", "calibration")
     splits = Splits(_learnt(learnt), _learnt(held), label_map, separator)
     device = numerics.device(context.machine.device)
     keeper = Checkpoint(context, target)

@@ -142,6 +142,7 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
         "twins": twins,
         **{f"by_{name}": table for name, table in by.items()},
     }
+    tables |= _counted(labels, to, answers.separator)
     said = valresult(answers.predictions, answers.classes, answers.separator)
     files = {
         "metrics.json": pretty(rounded),
@@ -155,6 +156,21 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
     kept = {name.replace("/", "@"): (data, 0) for name, data in files.items()}
     context.store.describe(target.recipe, recipes.validate(context.params).parts)
     context.store.put(target, kept, {"run": context.run})
+
+
+def _counted(
+    labels: pa.Table, to: Mapping[str, str | None], separator: str | None
+) -> dict[str, pd.DataFrame]:
+    """Count labels before and after the label map, and classes that chips share."""
+    from pipeline.metrics import _labels
+
+    found = {
+        "labels": _labels.counts(labels, to, separator),
+        "classes": _labels.classes(labels, to, separator),
+    }
+    if separator is not None:
+        found["together"] = _labels.together(labels, to, separator)
+    return found
 
 
 def _trusted(judged: Either, held: Answers, validate: Validate) -> Trust | None:

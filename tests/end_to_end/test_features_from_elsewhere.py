@@ -1,10 +1,12 @@
 """Features that PySpacer has made go through the pipeline without a forward pass."""
 
 import json
+import re
 import shutil
 
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 from test_featurevectors import packed
 from test_repro import counts
 
@@ -78,3 +80,19 @@ def test_another_table_is_another_recipe_and_what_it_lacks_is_a_reject(repo):
     done = repo.run("dvc", "repro", "extract", check=False)
     assert done.returncode
     assert "features.parquet cannot be read" in done.stderr + done.stdout
+
+
+@pytest.mark.slow
+def test_an_image_that_cannot_be_read_is_not_shown_and_judged_all_the_same(repo):
+    """Nobody has decoded it before the report's gallery does."""
+    repo.set(validate__gallery=144)
+    repo.run("dvc", "repro", "extract")
+    write(repo.path / "vectors", features_of(repo))
+    convert(repo)
+    for path in (repo.bucket.folder / "noise").iterdir():
+        path.write_bytes(path.read_bytes()[:-4000])
+    repo.set(extract__extractor="table", extract__weights="features.parquet")
+    done = repo.run("dvc", "repro")
+    assert re.search(r"validate: noise/\d+.png: not shown: the image's data end early", done.stderr)
+    predictions = pq.read_table(repo.path / "results/predictions.parquet")["key"].to_pylist()
+    assert any(key.startswith("noise/") for key in predictions)

@@ -1,0 +1,83 @@
+"""Label maps: what becomes of labels, and names that are wrong."""
+
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.label_map import check, read_map
+from pipeline.sections import Train
+
+
+def read(text):
+    return read_map(text.encode(), "map.csv")
+
+
+def checked(text, labels, how="names"):
+    check(read(text), labels, Train(label_map="maps/map.csv", label_map_check=how))
+
+
+def test_a_label_becomes_what_the_one_that_it_becomes_becomes():
+    found = read("from,to\nPorites lutea,Porites\nPorites,Coral\nCoral,Coral\nTape,\nTag,Tape\n")
+    assert found.to == {
+        "Porites lutea": "Coral",
+        "Porites": "Coral",
+        "Coral": "Coral",
+        "Tape": None,
+        "Tag": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("from,to\na,b\nb,a\n", "map.csv:3: goes round in a circle: 'a' → 'b' → 'a'"),
+        (
+            "from,to\nx,a\na,b\nb,c\nc,a\n",
+            "map.csv:5: goes round in a circle: 'a' → 'b' → 'c' → 'a'",
+        ),
+    ],
+)
+def test_a_circle_is_named(text, message):
+    with pytest.raises(InputError) as stop:
+        read(text)
+    assert str(stop.value) == f"train.label_map: {message}"
+
+
+def test_names_that_no_chip_has_are_errors_with_their_lines():
+    text = "from,to\nPorites,Coral\nPoritess,Coral\nUrchin,\n"
+    with pytest.raises(InputError) as stop:
+        checked(text, {"Porites", "Sand"})
+    assert str(stop.value) == (
+        "train.label_map: map.csv: no chip has the label 'Poritess' (line 3; nearest: 'Porites'), "
+        "'Urchin' (line 4); mend the names or take the lines out, or set train.label_map_check to "
+        "open"
+    )
+    checked(text, {"Porites", "Sand"}, "open")
+    checked(text, {"Porites", "Poritess", "Urchin"})
+
+
+def test_a_name_on_the_way_of_a_label_need_not_be_one():
+    text = "from,to\nPorites lutea,Porites\nPorites,Coral\n"
+    checked(text, {"Porites lutea"})
+    with pytest.raises(InputError, match="no chip has the label 'Porites lutea' .line 2"):
+        checked(text, {"Porites"})
+
+
+def test_a_closed_map_names_every_label():
+    text = "from,to\nPorites,Coral\nSand,Sand\n"
+    checked(text, {"Porites", "Sand", "Coral"}, "closed")
+    with pytest.raises(InputError) as stop:
+        checked(text, {"Porites", "Sand", "Turf", "Algae"}, "closed")
+    assert str(stop.value) == (
+        "train.label_map: map.csv: does not name the label 'Algae', 'Turf'; add a line for each "
+        "(what stays becomes itself), or set train.label_map_check to names"
+    )
+    checked(text, {"Porites", "Sand", "Turf"})
+
+
+def test_names_are_compared_as_labels_are():
+    """A label is stripped and in one Unicode form; a map may come from another keyboard."""
+    assert read("from,to\n A\u0308ste ,Wood\n").to == {"\u00c4ste": "Wood"}
+
+
+def test_without_a_map_nothing_is_checked():
+    check(read("from,to\n"), {"a"}, Train())
