@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import outs, schemas
-from pipeline.errors import InputError, SettingError
+from pipeline.errors import InputError, Rejected, SettingError, StorageError
 from pipeline.images._ranged import BLOCK_BYTES, RangedFile
 from pipeline.storage import Object, Storage
 from pipeline.windows import Window
@@ -160,6 +160,8 @@ def georeference(storage: Storage, item: Object) -> Reference | None:
         with rasterio.open(SCENE, driver="GTiff", opener=opener) as scene:
             crs, transform = scene.crs, scene.transform
     except RasterioIOError as error:
+        if isinstance(stream.fault, Rejected):
+            raise StorageError(stream.fault.detail) from error
         if stream.fault is not None:
             raise stream.fault from error
         log.warning("bounds: %s: not read as a GeoTIFF: %s", item.key, error)
