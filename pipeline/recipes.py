@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipeline import chips, images, labels, numerics, plugins, schemas, windows
+from pipeline import chips, images, labels, numerics, plugins, revision, schemas, windows
 from pipeline.errors import InputError, Missing, StorageError
 from pipeline.hashing import digest
 from pipeline.label_map import LabelMap, read_map
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 INDEX_VERSION = 1
 ENGINE_VERSION = 2
 TRAINING_VERSION = 4
-RESULTS_VERSION = 2
+RESULTS_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +147,14 @@ def _earlier(names: tuple[str, ...]) -> dict[str, str]:
 
 
 def shown(params: Params) -> dict[str, Any]:
-    """Give the settings that the report shows: whatever shapes a row of any stage."""
-    return {key: getattr(params, key).shaping() for key in SECTIONS}
+    """Give what the report shows of this run's making: the code, and the settings that shape rows.
+
+    What chooses the images is among them; where they lie is not.
+    """
+    settings = {key: getattr(params, key).shaping() for key in SECTIONS}
+    chosen = params.bucket.model_dump(mode="json", include={"include", "exclude"})
+    settings["bucket"] = {**chosen, **settings["bucket"]}
+    return {"code": revision.tree(), "params": settings}
 
 
 def _numerics(machine: Machine, *names: str) -> dict[str, Any]:

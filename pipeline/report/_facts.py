@@ -57,6 +57,7 @@ class ReportFacts:
         straddling: groups with chips in more than one split.
         rejects: schemas.REJECTS, of all stages.
         gallery: chips to show, in the order of `choose`.
+        settings: of params.yaml, in its own form.
         provenance: section → name → text, in the order in which they are shown.
     """
 
@@ -73,4 +74,5 @@ class ReportFacts:
     twins: pd.DataFrame = field(default_factory=pd.DataFrame)
     compared: pd.DataFrame = field(default_factory=pd.DataFrame)
     gallery: list[GalleryItem] = field(default_factory=list)
+    settings: str = ""
     provenance: Mapping[str, Mapping[str, str]] = field(default_factory=dict)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,7 +69,7 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
     from pipeline.classifiers import _artifact
     from pipeline.metrics import _compared, _cover, _tables, _trust, _twins, calibration
     from pipeline.report.valresult import valresult
-    from pipeline.work import _answers, _compare
+    from pipeline.work import _answers, _compare, _provenance
 
     validate = context.params.validate
     labels = _rows.labels()
@@ -99,7 +99,8 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
         straddling=_straddling(labels),
         rejects=rejects.in_order(pa.concat_tables(_rejects())),
         gallery=_gallery(context, answers, suspects),
-        provenance=_provenance(context, answers),
+        settings=_provenance.settings(context.params),
+        provenance=_provenance.provenance(context.params, answers.card, inputs()),
     )
     rounded = {name: round(value, 6) for name, value in figures.items()}
     tables = {
@@ -185,8 +186,8 @@ def _rejects() -> list[pa.Table]:
 
 
 def _gallery(context: Context, answers: Answers, suspects: pd.DataFrame) -> list[Any]:
-    """Cut the chips that are shown out of their images, as the extractor saw them."""
-    from pipeline.report import KINDS, GalleryItem, choose, suspected, thumbnail
+    """Choose the chips that are shown, and cut them and their surroundings out of their images."""
+    from pipeline.report import KINDS, GalleryItem, choose, suspected
 
     count = context.params.validate.gallery
     first = suspected(suspects, count // len(KINDS))
@@ -196,10 +197,8 @@ def _gallery(context: Context, answers: Answers, suspects: pd.DataFrame) -> list
     )
     left = count - len(first) if others.num_rows else 0
     chosen = first + (choose(others, answers.classes, left) if left else [])
-    pixels = _cut(context, [chip.chip_id for chip in chosen]) if chosen else {}
-    return [
-        GalleryItem(chip=chip, png=thumbnail(pixels[chip.chip_id], len(chosen))) for chip in chosen
-    ]
+    pictures = _pictures(context, [chip.chip_id for chip in chosen]) if chosen else {}
+    return [GalleryItem(chip, pictures[chip.chip_id]) for chip in chosen]
 
 
 def _images() -> pa.Table:
@@ -214,14 +213,13 @@ def _chips() -> list[Path]:
     return [CHIPS / f"{line['shard']:04d}.parquet" for line in manifest["shards"]]
 
 
-def _cut(context: Context, wanted: Sequence[bytes]) -> dict[bytes, Any]:
-    from pipeline import images
+def _pictures(context: Context, wanted: Sequence[bytes]) -> dict[bytes, bytes]:
+    from pipeline import images, report
     from pipeline.storage import open_storage
-    from pipeline.windows import crop
 
     storage = open_storage(context.params.bucket.url, memory=context.machine.digests)
     only = pa.array(sorted(wanted), schemas.CHIP_ID)
-    found: dict[bytes, Any] = {}
+    found: dict[bytes, bytes] = {}
     last: tuple[str, Any] = ("", None)
     for path in _chips():
         table = pq.read_table(path)
@@ -230,32 +228,8 @@ def _cut(context: Context, wanted: Sequence[bytes]) -> dict[bytes, Any]:
                 data = storage.read(row["key"], if_version=row["version"])
                 last = (row["key"], images.decode(data, extract=context.params.extract))
             window = (row["top"], row["left"], row["height"], row["width"])
-            found[row["chip_id"]] = crop(last[1], window)
+            found[row["chip_id"]] = report.picture(last[1], window, len(wanted))
     return found
-
-
-def _provenance(context: Context, answers: Answers) -> dict[str, dict[str, str]]:
-    """Say what made the results: settings, recipes, digests; nothing of clock, host or path."""
-    card = answers.card
-    shown = recipes.shown(context.params)
-    found = {f"params.yaml: {key}": values for key, values in shown.items()}
-    found["features"] = {**card["extractor"]["made_by"]["identity"], **_flat(card["extractor"])}
-    found["classifier"] = {"recipe": card["recipe"], **card["calibration"], **_flat(card)}
-    found["inputs, by digest"] = inputs()
-    return {
-        section: {name: _text(value) for name, value in values.items()}
-        for section, values in found.items()
-        if values
-    }
-
-
-def _flat(made: Mapping[str, Any]) -> dict[str, Any]:
-    numerics = made["made_by"]["numerics"]
-    return {"recipe": made["recipe"], "device": numerics["device"], **numerics["libraries"]}
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _csv(table: pd.DataFrame) -> bytes:
