@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from pipeline import chips, fit, images, labels, numerics, plugins, schemas, windows
+from pipeline import chips, fit, images, labels, numerics, plugins, revision, schemas, windows
 from pipeline.annotations import label_separator
 from pipeline.errors import InputError, Missing, StorageError
 from pipeline.hashing import digest
@@ -168,8 +168,14 @@ def _earlier(names: tuple[str, ...]) -> dict[str, str]:
 
 
 def shown(params: Params) -> dict[str, Any]:
-    """Give the settings that the report shows: whatever shapes a row of any stage."""
-    return {key: getattr(params, key).shaping() for key in SECTIONS}
+    """Give what the report shows of this run's making: the code, and the settings that shape rows.
+
+    What chooses the images is among them; where they lie is not.
+    """
+    settings = {key: getattr(params, key).shaping() for key in SECTIONS}
+    chosen = params.bucket.model_dump(mode="json", include={"include", "exclude"})
+    settings["bucket"] = {**chosen, **settings["bucket"]}
+    return {"code": revision.tree(), "params": settings}
 
 
 def _numerics(machine: Machine, *names: str) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def _everything(bucket: str, files: Sequence[str]) -> Iterator[tuple[Any, ...]]:
     for path in sys.path:
         if path.endswith("-packages"):
             yield _stamp(path)  # changes whenever a library is installed or removed
-    yield from (stamp for stamp in _below(CODE) if stamp[0].endswith(".py"))
+    yield from (stamp for stamp in _below(CODE) if stamp[0].endswith((".py", ".j2")))
     if "://" in bucket:
         from pipeline.storage import open_storage
 

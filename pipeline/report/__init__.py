@@ -22,6 +22,7 @@ from pipeline.report._gallery import (
     Choice,
     GalleryItem,
     choose,
+    picture,
     suspected,
     thumbnail,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "SplitCount",
     "Trust",
     "choose",
+    "picture",
     "render",
     "suspected",
     "thumbnail",
@@ -99,7 +101,8 @@ def _environment() -> Environment:
         "figure": _figure,
         "share": _share,
         "points": _points,
-        "png": _png,
+        "signed": _signed,
+        "inline": _inline,
     }
     return environment
 
@@ -126,5 +129,10 @@ def _points(value: float) -> str:
     return f"{100 * value:+.1f}".replace("-", "\u2212")
 
 
-def _png(data: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(data).decode()
+def _signed(value: float) -> str:
+    """Show a difference with its sign, to four decimals."""
+    return f"{value:+.4f}".replace("-", "\u2212")
+
+
+def _inline(webp: bytes) -> str:
+    return "data:image/webp;base64," + base64.b64encode(webp).decode()

@@ -33,6 +33,7 @@ class Line:
     name: str
     points: str
     last: Point
+    in_words: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,12 @@ class Chart:
     top: float = TOP
 
     @property
+    def in_words(self) -> str:
+        """What the chart shows, for those who hear it."""
+        marks = [mark.title for mark in (*self.dots, *self.bars)]
+        return "; ".join([*(line.in_words for line in self.lines if line.in_words), *marks])
+
+    @property
     def right(self) -> float:
         """Where the panel's frame ends on the right."""
         return WIDTH - RIGHT
@@ -101,7 +108,8 @@ class Chart:
         """Add a curve through the values *x*, *y*."""
         places = [(self.across(a), self.down(b)) for a, b in zip(x, y, strict=True)]
         points = " ".join(f"{a:g},{b:g}" for a, b in places)
-        self.lines.append(Line(kind, name, points, places[-1]))
+        words = "" if kind == "ideal" else f"{name} from {y[0]:.3g} to {y[-1]:.3g}"
+        self.lines.append(Line(kind, name, points, places[-1], words))
 
 
 def reliability_charts(judged: Judged) -> list[Chart]:

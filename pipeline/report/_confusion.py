@@ -28,7 +28,10 @@ SHADES = tuple(f"{low:.0%}".rstrip("%") for low in (0.0, *STEPS))
 CELLS = ((8, 54.0), (15, 40.0), (NUMBERED, 30.0), (60, 16.0), (MOST_LABELS + 1, 10.0))
 """Up to so many labels, a cell's side in pixels."""
 
-NAME_LENGTH = 26
+GUIDED = 5
+"""Where cells have no room for a count, a line after every fifth leads the eye to the names."""
+
+NAME_LENGTH = 24
 LEAST_MARGIN = 110
 PAIRS = 15
 
@@ -55,7 +58,16 @@ class Name:
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """The drawing, in pixels; *margin* is what names need on the left and above."""
+    """The drawing, in pixels.
+
+    Attributes:
+        side: of a cell.
+        margin: what names need on the left and above.
+        size: of the whole.
+        absent: classes that are not in it.
+        merged: labels that share the last row.
+        guides: lines between cells, as the data of an SVG path.
+    """
 
     side: float
     margin: float
@@ -65,6 +77,7 @@ class Matrix:
     absent: int
     merged: int
     font: float
+    guides: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +109,14 @@ def matrix(judged: Judged) -> Matrix:
     ]
     size = margin + len(labels) * side + 1
     cells = _cells(counts, labels, side, margin)
-    return Matrix(side, margin, size, names, cells, absent, merged, font)
+    guides = "" if len(labels) <= NUMBERED else _guides(len(labels), side, margin)
+    return Matrix(side, margin, size, names, cells, absent, merged, font, guides)
+
+
+def _guides(n: int, side: float, margin: float) -> str:
+    places = [margin + at * side for at in range(GUIDED, n, GUIDED)]
+    far = margin + n * side
+    return " ".join(f"M{at:g} {margin:g}V{far:g}M{margin:g} {at:g}H{far:g}" for at in places)
 
 
 def _occurring(judged: Judged) -> tuple[NDArray[np.int64], list[str], int]:

@@ -58,6 +58,7 @@ class ReportFacts:
         rejects: schemas.REJECTS, of all stages.
         gallery: chips to show, in the order of `choose`.
         by: what `validate.by` names → accuracy by its values, as `per_value` gives it.
+        settings: of params.yaml, in its own form.
         provenance: section → name → text, in the order in which they are shown.
     """
 
@@ -75,4 +76,5 @@ class ReportFacts:
     compared: pd.DataFrame = field(default_factory=pd.DataFrame)
     gallery: list[GalleryItem] = field(default_factory=list)
     by: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    settings: str = ""
     provenance: Mapping[str, Mapping[str, str]] = field(default_factory=dict)

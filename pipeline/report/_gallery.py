@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from pipeline.metrics import Judged
+from pipeline.windows import Pixels, Window
 
 Kind = Literal["suspect", "wrong", "doubtful", "right"]
 KINDS: tuple[Kind, ...] = ("suspect", "wrong", "doubtful", "right")
@@ -21,10 +22,17 @@ CHOSEN = KINDS[1:]
 """Of the validation split. Suspects may be of the calibration split, too."""
 
 FEW = 60
-SIDE_OF_FEW = 160
-SIDE_OF_MANY = 96
-"""Pixels. Noise hardly compresses: 60 × 160² × 3 and 200 × 96² × 3 bytes, in base64, are 6.1 and
-7.4 MB, so that the page stays below 10 MB."""
+SIDE_OF_FEW = 320
+SIDE_OF_MANY = 176
+"""Pixels. Noise is what compresses worst: 60 and 200 pictures of it are 6.2 and 6.3 MB in base64,
+so that the page stays below 10 MB."""
+
+TINY = 96
+"""Up to so many pixels wide and high, a picture keeps every pixel: 200 of them are 7.4 MB."""
+
+QUALITY = 85
+SURROUNDINGS = 2
+"""So many times as wide and high as the chip is what is shown around it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +51,10 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class GalleryItem:
-    """One chip to show, with its pixels as PNG."""
+    """One chip to show, with its picture as WebP."""
 
     chip: Choice
-    png: bytes
+    picture: bytes
 
 
 def suspected(suspects: pd.DataFrame, count: int) -> list[Choice]:
@@ -128,16 +136,63 @@ def _usual_score(facts: Judged) -> NDArray[np.float64]:
     return usual[facts.y_true]
 
 
-def thumbnail(pixels: NDArray[np.uint8], of: int) -> bytes:
-    """Give *pixels* as PNG, small enough for a gallery *of* so many chips.
+def picture(pixels: Pixels, window: Window, of: int) -> bytes:
+    """Give a chip in its surroundings as WebP, framed, for a gallery *of* so many chips.
+
+    A chip that is its whole image has no surroundings, and no frame.
 
     Args:
-        pixels: uint8 [height, width, 3].
+        pixels: uint8 [height, width, 3], the whole image; not written to.
+        window: the chip's; it may reach over the border, its surroundings do not.
         of: how many chips the gallery holds.
     """
+    chip = _inside(window, pixels)
+    top, left, height, width = _inside(_around(window), pixels)
+    image = Image.fromarray(np.ascontiguousarray(pixels[top : top + height, left : left + width]))
+    shrink = _shrink(image, of)
+    if chip != (top, left, height, width):
+        row, col = (chip[0] - top) / shrink, (chip[1] - left) / shrink
+        _frame(image, (col, row, col + chip[3] / shrink, row + chip[2] / shrink))
+    return _webp(image)
+
+
+def thumbnail(pixels: Pixels, of: int) -> bytes:
+    """Give *pixels*, uint8 [height, width, 3], whole, as WebP for a gallery *of* so many."""
+    return picture(pixels, (0, 0, *pixels.shape[:2]), of)
+
+
+def _around(window: Window) -> Window:
+    top, left, height, width = window
+    more = SURROUNDINGS - 1
+    rows, cols = height * more // 2, width * more // 2
+    return top - rows, left - cols, height + 2 * rows, width + 2 * cols
+
+
+def _inside(window: Window, pixels: Pixels) -> Window:
+    """Cut off what of *window* lies over the border."""
+    top, left, height, width = window
+    below, right = min(top + height, pixels.shape[0]), min(left + width, pixels.shape[1])
+    top, left = max(top, 0), max(left, 0)
+    return top, left, below - top, right - left
+
+
+def _shrink(image: Image.Image, of: int) -> float:
+    """Make *image* as small as it must be; say how many of its pixels became one."""
     side = SIDE_OF_FEW if of <= FEW else SIDE_OF_MANY
-    image = Image.fromarray(np.ascontiguousarray(pixels))
+    width = image.width
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return width / image.width
+
+
+def _frame(image: Image.Image, box: tuple[float, float, float, float]) -> None:
+    """Draw a white frame in a black one just outside *box*: one shows on any ground."""
+    left, top, right, bottom = (round(value) for value in box)
+    draw = ImageDraw.Draw(image)
+    for away, colour in ((1, "white"), (2, "white"), (3, "black")):
+        draw.rectangle((left - away, top - away, right + away - 1, bottom + away - 1), None, colour)
+
+
+def _webp(image: Image.Image) -> bytes:
     sink = io.BytesIO()
-    image.save(sink, format="PNG", optimize=True)
+    image.save(sink, "WEBP", quality=QUALITY, lossless=max(image.size) <= TINY)
     return sink.getvalue()

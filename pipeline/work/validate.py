@@ -89,7 +89,7 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
     from pipeline.classifiers import _artifact
     from pipeline.metrics import _compared, _cover, _tables, _trust, _twins, calibration
     from pipeline.report.valresult import valresult
-    from pipeline.work import _answers, _compare
+    from pipeline.work import _answers, _compare, _provenance
 
     validate = context.params.validate
     labels = _rows.labels()
@@ -127,7 +127,8 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
         rejects=left_out,
         by=by,
         gallery=_gallery(context, answers, judged, suspects),
-        provenance=_provenance(context, answers),
+        settings=_provenance.settings(context.params),
+        provenance=_provenance.provenance(context.params, answers.card, inputs()),
     )
     rounded = {name: round(value, 6) for name, value in figures.items()}
     tables = {
@@ -232,8 +233,8 @@ def _rejects() -> list[pa.Table]:
 def _gallery(
     context: Context, answers: Answers, judged: Either, suspects: pd.DataFrame
 ) -> list[Any]:
-    """Cut the chips that are shown out of their images, as the extractor saw them."""
-    from pipeline.report import KINDS, GalleryItem, choose, suspected, thumbnail
+    """Choose the chips that are shown, and cut them and their surroundings out of their images."""
+    from pipeline.report import KINDS, GalleryItem, choose, suspected
 
     count = context.params.validate.gallery
     first = suspected(suspects, count // len(KINDS))
@@ -241,11 +242,9 @@ def _gallery(
     taken = np.asarray(pc.is_in(answers.predictions["chip_id"], value_set=shown))
     others = choose(answers.predictions, judged.chips, count - len(first), ~taken)
     chosen = first + others
-    pixels = _cut(context, [chip.chip_id for chip in chosen]) if chosen else {}
+    pictures = _pictures(context, [chip.chip_id for chip in chosen]) if chosen else {}
     return [
-        GalleryItem(chip=chip, png=thumbnail(pixels[chip.chip_id], len(chosen)))
-        for chip in chosen
-        if chip.chip_id in pixels
+        GalleryItem(chip, pictures[chip.chip_id]) for chip in chosen if chip.chip_id in pictures
     ]
 
 
@@ -261,13 +260,13 @@ def _chips() -> list[Path]:
     return [CHIPS / f"{line['shard']:04d}.parquet" for line in manifest["shards"]]
 
 
-def _cut(context: Context, wanted: Sequence[bytes]) -> dict[bytes, Any]:
+def _pictures(context: Context, wanted: Sequence[bytes]) -> dict[bytes, bytes]:
+    from pipeline import report
     from pipeline.images.apart import decoding
-    from pipeline.windows import crop
 
     storage = bucket(context)
     only = pa.array(sorted(wanted), schemas.CHIP_ID)
-    found: dict[bytes, Any] = {}
+    found: dict[bytes, bytes] = {}
     tables = (pq.read_table(path) for path in _chips())
     rows = (
         table.filter(pc.is_in(table["chip_id"], value_set=only)).to_pylist() for table in tables
@@ -287,32 +286,8 @@ def _cut(context: Context, wanted: Sequence[bytes]) -> dict[bytes, Any]:
                 continue
             for row in chips:
                 window = (row["top"], row["left"], row["height"], row["width"])
-                found[row["chip_id"]] = crop(pixels, window)
+                found[row["chip_id"]] = report.picture(pixels, window, len(wanted))
     return found
-
-
-def _provenance(context: Context, answers: Answers) -> dict[str, dict[str, str]]:
-    """Say what made the results: settings, recipes, digests; nothing of clock, host or path."""
-    card = answers.card
-    shown = recipes.shown(context.params)
-    found = {f"params.yaml: {key}": values for key, values in shown.items()}
-    found["features"] = {**card["extractor"]["made_by"]["identity"], **_flat(card["extractor"])}
-    found["classifier"] = {"recipe": card["recipe"], **card["calibration"], **_flat(card)}
-    found["inputs, by digest"] = inputs()
-    return {
-        section: {name: _text(value) for name, value in values.items()}
-        for section, values in found.items()
-        if values
-    }
-
-
-def _flat(made: Mapping[str, Any]) -> dict[str, Any]:
-    numerics = made["made_by"]["numerics"]
-    return {"recipe": made["recipe"], "device": numerics["device"], **numerics["libraries"]}
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _csv(table: pd.DataFrame) -> bytes:
