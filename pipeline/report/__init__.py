@@ -16,7 +16,7 @@ from pipeline.metrics import Judged
 from pipeline.metrics._cover import cover
 from pipeline.metrics._tables import per_group
 from pipeline.report import _charts, _confusion, _rows
-from pipeline.report._facts import ReportFacts, SplitCount, Trust
+from pipeline.report._facts import NearTwins, ReportFacts, SplitCount, Trust
 from pipeline.report._gallery import (
     KINDS,
     Choice,
@@ -31,6 +31,7 @@ __all__ = [
     "KINDS",
     "Choice",
     "GalleryItem",
+    "NearTwins",
     "ReportFacts",
     "SplitCount",
     "Trust",
@@ -73,6 +74,7 @@ def render(facts: ReportFacts) -> str:
             curve=_charts.curve_charts(facts.curve),
             classes=list(facts.classes.itertuples()),
             twins=list(facts.twins.head(MOST_TWINS).itertuples()),
+            near=_rows.near_rows(facts),
             compared=list(facts.compared.itertuples()),
             covers=list(cover(facts.judged).itertuples()),
             trust=_charts.trust_chart(facts.judged.decisions, facts.trust),

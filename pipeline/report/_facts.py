@@ -36,6 +36,31 @@ class Trust(NamedTuple):
     confirmed: Threshold
 
 
+class NearTwins(NamedTuple):
+    """Judged chips that look nearly the same as one that was learnt from.
+
+    Attributes:
+        table: what `pipeline.work._near.near` gives.
+        judged: validation chips that were compared, of *of_judged* that there are.
+        learnt: chips that they were compared with, of *of_learnt*.
+        more: whether there may be more pairs than the table has room for.
+        pictures: row of the table → pictures of both chips as WebP, for its first rows.
+    """
+
+    table: pd.DataFrame
+    judged: int
+    learnt: int
+    of_judged: int
+    of_learnt: int
+    more: bool = False
+    pictures: Mapping[int, tuple[bytes, bytes]] = {}
+
+    @property
+    def is_sample(self) -> bool:
+        """Whether there are chips that were not compared."""
+        return self.judged < self.of_judged or self.learnt < self.of_learnt
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ReportFacts:
     """What `render` needs.
@@ -53,6 +78,7 @@ class ReportFacts:
         compared: what `_compared.compared` gave: earlier classifiers on the same chips.
         twins: images of different splits with the same bytes: `key`, `split`, `same_as` and
             `same_as_split`.
+        near: chips of different splits that look nearly the same; None: nobody has looked.
         splits: split → its counts, in the order in which they are shown.
         straddling: groups with chips in more than one split.
         rejects: schemas.REJECTS, of all stages.
@@ -73,6 +99,7 @@ class ReportFacts:
     trust: Trust | None = None
     n_suspects: int = 0
     twins: pd.DataFrame = field(default_factory=pd.DataFrame)
+    near: NearTwins | None = None
     compared: pd.DataFrame = field(default_factory=pd.DataFrame)
     gallery: list[GalleryItem] = field(default_factory=list)
     by: Mapping[str, pd.DataFrame] = field(default_factory=dict)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
@@ -117,6 +118,15 @@ def _place(row: dict[str, object]) -> str:
     return f"{row['key']} ({row['row']}, {row['col']})"
 
 
+def near_rows(facts: ReportFacts) -> list[tuple[Any, tuple[bytes, bytes]]]:
+    """Give the near twins that have pictures: a row of their table, and both pictures."""
+    if facts.near is None:
+        return []
+    pictures = facts.near.pictures
+    rows = facts.near.table.iloc[sorted(pictures)].itertuples()
+    return [(row, pictures[row.Index]) for row in rows]
+
+
 def notes(facts: ReportFacts) -> Iterator[str]:
     """Say what a reader must know before believing the headline."""
     judged, flat = facts.judged, facts.metrics
@@ -131,6 +141,14 @@ def notes(facts: ReportFacts) -> Iterator[str]:
             f"{len(facts.twins):,} {have} the same bytes under two keys and lie in different "
             "splits: the classifier has seen what it is judged on. Put such images into one group, "
             "or remove one of them."
+        )
+    if facts.near and len(facts.near.table):
+        n, more = len(facts.near.table), "at least " if facts.near.more else ""
+        look = "chip looks" if n == 1 else "chips look"
+        yield (
+            f"{more}{n:,} validation {look} nearly the same as a chip that the classifier has "
+            "learnt from: copies of one picture, perhaps, saved again or cut. The closest are "
+            "shown under “How the chips were split”. Put copies into one group, or remove them."
         )
     if judged.n_groups == 1:
         yield (

@@ -39,13 +39,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from pipeline.metrics._several import Either
-    from pipeline.report import Trust
+    from pipeline.report import NearTwins, Trust
     from pipeline.sections import Validate
     from pipeline.work._answers import Answers
 
 log = logging.getLogger(__name__)
 
 TABLE = "results"
+SHOWN_TWINS = 6
+"""Pairs of near twins in the report: 1.2 MB of pictures at most."""
 
 
 def inputs() -> dict[str, Any]:
@@ -89,7 +91,7 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
     from pipeline.classifiers import _artifact
     from pipeline.metrics import _compared, _cover, _tables, _trust, _twins, calibration
     from pipeline.report.valresult import valresult
-    from pipeline.work import _answers, _compare, _provenance
+    from pipeline.work import _answers, _compare, _near, _provenance
 
     validate = context.params.validate
     labels = _rows.labels()
@@ -108,6 +110,7 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
         chosen = classifier.card["calibration"].get("thresholds", {})
         classes["threshold"] = classes["label"].map(chosen)
     twins = _twins.twins(_images(), labels)
+    near = _near.near(found[0], labels)
     others = _compare.others(context, target, found[0], to)
     compared = _compared.compared(judged, others, validate)
     known = _by(context, answers.predictions["key"])
@@ -121,6 +124,7 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
         trust=trust,
         n_suspects=len(suspects),
         twins=twins,
+        near=_with_pictures(context, near),
         compared=compared,
         splits=_splits(labels),
         straddling=_straddling(labels),
@@ -136,6 +140,7 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
         "confusion": _tables.confusion_rows(judged),
         "cover": _cover.cover(judged),
         "coverage": _trust.coverage(judged.decisions),
+        "near_twins": near.table,
         "per_class": classes,
         "per_group": _tables.per_group(judged),
         "reliability": calibration.reliability(judged.pairs),
@@ -246,6 +251,21 @@ def _gallery(
     return [
         GalleryItem(chip, pictures[chip.chip_id]) for chip in chosen if chip.chip_id in pictures
     ]
+
+
+def _with_pictures(context: Context, near: NearTwins) -> NearTwins:
+    """Cut the first of the near twins out of their images, where the gallery shows any."""
+    if not context.params.validate.gallery:
+        return near
+    first = near.table[["chip_id", "near_chip_id"]].head(SHOWN_TWINS).to_numpy()
+    pairs = [(bytes.fromhex(chip), bytes.fromhex(other)) for chip, other in first]
+    found = _pictures(context, sorted({chip for pair in pairs for chip in pair})) if pairs else {}
+    pictures = {
+        row: (found[chip], found[other])
+        for row, (chip, other) in enumerate(pairs)
+        if chip in found and other in found
+    }
+    return near._replace(pictures=pictures)
 
 
 def _images() -> pa.Table:
