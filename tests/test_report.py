@@ -20,6 +20,7 @@ from pipeline.rejects import Reject
 from pipeline.report import (
     Choice,
     GalleryItem,
+    NearTwins,
     ReportFacts,
     SplitCount,
     Trust,
@@ -326,6 +327,38 @@ def test_images_in_two_splits_are_said_first_and_listed(facts):
     text = Page(render(found)).text
     assert f"a.jpg train {HOSTILE} validation" in text
     assert "No image of one split has the same bytes" in Page(render(facts)).text
+
+
+def near_of(count, **more):
+    row = ["ab", "a.jpg", 1, 2, "validation", "x", "cd", HOSTILE, 3, 4, "train", "y", 0.5, 2.0]
+    names = ["chip_id", "key", "row", "col", "split", "label"]
+    columns = [*names, *(f"near_{name}" for name in names), "distance", "usual"]
+    known = {"judged": 10, "learnt": 20, "of_judged": 10, "of_learnt": 20, **more}
+    return NearTwins(pd.DataFrame([row] * count, columns=columns), **known)
+
+
+def test_near_twins_are_said_and_shown_side_by_side(facts):
+    picture = thumbnail(NOISE, 1)
+    found = replace(facts, near=near_of(2, pictures={0: (picture, picture)}))
+    assert next(_rows.notes(found)).startswith("2 validation chips look nearly the same")
+    html = render(found)
+    assert html.count(' around row 1, column 2" src="data:image/webp') == 1
+    assert html.count(' around row 3, column 4" src="data:image/webp') == 1
+    text = Page(html).text
+    assert "10 validation chips was compared" in text
+    assert "2 look nearly the same as one of them" in text
+    assert "25.0\u202f% of the usual distance" in text
+    assert HOSTILE in text
+
+
+def test_of_a_sample_it_is_said_that_it_is_one(facts):
+    found = replace(facts, near=near_of(1, of_judged=1234, of_learnt=5678, more=True))
+    text = Page(render(found)).text
+    assert "a sample of 10 validation chips" in text
+    assert "(of 1,234 and 5,678)" in text
+    assert "at least 1 looks nearly the same" in text
+    none = Page(render(replace(facts, near=near_of(0)))).text
+    assert "20 chips that were learnt from: none looks nearly the same" in none
 
 
 def test_the_threshold_is_told_with_what_it_comes_to(facts):

@@ -24,10 +24,14 @@ FRACTION = 0.4
 """Of the usual distance, at most. Of 539 unrelated plankton and reef chips the closest came to
 0.47 and one in a hundred to 0.61; of copies saved again as JPEG of quality 75, 0.10 to 0.46."""
 
+CHANCE = 0.05
+"""Pairs of unrelated chips that a set may give by chance. As d is but estimated, it is a few times
+as many: 0.5 a set at most, of 100 made-up chips against 400."""
+
 NEIGHBOURS = 0.01
-LEAST_NEIGHBOURS = 3
-"""The usual distance is that within which this share of other groups' chips lies, or this many: so
-a plain ground that one chip in a hundred shows is usual, and three copies of a picture are not."""
+LEAST_NEIGHBOURS = 6
+"""The usual distance is that within which this share of the other images comes, or this many: so a
+plain ground that one image in a hundred shows is usual, and three copies of a picture are not."""
 
 SAMPLE = 2048
 """Learnt chips, drawn at random, from which the usual distance is taken."""
@@ -48,14 +52,16 @@ class Usual(NamedTuple):
     """What is usual around each judged chip.
 
     Attributes:
-        distance: float64 [n], within which so many other groups' chips lie; infinite where there
-            are too few of them.
-        spread: float64 [n], the mean logarithm of that distance over those of the chips within it;
-            NaN where there is none.
+        distance: float64 [n], within which so many other images come; infinite where there are too
+            few of them.
+        spread: float64 [n], the median logarithm of that distance over those of the images within
+            it; not finite where there is none.
+        neighbours: how many they are.
     """
 
     distance: Floats
     spread: Floats
+    neighbours: int
 
 
 def projection(dim: int) -> Features | None:
@@ -113,56 +119,57 @@ def apart(some: Features, others: Features) -> Floats:
     return found
 
 
-def usual(judged: Features, sampled: Features, groups: Indices, of_nearest: Indices) -> Usual:
-    """Say how far the chips around each judged one usually are.
+def usual(judged: Features, sampled: Features, images: Indices, of_nearest: Indices) -> Usual:
+    """Say how far the images around each judged chip usually come: the nearest chip of each.
 
     Args:
         judged: float32 [n, dim].
         sampled: float32 [m, dim], the learnt chips of `sample`.
-        groups: int64 [m], theirs.
-        of_nearest: int64 [n], the group of the learnt chip nearest to each judged one, whose chips
-            do not count.
+        images: int64 [m], theirs; chips of one image are much alike, and count as one.
+        of_nearest: int64 [n], the image of the learnt chip nearest to each judged one, which does
+            not count.
     """
-    count = neighbours(len(sampled))
-    found = [np.zeros((0, 2))]
+    order = np.argsort(images, kind="stable")
+    names, first = np.unique(images[order], return_index=True)
+    sampled = sampled[order]
+    count = max(LEAST_NEIGHBOURS, int(np.ceil(NEIGHBOURS * len(names))))
+    distance, spread = np.full(len(judged), np.inf), np.full(len(judged), np.nan)
     squares = np.einsum("ij,ij->i", sampled, sampled)
-    for start in range(0, len(judged), JUDGED_ROWS):
+    for start in range(0, len(judged) if count < len(names) else 0, JUDGED_ROWS):
         rows = slice(start, start + JUDGED_ROWS)
         own = judged[rows]
         square = np.einsum("ij,ij->i", own, own)[:, None] + squares - 2 * own @ sampled.T
-        square[of_nearest[rows, None] == groups] = np.inf
-        if count > len(sampled):
-            found.append(np.tile([np.inf, np.nan], (len(own), 1)))
-            continue
-        near = np.partition(square, count - 1, axis=1)[:, :count].astype(np.float64)
-        far = near[:, -1]
+        square = np.minimum.reduceat(np.maximum(square, 0), first, axis=1)
+        square[of_nearest[rows, None] == names] = np.inf
+        within = np.sqrt(np.partition(square, count - 1, axis=1)[:, :count], dtype=np.float64)
+        distance[rows] = within[:, -1]
         with np.errstate(divide="ignore", invalid="ignore"):
-            logs = np.log(far[:, None] / near[:, :-1]) / 2
-        logs[~(np.isfinite(logs) & (near[:, :-1] > 0))] = np.nan
-        told = np.isfinite(logs).sum(axis=1)
-        spread = np.nansum(logs, axis=1) / np.where(told, told, np.nan)
-        found.append(np.stack([np.sqrt(np.maximum(far, 0)), spread], axis=1))
-    whole = np.concatenate(found)
-    return Usual(whole[:, 0], whole[:, 1])
+            logs = np.log(within[:, -1:] / within[:, :-1])
+            spread[rows] = np.median(logs, axis=1)
+    return Usual(distance, spread, count)
 
 
-def neighbours(n: int) -> int:
-    """Say how many of *n* sampled chips lie within the usual distance."""
-    return max(LEAST_NEIGHBOURS, int(np.ceil(NEIGHBOURS * n)))
-
-
-def fraction(around: Usual, n_learnt: int) -> float:
-    """Give the share of the usual distance below which two chips are near twins.
+def fractions(around: Usual, n_learnt: int) -> Floats:
+    """Give the shares of the usual distances below which two chips are near twins, float64 [n].
 
     FRACTION, or less where features vary in few ways and unrelated chips come as close by chance:
-    then so little that chance would give fewer than one pair in all. In d dimensions a ball of a
-    share f of the radius holds f**d of its chips; d is estimated from the distances themselves.
+    then so little that chance gives less than a pair. In d dimensions a ball of a
+    share f of the radius holds f**d of what the whole holds; d is estimated from the distances
+    around the chip, or around the chips at large if that is less.
 
-    Source: Levina and Bickel 2004, "Maximum likelihood estimation of intrinsic dimension", eq. 8.
+    Args:
+        around: the judged chips.
+        n_learnt: chips that they were compared with.
+
+    Source: Levina and Bickel 2004, "Maximum likelihood estimation of intrinsic dimension": the
+    logarithms are exponential with the mean 1 / d. Their median is ln 2 / d, and some copies more
+    among the neighbours do not move it.
     """
-    spread = around.spread[around.spread > 0]
-    if not len(spread):
-        return 0.0
-    sampled = min(n_learnt, SAMPLE)
-    chances = len(around.distance) * neighbours(sampled) * n_learnt / sampled
-    return min(FRACTION, float(chances ** -np.median(spread)))
+    known = np.isfinite(around.spread)
+    if not known.any():
+        return np.zeros(len(known))
+    spread = np.where(known, around.spread, np.inf)
+    spread = np.maximum(spread, np.median(around.spread[known])) / np.log(2)
+    chances = len(known) * around.neighbours * max(1.0, n_learnt / SAMPLE)
+    found: Floats = np.minimum(FRACTION, (CHANCE / chances) ** spread)
+    return found

@@ -132,32 +132,36 @@ def _pairs(own: _Side, theirs: _Side) -> _Pairs:
     flat, sampled = _projected(theirs, matrix, drawn)
     middle = flat.mean(axis=0)  # or single precision would lose small distances far from 0
     flat -= middle
-    groups = _codes(theirs.rows.labels["group"])[theirs.order]
+    images = _codes(theirs.rows.labels["key"])[theirs.order]
     centre = sampled.mean(axis=0)
     sampled -= centre
-    found, spread = [], []
+    found, spread, count = [], [], 0
     for number in range(own.blocks):
         features = own.rows.read(number)
         some = (features if matrix is None else features @ matrix) - middle
         at, distance = _near.nearest(some, flat)
-        around = _near.usual(features - centre, sampled, groups[drawn], groups[at])
+        around = _near.usual(features - centre, sampled, images[drawn], images[at])
         judged = own.rows.blocks[number].at
         found.append(_Pairs(judged, theirs.order[at], distance, around.distance))
         spread.append(around.spread)
+        count = around.neighbours
     pairs = _joined(found)
-    share = _near.fraction(_near.Usual(pairs.usual, np.concatenate(spread)), theirs.n)
-    pairs = _closest(pairs, share * _near.SLACK)
+    around = _near.Usual(pairs.usual, np.concatenate(spread), count)
+    shares = _near.fractions(around, theirs.n)
+    kept = _candidates(pairs, shares)
+    pairs, shares = pairs.only(kept), shares[kept]
     exact = _near.apart(own.wanted(pairs.judged), theirs.wanted(pairs.learnt))
     pairs = _Pairs(pairs.judged, pairs.learnt, exact, pairs.usual)
-    return pairs.only(exact < share * pairs.usual)
+    return pairs.only(exact < shares * pairs.usual)
 
 
-def _closest(pairs: _Pairs, share: float) -> _Pairs:
-    """Give the pairs closer than *share* of what is usual, at most MOST_PAIRS, in their order."""
-    kept = np.isfinite(pairs.usual) & (pairs.distance < share * pairs.usual)
-    pairs = pairs.only(kept)
-    order = np.argsort(pairs.distance / pairs.usual, kind="stable")[:MOST_PAIRS]
-    return pairs.only(np.sort(order))
+def _candidates(pairs: _Pairs, shares: Floats) -> Indices:
+    """Say which pairs may be near twins by their projections, in order; MOST_PAIRS at most."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = pairs.distance / pairs.usual
+    fit = np.flatnonzero(np.isfinite(pairs.usual) & (share < _near.SLACK * shares))
+    order = np.argsort(share[fit], kind="stable")[:MOST_PAIRS]
+    return np.sort(fit[order])
 
 
 def _projected(side: _Side, matrix: Features | None, drawn: Indices) -> tuple[Features, Features]:

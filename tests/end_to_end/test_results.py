@@ -5,7 +5,9 @@ import json
 import shutil
 from itertools import combinations
 
+import numpy as np
 import pyarrow.parquet as pq
+from PIL import Image
 
 
 def table(repo, name):
@@ -30,6 +32,67 @@ def test_images_that_are_in_two_splits_under_two_names_are_listed(copy_of_done):
     assert leaks  # or the test shows nothing
     assert [tuple(row.values()) for row in table(repo, "twins")] == leaks
     assert "the same bytes under two keys" in (repo.path / "results/report.html").read_text()
+
+
+def photograph(seed, size=96):
+    """Something with structure at every scale, as no other seed gives it."""
+    rng = np.random.default_rng(seed)
+    whole = np.zeros((size, size, 3))
+    for cell in (3, 8, 24):
+        cells = size // cell + 2
+        grid = Image.fromarray(rng.integers(0, 20 + 4 * cell, (cells, cells, 3)).astype(np.uint8))
+        whole += np.asarray(grid.resize((cells * cell,) * 2))[:size, :size]
+    return Image.fromarray(np.clip(whole, 0, 255).astype(np.uint8))
+
+
+def test_copies_that_were_saved_again_or_made_smaller_are_found_and_shown(copy_of_done):
+    repo = copy_of_done()
+    (repo.bucket.folder / "photo").mkdir()
+    for seed in range(24):
+        image, number = photograph(seed), f"photo/{seed:03d}"
+        image.save(repo.bucket.folder / f"{number}.png")
+        copies = {f"{number}.png": 96}
+        if seed < 8:
+            image.save(repo.bucket.folder / f"{number}-again.jpg", quality=90)
+            copies[f"{number}-again.jpg"] = 96
+        elif seed < 16:
+            image.resize((92, 92)).save(repo.bucket.folder / f"{number}-small.png")
+            copies[f"{number}-small.png"] = 92
+        for row, col in np.random.default_rng(seed).integers(0, 96, (6, 2)).tolist():
+            repo.bucket.points += [
+                {
+                    "image": key,
+                    "row": row * size // 96,
+                    "column": col * size // 96,
+                    "label": "photo",
+                }
+                for key, size in copies.items()
+            ]
+    repo.points()
+    repo.run("dvc", "repro")
+    labels = pq.read_table(repo.path / "data/labels/labels.parquet").to_pylist()
+    split = {row["key"]: row["split"] for row in labels}
+    of = {key: key[: len("photo/000")] for key in split if key.startswith("photo/")}
+    apart = {
+        (a, b)
+        for a, b in ((a, b) for a in of for b in of if a != b and of[a] == of[b])
+        if split[a] == "validation" and split[b] != "validation"
+    }
+    kinds = {name for name in ("again", "small") if any(name in a + b for a, b in apart)}
+    assert kinds == {"again", "small"}  # or the test shows nothing
+    rows = table(repo, "near_twins")
+    assert {(row["key"], row["near_key"]) for row in rows} == apart
+    assert all(float(row["distance"]) < 0.4 * float(row["usual"]) for row in rows)
+    page = (repo.path / "results/report.html").read_text()
+    assert f"{len(rows)} validation chips look nearly the same" in page
+    assert page.count(f'alt="{rows[0]["key"]} around row {rows[0]["row"]}') >= 1
+    assert page.count(f'alt="{rows[0]["near_key"]} around row') >= 1
+
+
+def test_chips_of_different_pictures_are_no_near_twins(done_repo):
+    assert table(done_repo, "near_twins") == []
+    page = (done_repo.path / "results/report.html").read_text()
+    assert "none looks nearly the same as one of them" in page
 
 
 def test_labels_that_were_swapped_are_suspected(copy_of_done):
