@@ -29,8 +29,10 @@ def onnx(classifier: Classifier) -> bytes:
     there may be several labels, `labels`, bool [n, n_classes], takes the place of `label`.
 
     Raises:
-        SettingError: onnx is not installed.
+        SettingError: onnx is not installed, or the classifier is a foreign one of class against
+            rest.
     """
+    _no_foreign(classifier)
     try:
         from onnx import TensorProto, checker, helper, numpy_helper
     except ModuleNotFoundError as error:
@@ -140,13 +142,15 @@ def scikit_learn(classifier: Classifier) -> bytes:
     it is for people who trust its maker.
 
     Raises:
-        SettingError: it gives several labels, which PySpacer does not know.
+        SettingError: it gives several labels, which PySpacer does not know, or is a foreign one of
+            class against rest.
 
     Source: PySpacer 0.14, `storage.py: store_classifier, load_classifier`.
     """
     from sklearn.neural_network import MLPClassifier
     from sklearn.preprocessing import LabelBinarizer
 
+    _no_foreign(classifier)
     if classifier.is_multilabel:
         raise SettingError("PySpacer knows one label a point, and this classifier gives several")
     classes = np.array(_ids(classifier.classes))
@@ -161,6 +165,11 @@ def scikit_learn(classifier: Classifier) -> bytes:
     found.classes_ = classes[order]
     found._label_binarizer = LabelBinarizer().fit(classes)  # noqa: SLF001 what its predict asks
     return pickle.dumps(_calibrated(found, classifier, order), protocol=2)
+
+
+def _no_foreign(classifier: Classifier) -> None:
+    if "logistic" in classifier.tensors:
+        raise SettingError("a classifier that came from a pickle of PySpacer's; use that instead")
 
 
 def _ids(classes: tuple[str, ...]) -> list[int] | list[str]:

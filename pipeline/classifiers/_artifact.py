@@ -3,7 +3,9 @@
 `model.safetensors` holds `mean` and `scale` [dim], which standardise a feature, the network's
 layers `layers.<i>.weight` and `.bias`, and `temperature` [1], which divides the logits. By what the
 calibration was there are `doubt` [1], the share of the probability that all classes get alike, or
-`sigmoid.slope` and `sigmoid.offset` [n_classes; 1 of two].
+`sigmoid.slope` and `sigmoid.offset` [n_classes; 1 of two]. With `logistic` [1] each logit is of its
+class against the rest, and probabilities are its sigmoid brought to a sum of 1: only what
+docs/pyspacer_export.py writes has it, in float64.
 Where chips have several labels there is `thresholds` [n_classes]: each class has a probability of
 its own, and is answered from its threshold on.
 `model.json` holds the classes in the order of the probabilities, the tensors' digest, and where it
@@ -124,6 +126,8 @@ def calibrated(
     """Turn logits [n, n_classes] into probabilities by the calibration in *tensors*."""
     if "thresholds" in tensors:
         return _calibrated_each(logits, tensors)
+    if "logistic" in tensors:
+        logits = -np.logaddexp(0, -logits)  # so that the softmax divides the sigmoids by their sum
     found = softmax(logits / tensors["temperature"])
     if "doubt" in tensors:
         return mixed(found, float(tensors["doubt"][0]))
@@ -244,7 +248,7 @@ def _shapes(found: Classifier) -> dict[str, tuple[int, ...]]:
         dim = size
     slopes = (1 if count == BINARY and not found.is_multilabel else count,)
     others = {"doubt": (1,), "sigmoid.slope": slopes, "sigmoid.offset": slopes}
-    others["thresholds"] = (count,)
+    others |= {"thresholds": (count,), "logistic": (1,)}
     return wanted | {name: shape for name, shape in others.items() if name in tensors}
 
 

@@ -31,19 +31,23 @@ def others(
         InputError: it cannot be read, or is not the one that *target* is named by.
     """
     names = context.params.validate.compare
-    read = {name: _fitting(name, context) for name in names}
+    read = {name: _fitting(name, context, found.dim) for name in names}
     if recipes.validate(context.params).digest != target.recipe:
         raise InputError("validate.compare: a classifier has just changed; run dvc repro again")
     return {name: answers(classifier, found, to).judged() for name, classifier in read.items()}
 
 
-def _fitting(name: str, context: Context) -> Classifier:
+def _fitting(name: str, context: Context, dim: int) -> Classifier:
     found = earlier.read(name, context.machine.state)
     made_by = outs.require_manifest(FEATURES, "extract")["made_by"]
     if earlier.identity(found) != earlier.identity_of(made_by):
         raise SettingError(
             f"validate.compare: {name!r} has learnt from another extractor's features, which are "
             "not at hand; compare classifiers of one extractor"
+        )
+    if found.sizes[0] != dim:
+        raise SettingError(
+            f"validate.compare: {name!r} takes features of {found.sizes[0]} values, not {dim}"
         )
     if separator_of(found.card) != label_separator(context.params.annotations):
         raise SettingError(
