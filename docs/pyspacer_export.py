@@ -1,4 +1,4 @@
-"""Turn a classifier of PySpacer's, which is a pickle, into one that Quadrat can judge beside its own.
+"""Turn a classifier of PySpacer's, a pickle, into one that Quadrat can judge beside its own.
 
 usage, with the Python that PySpacer is installed in:
 
@@ -32,11 +32,13 @@ Tensors = dict[str, Any]
 def opened(path: Path) -> Any:
     """Open the pickle as PySpacer does, where it is installed: it knows the names of old ones."""
     try:
-        from spacer.storage import ClassifierUnpickler as Unpickler
+        from spacer import storage
+
+        kind = storage.ClassifierUnpickler
     except ImportError:
-        Unpickler = pickle.Unpickler
+        kind = pickle.Unpickler
     with path.open("rb") as stream:
-        return Unpickler(stream, fix_imports=True, encoding="latin1").load()
+        return kind(stream, fix_imports=True, encoding="latin1").load()
 
 
 def exported(model: Any) -> tuple[list[str], Tensors]:
@@ -57,13 +59,13 @@ def exported(model: Any) -> tuple[list[str], Tensors]:
     calibrators = found[0].calibrators
     kind = type(inner).__name__
     classes = [str(name) for name in inner.classes_.tolist()]
-    outputs = 1 if len(classes) == 2 else len(classes)
+    outputs = len(classes) if len(classes) > 2 else 1  # noqa: PLR2004 one for two
     if len(calibrators) != outputs:
         raise ValueError(f"{len(calibrators)} calibrations of {len(classes)} classes")
     if kind == "MLPClassifier":
         if inner.activation != "relu":
             raise ValueError(f"an MLPClassifier with activation {inner.activation!r}, not 'relu'")
-        layers = [(w.T, b) for w, b in zip(inner.coefs_, inner.intercepts_)]
+        layers = [(w.T, b) for w, b in zip(inner.coefs_, inner.intercepts_, strict=True)]
         return classes, written(two(layers), calibration(calibrators, len(classes)))
     if kind in {"SGDClassifier", "LogisticRegression"}:  # calibrated by their decision functions
         slope, offset = sigmoids(calibrators)

@@ -3,11 +3,15 @@
 import csv
 import json
 import shutil
+import sys
 from itertools import combinations
 
 import numpy as np
 import pyarrow.parquet as pq
+from conftest import ROOT
 from PIL import Image
+
+from pipeline.classifiers import _artifact
 
 
 def table(repo, name):
@@ -188,6 +192,37 @@ def test_a_temporary_experiment_finds_the_checkouts_tags(copy_of_done):
     repo.run("dvc", "exp", "apply", "tried")
     (row,) = table(repo, "compared")
     assert row["classifier"] == "before"
+
+
+def test_a_classifier_of_pyspacers_is_judged_once_it_is_exported(copy_of_done, tmp_path):
+    repo = copy_of_done()
+    figures = json.loads((repo.path / "results/metrics.json").read_text())
+    script, old = ROOT / "docs/pyspacer_export.py", str(tmp_path / "old")
+    repo.run(sys.executable, "-m", "stages.classifier", "old.pkl")
+    words = ["old.pkl", old, "--features", "data/features/manifest.json"]
+    repo.run(sys.executable, "-W", "ignore", str(script), *words)
+    repo.set(validate__compare=[old])
+    repo.run("dvc", "repro")
+    (row,) = table(repo, "compared")
+    assert float(row["accuracy"]) == figures["accuracy"]
+    assert abs(float(row["log_loss"]) - figures["log_loss"]) < 1e-5
+
+    card = json.loads((tmp_path / "old/model.json").read_text())
+    repo.set(validate__compare=[str(narrower(tmp_path, card))])
+    done = repo.run("dvc", "repro", check=False)
+    assert "takes features of 7 values, not " in done.stderr + done.stdout
+
+
+def narrower(folder, card):
+    """A classifier of the same extractor's name that takes features of 7 values."""
+    sizes = {"mean": 7, "scale": 7, "temperature": 1, "layers.0.bias": len(card["classes"])}
+    tensors = {name: np.ones(size, np.float32) for name, size in sizes.items()}
+    tensors["layers.0.weight"] = np.ones((len(card["classes"]), 7), np.float32)
+    narrow = _artifact.Classifier(tuple(card["classes"]), tensors, card)
+    (folder / "narrow").mkdir()
+    for name, data in narrow.files().items():
+        (folder / "narrow" / name).write_bytes(data)
+    return folder / "narrow"
 
 
 def test_an_earlier_classifier_of_another_extractor_is_refused(copy_of_done, tmp_path):
