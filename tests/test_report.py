@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from judging import certain_table, random_table, table
+from pages import CURVE, facts_of
 from PIL import Image
 
 from pipeline import metrics, rejects
@@ -35,14 +36,6 @@ from pipeline.sections import Validate
 
 VOID = {"meta", "img", "br"}
 NOISE = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
-CURVE = pd.DataFrame(
-    {
-        "epoch": [1, 2, 3],
-        "train_loss": [2.0, 1.0, 0.5],
-        "calibration_loss": [2.1, 1.2, 1.1],
-        "calibration_accuracy": [0.3, 0.6, 0.7],
-    }
-)
 
 
 class Page(HTMLParser):
@@ -73,21 +66,6 @@ class Page(HTMLParser):
 
     def all(self, tag):
         return [attributes for name, attributes in self.tags if name == tag]
-
-
-def facts_of(predictions, classes, **changes):
-    facts = judged(predictions, classes)
-    made = ReportFacts(
-        title="Reef",
-        metrics=metrics.compute(facts, Validate(rounds=20)),
-        judged=facts,
-        curve=CURVE,
-        classes=_tables.per_class(facts, Validate(rounds=20)),
-        splits={"train": SplitCount(5100, 17, 5000), "validation": SplitCount(900, 9, 200)},
-        straddling=0,
-        rejects=rejects.table([]),
-    )
-    return replace(made, **changes)
 
 
 @pytest.fixture(scope="module")
