@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from judging import several_table
 from sklearn import metrics as sk
 
-from pipeline import exports, multilabel, schemas
+from pipeline import exports, multilabel
 from pipeline.annotations import Source, points
 from pipeline.classifiers._artifact import Classifier, read
 from pipeline.errors import InputError, SettingError

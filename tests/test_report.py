@@ -14,14 +14,13 @@ from judging import certain_table, random_table, table
 from pages import CURVE, facts_of
 from PIL import Image
 
-from pipeline import metrics, rejects
-from pipeline.metrics import _tables, judged
+from pipeline import rejects
+from pipeline.metrics import judged
 from pipeline.metrics._trust import Threshold
 from pipeline.rejects import Reject
 from pipeline.report import (
     Choice,
     GalleryItem,
-    ReportFacts,
     SplitCount,
     Trust,
     _charts,
@@ -32,7 +31,6 @@ from pipeline.report import (
     render,
     thumbnail,
 )
-from pipeline.sections import Validate
 
 VOID = {"meta", "img", "br"}
 NOISE = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)

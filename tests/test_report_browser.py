@@ -1,6 +1,5 @@
 """The report in a real Chromium: from disk, without a network, by mouse, keyboard and printer."""
 
-import os
 import re
 import shutil
 from pathlib import Path
@@ -28,7 +27,7 @@ td.bar { background: var(--tint) !important }
 def chromium():
     with sync_api.sync_playwright() as driver:
         own = driver.chromium.executable_path
-        found = next(filter(None, map(shutil.which, NAMES)), own if os.path.exists(own) else None)
+        found = next(filter(None, map(shutil.which, NAMES)), own if Path(own).exists() else None)
         if found is None:
             pytest.skip("no Chromium is installed here")
         browser = driver.chromium.launch(executable_path=found)
@@ -88,9 +87,18 @@ def test_axe_core_finds_nothing_wrong(opened, kind, scheme):
     page.add_style_tag(content=PLAIN_GROUNDS)
     found = axe.Axe().run(page)
     assert found.violations_count == 0, found.generate_report()
-    unsure = {rule["id"] for rule in found.response["incomplete"]}
-    assert "color-contrast" not in unsure, found.response["incomplete"]
+    unsure = [
+        node["target"]
+        for rule in found.response["incomplete"]
+        for node in rule["nodes"]
+        if rule["id"] == "color-contrast"
+    ]
+    # It knows no ground of a text in a drawing; test_report.py measures the colours themselves.
+    assert unsure == [[".head"]]
     assert "color-contrast" in {rule["id"] for rule in found.response["passes"]}
+
+
+ORDERS = {"ascending", "descending"}
 
 
 def column(table, at):
@@ -106,8 +114,8 @@ def number(text):
 
 
 def natural(text):
-    return [(part.isdigit(), int(part) if part.isdigit() else part)
-            for part in re.split(r"(\d+)", text.casefold()) if part]  # fmt: skip
+    parts = re.split(r"(\d+)", text.casefold())
+    return [(0, int(part)) if part.isdigit() else (1, part) for part in parts if part]
 
 
 def test_every_table_sorts_by_mouse_and_by_keyboard(opened):
@@ -122,20 +130,14 @@ def test_every_table_sorts_by_mouse_and_by_keyboard(opened):
                 continue
             is_number = heading.get_attribute("class") == "n"
             before = sorted(column(table, at))
-            for act in (
-                button.click,
-                lambda b=button: b.press("Enter"),
-                lambda b=button: b.press("Space"),
-            ):
+            for act, word in ((button.click, ()), (button.press, "Enter"), (button.press, "Space")):
                 was = heading.get_attribute("aria-sort")
-                act()
+                act(*filter(None, [word]))
                 now = heading.get_attribute("aria-sort")
-                first = "descending" if is_number else "ascending"
-                assert now == (
-                    {"ascending": "descending", "descending": "ascending"}.get(was, first)
-                )
-                others = [h.get_attribute("aria-sort") for h in headings]
-                assert sum(value in {"ascending", "descending"} for value in others) == 1
+                first, second = sorted(ORDERS, reverse=is_number)
+                assert now == (second if was == first else first)
+                orders = [one.get_attribute("aria-sort") for one in headings]
+                assert len(ORDERS.intersection(orders)) == 1
                 shown = column(table, at)
                 keys = [(number if is_number else natural)(text) for text in shown]
                 assert keys == sorted(keys, reverse=now == "descending")
