@@ -25,9 +25,11 @@ from pipeline.report import (
     Trust,
     _charts,
     _confusion,
+    _png,
     _rows,
     choose,
     picture,
+    plots,
     render,
     thumbnail,
 )
@@ -483,3 +485,40 @@ def test_the_gallery_gives_no_more_than_asked_or_there_are(count):
 
 def test_the_choice_does_not_depend_on_other_runs():
     assert chosen(*random_table(4), 9) == chosen(*random_table(4), 9)
+
+
+def test_the_plots_are_png_files_that_repeat_and_hold_nothing_but_pixels(facts):
+    made = plots(facts)
+    assert [*made] == ["confusion", "confusion_shares", "f1", "reliability", "coverage", "learning"]
+    assert plots(replace(facts)) == made
+    for data in made.values():
+        picture = Image.open(io.BytesIO(data))
+        assert (picture.format, picture.info) == ("PNG", {})
+    without = plots(replace(facts, curve=CURVE.head(0)))
+    assert made.keys() - without.keys() == {"learning"}
+
+
+@pytest.mark.parametrize("n_classes", [1, 2, 130])
+def test_any_number_of_classes_makes_plots(n_classes):
+    predictions = random_table(1, n=10 * n_classes, n_classes=n_classes)
+    for data in plots(facts_of(*predictions)).values():
+        assert min(Image.open(io.BytesIO(data)).size) > 100
+
+
+def test_a_plot_has_a_shade_for_each_cell_of_the_matrix():
+    predictions = certain_table(list("aaab"), list("aabb"), ["a", "b"])
+    data = plots(facts_of(predictions, ["a", "b"]))["confusion_shares"]
+    matrix = _confusion.matrix(judged(predictions, ["a", "b"]))
+    pixels = Image.open(io.BytesIO(data)).convert("RGB")
+    side = matrix.side * _png.SHARP
+    colours = {colour for n, colour in pixels.getcolors(10**6) if n > side**2 / 2}
+    shades = {_png._shades()[cell.kind][0] for cell in matrix.cells}
+    assert len(shades) == 3
+    assert shades <= {"#%02x%02x%02x" % colour for colour in colours}
+
+
+def test_a_plot_writes_what_its_font_has():
+    assert _png._drawable("Échinoderme à œufs, Große Straße") == (
+        "Echinoderme a oeufs, Grosse Strasse"
+    )
+    assert _png._drawable("珊瑚 1") == "?? 1"

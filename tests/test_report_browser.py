@@ -98,6 +98,7 @@ def test_axe_core_finds_nothing_wrong(opened, kind, scheme):
     assert "color-contrast" in {rule["id"] for rule in found.response["passes"]}
 
 
+STOPS = "[...document.querySelectorAll('a, button, .scroll')]"
 ORDERS = {"ascending", "descending"}
 
 
@@ -151,12 +152,8 @@ def test_the_keyboard_reaches_what_the_mouse_does(opened):
     reached = set()
     for _ in range(200):
         page.keyboard.press("Tab")
-        reached.add(
-            page.evaluate(
-                "[...document.querySelectorAll('a, button, .scroll')].indexOf(document.activeElement)"
-            )
-        )
-    wanted = page.evaluate("""[...document.querySelectorAll('a, button, .scroll')].flatMap((one, at) =>
+        reached.add(page.evaluate(f"{STOPS}.indexOf(document.activeElement)"))
+    wanted = page.evaluate(f"""{STOPS}.flatMap((one, at) =>
         one.matches('.scroll') && one.scrollWidth <= one.clientWidth
         && one.scrollHeight <= one.clientHeight ? [] : [at])""")
     assert set(wanted) <= reached | {0}

@@ -9,6 +9,7 @@ import io
 import re
 import unicodedata
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
@@ -144,16 +145,13 @@ def _shades() -> dict[str, tuple[str, str]]:
 
 def _panels(title: str, charts: list[Chart]) -> bytes:
     """Draw *charts* below one another, each with its legend."""
-    named = [sum(line.kind != "ideal" for line in chart.lines) for chart in charts]
-    legends = [
-        LINE * (len(chart.lines) if n else 0) for n, chart in zip(named, charts, strict=True)
-    ]
+    legends = [LINE * len(chart.lines) for chart in charts]
     height = TITLE + sum(chart.height for chart in charts) + sum(legends) + 8
     canvas = _Canvas(charts[0].width, height)
     canvas.text((charts[0].left, TITLE / 2), title, colour=INK, size=15)
     top = float(TITLE)
     for chart, legend in zip(charts, legends, strict=True):
-        for i, line in enumerate(chart.lines if legend else []):
+        for i, line in enumerate(chart.lines):
             y, (colour, width, dash) = top + LINE * (i + 0.5), LINES[line.kind]
             canvas.line((chart.left, y), (chart.left + 26, y), colour, width, dash)
             canvas.text((chart.left + 34, y), line.name)
@@ -181,7 +179,7 @@ def _chart(canvas: _Canvas, chart: Chart, top: float) -> None:
     for line in chart.lines:
         places = [tuple(map(float, place.split(","))) for place in line.points.split()]
         colour, width, dash = LINES[line.kind]
-        for (x1, y1), (x2, y2) in zip(places, places[1:], strict=False):
+        for (x1, y1), (x2, y2) in pairwise(places):
             canvas.line((x1, top + y1), (x2, top + y2), colour, width, dash)
         if line.kind != "ideal":
             canvas.dot(line.last[0], top + line.last[1], 3.5, colour)
@@ -191,23 +189,30 @@ def _chart(canvas: _Canvas, chart: Chart, top: float) -> None:
 
 def _matrix(matrix: _confusion.Matrix, *, of_row: bool) -> bytes:
     """Draw the confusion matrix: shades and numbers are counts, or shares *of_row*."""
-    title = "Share of the label's chips, %" if of_row else "Chips"
-    canvas = _Canvas(max(matrix.size + 12, 380), matrix.size + TITLE + 12)
-    canvas.text((8, TITLE / 2), f"{title}: rows are labels, columns answers", colour=INK, size=15)
-    side = len(matrix.names) * matrix.side
-    canvas.box(matrix.margin, matrix.margin + TITLE, side, side, "#f1f2ee")
+    top, far = TITLE + LINE, matrix.margin + len(matrix.names) * matrix.side
+    canvas = _Canvas(max(matrix.size + 12, 380), matrix.size + top + 12)
+    of = "% of the label's chips" if of_row else "chips"
+    canvas.text((8, TITLE / 2), "Rows are labels, columns answers", colour=INK, size=15)
+    for at, (colour, text) in enumerate([("r7", f"right, {of}"), ("w5", f"wrong, {of}")]):
+        canvas.box(8 + 180 * at, TITLE - 1, 12, 12, _shades()[colour][0])
+        canvas.text((26 + 180 * at, TITLE + 5), text)
+    side = far - matrix.margin
+    canvas.box(matrix.margin, matrix.margin + top, side, side, "#f1f2ee")
     for name in matrix.names:
-        canvas.text(
-            (matrix.margin - 6, name.at + TITLE), name.text, "rm", INK, matrix.font
-        )  # fmt: skip
-        canvas.upwards((name.at, matrix.margin + TITLE - 6), name.text, "l", INK, matrix.font)
+        canvas.text((matrix.margin - 6, name.at + top), name.text, "rm", INK, matrix.font)
+        canvas.upwards((name.at, matrix.margin + top - 6), name.text, "l", INK, matrix.font)
+    if matrix.guides:
+        for at in range(_confusion.GUIDED, len(matrix.names), _confusion.GUIDED):
+            place = matrix.margin + at * matrix.side
+            canvas.line((place, matrix.margin + top), (place, far + top), RULE)
+            canvas.line((matrix.margin, place + top), (far, place + top), RULE)
     most = max(cell.n for cell in matrix.cells)
     for cell in matrix.cells:
         share = cell.share if of_row else cell.n / most
         fill, ink = _shades()[f"{cell.kind[0]}{_confusion.shade(share)}"]
-        canvas.box(cell.x, cell.y + TITLE, matrix.side - 0.5, matrix.side - 0.5, fill)
+        canvas.box(cell.x, cell.y + top, matrix.side - 0.5, matrix.side - 0.5, fill)
         if cell.text:
-            middle = (cell.x + matrix.side / 2, cell.y + matrix.side / 2 + TITLE)
+            middle = (cell.x + matrix.side / 2, cell.y + matrix.side / 2 + top)
             text = f"{100 * cell.share:.0f}" if of_row else cell.text
             canvas.text(middle, text, "mm", ink, 11)
     return canvas.png()
@@ -230,9 +235,9 @@ def _bars(classes: pd.DataFrame) -> bytes:
     for i, row in enumerate(rows):
         y = TITLE + LINE * (i + 0.5)
         canvas.text((BAR_LEFT - 8, y), _confusion.shortened(row.label), "rm", INK)
-        canvas.box(BAR_LEFT, y - 5, row.f1 * BAR_WIDTH, 10, BLUE)
+        canvas.box(BAR_LEFT, y - 5, row.f1 * BAR_WIDTH, 10, _shades()["r3"][0])
         ends = [BAR_LEFT + end * BAR_WIDTH for end in (row.f1_low, row.f1_high)]
-        canvas.line((ends[0], y), (ends[1], y), ORANGE, 1.5)
+        canvas.line((ends[0], y), (ends[1], y), INK, 1.5)
         for x in ends:
-            canvas.line((x, y - 3), (x, y + 3), ORANGE, 1.5)
+            canvas.line((x, y - 3), (x, y + 3), INK, 1.5)
     return canvas.png()
