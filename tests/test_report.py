@@ -514,7 +514,7 @@ def test_a_plot_has_a_shade_for_each_cell_of_the_matrix():
     colours = {colour for n, colour in pixels.getcolors(10**6) if n > side**2 / 2}
     shades = {_png._shades()[cell.kind][0] for cell in matrix.cells}
     assert len(shades) == 3
-    assert shades <= {"#%02x%02x%02x" % colour for colour in colours}
+    assert shades <= {f"#{bytes(colour).hex()}" for colour in colours}
 
 
 def test_a_plot_writes_what_its_font_has():
