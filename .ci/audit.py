@@ -37,7 +37,7 @@ def verdict(report: Any, *, required: bool) -> tuple[int, str]:
     )
     return int(required), (
         f"NOT AUDITED: no advisory service answers for {some}; run make audit where "
-        "https://pypi.org can be reached"
+        "the package index has one"
     )
 
 

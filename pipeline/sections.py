@@ -145,15 +145,16 @@ class Extract(Section):
     batch: Positive | None = None
     store: Literal["float32", "float16"] = "float32"
     levels: tuple[float, float] = (0.0, 65535.0)
+    grey_levels: tuple[float, float] | None = None
     alpha: Literal["drop", "white", "black"] = "drop"
     fit: Literal["resize", "pad"] = "resize"
     span: Positive = 224
     max_rejects: Share = 0.05
 
-    @field_validator("levels")
+    @field_validator("levels", "grey_levels")
     @classmethod
-    def _rise(cls, levels: tuple[float, float]) -> tuple[float, float]:
-        if not levels[0] < levels[1]:
+    def _rise(cls, levels: tuple[float, float] | None) -> tuple[float, float] | None:
+        if levels is not None and not levels[0] < levels[1]:
             raise ValueError("the first level (black) must be below the second (white)")
         return levels
 

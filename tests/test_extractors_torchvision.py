@@ -121,6 +121,7 @@ def test_densenets_published_file_gives_its_features(tmp_path):
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_googlenets_weights_come_with_auxiliary_heads_and_its_own_scaling(tmp_path):
     """torchvision sets `transform_input` whenever it loads weights, and drops the two heads."""
     whole = alive("googlenet", aux_logits=True, transform_input=True, init_weights=False)

@@ -345,6 +345,20 @@ def test_sixteen_bits_are_scaled_by_the_levels_and_never_clipped_to_white():
     assert (got.min(), got.max()) == (0, 255)
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_grey_of_eight_bits_has_its_own_levels(kind):
+    values = np.tile(np.arange(40, 100, dtype=np.uint8), (40, 1))
+    window = Extract(extractor="filters", grey_levels=(50.0, 90.0))
+    grey = encoded(Image.fromarray(values), kind)
+    plain = images.decode(grey, extract=EXTRACT)
+    wanted = np.rint(np.clip((plain - 50.0) / 40, 0, 1) * 255).astype(np.uint8)
+    assert np.array_equal(images.decode(grey, extract=window), wanted)
+    colour = encoded(Image.fromarray(values).convert("RGB"), kind)
+    assert np.array_equal(
+        images.decode(colour, extract=window), images.decode(colour, extract=EXTRACT)
+    )
+
+
 def test_floats_are_scaled_too_and_what_is_no_number_is_black():
     values = np.linspace(0, 1, 2400, dtype=np.float32).reshape(40, 60)
     values[0, 0] = np.nan

@@ -213,6 +213,7 @@ CHANGED = {
     "batch": 64,
     "store": "float16",
     "levels": (1.0, 2.0),
+    "grey_levels": (1.0, 2.0),
     "alpha": "white",
     "fit": "pad",
     "span": 500,

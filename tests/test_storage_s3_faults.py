@@ -295,10 +295,22 @@ def test_a_listing_that_never_ends_is_said(proxy, reef, monkeypatch):
         list(reef.list())
 
 
-def pages(monkeypatch):
+@pytest.mark.slow
+def test_a_listing_of_more_than_a_thousand_pages_is_whole(proxy, server, monkeypatch):
+    client, keys = servers.client(server), [f"{number:04d}" for number in range(1010)]
+    for key in keys:
+        client.put_object(Bucket=servers.BUCKET, Key=f"many/{key}", Body=b"x")
+    pages(monkeypatch, 1)
+    proxy.rule = at_random(4, 0.02, [Status(503, "SlowDown"), Reset()])
+    many = open_storage(f"s3://{servers.BUCKET}/many")
+    assert [item.key for item in many.list()] == keys
+    assert len(proxy.requests) > 1010
+
+
+def pages(monkeypatch, size=PAGE):
     """Have pages of seven, as a thousand are a page in earnest."""
     plain = s3.S3._page
-    monkeypatch.setattr(s3.S3, "_page", lambda self, ask: plain(self, {**ask, "MaxKeys": PAGE}))
+    monkeypatch.setattr(s3.S3, "_page", lambda self, ask: plain(self, {**ask, "MaxKeys": size}))
 
 
 def test_waits_grow_differ_and_are_bounded(monkeypatch, proxy, reef):

@@ -53,6 +53,9 @@ PLAIN = {
     "HSV",
 }
 
+GREY = {"L", "LA", "La"}
+"""Of 8 bits."""
+
 TURNED_BACK = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -114,8 +117,8 @@ def decode(data: bytes, *, extract: Extract) -> NDArray[np.uint8]:
 
     Args:
         data: the object's bytes, whole.
-        extract: `levels` says how values deeper than 8 bits become 0 to 255; `alpha` what lies
-            under transparency.
+        extract: `levels` says how values deeper than 8 bits become 0 to 255, `grey_levels` how
+            grey ones of 8 bits do; `alpha` what lies under transparency.
 
     Returns:
         uint8 [H, W, 3], RGB, in the stored orientation.
@@ -128,7 +131,7 @@ def decode(data: bytes, *, extract: Extract) -> NDArray[np.uint8]:
         # Without the copy that Pillow's pixels take. What it so much as warns of, Pillow decides.
         with suppress(ValueError):
             pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB", strict=True)
-            return pixels
+            return _stretched(pixels, image.mode, extract)
     stored = _loaded(image)
     try:
         return _rgb(stored, extract)
@@ -195,10 +198,21 @@ def _rgb(image: Image.Image, extract: Extract) -> NDArray[np.uint8]:
         return _scaled(np.asarray(image), extract.levels)
     if image.mode not in PLAIN:
         raise Rejected("unsupported", f"pixels of mode {image.mode!r} are not defined here")
+    mode = image.mode
     if extract.alpha != "drop" and image.has_transparency_data:
         ground = Image.new("RGBA", image.size, extract.alpha)
         image = Image.alpha_composite(ground, image.convert("RGBA"))
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    pixels = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    return _stretched(pixels, mode, extract)
+
+
+def _stretched(pixels: NDArray[np.uint8], mode: str, extract: Extract) -> NDArray[np.uint8]:
+    """Map `extract.grey_levels` to 0 and 255, if the image is stored as grey."""
+    if extract.grey_levels is None or mode not in GREY:
+        return pixels
+    table = _scaled(np.arange(256).reshape(1, -1), extract.grey_levels)[0, :, 0]
+    found: NDArray[np.uint8] = table[pixels]
+    return found
 
 
 def _scaled(values: NDArray[Any], levels: tuple[float, float]) -> NDArray[np.uint8]:

@@ -46,6 +46,7 @@ def records(store):
     return sorted(path for path in store.glob("features/*/*/*.json") if path.name.count(".") == 1)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not can_unshare(), reason="mounting a small disk is not permitted here")
 def test_a_full_disk_stops_the_run_and_with_more_room_it_goes_on(repo, undisturbed, tmp_path):
     store, kept = tmp_path / "store", tmp_path / "kept"

@@ -150,6 +150,7 @@ def two_at_once(machines, undisturbed):
         same(repo, undisturbed)
 
 
+@pytest.mark.slow
 def test_two_checkouts_with_one_scheduler_make_nothing_twice(machines, undisturbed):
     machines.luigid()
     machines.store_in_a_folder()

@@ -155,6 +155,7 @@ def test_luigi_alone_gives_the_same_bytes(tmp_path, done_repo, place):
     same(repo, done_repo)
 
 
+@pytest.mark.slow
 def test_another_directory_gives_the_same_bytes(tmp_path, done_repo, place):
     """Elsewhere, under a name with blanks, and begun from a folder inside."""
     repo = filled(tmp_path, done_repo, place)

@@ -79,6 +79,7 @@ def test_rare_classes_go_where_the_rule_sends_them(repo):
     assert card(repo)["classes"] == ["noise", "plain", "stripes"]
 
 
+@pytest.mark.slow
 def test_a_preset_is_a_setting_as_any_other(repo):
     repo.run("dvc", "repro")
     repo.run("git", "add", "-A")
