@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-from pipeline import schemas
+from pipeline import multilabel, schemas
 
 
 def table(labels, probabilities, classes, groups=None):
@@ -43,3 +43,25 @@ def certain_table(labels, answers, classes, groups=None):
     """Make predictions that give *answers* the probability 1."""
     probabilities = np.eye(len(classes))[[classes.index(answer) for answer in answers]]
     return table(labels, probabilities, classes, groups)
+
+
+def several_table(truth, answered, p, classes, unseen=()):
+    """Make a predictions table of bool [n, n_classes]; the rows *unseen* have a label more."""
+    said = [multilabel.join((classes[i] for i in np.flatnonzero(row)), ";") for row in answered]
+    told = [
+        multilabel.join([*(classes[i] for i in np.flatnonzero(row)), *["zz"] * (at in unseen)], ";")
+        for at, row in enumerate(truth)
+    ]
+    n = len(truth)
+    columns = {
+        "chip_id": pa.array([i.to_bytes(16, "big") for i in range(n)], schemas.CHIP_ID),
+        "key": [f"{i * 3 // n}.jpg" for i in range(n)],
+        "row": list(range(n)),
+        "col": [0] * n,
+        "group": [f"g{i % 4}" for i in range(n)],
+        "label": told,
+        "predicted": said,
+        "score": np.where(answered, p, 1 - p).min(axis=1),
+        "probabilities": pa.array(list(p.astype(np.float32)), pa.list_(pa.float32())),
+    }
+    return schemas.conform(pa.table(columns), schemas.PREDICTIONS)

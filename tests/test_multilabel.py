@@ -9,9 +9,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from judging import several_table
 from sklearn import metrics as sk
 
-from pipeline import exports, multilabel, schemas
+from pipeline import exports, multilabel
 from pipeline.annotations import Source, points
 from pipeline.classifiers._artifact import Classifier, read
 from pipeline.errors import InputError, SettingError
@@ -239,28 +240,6 @@ def test_a_pickle_for_pyspacer_is_refused_in_a_sentence():
 # What is judged.
 
 
-def table(truth, answered, p, classes, unseen=()):
-    """A predictions table of bool [n, n_classes]; the rows *unseen* have a label more."""
-    said = [multilabel.join((classes[i] for i in np.flatnonzero(row)), ";") for row in answered]
-    told = [
-        multilabel.join([*(classes[i] for i in np.flatnonzero(row)), *["zz"] * (at in unseen)], ";")
-        for at, row in enumerate(truth)
-    ]
-    n = len(truth)
-    columns = {
-        "chip_id": pa.array([i.to_bytes(16, "big") for i in range(n)], schemas.CHIP_ID),
-        "key": [f"{i * 3 // n}.jpg" for i in range(n)],
-        "row": list(range(n)),
-        "col": [0] * n,
-        "group": [f"g{i % 4}" for i in range(n)],
-        "label": told,
-        "predicted": said,
-        "score": np.where(answered, p, 1 - p).min(axis=1),
-        "probabilities": pa.array(list(p.astype(np.float32)), pa.list_(pa.float32())),
-    }
-    return schemas.conform(pa.table(columns), schemas.PREDICTIONS)
-
-
 def made(seed, n=40, n_classes=4, unseen=(), hit=0.8):
     rng = np.random.default_rng(seed)
     classes = [f"c{at}" for at in range(n_classes)]
@@ -271,7 +250,7 @@ def made(seed, n=40, n_classes=4, unseen=(), hit=0.8):
         truth,
         answered,
         p,
-        _several.judged(table(truth, answered, p, classes, unseen), classes, ";"),
+        _several.judged(several_table(truth, answered, p, classes, unseen), classes, ";"),
     )
 
 
@@ -344,7 +323,7 @@ def test_what_is_taken_for_what_is_itself_or_nothing():
     truth = np.array([[1, 1], [1, 0], [0, 0], [0, 1]], bool)
     answered = np.array([[1, 0], [1, 1], [0, 0], [0, 1]], bool)
     p = np.where(answered, 0.9, 0.1)
-    judged = _several.judged(table(truth, answered, p, classes, unseen={3}), classes, ";")
+    judged = _several.judged(several_table(truth, answered, p, classes, unseen={3}), classes, ";")
     assert judged.taken.labels == ["a", "b", "zz", "(none)"]
     # Rows are labels, columns answers.
     assert _tables.confusion(judged).tolist() == [
@@ -368,7 +347,7 @@ def test_a_label_that_is_missing_and_one_too_many_are_suspected():
     p[[5, 9]] = np.where(truth[[5, 9]], 0.97, 0.03)
     wrong = truth.copy()
     wrong[5, 1], wrong[9, 2] = ~truth[5, 1], ~truth[9, 2]
-    predictions = table(wrong, p >= 0.5, p, ["a", "b", "c"])
+    predictions = several_table(wrong, p >= 0.5, p, ["a", "b", "c"])
     judged = _several.judged(predictions, ["a", "b", "c"], ";")
     splits = pa.chunked_array([["validation"] * 200])
     found = _doubts.table(judged, predictions, splits, ";")
@@ -382,7 +361,9 @@ def test_a_label_that_is_missing_and_one_too_many_are_suspected():
 
 def test_classifiers_of_several_labels_are_compared_chip_by_chip():
     truth, answered, p, ours = made(1, n=200)
-    theirs = _several.judged(table(truth, ~answered, 1 - p, ours.classes), ours.classes, ";")
+    theirs = _several.judged(
+        several_table(truth, ~answered, 1 - p, ours.classes), ours.classes, ";"
+    )
     found = _compared.compared(ours, {"worse": theirs}, Validate(rounds=100)).iloc[0]
     assert found["accuracy_difference"] == pytest.approx(
         (truth == answered).all(1).mean() - (truth == ~answered).all(1).mean()
@@ -392,7 +373,7 @@ def test_classifiers_of_several_labels_are_compared_chip_by_chip():
 
 def test_valresult_gives_lists_of_places():
     truth, answered, p, judged = made(2, n=5)
-    found = valresult(table(truth, answered, p, judged.classes), judged.classes, ";")
+    found = valresult(several_table(truth, answered, p, judged.classes), judged.classes, ";")
     assert found["gt"] == [np.flatnonzero(row).tolist() for row in truth]
     assert found["est"] == [np.flatnonzero(row).tolist() for row in answered]
 

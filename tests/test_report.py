@@ -11,39 +11,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from judging import certain_table, random_table, table
+from pages import CURVE, facts_of
 from PIL import Image
 
-from pipeline import metrics, rejects
-from pipeline.metrics import _tables, judged
+from pipeline import rejects
+from pipeline.metrics import judged
 from pipeline.metrics._trust import Threshold
 from pipeline.rejects import Reject
 from pipeline.report import (
     Choice,
     GalleryItem,
     NearTwins,
-    ReportFacts,
     SplitCount,
     Trust,
     _charts,
     _confusion,
+    _png,
     _rows,
     choose,
     picture,
+    plots,
     render,
     thumbnail,
 )
-from pipeline.sections import Validate
 
 VOID = {"meta", "img", "br"}
 NOISE = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
-CURVE = pd.DataFrame(
-    {
-        "epoch": [1, 2, 3],
-        "train_loss": [2.0, 1.0, 0.5],
-        "calibration_loss": [2.1, 1.2, 1.1],
-        "calibration_accuracy": [0.3, 0.6, 0.7],
-    }
-)
 
 
 class Page(HTMLParser):
@@ -74,21 +67,6 @@ class Page(HTMLParser):
 
     def all(self, tag):
         return [attributes for name, attributes in self.tags if name == tag]
-
-
-def facts_of(predictions, classes, **changes):
-    facts = judged(predictions, classes)
-    made = ReportFacts(
-        title="Reef",
-        metrics=metrics.compute(facts, Validate(rounds=20)),
-        judged=facts,
-        curve=CURVE,
-        classes=_tables.per_class(facts, Validate(rounds=20)),
-        splits={"train": SplitCount(5100, 17, 5000), "validation": SplitCount(900, 9, 200)},
-        straddling=0,
-        rejects=rejects.table([]),
-    )
-    return replace(made, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -541,3 +519,40 @@ def test_the_gallery_gives_no_more_than_asked_or_there_are(count):
 
 def test_the_choice_does_not_depend_on_other_runs():
     assert chosen(*random_table(4), 9) == chosen(*random_table(4), 9)
+
+
+def test_the_plots_are_png_files_that_repeat_and_hold_nothing_but_pixels(facts):
+    made = plots(facts)
+    assert [*made] == ["confusion", "confusion_shares", "f1", "reliability", "coverage", "learning"]
+    assert plots(replace(facts)) == made
+    for data in made.values():
+        picture = Image.open(io.BytesIO(data))
+        assert (picture.format, picture.info) == ("PNG", {})
+    without = plots(replace(facts, curve=CURVE.head(0)))
+    assert made.keys() - without.keys() == {"learning"}
+
+
+@pytest.mark.parametrize("n_classes", [1, 2, 130])
+def test_any_number_of_classes_makes_plots(n_classes):
+    predictions = random_table(1, n=10 * n_classes, n_classes=n_classes)
+    for data in plots(facts_of(*predictions)).values():
+        assert min(Image.open(io.BytesIO(data)).size) > 100
+
+
+def test_a_plot_has_a_shade_for_each_cell_of_the_matrix():
+    predictions = certain_table(list("aaab"), list("aabb"), ["a", "b"])
+    data = plots(facts_of(predictions, ["a", "b"]))["confusion_shares"]
+    matrix = _confusion.matrix(judged(predictions, ["a", "b"]))
+    pixels = Image.open(io.BytesIO(data)).convert("RGB")
+    side = matrix.side * _png.SHARP
+    colours = {colour for n, colour in pixels.getcolors(10**6) if n > side**2 / 2}
+    shades = {_png._shades()[cell.kind][0] for cell in matrix.cells}
+    assert len(shades) == 3
+    assert shades <= {f"#{bytes(colour).hex()}" for colour in colours}
+
+
+def test_a_plot_writes_what_its_font_has():
+    assert _png._drawable("Échinoderme à œufs, Große Straße") == (
+        "Echinoderme a oeufs, Grosse Strasse"
+    )
+    assert _png._drawable("珊瑚 1") == "?? 1"

@@ -3,6 +3,8 @@
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from pipeline import revision
 
 
@@ -26,6 +28,17 @@ def test_the_code_has_the_name_that_git_gives_it(tmp_path):
     assert revision.tree(code) == want
     (code / "a/b.py").write_text("changed")
     assert revision.tree(code) != want
+
+
+def test_a_clean_checkout_is_named_by_its_commit(tmp_path):
+    """Some exports of the code have no git; then there is nothing to compare with."""
+    top = Path(revision.__file__).parents[1]
+    if not (top / ".git").exists():
+        pytest.skip("this is no git checkout")
+    git(top, "clone", "-q", "--shared", str(top), str(tmp_path / "clone"))
+    assert revision.tree(tmp_path / "clone/pipeline") == git(
+        tmp_path / "clone", "rev-parse", "HEAD:pipeline"
+    )
 
 
 def test_git_has_no_file_of_pipeline_that_the_name_leaves_out():

@@ -26,6 +26,7 @@ from pipeline.report._gallery import (
     suspected,
     thumbnail,
 )
+from pipeline.report._png import plots
 
 __all__ = [
     "KINDS",
@@ -37,6 +38,7 @@ __all__ = [
     "Trust",
     "choose",
     "picture",
+    "plots",
     "render",
     "suspected",
     "thumbnail",

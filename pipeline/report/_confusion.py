@@ -45,6 +45,8 @@ class Cell:
     kind: str
     text: str
     title: str
+    n: int
+    share: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,7 @@ def matrix(judged: Judged) -> Matrix:
     longest = min(NAME_LENGTH, max(len(label) for label in labels))
     margin = max(LEAST_MARGIN, round(longest * font * 0.6 + 12))
     names = [
-        Name(margin + (i + 0.5) * side, _shortened(label), label) for i, label in enumerate(labels)
+        Name(margin + (i + 0.5) * side, shortened(label), label) for i, label in enumerate(labels)
     ]
     size = margin + len(labels) * side + 1
     cells = _cells(counts, labels, side, margin)
@@ -167,15 +169,20 @@ def _cells(counts: NDArray[np.int64], labels: list[str], side: float, margin: fl
     found = []
     for i, j in np.argwhere(counts):
         n, share = int(counts[i, j]), float(counts[i, j] / totals[i])
-        shade = int(np.searchsorted(STEPS, share, side="right")) + 1
-        kind = f"{'r' if i == j else 'w'}{shade}"
+        kind = f"{'r' if i == j else 'w'}{shade(share)}"
         text = brief(n) if len(labels) <= NUMBERED else ""
         title = f"{labels[i]} → {labels[j]}: {n:,} of {totals[i]:,} ({share:.1%})"
-        found.append(Cell(margin + j * side, margin + i * side, kind, text, title))
+        found.append(Cell(margin + j * side, margin + i * side, kind, text, title, n, share))
     return found
 
 
-def _shortened(label: str) -> str:
+def shade(share: float) -> int:
+    """Give the number of the shade of a share, 1 to 9."""
+    return int(np.searchsorted(STEPS, share, side="right")) + 1
+
+
+def shortened(label: str) -> str:
+    """Cut a long name off, and show that it was."""
     return label if len(label) <= NAME_LENGTH else label[: NAME_LENGTH - 1] + "…"
 
 

@@ -157,6 +157,7 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
         "report.html": report.render(facts).encode(),
         "rejects.parquet": schemas.to_bytes(schemas.REJECTS.empty_table()),
         **{f"tables/{name}.csv": _csv(table) for name, table in tables.items()},
+        **{f"plots/{name}.png": data for name, data in report.plots(facts).items()},
     }
     # A file of the store has no folders in its name.
     kept = {name.replace("/", "@"): (data, 0) for name, data in files.items()}

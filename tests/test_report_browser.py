@@ -1,0 +1,185 @@
+"""The report in a real Chromium: from disk, without a network, by mouse, keyboard and printer."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from pages import full_facts
+
+from pipeline.report import render
+
+sync_api = pytest.importorskip("playwright.sync_api")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+A4_INSIDE = 673
+"""CSS pixels between the margins of a page."""
+
+PLAIN_GROUNDS = """
+.scroll { background: none !important }
+td.bar { background: var(--tint) !important }
+"""
+"""What lies behind a text where it is hardest to read: axe-core measures no gradients."""
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with sync_api.sync_playwright() as driver:
+        own = driver.chromium.executable_path
+        found = next(filter(None, map(shutil.which, NAMES)), own if Path(own).exists() else None)
+        if found is None:
+            pytest.skip("no Chromium is installed here")
+        browser = driver.chromium.launch(executable_path=found)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory):
+    """Give the path of a report by its kind; each is made once."""
+    folder = tmp_path_factory.mktemp("reports")
+    made = {
+        "few": lambda: full_facts(5, gallery=8),
+        "many": lambda: full_facts(100),
+        "several": lambda: full_facts(6, several=True, gallery=8),
+    }
+
+    def path(kind):
+        page = folder / f"{kind}.html"
+        if not page.exists():
+            page.write_text(render(made[kind]()), encoding="utf-8")
+        return page
+
+    return path
+
+
+@pytest.fixture
+def opened(chromium, reports):
+    """Open a report in a window of its own; fail where it asks for anything or complains."""
+    contexts, asked, complaints = [], [], []
+
+    def opening(kind, **settings):
+        context = chromium.new_context(**settings)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(reports(kind).as_uri())
+        return page
+
+    yield opening
+    for context in contexts:
+        context.close()
+    assert complaints == []
+    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+    assert len([url for url in asked if url.startswith("file:")]) == len(contexts)
+
+
+KINDS = ["few", "several", pytest.param("many", marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_axe_core_finds_nothing_wrong(opened, kind, scheme):
+    page = opened(kind, color_scheme=scheme)
+    page.add_style_tag(content=PLAIN_GROUNDS)
+    found = axe.Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+    unsure = [
+        node["target"]
+        for rule in found.response["incomplete"]
+        for node in rule["nodes"]
+        if rule["id"] == "color-contrast"
+    ]
+    # It knows no ground of a text in a drawing; test_report.py measures the colours themselves.
+    assert unsure == [[".head"]]
+    assert "color-contrast" in {rule["id"] for rule in found.response["passes"]}
+
+
+STOPS = "[...document.querySelectorAll('a, button, .scroll')]"
+ORDERS = {"ascending", "descending"}
+
+
+def column(table, at):
+    return [
+        row.strip() for row in table.locator(f"tbody tr > :nth-child({at + 1})").all_inner_texts()
+    ]
+
+
+def number(text):
+    """Read what a cell shows; a dash stands below every number."""
+    plain = re.sub(r"[,\s%\u202f]", "", text.splitlines()[0]).replace("\u2212", "-")
+    return float("-inf") if plain == "–" else float(plain)
+
+
+def natural(text):
+    parts = re.split(r"(\d+)", text.casefold())
+    return [(0, int(part)) if part.isdigit() else (1, part) for part in parts if part]
+
+
+def test_every_table_sorts_by_mouse_and_by_keyboard(opened):
+    page = opened("few")
+    tables = page.locator("table.sortable").all()
+    assert len(tables) == 9
+    for table in tables:
+        headings = table.locator("thead th").all()
+        for at, heading in enumerate(headings):
+            button = heading.locator("button")
+            if not button.count():
+                continue
+            is_number = heading.get_attribute("class") == "n"
+            before = sorted(column(table, at))
+            for act, word in ((button.click, ()), (button.press, "Enter"), (button.press, "Space")):
+                was = heading.get_attribute("aria-sort")
+                act(*filter(None, [word]))
+                now = heading.get_attribute("aria-sort")
+                first, second = sorted(ORDERS, reverse=is_number)
+                assert now == (second if was == first else first)
+                orders = [one.get_attribute("aria-sort") for one in headings]
+                assert len(ORDERS.intersection(orders)) == 1
+                shown = column(table, at)
+                keys = [(number if is_number else natural)(text) for text in shown]
+                assert keys == sorted(keys, reverse=now == "descending")
+                assert sorted(shown) == before
+
+
+def test_the_keyboard_reaches_what_the_mouse_does(opened):
+    page = opened("few", viewport={"width": 400, "height": 800})
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the figures"
+    reached = set()
+    for _ in range(200):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate(f"{STOPS}.indexOf(document.activeElement)"))
+    wanted = page.evaluate(f"""{STOPS}.flatMap((one, at) =>
+        one.matches('.scroll') && one.scrollWidth <= one.clientWidth
+        && one.scrollHeight <= one.clientHeight ? [] : [at])""")
+    assert set(wanted) <= reached | {0}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("width", [400, 1200, 2000])
+def test_no_page_is_wider_than_its_window(opened, kind, width):
+    page = opened(kind, viewport={"width": width, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_is_cut_off_in_print(opened, kind):
+    page = opened(kind, viewport={"width": A4_INSIDE, "height": 1000}, color_scheme="dark")
+    page.emulate_media(media="print")
+    cut = page.evaluate("""[...document.querySelectorAll('table, svg, pre, p, .scroll, .gallery')]
+        .filter((one) => !one.closest('.hidden') && one.getBoundingClientRect().width)
+        .filter((one) => one.getBoundingClientRect().right > innerWidth + 1
+          || (one.matches('.scroll') && one.scrollHeight > one.clientHeight + 1))
+        .map((one) => one.outerHTML.slice(0, 120))""")
+    assert cut == []
+    data = page.pdf(format="A4", print_background=True)
+    assert data.startswith(b"%PDF")
+
+
+@pytest.mark.slow
+def test_a_report_of_200_chips_and_100_classes_is_below_ten_megabytes(reports):
+    assert Path(reports("many")).stat().st_size < 10e6
