@@ -77,7 +77,7 @@ def opened(chromium, reports):
     assert len([url for url in asked if url.startswith("file:")]) == len(contexts)
 
 
-KINDS = ["few", "several", pytest.param("many", marks=pytest.mark.slow)]
+KINDS = ["few", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("several", "many"))]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

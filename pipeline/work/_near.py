@@ -20,7 +20,7 @@ from pipeline.metrics._near import Features, Floats, Indices
 from pipeline.report import NearTwins
 from pipeline.work import _rows
 
-MOST_JUDGED, MOST_LEARNT = 50_000, 200_000
+MOST_JUDGED, MOST_LEARNT = 20_000, 200_000
 """Chips that are compared. Beyond them whole blocks of rows are left out, which are of images by
 the hash of their keys: a random sample, and the report says of how many."""
 
