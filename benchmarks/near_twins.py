@@ -1,6 +1,6 @@
 """Near twins: seconds and memory of looking for them among many chips.
 
-    python benchmarks/near_twins.py [--learnt 160000] [--judged 40000] [--dim 1280]
+    python benchmarks/near_twins.py [--learnt 160000] [--judged 20000] [--dim 1280]
 
 Features are made up as benchmarks/training.py makes them, in Parquet as the extract stage writes
 them; one chip in 200 that is judged is a copy, with a little noise, of one that was learnt from.
@@ -72,7 +72,7 @@ def main() -> int:
     """Look for them, and print how long it took."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--learnt", type=int, default=160_000)
-    parser.add_argument("--judged", type=int, default=40_000)
+    parser.add_argument("--judged", type=int, default=20_000)
     parser.add_argument("--dim", type=int, default=1280)
     asked = parser.parse_args()
     about("numpy", "pyarrow")

@@ -107,6 +107,7 @@ def test_outs_that_are_not_in_dvcs_cache_stop_the_cleaning(done):
     assert pieces(done) == before
 
 
+@pytest.mark.slow
 def test_what_was_not_used_for_some_days_goes_and_using_it_is_noted(done):
     root = done.path / ".quadrat/store"
     past = time.time() - 40 * DAY

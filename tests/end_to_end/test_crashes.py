@@ -184,6 +184,7 @@ def test_a_run_that_is_killed_ends_with_the_same_bytes(repo, undisturbed, seed):
     ends_well(repo, undisturbed)
 
 
+@pytest.mark.slow
 def test_what_dvc_tore_can_be_removed_and_nothing_is_made_again(repo, undisturbed):
     repo.run("dvc", "repro")
     lock = (repo.path / "dvc.lock").read_text()

@@ -65,6 +65,7 @@ def test_a_label_map_that_changes_before_it_is_trained_with_is_not_taken(repo, m
         train.make(context, piece, lambda *_: None)
 
 
+@pytest.mark.slow
 def test_rare_classes_go_where_the_rule_sends_them(repo):
     for point in repo.bucket.points[:3]:
         point["label"] = "seldom"
