@@ -4,8 +4,11 @@ PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
+# Where it is set, every stage of every run compiles all the code anew.
+unexport PYTHONDONTWRITEBYTECODE
 T ?=
 PYTEST := python -m pytest -n logical --maxprocesses 4 --dist worksteal
+MINUTES ?=
 IDLE ?=
 ARGS ?=
 
@@ -28,8 +31,8 @@ demo: setup  ## the whole pipeline on the sample bucket: images to validation re
 test: setup  ## run the tests; T=windows: those whose name matches
 	@$(PYTEST) $(if $(T),-k "$(T)")
 
-slow: setup  ## the tests that take minutes
-	@$(PYTEST) -m slow --timeout 1800
+slow: setup  ## the tests that take minutes; MINUTES=30: begin none after that
+	@$(PYTEST) -m slow --timeout 1800 $(if $(MINUTES),--minutes $(MINUTES))
 
 check: setup  ## what CI runs: lint, format, types, layers, audit, tests
 	@ruff check .

@@ -29,7 +29,7 @@ from pipeline import schemas, shards
 from pipeline.params import load
 from pipeline.run import make_light
 from pipeline.settings import machine
-from pipeline.work import _context, chip
+from pipeline.work import _context, chip, tables
 
 ROOT = Path(__file__).resolve().parent.parent
 POINTS = 25
@@ -42,13 +42,19 @@ def prepare(count: int) -> None:
     etags = [hashlib.md5(key.encode(), usedforsecurity=False).hexdigest() for key in keys]
     constant = {"size": 1, "width": 4000, "height": 3000, "format": "JPEG", "mode": "RGB"}
     constant |= {"orientation": 1, "captured_at": None, "latitude": None, "longitude": None}
+    constant |= {"more_frames": False}
     columns = {"key": keys, "version": etags, "shard": [0] * rows}
     columns |= {name: [value] * rows for name, value in constant.items()}
     images = schemas.conform(pa.table(columns, schema=schemas.IMAGES), schemas.IMAGES)
     index = Path("data/index")
     index.mkdir(parents=True)
     (index / "images.parquet").write_bytes(schemas.to_bytes(images))
-    manifest = {"stage": "index", "shards": [], "files": [], "inputs": {"annotations": "x"}}
+    manifest = {
+        "stage": "index",
+        "shards": [],
+        "files": [],
+        "inputs": {"annotations": "x", "tables": []},
+    }
     (index / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     rng = np.random.default_rng(0)
     with (index / "annotations").open("w", encoding="utf-8") as stream:
@@ -90,10 +96,10 @@ def run() -> None:
     """Run the stage's own parts and print what each has taken so far."""
     context = _context.context(load("params.yaml"), machine(), "run")
     begun = time.perf_counter()
-    inputs = chip.read(context)
+    inputs = chip.read(context, tables.plan(context))
     print(f"read      {time.perf_counter() - begun:6.1f} s  {peak_mb():7,.0f} MB", flush=True)
     planned = chip.plan(context, inputs)
-    missing = shards.missing(context.store, planned)
+    missing = shards.missing(context.store, planned, context.run)
     print(f"planned   {time.perf_counter() - begun:6.1f} s  {peak_mb():7,.0f} MB", flush=True)
     others = multiprocessing.get_context("fork").Process(target=make_shards, args=(missing,))
     others.start()

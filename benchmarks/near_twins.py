@@ -58,14 +58,15 @@ def made_up(folder: Path, learnt: int, judged: int, dim: int) -> None:
         table = pa.table({**common, "feature": vectors}).cast(schemas.features(dim, "float32"))
         with schemas.writer(table.schema, features / f"{shard:04d}.parquet") as stream:
             stream.write_table(table, row_group_size=schemas.ROW_GROUP_ROWS)
-        lines.append({"shard": shard, "rows": len(x), "sha256": str(shard)})
+        lines.append({"shard": shard, "rows": len(x), "sha256": str(shard), "input": ""})
         split = np.where(numbers < learnt, "train", "validation")
         said = {"label": ["a"] * len(x), "group": common["key"], "split": split}
         labels.append(pa.table({**common, **said}).cast(schemas.LABELS))
-    manifest = {"recipe": "made up", "made_by": {}, "shards": lines}
+    manifest = {"stage": "extract", "recipe": "made up", "made_by": {}, "shards": lines}
     (features / outs.MANIFEST).write_bytes(outs.pretty(manifest))
     pq.write_table(pa.concat_tables(labels), folder / "data/labels/labels.parquet")
-    (folder / "data/labels" / outs.MANIFEST).write_bytes(outs.pretty({"labels": "made up"}))
+    labelled = {"stage": "chip", "labels": "made up"}
+    (folder / "data/labels" / outs.MANIFEST).write_bytes(outs.pretty(labelled))
 
 
 def main() -> int:

@@ -43,6 +43,7 @@ from pipeline.store import Piece, Store
 
 ROOT = Path(__file__).resolve().parent.parent
 HIGH, WIDE = 3000, 4000
+RUN = "planned"
 DIM = 1280
 A_LISTING = 1000
 
@@ -195,14 +196,14 @@ def main() -> None:
     clock.say("(the listing is made up)", peak())
     parts = shards.split(listed, asked.shards)
     planned = shards.plan("images", "0" * 64, parts, schemas.LISTING)
-    shards.missing(store, planned)
+    shards.missing(store, planned, RUN)
     clock.say(f"index: {len(planned):,} shards named and their rows kept", peak())
     del planned, listed
     found = windows(parts, asked.points)
     most = max(item.peak for item in found)
     clock.say(f"chip: windows, a shard at a time in {multiprocessing.cpu_count()} processes", most)
     pieces = [named(item, asked.shards) for item in found]
-    shards.missing(store, pieces)
+    shards.missing(store, pieces, RUN)
     clock.say(f"extract: {len(pieces):,} shards named, listed and their chips kept", peak())
     takes = scheduled(pieces)
     clock.say(f"luigi: {len(pieces):,} shards scheduled, given out in {takes:,} takes", peak())

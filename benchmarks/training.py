@@ -6,8 +6,9 @@ reading, every epoch, calibration. scikit-learn is its `partial_fit` loop alone,
 memory, at PySpacer's batch of 200 and PySpacer's settings. PySpacer is its own training task on its
 own feature files.
 
-    python benchmarks/training.py [--labels 50000] [--seeds 3] [--features REPOSITORY]
-                                  [--spacer-python PATH] [--without-peer] [--only-ours]
+    python benchmarks/training.py [--labels 50000] [--seeds 3] [--kinds mlp lr]
+                                  [--features REPOSITORY] [--spacer-python PATH]
+                                  [--without-peer] [--only-ours]
                                   [--set KEY=VALUE ...]
 """
 
@@ -75,13 +76,13 @@ for split in ("train", "ref", "val"):
         labels[split].add_image(place(f"{split}{start}.featurevector"),
                                 [(n, n, y[start + n]) for n in range(points)])
 seconds = {}
-for kind in ("MLP", "LR"):
+for kind in sys.argv[3:]:
     started = time.perf_counter()
     said = train_classifier(TrainClassifierMsg(
-        job_token="", trainer="minibatch", nbr_epochs=epochs, clf_type=kind,
+        job_token="", trainer="minibatch", nbr_epochs=epochs, clf_type=kind.upper(),
         labels=TrainingTaskLabels(**labels), previous_model_locs=[],
         model_loc=place("model"), valresult_loc=place("valresult")))
-    seconds[kind.lower()] = [time.perf_counter() - started, said.acc]
+    seconds[kind] = [time.perf_counter() - started, said.acc]
 print(json.dumps(seconds))
 """
 
@@ -126,18 +127,19 @@ def made_up(folder: Path, count: int, dim: int, store: str) -> None:
         table = pa.table({**common, "feature": vectors}).cast(schemas.features(dim, store))
         with schemas.writer(table.schema, features / f"{shard:04d}.parquet") as stream:
             stream.write_table(table, row_group_size=schemas.ROW_GROUP_ROWS)
-        lines.append({"shard": shard, "rows": rows, "sha256": f"{count}-{shard}"})
+        name = f"{count}-{shard}"
+        lines.append({"shard": shard, "rows": rows, "sha256": name, "input": name})
         said = {
             "label": [f"class {number:02d}" for number in y],
             "group": common["key"],
             "split": splits[start : start + rows],
         }
         labels.append(pa.table({**common, **said}).cast(schemas.LABELS))
-    manifest = {"recipe": "made up", "made_by": {}, "shards": lines}
+    manifest = {"stage": "extract", "recipe": "made up", "made_by": {}, "shards": lines}
     (features / outs.MANIFEST).write_bytes(outs.pretty(manifest))
     (folder / "data/labels").mkdir()
     pq.write_table(pa.concat_tables(labels), folder / "data/labels/labels.parquet")
-    labelled = {"labels": digest([count, dim, store])}
+    labelled = {"stage": "chip", "labels": digest([count, dim, store])}
     (folder / "data/labels" / outs.MANIFEST).write_bytes(outs.pretty(labelled))
 
 
@@ -230,13 +232,15 @@ def told(
     )
 
 
-def theirs(bench: Bench, python: Path, splits: list[Split]) -> dict[str, tuple[float, float]]:
+def theirs(
+    bench: Bench, python: Path, splits: list[Split], kinds: list[str]
+) -> dict[str, tuple[float, float]]:
     """Let PySpacer train on the same rows; give seconds and accuracy by kind."""
     for name, split in zip(("train", "ref", "val"), splits, strict=True):
         rows = slice(5000) if name == "ref" else slice(None)  # its own most
         np.save(bench.folder / f"{name}.npy", split.x[rows])
         np.savez(bench.folder / f"{name}.npz", y=split.y[rows])
-    command = [python, "-W", "ignore", "-c", THEIRS, bench.folder, str(EPOCHS)]
+    command = [python, "-W", "ignore", "-c", THEIRS, bench.folder, str(EPOCHS), *kinds]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     found: dict[str, tuple[float, float]] = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -249,6 +253,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--dim", type=int, default=1280)
     parser.add_argument("--store", choices=["float32", "float16"], default="float32")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--kinds", nargs="*", choices=KINDS, default=list(KINDS))
     parser.add_argument("--features", type=Path, help="a repository in which dvc repro has run")
     parser.add_argument("--spacer-python", type=Path)
     parser.add_argument("--without-peer", action="store_true", help="without PySpacer")
@@ -292,7 +297,7 @@ def compared(bench: Bench, asked: argparse.Namespace) -> int:
         f"{len(train.y):,} labels of {train.x.shape[1]:,} values, {len(np.unique(train.y))} classes"
     )
     wrong, quickest = False, {}
-    for kind in KINDS:
+    for kind in asked.kinds:
         rates: dict[str, list[float]] = {}
         found: dict[str, list[tuple[float, float]]] = {}
         for seed in range(asked.seeds):
@@ -321,7 +326,9 @@ def compared(bench: Bench, asked: argparse.Namespace) -> int:
         quickest[kind] = times["own"]
     if not asked.without_peer:
         python = peer(asked.spacer_python, bench.folder)
-        for kind, (seconds, accuracy) in theirs(bench, python, [train, held, test]).items():
+        for kind, (seconds, accuracy) in theirs(
+            bench, python, [train, held, test], asked.kinds
+        ).items():
             ratio = seconds / quickest[kind]
             print(
                 f"{kind}: PySpacer {seconds:,.1f} s (accuracy {accuracy:.4f}); Quadrat as shipped: "

@@ -2,9 +2,18 @@
 
 `jsonschema` checks a kind of parameter that we have none of; without `requests` Luigi speaks to its
 scheduler by the standard library. A stage imports Luigi to find that it has little to do.
+
+Where Luigi's own command imports this, Ctrl-C stops it as it stops a stage.
 """
 
 import sys
+
+from pipeline import stopping
+
+IS_COMMAND = "luigi.cmdline" in sys.modules  # which `luigi` and `python -m luigi` import, no other
+
+if IS_COMMAND:
+    stopping.at_once()
 
 HIDDEN = [name for name in ("jsonschema", "requests") if name not in sys.modules]
 
@@ -16,4 +25,4 @@ finally:
     for name in HIDDEN:
         del sys.modules[name]
 
-__all__ = ["RPCError", "RemoteScheduler", "luigi"]
+__all__ = ["IS_COMMAND", "RPCError", "RemoteScheduler", "luigi"]

@@ -15,7 +15,10 @@ SECRET = re.compile(
 
 def shown(url: str) -> str:
     """Give *url* for a message: without user, password and query, which may be credentials."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # it may be anything
+        return f"{url.partition('://')[0]}://…"
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 

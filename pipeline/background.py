@@ -66,7 +66,7 @@ def _middle(share: float, length: int, size: int) -> int:
     """Give the pixel at *share* of the way along an axis, among those whose window lies inside."""
     if length <= size:
         return length // 2
-    return int(share * (length - size + 1)) + size // 2
+    return int(share * (length - size + 1)) + (size + 1) // 2  # as windows.around has it
 
 
 def label(

@@ -11,9 +11,13 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
-from pipeline.errors import SettingError
+from pipeline.errors import SettingError, short
 from pipeline.templates import Template, template
 
+LONGEST = 255
+"""Bytes of a file's or a folder's name: more no usual file system takes."""
+
+SHOWN = 60
 WHOLE = r"-?\d+"
 PART = r"[^/]+?"
 FIELDS: Mapping[str, str] = {
@@ -81,6 +85,31 @@ def doubled(wanted: Template, one: Row, other: Row) -> SettingError:
     return SettingError(
         f"--name: {wanted.text!r} calls {both[0]} and {both[1]} both {name(wanted, other)!r}; "
         "put {key}, {row} and {col}, or {chip_id}, into it"
+    )
+
+
+def in_the_way(wanted: Template, row: Row, given: str) -> SettingError:
+    """Say that a chip's file would lie where an export's own file does."""
+    chip = f"{row['key']} ({row['row']}, {row['col']})"
+    own = given.partition("/")[0]
+    return SettingError(
+        f"--name: {wanted.text!r} calls {chip} {given!r}, and {own} is the export's own file; put "
+        "text before the first field, as in chips/{label}/…"
+    )
+
+
+def fits(given: str) -> bool:
+    """Say whether a file can have the name, with its ending."""
+    return all(len(part.encode()) <= LONGEST for part in given.split("/"))
+
+
+def too_long(wanted: Template, row: Row, given: str) -> SettingError:
+    """Say that a chip's file would have a name that no file system takes."""
+    chip = f"{row['key']} ({row['row']}, {row['col']})"
+    size = max(len(part.encode()) for part in given.split("/"))
+    return SettingError(
+        f"--name: {wanted.text!r} gives {chip} a name of {size:,} bytes, {short(given, SHOWN)!r}; "
+        f"a file or a folder has {LONGEST} at most: put {{chip_id}} in a long field's place"
     )
 
 

@@ -40,7 +40,7 @@ class Counts(NamedTuple):
         """Say it to a person, in one line."""
         more = f"; {self.more}" if self.more else ""
         return (
-            f"{self.stage}: {self.rows:,} {self.unit}, {self.computed:,} computed, "
+            f"{self.stage}: {many(self.rows, self.unit)}, {self.computed:,} computed, "
             f"{self.reused:,} reused, {self.rejected:,} rejected{more}"
         )
 
@@ -48,6 +48,12 @@ class Counts(NamedTuple):
         """Say it to a program: one JSON object in one line."""
         names = ("stage", "unit", "rows", "computed", "reused", "rejected")
         return json.dumps({name: getattr(self, name) for name in names})
+
+
+def many(n: int, things: str) -> str:
+    """Say how many there are of *things*, which is a plural: `1 image`, `1,234 images`."""
+    one = things.removesuffix("es" if things.endswith("sses") else "s")
+    return f"{n:,} {one if n == 1 else things}"
 
 
 def write_down(path: str | os.PathLike[str], run: str, counts: Counts) -> None:

@@ -33,7 +33,7 @@ def digest_of(name: str) -> str:
         SettingError: it names neither.
     """
     card = Path(name) / "model.json"
-    if card.is_file():
+    if _is_file(card):
         return _artifact.sha256(card.read_bytes())
     return digest(["dvc", _locked(name)])
 
@@ -49,7 +49,7 @@ def read(name: str, state: Path) -> _artifact.Classifier:
         SettingError: it names none.
         InputError: DVC cannot bring it, or it cannot be read.
     """
-    if (Path(name) / "model.json").is_file():
+    if _is_file(Path(name) / "model.json"):
         return _artifact.read(Path(name))
     folder = state / "earlier" / _locked(name).removesuffix(".dir")
     if not (folder / "model.json").is_file():
@@ -57,28 +57,44 @@ def read(name: str, state: Path) -> _artifact.Classifier:
     return _artifact.read(folder)
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # longer than a path can be, as a revision may
+        return False
+
+
 @cache
 def _locked(revision: str) -> str:
     """Give DVC's digest of the classifier at *revision*."""
     command = ["git", "-C", _root(), "show", "--end-of-options", f"{revision}:./dvc.lock"]
+    command += ["--"]  # or what has a bracket in it would be taken for files' names
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
         raise SettingError(
             f"validate.compare: {revision!r} needs git, which is not here"
         ) from error
+    except ValueError as error:
+        raise SettingError(f"validate.compare: {revision!r} names nothing ({error})") from error
     if done.returncode:
         raise SettingError(
             f"validate.compare: {revision!r} is neither a folder with a classifier nor a git "
             f"revision of this repository with a dvc.lock ({_last(done.stderr)})"
         )
     from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
 
-    stages = YAML(typ="safe").load(done.stdout).get("stages", {})
-    for stage in stages.values():
-        for out in stage.get("outs", []):
-            if out.get("path") == CLASSIFIER:
-                return str(out["md5"])
+    try:
+        stages = YAML(typ="safe").load(done.stdout).get("stages", {})
+        for stage in stages.values():
+            for out in stage.get("outs", []):
+                if out.get("path") == CLASSIFIER:
+                    return str(out["md5"])
+    except (YAMLError, AttributeError, TypeError, LookupError) as error:
+        raise SettingError(
+            f"validate.compare: the dvc.lock of {revision!r} is none of DVC's"
+        ) from error
     raise SettingError(f"validate.compare: the dvc.lock of {revision!r} has no {CLASSIFIER}")
 
 

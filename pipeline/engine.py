@@ -9,15 +9,12 @@ The engine knows no store, no shard, no scheduler and no torch.
 from __future__ import annotations
 
 import logging
-import os
-import signal
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby
-from threading import get_ident, local
+from threading import local
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +24,8 @@ from pipeline import images, schemas
 from pipeline.errors import Changed, Missing, Rejected, StorageError
 from pipeline.fit import fit
 from pipeline.images.apart import Apart, no_memory
-from pipeline.rejects import Reject
+from pipeline.images.watch import watched
+from pipeline.rejects import Reject, sentence
 from pipeline.runtimes import Network
 from pipeline.sections import Extract
 from pipeline.storage import Storage
@@ -43,12 +41,6 @@ FETCHED = 16
 
 JOB_CHIPS = 512
 """Chips of one image that are cut at once; an image with more is cut in several jobs."""
-
-STUCK_S = 60.0
-"""An image that has been decoded for so long is decoded apart, within `apart.LIMIT_S`. Less than
-that, so that an image is rejected for its time or not whichever way it is read first."""
-
-LOOKS_S = 1.0
 
 
 @dataclass(slots=True)
@@ -109,7 +101,7 @@ class Engine:
         extract: batch shape, pixel rules.
         decoders: threads that decode and cut.
         careful: decode in processes apart, which a broken image may kill or hold up. Otherwise
-            it kills this one, and the engine does so itself where a decoder does not come back.
+            it kills this one, and so does `images.watch` where a decoder does not come back.
     """
 
     def __init__(
@@ -125,7 +117,6 @@ class Engine:
         self.decoders = decoders
         self.apart = Apart() if careful else None
         self._last = local()
-        self._begun: dict[int, tuple[float, str]] = {}
 
     def run(
         self, tables: Iterable[tuple[str, pa.Table]], step: Callable[[int], None] = lambda _: None
@@ -178,24 +169,12 @@ class Engine:
                 if not cut:
                     return
                 job, found = cut.popleft()
-                while not wait([found], LOOKS_S).done:
-                    self._end_if_stuck()
                 yield job, found.result()
         finally:
             fetchers.shutdown(wait=True, cancel_futures=True)
             decoders.shutdown(wait=True, cancel_futures=True)
             if self.apart:
                 self.apart.close()
-
-    def _end_if_stuck(self) -> None:
-        """Kill this process if a decoder does not come back: a thread cannot be stopped alone.
-
-        Whoever started the process finds it dead and has its work done again, with care.
-        """
-        for begun, key in list(self._begun.values()):
-            if time.monotonic() - begun > STUCK_S:
-                log.error("extract: %s: not decoded after %.0f s; this worker ends", key, STUCK_S)
-                os.kill(os.getpid(), signal.SIGKILL)
 
     def _fetch(self, job: Job) -> bytes:
         return self.storage.read(job.key, if_version=job.version)
@@ -222,13 +201,11 @@ class Engine:
     def _decode(self, data: bytes, key: str) -> Pixels:
         if self.apart:
             return self.apart.decode(data, self.extract, key)
-        self._begun[get_ident()] = time.monotonic(), key
         try:
-            return images.decode(data, extract=self.extract)
+            with watched(key):
+                return images.decode(data, extract=self.extract)
         except MemoryError as error:
             raise no_memory(key) from error
-        finally:
-            del self._begun[get_ident()]
 
     def forward(self, chips: Pixels) -> NDArray[np.float32]:
         """Embed one full batch: uint8 [batch, size, size, 3] to float32 [batch, dim]."""
@@ -311,7 +288,7 @@ def _reject(job: Job, why: Rejected | StorageError) -> None:
         table.moved.append(str(why))
         return
     for place in table.chips.select(["row", "col"]).take(pa.array(job.rows)).to_pylist():
-        reject = Reject("extract", job.key, why.reason, f"{job.key}: {why.detail}", **place)
+        reject = Reject("extract", job.key, why.reason, sentence(job.key, why), **place)
         table.rejects.append(reject)
 
 

@@ -58,5 +58,11 @@ class Rejected(Exception):
         self.detail = detail
 
 
+def short(text: str, longest: int) -> str:
+    """Give *text* for a message: in one line, and cut off where it is longer than that."""
+    line = " ".join(text.split())
+    return line if len(line) <= longest else f"{line[:longest]}…"
+
+
 ALL = (SettingError, InputError, StorageError, TooManyRejects, Changed, Missing)
 BY_NAME: dict[str, type[QuadratError]] = {kind.__name__: kind for kind in ALL}

@@ -48,7 +48,7 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         epochs: int | None = None,
         batch: int | None = None,
         learning_rate: float | None = None,
-        schedule: str = "constant",
+        schedule: str | None = None,
         weight_decay: float = 0.0,
         dropout: float = 0.0,
         label_smoothing: float = 0.0,

@@ -37,6 +37,9 @@ AHEAD = 32
 GROUP_BYTES = 4 * 1024 * 1024
 """Size of a row group: what a reader that wants one image must read."""
 
+LARGEST_BYTES = 512 * 1024 * 1024
+"""Of one image's features, unpacked: 50,000 points of 1,280 values in float64."""
+
 TOLD = 5
 """Files of which a message tells."""
 
@@ -74,10 +77,12 @@ def parse(data: bytes) -> Vectors:
         found = _archive(data) if data[:2] == b"PK" else _json(json.loads(data))
     except (
         ValueError,
-        KeyError,
+        LookupError,
         TypeError,
-        IndexError,
+        ArithmeticError,
+        RuntimeError,  # too deep, encrypted, packed in a way that is not known
         EOFError,
+        MemoryError,
         OSError,
         zipfile.BadZipFile,
         zlib.error,
@@ -94,6 +99,10 @@ def parse(data: bytes) -> Vectors:
 
 
 def _archive(data: bytes) -> Vectors:
+    with zipfile.ZipFile(BytesIO(data)) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+    if size > LARGEST_BYTES:
+        raise ValueError(f"unpacked it has {size:,} bytes, and at most {LARGEST_BYTES:,} are read")
     with np.load(BytesIO(data), allow_pickle=False) as found:
         features = _float32(found["feat"])
         if not found["meta"][0]:
@@ -117,9 +126,10 @@ def _float32(values: Any) -> NDArray[np.float32]:
 
 
 def _points(rows: Any, cols: Any) -> NDArray[np.int32]:
-    return np.stack([np.asarray(rows), np.asarray(cols)], axis=1).astype(
-        np.int32, casting="same_kind"
-    )
+    points = np.stack([np.asarray(rows), np.asarray(cols)], axis=1)
+    if points.size and points.max() > np.iinfo(np.int32).max:
+        raise ValueError("a point lies outside every image")
+    return points.astype(np.int32, casting="same_kind")
 
 
 def convert(source: Storage, target: Path, suffix: str, image: str) -> Written:

@@ -6,7 +6,7 @@ import csv
 import hashlib
 import io
 import unicodedata
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
@@ -43,27 +43,46 @@ def read_map(data: bytes, name: str) -> LabelMap:
     Raises:
         InputError: it is not such a file, says two things of one label, or goes round in a circle.
     """
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"train.label_map: {name}: not UTF-8 ({error})") from error
-    rows = csv.DictReader(io.StringIO(text))
-    if not {"from", "to"} <= set(rows.fieldnames or ()):
-        raise InputError(f"train.label_map: {name}:1: needs the columns from and to")
     steps: dict[str, str | None] = {}
     lines: dict[str, int] = {}
-    for row in rows:
-        old, new = _text(row["from"]), _text(row["to"])
-        at = f"train.label_map: {name}:{rows.line_num}"
+    for line, old, new in _rows(data, name):
+        at = f"train.label_map: {name}:{line}"
         if old is None:
             raise InputError(f"{at}: names no label")
-        lines.setdefault(old, rows.line_num)
+        lines.setdefault(old, line)
         if steps.setdefault(old, new) != new:
             raise InputError(
                 f"{at}: {old!r} becomes {new or 'nothing'!r}, and {steps[old] or 'nothing'!r} above"
             )
-    to = {old: _end(old, steps, lines, name) for old in steps}
+    to: dict[str, str | None] = {}
+    for old in steps:
+        _follow(old, steps, to, lines, name)
     return LabelMap(to, hashlib.sha256(data).hexdigest(), steps, lines)
+
+
+def _rows(data: bytes, name: str) -> Iterator[tuple[int, str | None, str | None]]:
+    """Give the line, and what it has a label become, of every row."""
+    at = f"train.label_map: {name}"
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{at}: not UTF-8 ({error})") from error
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        names = [cell.strip().lower() for cell in next((row for row in reader if row), [])]
+        if names.count("from") != 1 or names.count("to") != 1:
+            raise InputError(f"{at}:1: needs the columns from and to, each once")
+        for row in reader:
+            if row and len(row) != len(names):
+                said = f"has {len(row)} cells, and the header {len(names)}"
+                raise InputError(
+                    f"{at}:{reader.line_num}: {said}; a label that goes needs its comma"
+                )
+            if row:
+                cells = dict(zip(names, row, strict=True))
+                yield reader.line_num, _text(cells["from"]), _text(cells["to"])
+    except csv.Error as error:
+        raise InputError(f"{at}:{reader.line_num}: not a table: {error}") from error
 
 
 def _text(cell: str | None) -> str | None:
@@ -71,21 +90,27 @@ def _text(cell: str | None) -> str | None:
     return unicodedata.normalize("NFC", (cell or "").strip()) or None
 
 
-def _end(
-    old: str, steps: Mapping[str, str | None], lines: Mapping[str, int], name: str
-) -> str | None:
-    """Follow a label to what it becomes in the end; one that becomes itself stays."""
-    way = [old]
-    while (new := steps.get(way[-1], way[-1])) != way[-1]:
-        if new is None:
-            return None
-        if new in way:
-            circle = " → ".join(map(repr, [*way[way.index(new) :], new]))
+def _follow(
+    old: str,
+    steps: Mapping[str, str | None],
+    to: dict[str, str | None],
+    lines: Mapping[str, int],
+    name: str,
+) -> None:
+    """Put into *to* what a label becomes in the end, and all on its way; one may become itself."""
+    way: dict[str, None] = {}
+    here: str | None = old
+    while here is not None and here not in to and steps.get(here, here) != here:
+        if here in way:
+            circle = list(way)[list(way).index(here) :]
             raise InputError(
-                f"train.label_map: {name}:{lines[way[-1]]}: goes round in a circle: {circle}"
+                f"train.label_map: {name}:{lines[circle[-1]]}: goes round in a circle: "
+                f"{' → '.join(map(repr, [*circle, here]))}"
             )
-        way.append(new)
-    return way[-1]
+        way[here] = None
+        here = steps[here]
+    end = to.get(here, here) if here is not None else None
+    to |= dict.fromkeys([*way, old], end)
 
 
 def check(label_map: LabelMap, labels: Collection[str], train: Train) -> None:

@@ -16,7 +16,7 @@ from pipeline import schemas
 from pipeline.hashing import split_of
 from pipeline.sections import Split
 
-VERSION = 1
+VERSION = 3
 
 
 PLACE_DEGREES = 0.01

@@ -5,6 +5,7 @@ Two machines with equal answers give equal bits; with other answers they never s
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import subprocess
@@ -17,6 +18,17 @@ from pipeline.errors import SettingError
 
 VECTOR_UNITS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 """Instruction sets between which the CPU kernels of torch and its libraries choose."""
+
+CARD_GIB = 8
+"""Of a card's memory, for each process that computes on it: CUDA itself, a large network, and what
+passes between the layers of a batch."""
+
+MOST_ON_A_CARD = 8
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""As glibc's malloc.h has them."""
+
+KEPT_BYTES = (2**30, 2**25)
 
 THREADS = 1
 """Threads a process computes with: another number gives other bits, so processes are added."""
@@ -70,6 +82,25 @@ def device_kind(name: str) -> str:
     return "cpu: " + " ".join([platform.machine(), *_cpu()])
 
 
+@cache
+def processes(name: str) -> int:
+    """Count the processes that keep device *name* busy: one a core, or some that share a card.
+
+    A card computes faster than one process can decode, cut and hand over: Python does one thing at
+    a time. The processes share the cores between them as threads that decode.
+    """
+    if name == "cpu":
+        return cores()
+    if name != "cuda":
+        return 1
+    ask = ["nvidia-smi", "--query-gpu=memory.total,compute_mode", "--format=csv,noheader,nounits"]
+    answer = subprocess.run(ask, capture_output=True, text=True, check=True)
+    memory, mode = (word.strip() for word in answer.stdout.splitlines()[0].split(","))
+    if mode != "Default" or not memory.isdigit():  # one process alone may, or it is unknown
+        return 1
+    return max(1, min(int(memory) // (CARD_GIB * 1024), cores() // 2, MOST_ON_A_CARD))
+
+
 def _cpu() -> list[str]:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -84,6 +115,19 @@ def _cpu() -> list[str]:
 def libraries(*names: str) -> dict[str, str]:
     """Give the major.minor version of each of *names*: a patch release keeps its bits."""
     return {name: ".".join(version(name).split(".")[:2]) for name in names}
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep what is freed for what comes next, instead of giving it back.
+
+    What passes between a network's layers is so large that each tensor is asked of the system anew,
+    page by page: a quarter of torch's time. Nothing is done where the library is not glibc.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if mallopt is None:
+        return
+    for setting in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
+        any(mallopt(setting, most) for most in KEPT_BYTES)  # older ones allow less
 
 
 def cores() -> int:

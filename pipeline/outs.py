@@ -47,9 +47,23 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     """Give the manifest of *folder*, or None where there is none that can be read."""
     try:
         found = json.loads((folder / MANIFEST).read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    return found if _is_ours(found) else None
+
+
+SHARD = {"shard": int, "rows": int, "sha256": str, "input": str}
+
+
+def _is_ours(found: Any) -> bool:
+    """Say whether *found* is made as manifests are; who has changed one by hand has none."""
+    if not isinstance(found, dict) or not isinstance(found.get("stage"), str):
+        return False
+    lines = found.get("shards", [])
+    return isinstance(lines, list) and all(
+        isinstance(line, dict) and all(isinstance(line.get(k), kind) for k, kind in SHARD.items())
+        for line in lines
+    )
 
 
 def require_manifest(folder: Path, stage: str) -> dict[str, Any]:

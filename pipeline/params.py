@@ -7,6 +7,7 @@ Read with ruamel.yaml as YAML 1.2, the reader that DVC uses: PyYAML takes `1e-3`
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -17,11 +18,11 @@ from typing import Any, cast
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
-from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from pipeline import plugins
 from pipeline.addresses import holds_credentials
-from pipeline.errors import SettingError
+from pipeline.errors import SettingError, short
 from pipeline.hashing import canonical_json, digest
 from pipeline.sections import (
     BY,
@@ -71,6 +72,10 @@ SECTIONS: Mapping[str, type[Section]] = {
     "validate": Validate,
 }
 
+MOST_VALUES = 100_000
+LONGEST = 300
+"""Letters of a value that a message shows."""
+
 OPTIONAL = frozenset({"index"})
 """Sections that need not be there."""
 
@@ -90,14 +95,39 @@ def load(path: Path | str) -> Params:
     path = Path(path)
     try:
         found = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
+        _check_size(found)
     except FileNotFoundError as error:
         raise SettingError(f"{path}: not there; run from the repository's root") from error
+    except OSError as error:
+        raise SettingError(f"{path}: cannot be read ({error.strerror})") from error
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise SettingError(f"{path.name}:{line}: not YAML: {error.problem}") from error
+        said = short(str(error.problem), LONGEST)
+        raise SettingError(f"{path.name}:{line}: not YAML: {said}") from error
+    except (YAMLError, ValueError, RecursionError) as error:  # not UTF-8, a number of 5,000 digits
+        said = " ".join(str(error).split())
+        raise SettingError(f"{path.name}: not YAML: {said}") from error
     if not isinstance(found, CommentedMap):
         raise SettingError(f"{path.name}:1: not a table of sections")
     return _checked(found, path.name)
+
+
+def _check_size(found: Any) -> None:
+    """See that anchors do not make so many values of a small file that nobody can go through them.
+
+    Raises:
+        ValueError: they do.
+    """
+    waiting, count = [found], 0
+    while waiting:
+        item = waiting.pop()
+        count += 1
+        if count + len(waiting) > MOST_VALUES:
+            raise ValueError(f"more than {MOST_VALUES:,} values, by anchors that hold each other")
+        if isinstance(item, Mapping):
+            waiting.extend(item.values())
+        elif isinstance(item, list):
+            waiting.extend(item)
 
 
 def from_json(text: str) -> Params:
@@ -115,6 +145,7 @@ def _checked(found: Any, name: str) -> Params:
         raise SettingError("\n".join(secrets))
     sections: dict[str, Section] = {}
     faults: list[str] = list(_unknown(found, SECTIONS, name, ""))
+    faults += _half_letters(found, name)
     for key, kind in SECTIONS.items():
         values = found.get(key, {} if key in OPTIONAL else None)
         if not isinstance(values, Mapping):
@@ -159,6 +190,18 @@ def _secrets(found: Mapping[str, Any], name: str) -> Iterator[str]:
                     "read; take it out: s3:// takes credentials from the environment, and what "
                     "needs a signed address is best fetched to a file"
                 )
+
+
+HALF = re.compile("[\ud800-\udfff]")
+
+
+def _half_letters(found: Mapping[str, Any], name: str) -> Iterator[str]:
+    """Find texts that no file can hold: by its number, YAML takes half of a letter too."""
+    for key, values in found.items():
+        for field, value in values.items() if isinstance(values, Mapping) else ():
+            if HALF.search(json.dumps(_plain(value), ensure_ascii=False, default=str)):
+                said = ascii(_plain(value))
+                yield f"{name}:{_line(values, field)}: {key}.{field}: {said}: holds half a letter"
 
 
 PARTS = {"annotations": ("annotations", "format"), "chip": ("chips", "method")}
@@ -251,10 +294,13 @@ def _owner(key: str) -> str:
         if key in kind.model_fields:
             return f"; it is a setting of {section!r}"
     for section, (folder, chooser) in PARTS.items():
-        for part in plugins.names(folder):
-            fields = plugins.find(folder, part, key=f"{section}.{chooser}").Params.model_fields
-            if key in fields:
-                return f"; it is a setting of {section}.{chooser} {part!r}"
+        parts = [
+            repr(part)
+            for part in plugins.names(folder)
+            if key in plugins.find(folder, part, key=f"{section}.{chooser}").Params.model_fields
+        ]
+        if parts:
+            return f"; it is a setting of {section}.{chooser} {', '.join(parts)}"
     return ""
 
 
@@ -272,5 +318,6 @@ def _faults(
             yield f"{at}: missing"
         else:
             message = fault["msg"].removeprefix("Value error, ")
-            shown = "" if not where else f": {fault['input']!r}"
+            value = short(repr(fault["input"]), LONGEST)
+            shown = "" if not where else f": {value}"
             yield f"{at}{shown}: {message[0].lower()}{message[1:]}"

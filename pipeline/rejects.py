@@ -11,10 +11,11 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline import schemas
-from pipeline.errors import TooManyRejects
+from pipeline.errors import Rejected, TooManyRejects
 
 REASONS: dict[str, str] = {
     "corrupt": "the object's bytes are not those that its ETag is the digest of, at every try",
+    "feature_conflict": "the table of features has two for this point that differ",
     "forbidden": "the bucket does not let this object be read",
     "decoder_died": "the image killed the process that decoded it, as only a broken one does",
     "doubled_window": "the same window of the same image is listed twice",
@@ -30,23 +31,25 @@ REASONS: dict[str, str] = {
     "not_an_image": "no decoder knows the object as an image",
     "other_size": "the annotated image has another size than the one in the bucket",
     "points_outside": "the point lies outside its image",
+    "said_again": "another line says the same of the same place, or more, and is kept",
     "session_name": "the session's name has a place or day that cannot be; chips stay",
     "too_slow": "the image was not decoded within its time",
     "too_many_bytes": "the object is larger than bucket.max_bytes",
     "too_many_pixels": "the image has more pixels than bucket.max_pixels",
     "truncated": "the image's data end early or are damaged",
     "unconfirmed": "the label is a machine's and nobody has confirmed it",
+    "unreadable": "the disk or the file system has lost the object's bytes",
     "unreadable_row": "the line of the annotation file, or of a table of windows, cannot be read",
     "unreadable_table": "the line's table of windows is of a kind that is not read",
     "unsupported": "the image is of a kind whose pixels are not defined here",
     "vanished": "the object was listed, and then it was not there",
-    "window_outside": "the listed window does not lie wholly inside its image",
+    "window_outside": "the listed window reaches out of its image, or the object lies outside",
 }
 
-DELIBERATE = frozenset({"no_data", "no_shape", "unconfirmed"})
-"""Reasons that a setting asked for: kept in the table, not counted against max_rejects."""
+DELIBERATE = frozenset({"no_data", "no_shape", "said_again", "unconfirmed"})
+"""Reasons that a setting asked for, or that lose nothing: not counted against max_rejects."""
 
-FOR_NOW = frozenset({"corrupt", "forbidden", "vanished"})
+FOR_NOW = frozenset({"corrupt", "forbidden", "unreadable", "vanished"})
 """Reasons that lie in the bucket and not in the image: the next run asks again."""
 
 
@@ -83,6 +86,11 @@ def table(rejects: Iterable[Reject]) -> pa.Table:
 def in_order(rejected: pa.Table) -> pa.Table:
     """Sort a rejects table by all of its columns, so that its bytes repeat."""
     return schemas.conform(rejected, schemas.REJECTS, tuple(schemas.REJECTS.names))
+
+
+def sentence(key: str, why: Rejected) -> str:
+    """Give why *key* cannot be used, with its name."""
+    return why.detail if key in why.detail else f"{key}: {why.detail}"
 
 
 def may_pass(rejected: pa.Table) -> bool:

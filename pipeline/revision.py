@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 HERE = Path(__file__).parent
-SUFFIXES = (".py", ".j2")
+SUFFIXES = (".py", ".j2", ".ttf", ".txt")
 """Of the files that git has; others are an editor's or an interpreter's."""
 
 

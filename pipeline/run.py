@@ -190,8 +190,9 @@ def _files(params: Params) -> list[str] | None:
 def _build(task: Stage) -> int:
     """Have Luigi do it, on as many machines as have come to help."""
     _allow_again()
+    processes = workers(machine(), embeds=isinstance(task, tasks.Extract))
     for _ in range(ROUNDS):
-        result = luigi.build([task], workers=workers(machine()), detailed_summary=True)
+        result = luigi.build([task], workers=processes, detailed_summary=True)
         if result.status in DONE or task.complete():  # others may have done the rest
             log.info(with_counts(result.summary_text).strip())
             for place in (machine().store_url, str(machine().state / "weights")):

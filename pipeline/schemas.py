@@ -8,7 +8,8 @@ one changes no byte; docs/tables.md is made from them.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.errors import InputError
 from pipeline.hashing import CHIP_ID_BYTES, digest
 
 ROW_GROUP_ROWS = 10_000
@@ -216,7 +218,7 @@ SENTENCES: Mapping[str, str] = {
     "width": "pixels from left to right, as stored",
     "height": "pixels from top to bottom, as stored",
     "format": "the image format by its content, as Pillow names it",
-    "mode": "the pixel format, as Pillow names it",
+    "mode": "the pixel format, as Pillow names it; of TIFFs with deep or more bands as 4×uint16",
     "orientation": "the EXIF orientation, 1 to 8, and 1 where there is none; never applied",
     "captured_at": "when the picture was taken, by EXIF, in the camera's own time; null if unknown",
     "latitude": "degrees north by EXIF or the session's name, negative in the south; null: unknown",
@@ -335,3 +337,16 @@ def to_bytes(table: pa.Table) -> bytes:
 def from_bytes(data: bytes) -> pa.Table:
     """Read a table that `to_bytes` wrote."""
     return pq.read_table(pa.BufferReader(data))
+
+
+def from_out(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a table of an out, for a command that stands beside the stages.
+
+    Raises:
+        InputError: it is damaged, or not there.
+    """
+    try:
+        return pq.read_table(path, columns=columns and list(columns))
+    except (OSError, pa.ArrowException) as error:
+        said = " ".join(str(error).split())
+        raise InputError(f"{path}: cannot be read ({said}); dvc repro makes it again") from error

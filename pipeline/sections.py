@@ -207,7 +207,7 @@ class Train(Section):
     epochs: Positive | None = None
     batch: Positive | None = None
     learning_rate: Annotated[float, Field(gt=0)] | None = None
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Literal["constant", "cosine"] | None = None
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0

@@ -210,7 +210,7 @@ def tasks_of(kind: type[Shards], params: Params, planned: Sequence[Planned]) -> 
     lets other machines join, a share is cut into TAKES or more, so that there is something to take.
     """
     alone = luigi.configuration.get_config().getboolean("core", "local_scheduler", False)
-    shares = workers(machine()) * (1 if alone else TAKES)
+    shares = workers(machine(), embeds=kind is ExtractShard) * (1 if alone else TAKES)
     at_once = min(MOST_ALONE if alone else MOST_SHARED, math.ceil(len(planned) / shares))
     return [
         kind(
@@ -233,8 +233,8 @@ def _anywhere(params: Params) -> Params:
     return replace(params, bucket=bucket, extract=extract)
 
 
-def workers(settings: Machine) -> int:
-    """Count the processes to work with: one a CPU core, or one for an accelerator."""
+def workers(settings: Machine, *, embeds: bool = True) -> int:
+    """Count the processes to work with: one a core, or, to embed, as many as the device takes."""
     if settings.workers != "auto":
         return int(settings.workers)
-    return numerics.cores() if numerics.device(settings.device) == "cpu" else 1
+    return numerics.processes(numerics.device(settings.device) if embeds else "cpu")

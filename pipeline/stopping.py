@@ -7,6 +7,7 @@ Only the lightest of the standard library is imported here: it comes before ever
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -24,11 +25,32 @@ unfinished: set[str] = set()
 """Paths of the files that this process is writing, to be removed if it is stopped."""
 
 
+helpers: set[int] = set()
+"""Processes that work for this one alone and write nothing: killed if it is stopped."""
+
+
+_ending = threading.Event()
+
+
+def stand_still_if_ending() -> None:
+    """Do not take for a fault that children have ended: they were told to, and all ends now."""
+    if _ending.is_set():
+        threading.Event().wait()
+
+
 def at_once() -> None:
     """Let Ctrl-C and SIGTERM stop this process and those that it forks."""
     if os.name == "nt" or signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         return  # Windows wakes nobody by a pipe; in a shell's background Ctrl-C is for others
     _watch(_end_all)
+    atexit.register(stand_still_if_ending)  # or the main thread ends first, with another code
+    said = sys.excepthook
+
+    def say_unless_ending(*error: Any) -> None:
+        stand_still_if_ending()
+        said(*error)
+
+    sys.excepthook = say_unless_ending
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_as_child)
 
@@ -36,6 +58,7 @@ def at_once() -> None:
 def _as_child() -> None:
     """Leave Ctrl-C to the process that forked this one, which ends it by SIGTERM."""
     unfinished.clear()
+    helpers.clear()
     _watch(lambda _: _end(128 + signal.SIGTERM))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -60,6 +83,7 @@ def _nothing(*_: object) -> None:
 
 
 def _end_all(number: int) -> None:
+    _ending.set()
     children = _children()
     for pid in children:
         with suppress(ProcessLookupError):
@@ -71,6 +95,7 @@ def _end_all(number: int) -> None:
     for pid in children:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+    _forget_semaphores()
     name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
     begin = "\n" if sys.stderr.isatty() else ""  # a line of progress stands there
     with suppress(OSError):
@@ -87,7 +112,20 @@ def _children() -> list[int]:
     return [int(child.pid) for child in multiprocessing.active_children() if child.pid]
 
 
+def _forget_semaphores() -> None:
+    """Do what multiprocessing does at its own end, or its tracker warns of what is left."""
+    if "multiprocessing.synchronize" in sys.modules:
+        from multiprocessing import util
+
+        ending = threading.Thread(target=util._run_finalizers, args=(0,), daemon=True)  # type: ignore[attr-defined]  # noqa: SLF001 - there is no other
+        ending.start()
+        ending.join(CHILDREN_S / 2)
+
+
 def _end(code: int) -> None:
+    for pid in list(helpers):
+        with suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
     for path in list(unfinished):
         with suppress(OSError):
             os.unlink(path)

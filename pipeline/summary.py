@@ -6,6 +6,7 @@ import json
 import logging
 import uuid
 
+from pipeline.errors import QuadratError
 from pipeline.settings import machine
 
 RUN = uuid.uuid4().hex
@@ -14,12 +15,15 @@ RUN = uuid.uuid4().hex
 SUMMARY = "===== Luigi Execution Summary ====="
 
 
-class WithCounts(logging.Filter):
-    """Adds what the stages took to the summary that Luigi writes at the end of a run."""
+class InOurWords(logging.Filter):
+    """Adds what the stages took to Luigi's summary, and says our own errors as sentences."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let every record through, the summary with its counts."""
-        if SUMMARY in str(record.msg):
+        """Let every record through, the summary with its counts, an error without its calls."""
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, QuadratError):
+            record.msg, record.args, record.exc_info = str(error), (), None
+        elif SUMMARY in str(record.msg):
             record.msg = with_counts(str(record.msg))
         return True
 

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from pipeline import live, outs
-from pipeline._luigi import luigi
+from pipeline._luigi import IS_COMMAND, luigi
 from pipeline.counts import Counts, write_down
+from pipeline.errors import QuadratError
 from pipeline.params import Params
 from pipeline.settings import machine
 from pipeline.shard_tasks import (
@@ -32,7 +33,7 @@ from pipeline.shard_tasks import (
     tasks_of,
 )
 from pipeline.shards import Planned, missing
-from pipeline.summary import RUN, WithCounts
+from pipeline.summary import RUN, InOurWords
 from pipeline.work import _context, chip, extract, index, tables, train, validate
 from pipeline.work._context import CHIPS, CLASSIFIER, FEATURES, INDEX, LABELS, RESULTS
 
@@ -40,7 +41,8 @@ log = logging.getLogger("quadrat")
 
 # Luigi reads these from [core] itself, and warns all the same that core has no such parameter.
 luigi.interface.core.ignore_unconsumed |= {"rpc_retry_attempts", "rpc_retry_wait"}
-logging.getLogger("luigi-interface").addFilter(WithCounts())
+if IS_COMMAND:  # a stage and a worker say by themselves what came of it
+    logging.getLogger("luigi-interface").addFilter(InOurWords())
 
 
 class CheckoutParameter(luigi.Parameter[str]):
@@ -74,7 +76,19 @@ class Stage(Work):
         return [luigi.LocalTarget(str(folder / outs.MANIFEST)) for folder in self.folders]
 
     def complete(self) -> bool:
-        """Say whether the out is what its inputs ask for, and theirs, up to the bucket."""
+        """Say whether the out is what its inputs ask for, and theirs, up to the bucket.
+
+        In a chain, what cannot be told is not complete: `run` meets the same fault, and a task that
+        fails ends the chain, while Luigi would wait for ever for one of which nothing can be told.
+        """
+        try:
+            return self._is_complete()
+        except QuadratError:
+            if not self.chain:
+                raise
+            return False
+
+    def _is_complete(self) -> bool:
         if not all(task.complete() for task in self.requires()):
             return False
         found = [outs.read_manifest(folder) for folder in self.folders]
@@ -182,9 +196,9 @@ class Train(Stage):
         """What the classifier's manifest must say."""
         return train.expected(self.context)
 
-    def complete(self) -> bool:
+    def _is_complete(self) -> bool:
         """Say whether the classifier and its learning curve are there."""
-        return live.there() and super().complete()
+        return live.there() and super()._is_complete()
 
     def run(self) -> None:
         """Train unless the store has this very classifier."""

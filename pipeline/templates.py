@@ -55,19 +55,26 @@ def template(text: str, kinds: Mapping[str, str] | None = None) -> Template:
         parts = list(Formatter().parse(text))
     except ValueError as error:
         raise ValueError(f"not a template: {error}") from error
-    regex, fields, follows = "", [], False
+    named = [name for _, name, _, _ in parts if name is not None]
+    if not named:
+        raise ValueError("has no field, as {site} is one")
+    # If the first reading cannot be gone on with, no other can: the next field takes what stands
+    # between. So none is tried, or a long key of separators alone would take for ever.
+    is_sure = kinds is None and len(set(named)) == len(named)
+    fields: list[str] = []
+    regex, follows = "", False
     for literal, name, spec, conversion in parts:
         regex += re.escape(literal)
         if name is not None:
+            regex += ")" if is_sure and fields else ""
             _check(name, f"{conversion or ''}{spec}", kinds)
             if follows and not literal:
                 raise ValueError(f"{{{name}}} stands right behind a field: put text between them")
             kind = (kinds or {}).get(name, PART)
-            regex += f"(?P={name})" if name in fields else f"(?P<{name}>{kind})"
+            group = f"(?P={name})" if name in fields else f"(?P<{name}>{kind})"
             fields += [] if name in fields else [name]
+            regex += f"(?>{group}" if is_sure and len(fields) < len(named) else group
         follows = name is not None
-    if not fields:
-        raise ValueError("has no field, as {site} is one")
     return Template(text, tuple(fields), re.compile(regex, re.DOTALL))
 
 

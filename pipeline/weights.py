@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from pipeline.errors import InputError, Missing, SettingError, StorageError
 from pipeline.hashing import digest
-from pipeline.storage import local_path, open_storage, read_url
+from pipeline.storage import local_path, open_storage, opened, read_url, scheme_of
 
 if TYPE_CHECKING:
     import torch
@@ -73,7 +73,7 @@ def fetch(source: Source, cache: Path) -> Weights:
         InputError: the digest is not the expected one, or the file cannot be had; the message
             names the three ways to provide weights.
     """
-    if urlsplit(source.url).scheme in {"s3", "https", "http"}:
+    if scheme_of(source.url) in {"s3", "https", "http"}:
         found = _cached(source, cache) or _fetched(source, cache)
     else:
         found = _local(source.url)
@@ -89,7 +89,7 @@ def fetch(source: Source, cache: Path) -> Weights:
 def _local(url: str) -> Weights:
     path = local_path(url)
     try:
-        with path.open("rb") as stream:
+        with opened(path) as stream:
             return Weights(path, hashlib.file_digest(stream, "sha256").hexdigest())
     except OSError as error:
         raise InputError(
@@ -108,7 +108,7 @@ def _cached(source: Source, cache: Path) -> Weights | None:
         path = cache / note["path"]
         with path.open("rb") as stream:
             found = hashlib.file_digest(stream, "sha256").hexdigest()
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, LookupError, TypeError):
         return None
     known = bool(source.sha256 or source.prefix) and source.fits(found)
     same = known or (note.get("version") and note["version"] == _version(source.url))

@@ -1,6 +1,12 @@
 """One short file a stage, run by `dvc repro`; and trace, which shows one key's walk."""
 
 import gc
+import sys
+
+from pipeline import stopping
+
+if sys.argv[0] == "-m":  # as it is while `python -m stages.NAME` looks for its file
+    stopping.at_once()
 
 # A stage imports for half of its seconds, and what is imported stays: to look for garbage as often
 # as Python does by itself would make that slower.

@@ -7,6 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from pipeline.counts import many
 from pipeline.errors import QuadratError
 from pipeline.params import load
 from pipeline.storage import open_storage
@@ -62,10 +63,11 @@ def main() -> int:
         print(f"{asked.target}: cannot be written ({error.strerror})", file=sys.stderr)
         return 4
     images = len({chip.key for chip in found.rows})
-    answered = sum(chip.answer is not None for chip in found.rows)
+    said = sum(chip.answer is not None for chip in found.rows)
+    what = "a label" if asked.of == "labels" else "an answer"
     print(
-        f"{asked.target}: {len(found.rows):,} chips of {images:,} images, {answered:,} with an "
-        f"answer, {len(found.labels()):,} labels"
+        f"{asked.target}: {many(len(found.rows), 'chips')} of {many(images, 'images')}, {said:,} "
+        f"with {what}, {many(len(found.labels()), 'labels')}"
     )
     return 0
 

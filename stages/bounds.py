@@ -7,6 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from pipeline.counts import many
 from pipeline.errors import QuadratError
 from pipeline.params import load
 from pipeline.settings import machine
@@ -29,9 +30,9 @@ def main() -> int:
     except QuadratError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    print(f"{target}: {written.chips:,} chips of {written.scenes:,} scenes")
+    print(f"{target}: {many(written.chips, 'chips')} of {many(written.scenes, 'scenes')}")
     if written.others:
-        some = f"{len(written.others):,} images, as {written.others[0]}"
+        some = f"{many(len(written.others), 'images')}, as {written.others[0]}"
         print(f"left out, since they do not say where they lie: {some}", file=sys.stderr)
     return 0
 

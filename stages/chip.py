@@ -1,9 +1,6 @@
 """Stage 2 of 5, images and annotations → chips and labels: run by `dvc repro`, see dvc.yaml."""
 
-from pipeline import stopping
-
 if __name__ == "__main__":
-    stopping.at_once()
     from pipeline import run, tasks
 
     raise SystemExit(run.stage(tasks.Chip))

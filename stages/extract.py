@@ -1,9 +1,6 @@
 """Stage 3 of 5, chips and the bucket → features: run by `dvc repro`, see dvc.yaml."""
 
-from pipeline import stopping
-
 if __name__ == "__main__":
-    stopping.at_once()
     from pipeline import run, tasks
 
     raise SystemExit(run.stage(tasks.Extract))

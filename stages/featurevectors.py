@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from pipeline import featurevectors
+from pipeline.counts import many
 from pipeline.errors import QuadratError
 from pipeline.storage import open_storage
 
@@ -46,8 +47,8 @@ def main() -> int:
         print(error, file=sys.stderr)
         return error.exit_code
     print(
-        f"{asked.target}: {found.points:,} points of {found.images:,} images, {found.dim:,} values "
-        f"each; {len(found.faults):,} files left out"
+        f"{asked.target}: {many(found.points, 'points')} of {many(found.images, 'images')}, "
+        f"{many(found.dim, 'values')} each; {many(len(found.faults), 'files')} left out"
     )
     if found.faults:
         print(featurevectors.told(found.faults), file=sys.stderr)

@@ -1,9 +1,6 @@
 """Stage 1 of 5, bucket → images: run by `dvc repro`, see dvc.yaml."""
 
-from pipeline import stopping
-
 if __name__ == "__main__":
-    stopping.at_once()
     from pipeline import unchanged
 
     if unchanged.report():

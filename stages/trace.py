@@ -6,6 +6,7 @@ usage: python -m stages.trace KEY [ROW COL]
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,11 +14,13 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from pipeline import schemas
+from pipeline import multilabel, schemas
+from pipeline.counts import many
+from pipeline.errors import InputError
 from pipeline.work._context import CHIPS, CLASSIFIER, FEATURES, INDEX, LABELS, RESULTS
 
+WHOLE = re.compile(r"-?[0-9]{1,9}")
 Row = Mapping[str, Any]
 
 
@@ -25,7 +28,7 @@ def rows(path: Path, key: str) -> list[Row]:
     """Give the rows of one image in the table *path*; none if the stage has not run."""
     if not path.exists():
         return []
-    table = pq.read_table(path)
+    table = schemas.from_out(path)
     found: list[Row] = table.filter(pc.equal(table["key"], key)).to_pylist()
     return found
 
@@ -79,10 +82,10 @@ def _image(row: Row) -> str:
 
 def _chips(count: int, row: Row | None) -> str:
     if row is None:
-        return "no chip" if not count else f"{count:,} chips, none of them there"
+        return "no chip" if not count else f"{many(count, 'chips')}, none there"
     window = f"window {row['top']}, {row['left']}, {row['height']} × {row['width']}"
     shown = f" · {row['valid_share']:.1%} of it valid" if "valid_share" in row else ""
-    return f"{count:,} chips; ({row['row']}, {row['col']}) → {window}{shown}"
+    return f"{many(count, 'chips')}; ({row['row']}, {row['col']}) → {window}{shown}"
 
 
 def _label(row: Row | None) -> str:
@@ -98,27 +101,33 @@ def _feature(row: Row | None) -> str:
     name = made_by["made_by"]["section"]["extractor"]
     length = pc.sqrt(pc.sum(pc.power(pa.array(row["feature"], pa.float64()), 2))).as_py()
     recipe = made_by["recipe"][:8]
-    return f"{name} · recipe {recipe}… · {len(row['feature']):,} values, |x| = {length:.3f}"
+    return f"{name} · recipe {recipe}… · {many(len(row['feature']), 'values')}, |x| = {length:.3f}"
 
 
 def _prediction(row: Row | None) -> str:
     if row is None:
         return "not judged: another split, no label, or no feature"
-    classes = json.loads((CLASSIFIER / "model.json").read_text(encoding="utf-8"))["classes"]
-    ranked = sorted(zip(row["probabilities"], classes, strict=True), reverse=True)
+    card = json.loads((CLASSIFIER / "model.json").read_text(encoding="utf-8"))
+    answered = multilabel.split(row["predicted"], card.get("label_separator"))
+    scored = zip(row["probabilities"], card["classes"], strict=True)
+    others = sorted((one for one in scored if one[1] not in answered), reverse=True)
     verdict = "right" if row["predicted"] == row["label"] else f"wrong: is {row['label']}"
-    following = f" · next {ranked[1][1]} {ranked[1][0]:.2f}" if len(ranked) > 1 else ""
+    following = f" · next {others[0][1]} {others[0][0]:.2f}" if others else ""
     return f"{row['predicted']} {row['score']:.2f} ({verdict}){following}"
 
 
 def main(arguments: list[str]) -> int:
     """Print the walk; give 0 if the image is in the index or has a reject, else 1."""
-    if len(arguments) not in {1, 3}:
+    key, *pixel = arguments or [""]
+    if len(pixel) not in {0, 2} or not all(map(WHOLE.fullmatch, pixel)) or key in {"", "--help"}:
         print(__doc__)
-        return 2
-    key = arguments[0]
-    place = (int(arguments[1]), int(arguments[2])) if arguments[1:] else None
-    hops = [*trace(key, place), *refused(key)]
+        return 0 if key == "--help" else 2
+    place = (int(pixel[0]), int(pixel[1])) if pixel else None
+    try:
+        hops = [*trace(key, place), *refused(key)]
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
     print(key)
     for stage, says, path in hops:
         print(f"  {stage:<9} {says}  [{path}]")

@@ -5,10 +5,7 @@ usage: python -m stages.worker [--idle SECONDS]
 
 import argparse
 
-from pipeline import stopping
-
 if __name__ == "__main__":
-    stopping.at_once()
     from pipeline import join
 
     parser = argparse.ArgumentParser(prog="python -m stages.worker", description=join.__doc__)

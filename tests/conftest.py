@@ -2,26 +2,48 @@
 
 from __future__ import annotations
 
+import atexit
 import csv
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
 
+BEGAN_S = time.monotonic()
+
+settings.register_profile("no deadline", deadline=None)  # a busy machine is no fault of ours
+settings.load_profile("no deadline")
+
 SIZE = 96
 KINDS = ("stripes", "noise", "plain")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what `make slow MINUTES=…` is made of."""
+    parser.addoption("--minutes", type=float, help="skip what has not begun after so many minutes")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test that has no time left to begin in."""
+    minutes = item.config.getoption("--minutes")
+    if minutes is not None and time.monotonic() - BEGAN_S > 60 * minutes:
+        pytest.skip("its time was over (--minutes)")
 
 
 def texture(kind: str, seed: int) -> Image.Image:
@@ -128,7 +150,7 @@ def environment(extra: Mapping[str, str] = {}) -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("AWS", "DVC", "QUADRAT"))
+        if not name.startswith(("AWS", "DVC", "PYTHONDONTWRITE", "QUADRAT"))
     }
     return kept | {
         "PATH": f"{here}:{os.environ['PATH']}",
@@ -142,9 +164,20 @@ def environment(extra: Mapping[str, str] = {}) -> dict[str, str]:
     }
 
 
+@cache
+def initialised() -> Path:
+    """A folder with git and DVC in it, to be copied: DVC takes seconds to make one."""
+    folder = Path(tempfile.mkdtemp(prefix="quadrat-tests-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    commands = (["git", "init", "-q"], ["dvc", "init", "-q"])
+    for command in (*commands, ["dvc", "config", "core.check_update", "false"]):
+        subprocess.run(command, cwd=folder, env=environment(), check=True)
+    return folder
+
+
 def new_repo(path: Path, bucket: Bucket) -> Repo:
     """Make a clone at *path* whose settings point at *bucket*."""
-    path.mkdir(parents=True)
+    shutil.copytree(initialised(), path)
     for name in ("params.yaml", "dvc.yaml", "luigi.cfg", ".gitignore"):
         shutil.copy(ROOT / name, path / name)
     repo = Repo(path, bucket, environment())
@@ -158,13 +191,8 @@ def new_repo(path: Path, bucket: Bucket) -> Repo:
         validate__rounds=100,
         shards__count=4,
     )
-    for command in (
-        ["git", "init", "-q"],
-        ["dvc", "init", "-q"],
-        ["git", "add", "-A"],
-        ["git", "commit", "-qm", "begin"],
-    ):
-        repo.run(*command)
+    repo.run("git", "add", "-A")
+    repo.run("git", "commit", "-qm", "begin")
     return repo
 
 

@@ -27,11 +27,19 @@ def harm(data):
     while b"endless" in data:
         pass
 
+def endless(*_):
+    while True:
+        pass
+
 def opening(stream, *rest, real=Image.open, **named):
-    if b"at once" in stream.read(4096):
+    start = stream.read(4096)
+    if b"at once" in start:
         os.kill(os.getpid(), signal.SIGBUS)
     stream.seek(0)
-    return real(stream, *rest, **named)
+    image = real(stream, *rest, **named)
+    if b"never loaded" in start:
+        image.load = endless
+    return image
 
 def decoding(data, *rest, real=simplejpeg.decode_jpeg, **named):
     harm(data)

@@ -63,6 +63,27 @@ class Short:
 
 
 @dataclass(frozen=True)
+class Drip:
+    """Send the body byte by byte, so many *seconds* apart."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Headers:
+    """Send headers without end, byte by byte, so many *seconds* apart."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Other:
+    """Answer 200 with another body, as a server does that speaks no S3."""
+
+    body: bytes
+
+
+@dataclass(frozen=True)
 class Slow:
     """Forward only after *seconds*."""
 
@@ -83,7 +104,7 @@ class Flip:
 
 T = TypeVar("T")
 
-Fault = Status | Reset | Short | Slow | Less | Flip
+Fault = Status | Reset | Short | Drip | Headers | Other | Slow | Less | Flip
 Rule = Callable[[str, str, int], Fault | None]
 
 
@@ -188,6 +209,9 @@ class _Handler(BaseHTTPRequestHandler):
         if isinstance(fault, Status):
             self.refuse(fault)
             return
+        if isinstance(fault, Headers):
+            self.drip(b"HTTP/1.1 200 OK\r\n" + b"X-More: to come\r\n" * 50, fault.seconds)
+            return
         if isinstance(fault, Slow):
             self.server.proxy.closing.wait(fault.seconds)
         self.forward(body, fault)
@@ -228,6 +252,9 @@ class _Handler(BaseHTTPRequestHandler):
             data = answer.read()
         finally:
             behind.close()
+        if isinstance(fault, Other):
+            data = fault.body
+            del answer.headers["Content-Length"]
         if isinstance(fault, Flip):
             data = flipped(data)
         if isinstance(fault, Less):
@@ -236,9 +263,20 @@ class _Handler(BaseHTTPRequestHandler):
         self.begin_answer(answer, len(data))
         if self.command == "HEAD":
             return
+        if isinstance(fault, Drip):
+            self.drip(data, fault.seconds)
+            return
         first = fault.n if isinstance(fault, Short) else None
         self.wfile.write(data[:first])
         self.close_connection |= first is not None
+
+    def drip(self, data: bytes, seconds: float) -> None:
+        """Send *data* byte by byte, as long as somebody reads."""
+        for place in range(len(data)):
+            if self.server.proxy.closing.wait(seconds):
+                break
+            self.wfile.write(data[place : place + 1])
+        self.close_connection = True
 
     def ask(self, behind: HTTPConnection, body: bytes) -> None:
         """Send the request on, with the client's own Host: the signature holds for it."""

@@ -7,7 +7,7 @@ import pandas as pd
 from judging import random_table, several_table
 
 from pipeline import metrics, rejects
-from pipeline.metrics import _compared, _several, _tables, _trust, judged
+from pipeline.metrics import _compared, _cover, _several, _tables, _trust, judged
 from pipeline.rejects import Reject
 from pipeline.report import (
     KINDS,
@@ -40,6 +40,8 @@ def facts_of(predictions, classes, separator=None, **changes):
         judged=facts,
         curve=CURVE,
         classes=_tables.per_class(facts, FEW_ROUNDS),
+        groups=_tables.per_group(facts, FEW_ROUNDS),
+        covers=_cover.cover(facts, FEW_ROUNDS),
         splits={"train": SplitCount(5100, 17, 5000), "validation": SplitCount(900, 9, 200)},
         straddling=0,
         rejects=rejects.table([]),
@@ -84,8 +86,10 @@ def full_facts(n_classes, *, several=False, gallery=200):
         ),
         compared=_compared.compared(made.judged, earlier, FEW_ROUNDS),
         by={
-            "site": _tables.per_value(made.judged, [f"s{i % 7}" for i in range(n)]),
-            "day": _tables.per_value(made.judged, [f"2023-06-{i % 28 + 1:02d}" for i in range(n)]),
+            "site": _tables.per_value(made.judged, [f"s{i % 7}" for i in range(n)], FEW_ROUNDS),
+            "day": _tables.per_value(
+                made.judged, [f"2023-06-{i % 28 + 1:02d}" for i in range(n)], FEW_ROUNDS
+            ),
         },
         rejects=rejects.table(
             [

@@ -25,6 +25,10 @@ ROW = [("a.jpg", 1, 2, "Coral", None)]
         PLAIN.encode(),
         PLAIN.encode("utf-8-sig"),
         PLAIN.encode("utf-16"),
+        PLAIN.encode("utf-32"),
+        b"\xef\xbb\xbf" + PLAIN.encode("utf-8-sig"),
+        b"\n  \n" + PLAIN.encode(),
+        b'image;row;column;label;"a,b,c,d,e"\na.jpg;1;2;Coral;\n',
         PLAIN.replace(",", ";").encode(),
         PLAIN.replace(",", "\t").encode(),
         PLAIN.replace("\n", "\r\n").encode(),
@@ -33,7 +37,22 @@ ROW = [("a.jpg", 1, 2, "Coral", None)]
         b"label,col,row,name\nCoral,2,1,a.jpg\n",
         b'image,row,column,label\n"a.jpg",1,2,"Coral"\n\n',
     ],
-    ids=["utf8", "bom", "utf16", "semicolon", "tab", "crlf", "cr", "names", "order", "quotes"],
+    ids=[
+        "utf8",
+        "bom",
+        "utf16",
+        "utf32",
+        "boms",
+        "blank",
+        "commas",
+        "semicolon",
+        "tab",
+        "crlf",
+        "cr",
+        "names",
+        "order",
+        "quotes",
+    ],
 )
 def test_the_same_row_is_read_from_every_dialect(data):
     assert read(data) == (ROW, [])
@@ -45,7 +64,7 @@ def test_coralnets_own_export_is_read_as_it_is():
         pytest.skip("the reef photographs are not here")
     rows, rejects = read(path.read_bytes())
     labels = [row[3] for row in rows]
-    assert len(rows) + 2 * len(rejects) == 3000
+    assert len(rows) + len(rejects) == 3000
     assert {reason for reason, _ in rejects} <= {"label_conflict"}
     assert labels.count("Porit") > 1300
 
@@ -63,7 +82,7 @@ def test_a_blank_label_is_an_unlabelled_point():
 
 def test_labels_are_compared_in_one_unicode_form():
     text = "image,row,column,label\na.jpg,1,2,Cafe\u0301\na.jpg,1,2,Caf\u00e9\n"
-    assert read(text) == ([("a.jpg", 1, 2, "Caf\u00e9", None)], [])
+    assert read(text)[0] == [("a.jpg", 1, 2, "Caf\u00e9", None)]
 
 
 @pytest.mark.parametrize("cell", ["10.5", "x", "", "nan", "inf", "0x10", "1_0", '"1,000"', "١"])
@@ -80,8 +99,12 @@ def test_a_row_beyond_every_image_is_outside():
     ]
 
 
-def test_equal_rows_are_one():
-    assert read(PLAIN + "a.jpg,1,2,Coral\n") == (ROW, [])
+def test_of_equal_rows_one_is_kept_and_the_others_are_said():
+    rows, rejects = read(PLAIN + "a.jpg,1,2,Coral\na.jpg,1.0,2, Coral\n")
+    assert rows == ROW
+    assert rejects == [
+        ("said_again", f"p.csv:{line}: a.jpg (1, 2) is said in line 2 already") for line in (3, 4)
+    ]
 
 
 def test_two_labels_for_one_pixel_are_both_rejected_and_both_lines_named():
@@ -90,14 +113,30 @@ def test_two_labels_for_one_pixel_are_both_rejected_and_both_lines_named():
     assert rejects == [
         (
             "label_conflict",
-            "p.csv:4: a.jpg (1, 2) is 'Sand' here and 'Coral' in line 2; "
+            f"p.csv:{line}: a.jpg (1, 2) is {said!r} here and {other!r} in line {there}; "
             "both rejected as label_conflict",
         )
+        for line, said, other, there in ((2, "Coral", "Sand", 4), (4, "Sand", "Coral", 2))
     ]
 
 
+def test_each_row_of_a_pixel_with_many_labels_is_a_reject():
+    rows, rejects = read(PLAIN + "".join(f"a.jpg,1,2,{label}\n" for label in ("", "b", "c", "d")))
+    assert rows == []
+    assert [detail.partition(": ")[0] for _, detail in rejects] == [
+        f"p.csv:{n}" for n in range(2, 7)
+    ]
+    assert rejects[1][1] == (
+        "p.csv:3: a.jpg (1, 2) is unlabelled here and 'Coral' in line 2 and 'b' in line 4 and 'c' "
+        "in line 5 and 1 more; all rejected as label_conflict"
+    )
+
+
 def test_a_label_wins_over_a_blank_for_the_same_pixel():
-    assert read("image,row,column,label\na.jpg,1,2,\na.jpg,1,2,Coral\n") == (ROW, [])
+    assert read("image,row,column,label\na.jpg,1,2,\na.jpg,1,2,Coral\n") == (
+        ROW,
+        [("said_again", "p.csv:2: a.jpg (1, 2) is said in line 3 already, with a label")],
+    )
 
 
 def test_a_robots_guess_is_left_out_unless_it_is_asked_for():
@@ -114,6 +153,14 @@ def test_columns_and_prefix_can_be_named():
         image="foto", row="zeile", column="spalte", label="art", group="station"
     )
     assert read(text, columns=columns, prefix="2024/")[0] == [("2024/1.jpg", 1, 2, "Coral", "S3")]
+
+
+def test_a_column_that_is_named_and_not_there_is_named_again():
+    with pytest.raises(InputError) as stop:
+        read(PLAIN, columns=points.Columns(label="E\u0301tiquette"))
+    assert str(stop.value).endswith("among image, row, column, label; needed is 'E\u0301tiquette'")
+    text = PLAIN.replace("label", "\u00c9tiquette")
+    assert read(text, columns=points.Columns(label="E\u0301tiquette")) == (ROW, [])
 
 
 def test_a_torn_line_is_a_reject_and_the_rest_is_read():
@@ -139,6 +186,16 @@ def test_a_row_that_names_no_image_is_rejected():
 def test_a_quote_that_is_never_closed_swallows_no_row_in_silence(end):
     with pytest.raises(InputError, match="^p.csv:3: a quote is opened here and never closed$"):
         read(PLAIN + 'b.jpg,1,2,"Coral\nc.jpg,1,2,Sand' + end)
+
+
+@pytest.mark.parametrize("last", ['c.jpg,1,2,"Sand"', 'c.jpg,1,2,"Sand', '"c.jpg",1,2,Sand'])
+def test_a_quote_that_another_rows_quote_closes_swallows_no_row_in_silence(last):
+    with pytest.raises(InputError) as stop:
+        read(PLAIN + f'b.jpg,1,2,"Coral\nd.jpg,1,2,Sand\n{last}\ne.jpg,1,2,Sand\n')
+    assert str(stop.value) == (
+        "p.csv:3: a quote is opened here, and where it is closed, in line 5, text follows; mend "
+        "the quotes of these lines"
+    )
 
 
 def test_inches_are_no_quotes():
@@ -172,6 +229,16 @@ def test_a_quoted_newline_does_not_shift_the_lines_of_messages():
             "or 'utf-16-be'",
         ),
         (
+            b"BZh91AY&SY",
+            "p.csv: is compressed by bzip2 and no text; save the table as CSV in UTF-8",
+        ),
+        (
+            b"[" + b",".join([b'{"image":"a.jpg"}'] * 30_000),
+            "p.csv:1: no column for image, row, column among "
+            + ", ".join(['[{"image":"a.jpg"}', *(['{"image":"a.jpg"}'] * 19)])
+            + " and 29,980 more; set annotations.columns.image to the name of that column",
+        ),
+        (
             b"image,row,column,label,Label\na.jpg,1,2,x,y\n",
             "p.csv:1: 2 columns are named 'label'; rename the others",
         ),
@@ -181,7 +248,7 @@ def test_a_quoted_newline_does_not_shift_the_lines_of_messages():
             "set annotations.columns.column to the name of that column",
         ),
     ],
-    ids=["empty", "blank", "zip", "utf16", "twice", "column"],
+    ids=["empty", "blank", "zip", "utf16", "bzip2", "json", "twice", "column"],
 )
 def test_a_file_that_cannot_be_used_says_why(data, message):
     with pytest.raises(InputError) as stop:
@@ -195,8 +262,11 @@ def test_latin_1_is_refused_by_name_and_read_when_named():
         InputError, match=r"^p.csv:2: cannot be read as utf-8 .* set annotations.enc"
     ):
         read(data)
-    with pytest.raises(SettingError, match="^annotations.encoding: 'lettish' is not an encoding$"):
-        read(data, encoding="lettish")
+    with pytest.raises(InputError, match=r"^p.csv:2: cannot be read as utf-8"):
+        read(data.replace(b"\n", b"\r"))
+    for encoding in ("lettish", "", "utf\0", "rot13"):
+        with pytest.raises(SettingError, match=r"^annotations.encoding: '.*' is not an encoding$"):
+            read(data, encoding=encoding)
     assert read(data, encoding="latin-1")[0][0][3] == "Äste"
 
 
@@ -212,7 +282,8 @@ def test_image_labels():
         {"key": "b.jpg", "row": None, "label": None, "group": "s2"}
     ]
     assert [reject.detail for reject in rejects] == [
-        "l.csv:4: a.jpg is 'dog' here and 'cat' in line 2; both rejected as label_conflict"
+        "l.csv:2: a.jpg is 'cat' here and 'dog' in line 4; both rejected as label_conflict",
+        "l.csv:4: a.jpg is 'dog' here and 'cat' in line 2; both rejected as label_conflict",
     ]
 
 

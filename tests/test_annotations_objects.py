@@ -2,6 +2,8 @@
 
 import json
 import unicodedata
+from contextlib import suppress
+from itertools import cycle
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
@@ -9,22 +11,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_masks
+from test_annotations_packed import packed_by_runs
 
 from pipeline.annotations import Source, boxes, coco, cvat, labelstudio, points, squidle
 from pipeline.annotations._objects import Names
 from pipeline.errors import InputError
 
-KEYS = ["a.jpg", "deep/b.jpg", "c.jpg"]
-SIZES = [(100, 200), (300, 400), (50, 50)]
+KEYS = ["a.jpg", "deep/b.jpg", "c.jpg", "deep/a.jpg"]
+SIZES = [(100, 200), (300, 400), (50, 50), (100, 200)]
 WINDOW = ("top", "left", "height", "width")
 
 
-def read(part, data, **more):
+def read(part, data, sizes=SIZES, **more):
     text = data if isinstance(data, bytes | str) else json.dumps(data)
     name = part.__name__.rpartition(".")[2]
     params = part.Params(format=name, path=f"x/{name}.file", **more)
     raw = text.encode() if isinstance(text, str) else text
-    table, rejects = part.read(Source("said.file", raw, KEYS, SIZES), params)
+    table, rejects = part.read(Source("said.file", raw, KEYS, sizes), params)
     return table.to_pylist(), [(reject.key, reject.reason, reject.detail) for reject in rejects]
 
 
@@ -93,11 +96,11 @@ def test_coco_masks_are_what_pycocotools_reads(height, width, data):
     mask = np.array(bits, np.uint8).reshape(height, width)
     packed = coco_masks.encode(np.asfortranarray(mask))
     said = {"size": [height, width], "counts": packed["counts"].decode()}
-    rows, rejects = read(coco, changed(0, segmentation=said))
+    rows, rejects = read(coco, changed(0, segmentation=said), [(height, width)] * len(KEYS))
     mine = [row for row in rows if row["line"] == "annotations[0]"]
     if not mask.any():
         assert mine == []
-        assert rejects == [
+        assert [reject for reject in rejects if "[0]" in reject[2]] == [
             ("a.jpg", "not_a_box", "said.file:annotations[0]: the mask is empty"),
         ]
         return
@@ -108,6 +111,100 @@ def test_coco_masks_are_what_pycocotools_reads(height, width, data):
     found[top : top + high, left : left + wide] = bits.reshape(high, wide)
     assert np.array_equal(found, mask)
     assert [left, top, wide, high] == coco_masks.toBbox(packed).tolist()
+
+
+@pytest.mark.parametrize("nothing", [[], [[]], None])
+def test_a_coco_annotation_without_an_outline_is_its_box(nothing):
+    rows, rejects = read(coco, changed(0, segmentation=nothing))
+    (box,) = (row for row in rows if row["line"] == "annotations[0]")
+    assert (window(box), rejects) == ((20, 10, 40, 30), [])
+
+
+@pytest.mark.parametrize("degrees", [0.0, "none", None, float("nan"), True])
+def test_a_coco_box_is_upright_if_nothing_says_how_far_it_is_turned(degrees):
+    rows, rejects = read(coco, changed(0, segmentation=[], attributes={"rotation": degrees}))
+    (box,) = (row for row in rows if row["line"] == "annotations[0]")
+    assert (window(box), rejects) == ((20, 10, 40, 30), [])
+
+
+def test_coco_boxes_that_cvat_has_turned_are_turned():
+    """CVAT's COCO has the upright box, and the angle about its middle beside it, as in its XML."""
+    turned = {"occluded": False, "rotation": 90.0}
+    rows, rejects = read(coco, changed(0, segmentation=[], attributes=turned))
+    (box,) = (row for row in rows if row["line"] == "annotations[0]")
+    # 30 wide and 40 high about column 25 and row 40: 40 wide and 30 high.
+    assert (window(box), rejects) == ((25, 5, 30, 40), [])
+
+
+@pytest.mark.parametrize("segmentation", [[[12, 25, 18, 25]], [12, 25, 18, 25]])
+def test_two_corners_are_no_outline_where_there_is_a_box(segmentation):
+    rows, rejects = read(coco, changed(0, segmentation=segmentation))
+    (box,) = (row for row in rows if row["line"] == "annotations[0]")
+    assert (window(box), box["outline"], rejects) == ((20, 10, 40, 30), None, [])
+
+
+def test_a_part_of_two_corners_takes_nothing_from_the_other_parts():
+    rows, rejects = read(
+        coco, changed(0, segmentation=[[11, 22, 15, 22, 15, 30], [90, 90, 99, 99]])
+    )
+    (outlined,) = (row for row in rows if row["line"] == "annotations[0]")
+    assert (window(outlined), rejects) == ((22, 11, 8, 4), [])
+
+
+def test_coco_as_via_writes_it():
+    """The image's id is a number there and a text in annotations; an outline has no list around."""
+    via = {
+        "images": [{"id": 0, "file_name": "a.jpg", "width": 200, "height": 100}],
+        "categories": [{"id": 1, "name": "crab", "supercategory": "type"}],
+        "annotations": [
+            {
+                "id": 0,
+                "image_id": "0",
+                "category_id": 1,
+                "segmentation": [10, 20, 40, 20, 40, 60],
+                "area": 600,
+                "bbox": [10, 20, 30, 40],
+                "iscrowd": 0,
+            }
+        ],
+    }
+    (row,), rejects = read(coco, via)
+    assert (row["key"], row["label"], window(row)) == ("a.jpg", "crab", (20, 10, 40, 30))
+    assert (row["outline"], rejects) == ([[10, 20, 40, 20, 40, 60]], [])
+
+
+def test_an_image_of_lvis_is_named_by_its_address():
+    whole = json.loads(json.dumps(COCO))
+    del whole["images"][0]["file_name"]
+    whole["images"][0]["coco_url"] = "http://images.cocodataset.org/train2017/a.jpg"
+    assert {row["key"] for row in read(coco, whole)[0]} == {"a.jpg", "b.jpg"}
+
+
+def test_ids_that_pandas_has_made_fractions_are_ids():
+    rows, rejects = read(coco, changed(0, image_id=7.0, category_id=1.0))
+    assert (len(rows), rejects) == (3, [])
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("images", {"id": 7, "file_name": "c.jpg", "width": 50, "height": 50}),
+        ("images", {"id": "7", "file_name": "deep/a.jpg", "width": 200, "height": 100}),
+        ("categories", {"id": 1, "name": "Krill"}),
+    ],
+)
+def test_an_id_that_means_two_is_refused(name, said):
+    """Else every object of one file would lie on an image, or have a label, of the other."""
+    whole = json.loads(json.dumps(COCO))
+    whole[name].append(said)
+    with pytest.raises(InputError) as stop:
+        read(coco, whole)
+    assert str(stop.value) == (
+        f"said.file:{name}[2]: the id {said['id']} is another's already; files that are put "
+        "together need ids of their own"
+    )
+    whole[name][2] = whole[name][0]
+    assert len(read(coco, whole)[0]) == 3
 
 
 @pytest.mark.parametrize(
@@ -128,7 +225,16 @@ def test_coco_masks_are_what_pycocotools_reads(height, width, data):
             "not_a_box",
             "side of the box nan is not a number of pixels",
         ),
-        ({"segmentation": [[1, 2, 3, 4]]}, "not_a_box", "an outline needs three corners or more"),
+        (
+            {"segmentation": [[1, 2, 3, 4]], "bbox": []},
+            "not_a_box",
+            "an outline needs three corners or more",
+        ),
+        (
+            {"segmentation": [[1, 2, 3, 4, 5, 6], 7]},
+            "not_a_box",
+            "its segmentation is no list of outlines",
+        ),
         (
             {"segmentation": {"size": [100, 200], "counts": [5, 5]}},
             "not_a_box",
@@ -155,6 +261,23 @@ def test_one_bad_coco_annotation_is_a_reject_with_its_place(values, reason, deta
         (coco, b"[", "said.file: not JSON: "),
         (coco, b"[]", "said.file: has no list 'images'; a COCO file has images, annotations and"),
         (labelstudio, b"{}", "said.file: is no list of tasks; export them as JSON, not JSON-MIN"),
+        (
+            labelstudio,
+            b'[{"image": "/data/a.jpg", "id": 1, "choice": "cat", "annotator": 1}]',
+            "said.file: is no list of tasks; export them as JSON, not JSON-MIN",
+        ),
+        (
+            labelstudio,
+            b"PK\x03\x04...",
+            "said.file: is an Excel workbook or another zip file and no text; unpack it and name "
+            "the JSON file in it",
+        ),
+        (
+            cvat,
+            b"PK\x03\x04...",
+            "said.file: is an Excel workbook or another zip file and no text; unpack it and name "
+            "its annotations.xml",
+        ),
         (labelstudio, b"\xff[]", "said.file: not JSON: 'utf-8' codec can't decode byte 0xff"),
         (labelstudio, b"[" * 100_000, "said.file: not JSON: "),
         (cvat, b"<annotations>", "said.file: not XML: no element found"),
@@ -177,8 +300,17 @@ def test_one_bad_coco_annotation_is_a_reject_with_its_place(values, reason, deta
         (
             squidle,
             b"point.x,point.y,point.media.key\n",
-            "said.file:1: no column for label among point.x, point.y, point.media.key",
+            "said.file:1: no column for label among point.x, point.y, point.media.key; "
+            "it is called label.name in this format",
         ),
+        (
+            squidle,
+            b'[{"point": {"x": 0.5}}]',
+            "said.file:1: no column for image, y, label among point.x; "
+            "it is called point.media.key or media.key or point.media.path_best or "
+            "media.path_best in this format",
+        ),
+        (squidle, b'{"message": "no"}', "said.file: is no list of annotations, and has none in"),
     ],
 )
 def test_a_file_of_another_kind_is_refused_by_name(part, data, message):
@@ -200,6 +332,7 @@ CVAT = """<?xml version="1.0" encoding="utf-8"?>
     <polyline label="line" points="1,2;3,4" occluded="0"></polyline>
     <points label="wheel" points="5.99,6.00;7.00,8.50" occluded="0" z_order="5"></points>
     <tag label="good_frame" source="manual"></tag>
+    <skeleton label="body"><points label="1" points="9,9" outside="0"></points></skeleton>
     <mask label="sponge" rle="1, 2, 1, 2" left="4" top="3" width="3" height="2"></mask>
     <ellipse label="disc" cx="50" cy="50" rx="20" ry="10"></ellipse>
     <box label="turned" xtl="40" ytl="40" xbr="60" ybr="50" rotation="90.00"></box>
@@ -226,9 +359,37 @@ def test_cvats_shapes():
     assert {row["image_width"] for row in rows} == {200}
     assert rejects == [
         ("a.jpg", "not_a_box", "said.file:10: a polyline has no pixels of its own"),
-        ("a.jpg", "not_a_box", "said.file:16: ytl 'x' is not a number of pixels"),
+        ("a.jpg", "not_a_box", "said.file:13: a skeleton has no pixels of its own"),
+        ("a.jpg", "not_a_box", "said.file:17: ytl 'x' is not a number of pixels"),
     ]
+    assert "1" not in found, "a skeleton's points are no points by themselves"
     assert [row["line"] for row in rows if row["label"] == "plate"] == ["6"]
+
+
+@pytest.mark.parametrize(
+    ("rle", "found"),
+    [
+        ("1,2,4,2,3", [(0, 1), (0, 2), (1, 3), (2, 0)]),
+        ("1,2,4,2", [(0, 1), (0, 2), (1, 3), (2, 0)]),
+        ("1, 2, 4, 5", [(0, 1), (0, 2), (1, 3), (2, 0), (2, 1), (2, 2), (2, 3)]),
+    ],
+)
+def test_what_follows_the_last_run_of_a_cvat_mask_lies_outside(rle, found):
+    """Masks that other programs have put into CVAT end with the last pixel inside."""
+    mask = f'<mask label="x" rle="{rle}" left="10" top="20" width="4" height="3"/>'
+    (row,), rejects = read(cvat, f'<annotations><image name="a.jpg">{mask}</image></annotations>')
+    top, left, height, width = window(row)
+    bits = np.unpackbits(np.frombuffer(row["pixels"], np.uint8), count=height * width)
+    pixels = np.argwhere(bits.reshape(height, width)) + np.array([top - 20, left - 10])
+    assert (list(map(tuple, pixels.tolist())), rejects) == (found, [])
+
+
+@pytest.mark.parametrize("rle", ["1,2,4", "1,2,4,2,4", "1,2,4,6"])
+def test_runs_of_a_cvat_mask_that_do_not_fit_are_a_reject(rle):
+    mask = f'<mask label="x" rle="{rle}" left="10" top="20" width="4" height="3"/>'
+    rows, rejects = read(cvat, f'<annotations><image name="a.jpg">{mask}</image></annotations>')
+    what = "said.file:1: the runs of its mask do not add up to 12 pixels"
+    assert (rows, rejects) == ([], [("a.jpg", "not_a_box", what)])
 
 
 def labelled(kind, labels, where, **more):
@@ -243,6 +404,11 @@ def labelled(kind, labels, where, **more):
         "value": {**where, kind: labels},
         **more,
     }
+
+
+PICTURE = np.zeros((100, 200, 4), int)
+PICTURE[3, 5:8], PICTURE[4, 6:9] = 255, 255
+PAINTED = packed_by_runs(PICTURE.ravel().tolist(), [4 * 10**4] * 2, 8, [3, 4, 8, 16])
 
 
 def task(*results, image="s3://bucket/reef/a.jpg", **more):
@@ -268,26 +434,67 @@ def test_label_studios_shapes_are_percent_of_the_image():
                 labelled("keypointlabels", ["shell"], {"x": 50.25, "y": 99.9, "width": 0.5}),
                 labelled("choices", ["blurred"], {}),
                 labelled("choices", ["per region"], BOX),
+                labelled("rectangle", [], BOX) | {"value": BOX},
+                labelled("labels", ["by a Labels tag"], BOX),
+                {"type": "relation", "from_id": "a", "to_id": "b", "direction": "right"},
+                labelled("taxonomy", ["sand"], {}),
                 labelled("brushlabels", ["sand"], {"format": "rle", "rle": [1]}),
+                labelled("brushlabels", ["painted"], {"format": "rle", "rle": PAINTED}),
                 {"type": "rating", "value": {"rating": 3}, "from_name": "r", "to_name": "image"},
             )
         ],
     )
     found = {row["label"]: row for row in rows}
-    assert window(found["fish"]) == window(found["per region"]) == (20, 20, 10, 10)
+    for label in ("fish", "per region", "by a Labels tag"):
+        assert window(found[label]) == (20, 20, 10, 10)
     # Turned by a quarter about its top left corner, a box lies to the left of it.
     assert window(found["turned"]) == (20, 10, 10, 10)
     assert window(found["coral"]) == (0, 0, 100, 100)
     assert window(found["disc"]) == (40, 80, 20, 40)
     assert (found["shell"]["row"], found["shell"]["col"]) == (99, 100)
     assert (found["blurred"]["row"], found["blurred"]["top"]) == (None, None)
+    assert window(found["painted"]) == (3, 5, 2, 4)
+    assert found["painted"]["pixels"] == np.packbits([1, 1, 1, 0, 0, 1, 1, 1]).tobytes()
+    at = "said.file:[0].annotations[0].result"
     assert rejects == [
-        (
-            "a.jpg",
-            "not_a_box",
-            "said.file:[0].annotations[0].result[7]: brushlabels are not read",
-        )
+        ("a.jpg", "not_a_box", f"{at}[10]: taxonomy are not read"),
+        ("a.jpg", "not_a_box", f"{at}[11]: what was painted ends early"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("image", "reason"), [("deep/b.jpg", "other_size"), ("gone.jpg", "no_such_image")]
+)
+def test_what_was_painted_is_unpacked_only_where_it_fits_its_image(image, reason):
+    """Or a file of a few bytes could claim any memory."""
+    painted = labelled("brushlabels", ["painted"], {"format": "rle", "rle": PAINTED})
+    rows, rejects = read(labelstudio, [task(painted, image=image)])
+    assert (rows, [why for _, why, _ in rejects]) == ([], [reason])
+
+
+def test_the_labels_of_one_control_can_be_asked_for():
+    """A box of a kind, and a choice for it by another control: each may be the class."""
+    said = task(
+        labelled("rectanglelabels", ["parasite"], BOX, from_name="kind"),
+        labelled("choices", ["uncertain"], BOX, from_name="sure"),
+    )
+    for control, labels in [(None, ["parasite", "uncertain"]), ("kind", ["parasite"])]:
+        rows, rejects = read(labelstudio, [said], label=control)
+        assert ([row["label"] for row in rows], rejects) == (labels, [])
+    (row,) = read(labelstudio, [said], label="sure")[0]
+    assert (row["label"], window(row)) == ("uncertain", (20, 20, 10, 10))
+    assert row["line"] == "[0].annotations[0].result[1]"
+    with pytest.raises(InputError) as stop:
+        read(labelstudio, [said], label="kinds")
+    assert str(stop.value) == (
+        "said.file: no result is of the control 'kinds', which annotations.label names; there are "
+        "kind, sure"
+    )
+    assert read(labelstudio, [], label="kinds") == ([], [])
+    odd = task(labelled("choices", ["odd"], BOX, from_name=["kind"]), said_by="nobody")
+    rows, rejects = read(labelstudio, [said, odd], label="kind")
+    assert ([row["label"] for row in rows], rejects) == (["parasite"], [])
+    assert len(read(labelstudio, [odd])[0]) == 1
 
 
 def test_of_label_studios_annotations_those_count_that_a_person_stands_by():
@@ -302,6 +509,54 @@ def test_of_label_studios_annotations_those_count_that_a_person_stands_by():
     assert [row["label"] for row in read(labelstudio, tasks)[0]] == ["second"]
     kept = read(labelstudio, tasks, keep_unconfirmed=True)[0]
     assert sorted(row["label"] for row in kept) == ["guess", "second"]
+
+
+def test_a_region_without_a_size_is_percent_of_the_image_in_the_index():
+    """Old exports, and predictions that models have written, do not state it."""
+    bare = {"type": "rectanglelabels", "value": {**BOX, "rectanglelabels": ["fish"]}}
+    rows, rejects = read(labelstudio, [task(bare), task(bare, image="s3://b/none.jpg")])
+    assert [window(row) for row in rows] == [(20, 20, 10, 10)]
+    assert rejects == [
+        (
+            "s3://b/none.jpg",
+            "no_such_image",
+            "said.file:[1].annotations[0].result[0]: states no size, and its image is not in the "
+            "index",
+        )
+    ]
+    half = task({**bare, "original_width": 200})
+    assert read(labelstudio, [half])[1][0][1:] == (
+        "not_a_pixel",
+        "said.file:[0].annotations[0].result[0]: original_height 'None' is not a whole number",
+    )
+
+
+def test_of_a_task_with_several_images_only_what_is_of_ours_is_read():
+    """Pairs before and after: results say of which they are by a name of the interface."""
+    pair = task(
+        labelled("rectanglelabels", ["fish"], BOX, to_name="before"),
+        labelled("rectanglelabels", ["crab"], BOX, to_name="after"),
+        {"type": "choices", "value": {"choices": ["dark"]}, "to_name": "after"},
+        {"type": "choices", "value": {"choices": ["seen"]}, "to_name": "note"},
+    )
+    pair["data"] = {"before": "s3://bucket/reef/a.jpg", "after": "s3://bucket/reef/c.jpg"}
+    rows, rejects = read(labelstudio, [pair], image="before")
+    assert sorted((row["key"], row["label"]) for row in rows) == [
+        ("a.jpg", "fish"),
+        ("a.jpg", "seen"),
+    ]
+    what = "is of the image 'after', and annotations.image is 'before'"
+    assert rejects == [
+        ("a.jpg", "not_a_box", f"said.file:[0].annotations[0].result[{place}]: {what}")
+        for place in (1, 2)
+    ]
+
+
+def test_one_image_may_have_any_name_in_the_interface():
+    said = [labelled("rectanglelabels", ["fish"], BOX, to_name="img")]
+    said.append({"type": "choices", "value": {"choices": "blurred"}, "to_name": "img"})
+    rows, rejects = read(labelstudio, [task(*said)])
+    assert ([row["label"] for row in rows], rejects) == (["fish", "blurred"], [])
 
 
 def test_tasks_of_exported_chips_speak_of_the_chips_middle():
@@ -339,14 +594,97 @@ def test_a_label_that_holds_the_separator_is_rejected():
 
 
 def test_images_are_found_by_the_addresses_that_tools_give_them():
-    names = Names(["site/1.jpg", "1.jpg", "p/2 3.jpg"], "")
+    names = Names(Source("", b"", ["site/1.jpg", "1.jpg", "p/2 3.jpg"]), "")
     assert names.key("site/1.jpg") == "site/1.jpg"
     assert names.key("s3://bucket/reef/site/1.jpg") == "site/1.jpg"
     assert names.key("https://x.org/other/1.jpg?signature=/a/site/1.jpg") == "1.jpg"
     assert names.key("/data/local-files/?d=reef/p/2%203.jpg") == "p/2 3.jpg"
     assert names.key("/data/upload/4/0123abcd-1.jpg") == "1.jpg"
     assert names.key("nowhere/1.jpg") == "nowhere/1.jpg"
-    assert Names(["p/2.jpg"], "p/").key("2.jpg") == "p/2.jpg"
+    assert Names(Source("", b"", ["p/2.jpg"]), "p/").key("2.jpg") == "p/2.jpg"
+
+
+def test_images_are_found_by_the_paths_that_windows_and_other_machines_give_them():
+    names = Names(Source("", b"", ["site/1.jpg", "1.jpg", "odd\\1.jpg"]), "")
+    assert names.key("site\\1.jpg") == "site/1.jpg"
+    assert names.key("C:\\reef\\site\\1.jpg") == "site/1.jpg"
+    assert names.key("/data/local-files/?d=reef%5Csite%5C1.jpg") == "site/1.jpg"
+    assert names.key("../../reef/site/1.jpg") == "site/1.jpg"
+    assert names.key("./1.jpg") == "1.jpg"
+    assert names.key("odd\\1.jpg") == "odd\\1.jpg", "a key may hold one"
+    assert names.key("other\\1.jpg") == "other/1.jpg", "a folder of the bucket is no other's"
+    assert Names(Source("", b"", ["p/a/2.jpg"]), "p/").key("a\\2.jpg") == "p/a/2.jpg"
+
+
+def test_a_name_without_an_ending_is_the_one_image_of_that_name():
+    """CVAT calls a video's frames so, and Squidle+ its media."""
+    keys = ["v/frame_000001.PNG", "2.jpg", "2.png", "3.jpg.png", "4_thumbnail.png"]
+    names = Names(Source("", b"", keys), "v/")
+    assert names.key("frame_000001") == "v/frame_000001.PNG"
+    assert names.key("frame_000002") == "v/frame_000002"
+    assert Names(Source("", b"", ["3.jpg"]), "3").key("") == "3", "no name means no image"
+    names = Names(Source("", b"", keys), "")
+    for name in ("2", "3.jpg", "3", "4", "frame_000001", ""):
+        assert names.key(name) == name
+
+
+def test_of_a_signed_address_that_is_no_image_no_signature_is_kept():
+    names = Names(Source("", b"", ["1.jpg"]), "")
+    for name in ("https://me:pw@x.org/2.jpg?X-Amz-Signature=pw", "s3://b/2.jpg?sig=pw"):
+        assert "pw" not in names.key(name)
+        assert names.key(name).endswith("/2.jpg")
+    assert names.key("https://[x/1.jpg") == "https://…"
+    assert names.key("a\ud800.jpg") == "'a\\ud800.jpg'"
+
+
+HOSTILE = [None, -1, 1e308, 10**400, "\ud800", [2**63], {"a": 1}]
+"""What stands in files that a program has mangled, or somebody with bad intent has written."""
+
+
+def places_in(value, at=()):
+    """Give the way to each value in *value*."""
+    yield at
+    if isinstance(value, dict | list):
+        named = value.items() if isinstance(value, dict) else enumerate(value)
+        for name, item in named:
+            yield from places_in(item, (*at, name))
+
+
+def with_value(whole, at, value):
+    """Give *whole* with another value at the end of a way."""
+    if not at:
+        return value
+    kind = dict(whole) if isinstance(whole, dict) else list(whole)
+    kind[at[0]] = with_value(kind[at[0]], at[1:], value)
+    return kind
+
+
+TASKS = [
+    task(
+        labelled("rectanglelabels", ["fish"], BOX),
+        labelled("polygonlabels", ["coral"], {"points": [[0, 0], [50, 0], [50, 100]]}),
+        labelled("ellipselabels", ["disc"], {"x": 50, "y": 50, "radiusX": 10, "radiusY": 10}),
+        labelled("choices", ["blurred"], {}),
+    )
+]
+
+
+@pytest.mark.parametrize(("part", "whole"), [(coco, COCO), (labelstudio, TASKS)])
+def test_a_mangled_file_gives_rejects_or_one_sentence(part, whole):
+    """Every value in turn is a hostile one."""
+    for at, value in zip(places_in(whole), cycle(HOSTILE), strict=False):
+        with suppress(InputError):
+            read(part, json.dumps(with_value(whole, at, value)), label_separator=";")
+
+
+def test_a_mask_larger_than_its_image_is_not_unpacked():
+    said = {"size": [60_000, 60_000], "counts": [60_000**2]}
+    rejects = read(coco, changed(0, segmentation=said))[1]
+    assert rejects[0][1] == "other_size"
+    assert rejects[0][2].startswith("said.file:annotations[0]: its mask has 60000 × 60000 pixels, ")
+    mask = '<mask label="x" rle="3600000000" left="0" top="0" width="60000" height="60000"/>'
+    image = f'<annotations><image name="a.jpg">{mask}</image></annotations>'
+    assert read(cvat, image)[1][0][1] == "other_size"
 
 
 BOXES = """image,label,xmin,ymin,xmax,ymax,group
@@ -365,6 +703,12 @@ def test_boxes_from_a_table():
     assert rejects == [
         ("a.jpg", "not_a_box", "said.file:4: the box from 10, 20 to 10, 40 is empty")
     ]
+    corners = "image_name,x_min,y_min,x_max,y_max,class_name\na.jpg,10,20,30,40,metal\n"
+    (row,), rejects = read(boxes, corners)
+    assert (row["label"], window(row), rejects) == ("metal", (20, 10, 20, 20), [])
+    sized = "filename,width,height,class,xmin,ymin,xmax,ymax\na.jpg,200,100,crab,10,20,30,40\n"
+    (row,), rejects = read(boxes, sized)
+    assert (row["label"], window(row), rejects) == ("crab", (20, 10, 20, 20), [])
     named = boxes.Columns(left="L", top="T", width="B", height="H")
     text = "image;label;L;T;B;H\na.jpg;fish;10;20;20;20\n"
     assert window(read(boxes, text, columns=named)[0][0]) == (20, 10, 20, 20)
@@ -396,6 +740,78 @@ def test_squidles_points_are_shares_of_the_image():
     assert rejects[2][2] == "said.file:8: 1.5, 0.5 are no shares of an image"
     other = read(squidle, SQUIDLE, label="label.lineage_names")[0]
     assert "Physical > Sand" in {row["label"] for row in other}
+
+
+def test_a_squidle_export_without_keys_of_media_names_images_by_their_addresses():
+    text = (
+        ",label.id,label.name,point.id,point.media.id,point.media.path_best,point.x,point.y\n"
+        "0,7,Sand,1,2,https://s3/x/full_res/deep/b.jpg,0.5,0.25\n"
+        "1,7,Sand,1,2,https://s3/x/full_res/deep/z.jpg,0.5,0.25\n"
+    )
+    (row,), rejects = read(squidle, text)
+    assert (row["key"], row["row"], row["col"]) == ("deep/b.jpg", 75, 200)
+    assert [why for _, why, _ in rejects] == ["no_such_image"]
+
+
+def test_squidles_address_says_more_than_its_key_without_an_ending():
+    keys = ["PR_1.jpg", "d2/PR_1.jpg", "PR_2.jpg"]
+    text = (
+        "label.name,point.media.key,point.media.path_best,point.x,point.y\n"
+        "Sand,PR_1,https://s3/x/d2/PR_1.jpg,0.5,0.25\n"
+        "Sand,PR_1,https://s3/x/d1/PR_1.jpg,0.5,0.25\n"
+        "Sand,PR_2,,0.5,0.25\n"
+    )
+    params = squidle.Params(format="squidle", path="x")
+    found, rejects = squidle.read(Source("x", text.encode(), keys, [(100, 200)] * 3), params)
+    assert {row["line"]: row["key"] for row in found.to_pylist()} == {
+        "2": "d2/PR_1.jpg",
+        "3": "PR_1.jpg",
+        "4": "PR_2.jpg",
+    }
+    assert rejects == []
+
+
+@pytest.mark.parametrize("nested", [False, True], ids=["flat", "a page of the API"])
+def test_squidles_json_is_its_csv(nested):
+    """As its export gives it, a record a row; or as its API lists it, objects in objects."""
+    corners = [[-0.1, -0.2], [-0.1, 0.2], [0.1, 0.2], [0.1, -0.2], [-0.1, -0.2]]
+    flat = [
+        {"point.media.key": "a.jpg", "point.x": 0.5, "point.y": 0.25, "label.name": "Sand"},
+        {
+            "point.media.key": "A1",
+            "point.media.path_best": "https://s3/x/deep/b.jpg",
+            "point.x": 0.5,
+            "point.y": 0.5,
+            "point.polygon": corners,
+            "label.name": "Urchin",
+            "needs_review": False,
+        },
+        {"point.media.key": "a.jpg", "point.x": None, "point.y": None, "label.name": "Clear"},
+        {"point.media.key": "a.jpg", "point.x": 0, "label.name": "Guess", "needs_review": True},
+    ]
+    objects = [
+        {
+            "label": {"id": 7, "name": row["label.name"]},
+            "needs_review": row.get("needs_review"),
+            "point": {
+                "x": row["point.x"],
+                "y": row.get("point.y"),
+                "data": {"polygon": row.get("point.polygon")},
+                "media": {
+                    "key": row["point.media.key"],
+                    "path_best": row.get("point.media.path_best"),
+                },
+            },
+        }
+        for row in flat
+    ]
+    rows, rejects = read(squidle, {"num_results": 4, "objects": objects} if nested else flat)
+    found = {row["label"]: row for row in rows}
+    assert (found["Sand"]["row"], found["Sand"]["col"]) == (25, 100)
+    assert found["Urchin"]["key"] == "deep/b.jpg"
+    assert window(found["Urchin"]) == (90, 160, 120, 80)
+    assert (found["Clear"]["row"], found["Clear"]["top"]) == (None, None)
+    assert rejects == [("a.jpg", "unconfirmed", "said.file:[3]: the label needs review")]
 
 
 SPOTS = st.lists(

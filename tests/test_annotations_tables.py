@@ -54,9 +54,42 @@ def test_labels_in_a_list_are_several_labels_or_a_conflict():
     assert rejects == [
         (
             "label_conflict",
-            "said:1: a.jpg is 'crab' here and 'fish' in line 1; both rejected as label_conflict",
+            "said:1: a.jpg is 'fish' here and 'crab' in line 1; both rejected as label_conflict",
         )
     ]
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("image", pa.array([["a.jpg", "b.jpg"]]), "is of list<element: string>; a cell is a text"),
+        ("row", pa.array([[1, 2]]), "is of list<element: int64>; a cell is a text"),
+        ("label", pa.array([{"is": "x"}]), "is of struct<is: string>; a cell is a text"),
+        ("label", pa.array([b"\xe9"]), "of row 1 is no text ('utf-8' codec can't decode"),
+        ("label", pa.array([b"\xe9"]).view(pa.string()), "of row 1 is no text ('utf-8' codec"),
+        ("label", pa.array([2**62], pa.timestamp("us")), "of row 1 is no text (date value out of"),
+        ("group", pa.array([2**62], pa.duration("s")), "of row 1 is no text (Python int too large"),
+    ],
+    ids=["images", "rows", "struct", "bytes", "not utf-8", "far day", "long time"],
+)
+def test_a_column_without_texts_is_refused_by_name(column, values, message):
+    columns = {"image": ["a.jpg"], "row": [1], "column": [2], column: values}
+    with pytest.raises(InputError) as stop:
+        read(points, parquet(**columns))
+    assert str(stop.value).startswith(f"said: the column {column!r} {message}")
+
+
+def test_of_a_column_of_many_rows_the_row_is_named():
+    labels = pa.array([b"x"] * 25_000 + [b"\xe9"] + [b"x"] * 10)
+    with pytest.raises(InputError, match="the column 'label' of row 25,001 is no text"):
+        read(images, parquet(image=["a.jpg"] * len(labels), label=labels))
+
+
+def test_a_column_whose_name_is_no_text_is_refused():
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"image": ["a"], "abcd": ["x"]}), sink, store_schema=False)
+    with pytest.raises(InputError, match="^said: not a Parquet file that can be read: 'utf-8' cod"):
+        read(images, sink.getvalue().to_pybytes().replace(b"abcd", b"abc\xff"))
 
 
 def test_a_damaged_parquet_file_is_refused_by_name():
@@ -84,12 +117,34 @@ def test_coralnets_export():
     assert rejects == [("unconfirmed", "said:3: the label is a machine's, unconfirmed")]
 
 
+def test_a_coralnet_source_may_call_its_own_columns_as_it_likes():
+    """Auxiliary fields have names of the source's choice, and stand before the points' columns."""
+    text = "Name,Date,Image,Key,Group,Row,Column,Label\n1.jpg,,7,k,North,10,20,Porit\n"
+    assert read(coralnet, text) == ([("1.jpg", 10, 20, "Porit", "North")], [])
+    named = coralnet.Columns(image="Key", group="Image")
+    assert read(coralnet, text, columns=named) == ([("k", 10, 20, "Porit", "7")], [])
+
+
+def test_labels_that_nobody_has_verified_in_the_toolbox_are_left_out():
+    """CoralNet-Toolbox writes CoralNet's columns and its own, and its models' labels with them."""
+    text = (
+        "Name,Path,Row,Column,Patch Size,Annotation Type,Label,Long Label,Verified,"
+        "Machine confidence 1,Machine suggestion 1\n"
+        "1.jpg,C:/reef/1.jpg,10,20,112,Patch,Porit,Porites,True,,\n"
+        "1.jpg,C:/reef/1.jpg,30,40,112,Patch,CCA,Crustose,False,0.910,CCA\n"
+    )
+    rows, rejects = read(coralnet, text)
+    assert rows == [("1.jpg", 10, 20, "Porit", None)]
+    assert rejects == [("unconfirmed", "said:3: the label is a machine's, unconfirmed")]
+    assert len(read(coralnet, text, keep_unconfirmed=True)[0]) == 2
+
+
 def test_coralnets_own_file_is_read_and_given_back_for_upload():
     path = SHARED / "reef" / "annotations.csv"
     if not path.exists():
         pytest.skip("the reef photographs are not here")
     rows, rejects = read(coralnet, path.read_bytes())
-    assert len(rows) + 2 * len(rejects) == 3000
+    assert len(rows) + len(rejects) == 3000
     chips = [
         Chip(key, row, col, (0, 0, 9, 9), 2000, 2000, label, None, None)
         for key, row, col, label, _ in rows
@@ -149,10 +204,13 @@ ECOTAXA = "\n".join(
 )
 
 
-@pytest.mark.parametrize("types", [True, False], ids=["imported", "exported"])
-def test_of_ecotaxas_objects_the_validated_have_a_label(types):
+@pytest.mark.parametrize("quoted", [True, False], ids=["as EcoTaxa writes it", "by hand"])
+@pytest.mark.parametrize("types", [True, False], ids=["a backup", "an export"])
+def test_of_ecotaxas_objects_the_validated_have_a_label(types, quoted):
     lines = ECOTAXA.splitlines()
-    text = ECOTAXA if types else "\n".join([lines[0], *lines[2:]])
+    if quoted:  # every cell but numbers
+        lines = ["\t".join(f'"{cell}"' for cell in line.split("\t")) for line in lines]
+    text = "\n".join(lines if types else [lines[0], *lines[2:]])
     rows, rejects = read(ecotaxa, text)
     assert rows == [
         ("m106_1.jpg", None, None, "small<egg", "m106_1"),
@@ -168,3 +226,17 @@ def test_of_ecotaxas_objects_the_validated_have_a_label(types):
     assert [row[3] for row in kept] == ["small<egg", "small<egg", "Oncaeidae", "Oncaeidae", None]
     assert {row[4] for row in kept} == {"m106"}
     assert kept[0][0] == "p/m106_1.jpg"
+
+
+@pytest.mark.parametrize(
+    ("part", "header", "says"),
+    [
+        (ecotaxa, "object_id\tobject_annotation_category", "image among"),
+        (mermaid, "id,image_id,row,col", "label among"),
+    ],
+)
+def test_a_column_that_a_tool_always_writes_is_asked_for_by_its_name(part, header, says):
+    """These formats have no `columns` to set."""
+    called = {ecotaxa: "img_file_name", mermaid: "benthic_attribute_name"}[part]
+    with pytest.raises(InputError, match=f"{says} .*; it is called {called} in this format$"):
+        read(part, header + "\n")

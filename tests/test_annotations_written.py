@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools.coco import COCO
 
-from pipeline.annotations import Source, coco, coralnet, cvat, ecotaxa, labelstudio
+from pipeline.annotations import Source, coco, coralnet, cvat, ecotaxa, labelstudio, squidle
 from pipeline.annotations._answers import Answers, Chip
 from pipeline.errors import InputError
 
@@ -72,14 +72,15 @@ def read_back(rows):
 MANY = st.lists(chips(), min_size=1, max_size=6)
 
 
-@pytest.mark.parametrize("part", [coco, cvat], ids=["coco", "cvat"])
+@pytest.mark.parametrize("part", [coco, cvat, squidle], ids=["coco", "cvat", "squidle"])
 @settings(max_examples=25, deadline=None)
 @given(some=MANY)
 def test_answers_written_as_boxes_are_read_as_they_were(part, some):
     given_back = answers(some)
     whole = (lambda chip: (chip.key, *chip.window)) if part is coco else place
     want = [(*whole(chip), chip.answer) for chip in given_back.rows]
-    assert read_back(again(part, part.write(given_back))) == in_order(want)
+    more = {"keep_unconfirmed": True} if part is squidle else {}
+    assert read_back(again(part, part.write(given_back), **more)) == in_order(want)
 
 
 @settings(max_examples=25, deadline=None)
@@ -132,8 +133,22 @@ def one(**changed):
 
 def test_chips_of_points_are_keypoints_at_their_pixels():
     given_back = answers([one(window=(-4, 48, 24, 24), row=8)], at_points=True)
-    (row,) = again(labelstudio, labelstudio.write(given_back), keep_unconfirmed=True)
-    assert (row["row"], row["col"], row["label"]) == (8, 60, "Porites")
+    for part in (labelstudio, squidle):
+        (row,) = again(part, part.write(given_back), keep_unconfirmed=True)
+        assert (row["row"], row["col"], row["label"]) == (8, 60, "Porites")
+
+
+def test_squidles_answers_need_review_and_peoples_labels_do_not():
+    given_back = answers([one(), one(key="ä.jpg", answer="Sand", score=None)], prefix="reef/")
+    rows = list(csv.DictReader(io.StringIO(squidle.write(given_back).decode())))
+    facts = ("point.media.key", "label.name", "likelihood", "needs_review")
+    assert [tuple(row[name] for name in facts) for row in rows] == [
+        ("a.jpg", "Porites", "0.750000", "True"),
+        ("ä.jpg", "Sand", "", "False"),
+    ]
+    assert [row["label"] for row in again(squidle, squidle.write(answers([one(score=None)])))] == [
+        "Porites"
+    ]
 
 
 def test_a_box_is_cut_where_its_window_reaches_over_the_border():
@@ -163,8 +178,9 @@ def test_pycocotools_takes_the_file_and_its_annotations_as_results(tmp_path):
 
 def test_several_labels_are_several_annotations_of_a_chip():
     given_back = answers([one(answer="fish;kelp")], separator=";")
-    for part in (coco, cvat):
-        rows = again(part, part.write(given_back), label_separator=";")
+    for part in (coco, cvat, squidle):
+        more = {"keep_unconfirmed": True} if part is squidle else {}
+        rows = again(part, part.write(given_back), label_separator=";", **more)
         assert sorted(row["label"] for row in rows) == ["fish", "kelp"]
     (task,) = json.loads(labelstudio.write(given_back))
     (result,) = task["predictions"][0]["result"]
@@ -204,6 +220,9 @@ def test_what_a_format_cannot_say_stops_with_the_reason():
         coralnet.write(answers([one(answer="a;b")], separator=";"))
     with pytest.raises(InputError, match="^ecotaxa: an object there is an image, and reef/a.jpg"):
         ecotaxa.write(answers([one()]))
+    whole = {"window": (0, 0, 97, 211)}
+    with pytest.raises(InputError, match="^ecotaxa: other/a.png and reef/a.jpg would be one"):
+        ecotaxa.write(answers([one(**whole), one(key="other/a.png", **whole)]))
 
 
 def test_ecotaxas_objects_are_predicted_or_validated():

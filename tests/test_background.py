@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline import background, chips, hashing, labels, schemas
@@ -29,6 +29,7 @@ def said(*rows):
     st.integers(1, 30),
     st.integers(0, 6),
 )
+@example(set(), 25, 6)  # of odd size, at the border
 def test_free_places_lie_inside_and_their_windows_overlap_no_others(taken, size, count):
     known = said(*({"key": "a", "row": row, "col": col} for row, col in taken))
     found = background.places(images(["a", "b"]), known, size, count).to_pylist()
@@ -53,6 +54,15 @@ def test_an_image_smaller_than_a_window_has_one_in_its_middle_and_a_full_one_non
         *({"key": "a", "row": r, "col": c} for r in range(0, 100, 9) for c in range(0, 100, 9))
     )
     assert background.places(images(["a"]), full, SIZE, 3).num_rows == 0
+
+
+@pytest.mark.parametrize("size", [97, 98, 99, 100])
+def test_windows_come_to_lie_at_both_borders(size):
+    """Or the pixels there would never be background."""
+    keys = [f"{number}.jpg" for number in range(200)]
+    found = background.places(images(keys), said(), size, 1)
+    tops = {row - (size + 1) // 2 for row in found["row"].to_pylist()}
+    assert tops == set(range(100 - size + 1))
 
 
 def test_places_of_an_image_are_its_own_whatever_other_images_there_are():

@@ -155,7 +155,8 @@ def test_points_outside_their_image_are_rejected_with_file_and_line():
     [
         ("Reef/IMG_1.JPG", "reef/img_1.jpg", "'Reef/IMG_1.JPG'"),
         ("e\u0301.png", "\u00e9.png", "'e\\u0301.png'"),
-        ("a.png", "a.png ", "'a.png'"),
+        ("a.png", "\ufeffa.png ", "'a.png'"),
+        ("s/a.png", ".\\s\\a.png", "'s/a.png'"),
     ],
 )
 def test_an_image_of_nearly_that_name_is_told(key, written, shown):
@@ -166,7 +167,7 @@ def test_an_image_of_nearly_that_name_is_told(key, written, shown):
     assert reject.reason == "no_such_image"
     assert reject.detail == (
         f"points.csv:2: no image {written!r} in the index, which has {shown}: the same but for "
-        "case, space or the form of a letter"
+        "case, space, slashes or the form of a letter"
     )
 
 

@@ -76,6 +76,7 @@ def test_what_a_branch_needs_stays_until_the_branch_goes(done):
     assert not any(computed(done.run("dvc", "repro", "--force").stdout).values())
 
 
+@pytest.mark.slow
 def test_what_an_experiment_needs_stays_until_the_experiment_goes(done):
     before = pieces(done)
     done.run("dvc", "exp", "run", "--temp", "-n", "slower", "-S", "train.learning_rate=1e-4")

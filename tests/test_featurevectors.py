@@ -243,7 +243,7 @@ def test_what_is_no_table_of_features_is_said_to_be_none(tmp_path):
     pq.write_table(pa.table({"key": ["a"], "row": [1], "vector": [[1.0]]}), path)
     with pytest.raises(InputError, match="no column col, feature"):
         Lookup(path, EXTRACT)
-    for bad in ([1.0], ["a"], [None]):
+    for bad in ([1.0], ["a"], [None], [[]], pa.array([[]], pa.list_(pa.float32(), 0))):
         pq.write_table(pa.table({"key": ["a"], "row": [1], "col": [1], "feature": bad}), path)
         with pytest.raises(InputError, match="no list of numbers"):
             Lookup(path, EXTRACT)
@@ -252,6 +252,54 @@ def test_what_is_no_table_of_features_is_said_to_be_none(tmp_path):
         pq.write_table(pa.table(columns), path)
         with pytest.raises(InputError, match="not all of 1 numbers"):
             list(Lookup(path, EXTRACT).run([("a", chips_at([("a", 1, 1)]))]))
+
+
+def test_keys_of_other_types_are_taken_as_the_texts_that_they_are(tmp_path):
+    path, texts = tmp_path / "f.parquet", pa.array(["a", "b"])
+    columns = {"row": [1, 1], "col": [2, 2], "feature": [[1.0], [2.0]]}
+    for kind in (pa.large_string(), pa.binary(), pa.dictionary(pa.int8(), pa.string())):
+        pq.write_table(pa.table({"key": texts.cast(kind)} | columns), path)
+        (done,) = Lookup(path, EXTRACT).run([("a", chips_at([("b", 1, 2)]))])
+        assert done.features["feature"].to_pylist() == [[2.0]]
+
+
+def test_columns_that_cannot_be_those_of_points_are_said(tmp_path):
+    path = tmp_path / "f.parquet"
+    point = {"key": ["a"], "row": [1], "col": [1], "feature": [[1.0]]}
+    twice = pa.table(point).append_column("feature", pa.array([[1.0]]))
+    nested = pa.table(point | {"key": [{"a": "a"}]})
+    latin = pa.table(point | {"key": [b"\xe9"]})
+    for table, message in (
+        (twice, "has more than one column feature; a table of features has key, row, col, feat"),
+        (nested, "its column key holds lists or structures"),
+        (latin, "its rows cannot be read: Invalid UTF8"),
+    ):
+        pq.write_table(table, path)
+        with pytest.raises(InputError, match=f"f.parquet: {message}"):
+            list(Lookup(path, EXTRACT).run([("a", chips_at([("a", 1, 1)]))]))
+    pq.write_table(pa.table(point | {"key": pa.nulls(1)}), path)
+    (done,) = Lookup(path, EXTRACT).run([("a", chips_at([("a", 1, 1)]))])
+    assert [reject.reason for reject in done.rejects] == ["no_feature"]
+
+
+def test_a_table_with_a_column_whose_name_is_no_text_is_said(tmp_path):
+    path = tmp_path / "f.parquet"
+    point = {"key": ["a"], "row": [1], "col": [1], "feature": [[1.0]], "abcd": [1]}
+    pq.write_table(pa.table(point), path, store_schema=False)
+    path.write_bytes(path.read_bytes().replace(b"abcd", b"abc\xff"))
+    with pytest.raises(InputError, match="f.parquet: not a Parquet file: 'utf-8' codec can't dec"):
+        Lookup(path, EXTRACT)
+
+
+def test_a_table_whose_pages_are_damaged_is_said(tmp_path):
+    path = tmp_path / "f.parquet"
+    point = {"key": ["a"], "row": [1], "col": [1], "feature": [[1.0]]}
+    pq.write_table(pa.table(point), path, compression="zstd")
+    data = path.read_bytes()
+    place = pq.ParquetFile(path).metadata.row_group(0).column(0).data_page_offset
+    path.write_bytes(data[:place] + bytes(40) + data[place + 40 :])
+    with pytest.raises(InputError, match="f.parquet: its rows cannot be read: "):
+        list(Lookup(path, EXTRACT).run([("a", chips_at([("a", 1, 1)]))]))
 
 
 def test_a_table_that_changes_while_it_is_read_is_not_believed(bucket, tmp_path):
@@ -265,3 +313,25 @@ def test_a_table_that_changes_while_it_is_read_is_not_believed(bucket, tmp_path)
 
 def test_the_command_reads_from_any_directory():
     assert "usage: python -m stages.featurevectors" in command(ROOT, "--help").stdout
+
+
+@pytest.mark.parametrize("rows_a_group", [1, 100])
+def test_two_features_of_one_point_are_told_apart_only_where_they_differ(tmp_path, rows_a_group):
+    points = [("a", 1, 2, [1.0, 2.0]), ("a", 1, 3, [1.0, 2.0]), ("b", 0, 0, [5.0, 5.0])]
+    points += [("a", 1, 2, [1.0, 2.5]), ("a", 1, 3, [1.0, 2.0])]
+    rows = [dict(zip(("key", "row", "col", "feature"), point, strict=True)) for point in points]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "f.parquet", row_group_size=rows_a_group)
+    table = chips_at([("a", 1, 2), ("a", 1, 3), ("b", 0, 0)])
+    (done,) = Lookup(tmp_path / "f.parquet", EXTRACT).run([("a", table)])
+    assert done.features["feature"].to_pylist() == [[1.0, 2.0], [5.0, 5.0]]
+    (reject,) = done.rejects
+    assert (reject.reason, reject.key, reject.row, reject.col) == ("feature_conflict", "a", 1, 2)
+    assert reject.detail == "a: f.parquet has two different features of the point at 1, 2"
+
+
+def test_a_table_that_claims_endless_features_takes_no_memory(tmp_path):
+    kind = pa.list_(pa.float32(), 2**31 - 1)
+    fields = [("key", pa.string()), ("row", pa.int64()), ("col", pa.int64()), ("feature", kind)]
+    pq.write_table(pa.schema(fields).empty_table(), tmp_path / "f.parquet")
+    with pytest.raises(InputError, match="have 2,147,483,647 values each, and 100,000 at most"):
+        Lookup(tmp_path / "f.parquet", EXTRACT)

@@ -29,11 +29,12 @@ def test_five_hundred_damaged_images(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("first", [100_000, 200_000, 300_000, 400_000])
+@pytest.mark.parametrize("first", [100_000, 200_000])
 def test_forty_thousand_damaged_images(tmp_path, first):
     fuzz(tmp_path, first, 40_000)
 
 
-def test_the_case_of_a_tile_much_larger_than_its_image(tmp_path):
-    """It is 21 × 13 pixels, and libtiff would make a tile of 1.5 GB."""
-    fuzz(tmp_path, 120_106 - 100, 200)
+@pytest.mark.parametrize("case", [120_106, 126_306])
+def test_cases_that_were_found(tmp_path, case):
+    """A tile of 1.5 GB in an image of 21 × 13 pixels; a width that is a fraction."""
+    fuzz(tmp_path, case - 50, 100)

@@ -26,7 +26,6 @@ REFUSED = {
     "lerc.tif": ("unsupported", "TIFF of a kind not read here: unknown code 34887"),
     "no_end.jpg": ("truncated", "the image's data end early or are damaged: image file is trunc"),
     "plain.jxl": ("unsupported", "is JPEG XL, which is not read here; save it as PNG, JPEG or T"),
-    "planes16.tif": ("unsupported", "a TIFF with bands of 16 bits, mode RGB, each on a plane of"),
     "signed8.tif": ("unsupported", "a TIFF with signed values of 8 bits, which is not read here"),
 }
 

@@ -81,3 +81,30 @@ def test_names_are_compared_as_labels_are():
 
 def test_without_a_map_nothing_is_checked():
     check(read("from,to\n"), {"a"}, Train())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("from,to\nPorites\n", "m.csv:2: has 1 cells, and the header 2"),
+        ("from,to\na,b,c\n", "m.csv:2: has 3 cells, and the header 2"),
+        ('from,to\na,"b\nc,d\n', "m.csv:3: not a table: unexpected end of data"),
+        ('from,to\na,"b\nc,"d"\n', "m.csv:3: not a table: ',' expected after"),
+        ("from,to,to\na,b,c\n", "m.csv:1: needs the columns from and to, each once"),
+        ("from,to\na," + "x" * 200_000, "m.csv:2: not a table: field larger than field limit"),
+    ],
+    ids=["short", "long", "open quote", "foreign quote", "twice", "large"],
+)
+def test_a_row_that_says_something_else_than_it_seems_stops(text, message):
+    with pytest.raises(InputError) as stop:
+        read_map(text.encode(), "m.csv")
+    assert str(stop.value).startswith(f"train.label_map: {message}")
+
+
+def test_any_line_ends_and_cases_of_the_header_are_read():
+    assert read_map(b"\r From ,TO\ra,b\r", "m.csv").to == {"a": "b"}
+
+
+def test_a_chain_of_thousands_is_followed():
+    text = "from,to\n" + "".join(f"{step},{step + 1}\n" for step in range(5000))
+    assert set(read_map(text.encode(), "m.csv").to.values()) == {"5000"}

@@ -10,8 +10,20 @@ from hypothesis import strategies as st
 from judging import certain_table, random_table, table
 
 from pipeline import schemas
-from pipeline.metrics import _bootstrap, _compared, _cover, _doubts, _trust, _twins, judged, scores
+from pipeline.metrics import (
+    _bootstrap,
+    _compared,
+    _counts,
+    _cover,
+    _doubts,
+    _trust,
+    _twins,
+    judged,
+    scores,
+)
 from pipeline.sections import Validate
+
+FEW = Validate(rounds=40)
 
 
 def with_images(made, keys):
@@ -26,7 +38,7 @@ def test_cover_by_hand():
         ["sand", "rock", "rock", "rock", "sand", "sand"],
         ["rock", "sand"],
     )
-    found = _cover.cover(judged(with_images(made, list("aaaabb")), ["rock", "sand"]))
+    found = _cover.cover(judged(with_images(made, list("aaaabb")), ["rock", "sand"]), FEW)
     sand = found.set_index("label").loc["sand"]
     assert found["label"].tolist() == ["sand", "rock"]  # the most cover first
     assert sand["images"] == 2
@@ -43,7 +55,7 @@ def test_cover_is_what_loops_give(seed, n_images, unseen):
     made, classes = random_table(seed, n=60, unseen=unseen)
     keys = np.random.default_rng(seed).integers(0, n_images, 60).astype(str)
     facts = judged(with_images(made, keys.tolist()), classes)
-    found = _cover.cover(facts).set_index("label")
+    found = _cover.cover(facts, FEW).set_index("label")
     assert found["cover"].sum() == pytest.approx(1)
     assert found["answered"].sum() == pytest.approx(1)
     for at, label in enumerate(facts.labels):
@@ -60,6 +72,38 @@ def test_cover_is_what_loops_give(seed, n_images, unseen):
             assert found.loc[label, "r2"] == pytest.approx(r2)
         else:
             assert np.isnan(found.loc[label, "r2"])
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_intervals_of_cover_are_those_of_the_same_draws_by_hand(seed):
+    made, classes = random_table(seed, n=400, n_groups=6, unseen=3)
+    groups = made["group"].to_pylist()
+    keys = [f"{group}/{at % 3}" for at, group in enumerate(groups)]
+    facts = judged(with_images(made, keys), classes)
+    found = _cover.cover(facts, FEW).set_index("label")
+    draws = _bootstrap.draws(np.random.default_rng(FEW.seed), FEW.rounds, 6).astype(int)
+    images = sorted(set(keys))
+    of_group = [[at for at, key in enumerate(images) if key.startswith(f"g{g}/")] for g in range(6)]
+    true, said = _cover.shares(facts)
+    for at, label in enumerate(facts.labels):
+        figures = []
+        for often in draws:
+            rows = [i for g, times in enumerate(often) for i in of_group[g] * times]
+            t, error = true[rows, at], said[rows, at] - true[rows, at]
+            spread = ((t - t.mean()) ** 2).sum()
+            r2 = 1 - (error**2).sum() / spread if np.ptp(t) else np.nan
+            figures.append((error.mean(), np.sqrt((error**2).mean()), r2))
+        for name, values in zip(("bias", "rmse", "r2"), np.transpose(figures), strict=True):
+            low, high = np.nanquantile(values, (0.025, 0.975))
+            assert found.loc[label, f"{name}_low"] == pytest.approx(low)
+            assert found.loc[label, f"{name}_high"] == pytest.approx(high)
+
+
+def test_cover_of_one_group_has_no_interval():
+    found = _cover.cover(judged(*random_table(1, n_groups=1)), FEW)
+    ends = [name for name in found if name.endswith(("_low", "_high"))]
+    assert len(ends) == 6
+    assert found[ends].isna().all(axis=None)
 
 
 @settings(deadline=None, max_examples=60)
@@ -191,3 +235,41 @@ def test_one_group_has_no_interval_of_a_difference():
     facts = judged(*random_table(3, n_groups=1))
     row = _compared.compared(facts, {"it": facts}, Validate(rounds=30)).iloc[0]
     assert np.isnan(row["accuracy_low"])
+
+
+@pytest.mark.parametrize(("seed", "score"), [(0, 0.5), (1, 0.9), (2, 0.999)])
+def test_the_interval_of_a_threshold_is_that_of_a_loop_over_groups(seed, score):
+    facts = judged(*random_table(seed, n=60, n_groups=5, hit=2.0))
+    found = _trust.interval(facts, score, Validate(rounds=50, seed=seed))
+    generator = np.random.default_rng(seed)
+    shares, accuracies = [], []
+    for _ in range(50):
+        drawn = generator.integers(0, facts.n_groups, size=facts.n_groups)
+        rows = np.concatenate([np.flatnonzero(facts.groups == group) for group in drawn])
+        sure = rows[facts.score[rows] >= score]
+        shares.append(len(sure) / len(rows))
+        accuracies += [facts.correct[sure].mean()] if len(sure) else []
+    ends = (2.5, 97.5)
+    expected = dict(zip(("low", "high"), np.percentile(shares, ends), strict=True))
+    assert {end: found[f"threshold_coverage_{end}"] for end in expected} == pytest.approx(expected)
+    if accuracies:
+        expected = dict(zip(("low", "high"), np.percentile(accuracies, ends), strict=True))
+        own = {end: found[f"threshold_accuracy_{end}"] for end in expected}
+        assert own == pytest.approx(expected)
+    assert all(np.isfinite(list(found.values())))
+
+
+def test_of_one_group_a_threshold_has_the_whole_range():
+    facts = judged(*random_table(0, n_groups=1))
+    ends = _trust.interval(facts, 0.5, Validate(rounds=10))
+    assert set(ends.values()) == {0.0, 1.0}
+
+
+def test_chips_are_counted_by_split_and_label():
+    told = [("train", "a"), ("train", None), ("calibration", "b"), ("validation", None)]
+    labels = pa.table({"split": [s for s, _ in told], "label": [name for _, name in told]})
+    facts = judged(
+        with_images(certain_table(list("ab"), list("ab"), ["a", "b"]), ["x", "y"]), ["a", "b"]
+    )
+    expected = {"n_images": 2, "n_train": 1, "n_calibration": 1, "n_unlabelled": 2}
+    assert _counts.counts(facts, labels) == expected

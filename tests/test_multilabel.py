@@ -46,10 +46,15 @@ def test_labels_of_one_place_come_in_a_cell_or_in_rows(rows):
     assert annotated(HEAD + rows + "\n") == (["coral;fish"], [])
 
 
+def test_a_row_that_adds_no_label_is_said_to_be_one():
+    rows = "a.jpg,1,2,fish;coral\na.jpg,1,2,coral\na.jpg,1,2,\n"
+    assert annotated(HEAD + rows) == (["coral;fish"], ["said_again"] * 2)
+
+
 def test_without_a_separator_a_cell_is_one_label_and_two_rows_a_conflict():
     assert annotated(HEAD + "a.jpg,1,2,fish;coral\n", None) == (["fish;coral"], [])
     two = HEAD + "a.jpg,1,2,fish\na.jpg,1,2,coral\n"
-    assert annotated(two, None) == ([], ["label_conflict"])
+    assert annotated(two, None) == ([], ["label_conflict"] * 2)
 
 
 def test_a_cell_of_separators_alone_is_an_unlabelled_point():
@@ -333,7 +338,7 @@ def test_what_is_taken_for_what_is_itself_or_nothing():
         [0, 1, 0, 1],
     ]
     assert judged.correct.tolist() == [False, False, True, False]
-    cover = _cover.cover(judged).set_index("label")
+    cover = _cover.cover(judged, Validate(rounds=50)).set_index("label")
     # One image has the first two chips, two others one each.
     assert cover.loc["b", "cover"] == pytest.approx(np.mean([1 / 2, 0, 1]))
     assert cover.loc["zz", "cover"] == pytest.approx(1 / 3)

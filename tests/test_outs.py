@@ -94,3 +94,25 @@ def test_a_manifest_that_is_none_counts_as_absent(tmp_path, text):
 def test_json_is_written_the_same_whatever_the_order(tmp_path):
     assert outs.pretty({"b": 1, "a": "é"}) == outs.pretty({"a": "é", "b": 1})
     assert json.loads(outs.pretty({"a": "é"})) == {"a": "é"}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x80\x04",
+        b"[]",
+        b"[" * 200_000,
+        b"{}",
+        b'{"stage": 5}',
+        b'{"stage": "chip", "shards": 5}',
+        b'{"stage": "chip", "shards": [5]}',
+        b'{"stage": "chip", "shards": [{"shard": "../x", "rows": 1, "sha256": "", "input": ""}]}',
+    ],
+    ids=["empty", "binary", "list", "depth", "nothing", "number", "count", "lines", "path"],
+)
+def test_a_mangled_manifest_is_none(tmp_path, data):
+    (tmp_path / outs.MANIFEST).write_bytes(data)
+    assert outs.read_manifest(tmp_path) is None
+    with pytest.raises(InputError, match="has no manifest; run the chip stage first"):
+        outs.require_manifest(tmp_path, "chip")

@@ -80,6 +80,12 @@ def test_yaml_is_read_as_dvc_reads_it(tmp_path):
             "chip.stride: not a setting; it is a setting of chip.method 'grid'",
         ),
         (
+            "  method: points\n",
+            "  method: whole\n",
+            "size: 64",
+            "chip.size: not a setting; it is a setting of chip.method 'boxes', 'grid', 'points'",
+        ),
+        (
             "  batch:\n",
             "  batch: 0\n",
             "batch: 0",
@@ -148,6 +154,14 @@ def test_a_wrong_setting_is_named_with_its_line(tmp_path, before, after, at, mes
     assert any(message in line for line in lines), lines
     if not message.startswith("extract: "):
         assert any(line.startswith(f"params.yaml:{line_of(path, at)}: ") for line in lines), lines
+
+
+def test_half_a_letter_is_no_text(tmp_path):
+    path = shipped(tmp_path, ("compare: []", 'compare: ["a\\udc80"]'))
+    with pytest.raises(SettingError) as stop:
+        load(path)
+    at = f"params.yaml:{line_of(path, 'compare:')}: validate.compare"
+    assert str(stop.value) == f"{at}: ('a\\udc80',): holds half a letter"
 
 
 def test_all_faults_come_at_once(tmp_path):

@@ -1,5 +1,6 @@
 import io
 import re
+import unicodedata
 from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -7,15 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from judging import certain_table, random_table, table
 from pages import CURVE, facts_of
 from PIL import Image
 
 from pipeline import rejects
-from pipeline.metrics import judged
+from pipeline.metrics import _tables, judged
 from pipeline.metrics._trust import Threshold
 from pipeline.rejects import Reject
 from pipeline.report import (
@@ -26,6 +28,7 @@ from pipeline.report import (
     Trust,
     _charts,
     _confusion,
+    _letters,
     _png,
     _rows,
     choose,
@@ -34,8 +37,9 @@ from pipeline.report import (
     render,
     thumbnail,
 )
+from pipeline.sections import Validate
 
-VOID = {"meta", "img", "br"}
+VOID = {"meta", "img", "br", "wbr"}
 NOISE = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
 
 
@@ -90,6 +94,7 @@ def test_texts_with_html_in_them_are_text_everywhere():
         [HOSTILE, "g"] * 6,
     )
     hostile = chip(key=HOSTILE, label=HOSTILE, predicted=HOSTILE)
+    by = _tables.per_value(judged(predictions, [HOSTILE, "b"]), [HOSTILE] * 12, Validate(rounds=9))
     page = Page(
         render(
             facts_of(
@@ -99,7 +104,7 @@ def test_texts_with_html_in_them_are_text_everywhere():
                 splits={HOSTILE: SplitCount(1, 1, 1)},
                 rejects=rejects.table([Reject("chip", HOSTILE, "truncated", HOSTILE)]),
                 gallery=[GalleryItem(hostile, thumbnail(NOISE, 1))],
-                by={HOSTILE: pd.DataFrame({"value": [HOSTILE], "n": [12], "accuracy": [0.5]})},
+                by={HOSTILE: by},
                 provenance={HOSTILE: {HOSTILE: HOSTILE}},
             )
         )
@@ -150,7 +155,7 @@ def test_the_headline_gives_the_interval_and_the_baseline():
     text = Page(render(facts_of(predictions, ["a", "b"]))).text
     assert (
         "Of 4 validation chips from 1 group, the classifier gave 75.0 % their label "
-        "(95 % interval 0.0 % to 100.0 %). It chooses among 2 classes; always answering the "
+        "(95 % interval: 0.0 % to 100.0 %). It chooses among 2 classes; always answering the "
         "commonest label would be right for 75.0 %."
     ) in text
 
@@ -227,6 +232,7 @@ def test_one_epoch_makes_a_chart():
 numbers = st.floats(-1e6, 1e6).map(lambda x: round(x, 3))
 
 
+@settings(deadline=None)
 @given(numbers, numbers, st.integers(2, 8))
 def test_ticks_cover_the_values_in_few_equal_steps(a, b, about):
     low, high = sorted((a, b))
@@ -280,6 +286,14 @@ def test_straddling_groups_are_a_warning(facts):
     assert "3 groups are in more than one split." in text
     assert "every figure here flatters it" in text
     assert "flatters" not in Page(render(facts)).text
+
+
+def test_one_group_or_chip_is_no_plural(facts):
+    straddling = replace(facts, straddling=1)
+    assert next(_rows.notes(straddling)).startswith("1 group has chips in more than one split")
+    few = facts_of(*random_table(0, n=15, n_groups=5, hit=3.0)).judged
+    _, histogram = _charts.reliability_charts(few)
+    assert any(bar.title.startswith("1 chip with a score from ") for bar in histogram.bars)
 
 
 def test_what_weakens_the_headline_is_said():
@@ -413,7 +427,7 @@ def test_the_gallery_holds_each_kind_under_its_heading(facts):
         GalleryItem(chip("right"), webp),
     ]
     text = Page(render(replace(facts, gallery=items))).text
-    assert "Wrong, and sure of it sand, taken for rubble (0.99)a.jpg · 3, 4" in text
+    assert "Wrong, the surest first sand, taken for rubble (0.99)a.jpg · 3, 4" in text
     assert "Right, and typical of their label sand, answered so (0.75)" in text
     assert "Doubtful: two classes nearly tie" not in text
 
@@ -551,8 +565,77 @@ def test_a_plot_has_a_shade_for_each_cell_of_the_matrix():
     assert shades <= {f"#{bytes(colour).hex()}" for colour in colours}
 
 
-def test_a_plot_writes_what_its_font_has():
-    assert _png._drawable("Échinoderme à œufs, Große Straße") == (
-        "Echinoderme a oeufs, Grosse Strasse"
-    )
-    assert _png._drawable("珊瑚 1") == "?? 1"
+def test_a_plot_writes_latin_greek_and_cyrillic_as_they_are_and_other_scripts_in_latin_letters():
+    own = "Échinoderme à œufs, Große Łódź; κοράλλι; коралл; Rạn san hô"
+    assert _letters.drawable(own) == own
+    assert _letters.drawable("e\u0301") == "é"
+    assert _letters.drawable("珊瑚 1, ปะการัง") == "ShanHu 1, pakarang"
+    assert _letters.drawable("<b>שונית</b>") == "<b>svnyt</b>"
+
+
+def test_the_font_has_every_letter_that_it_is_said_to_have():
+    letters = _letters.font(40)
+    signs = [chr(at) for first, last in _letters.LETTERS for at in range(first, last + 1)]
+    inked = {sign for sign in signs if any(letters.getmask(sign))}
+    told = {sign for sign in signs if unicodedata.name(sign, "") and not sign.isspace()}
+    assert told <= inked
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.text(max_size=40), st.floats(20, 400))
+def test_a_name_in_a_plot_is_no_wider_than_its_place(text, width):
+    shown = _letters.fitted(text, 12, width)
+    assert _letters.font(12).getlength(shown) <= width or shown == "…"
+    assert shown == _letters.drawable(text) or shown.endswith("…")
+
+
+def test_the_weakest_classes_and_groups_stand_in_the_headline():
+    labels, answers = ["a"] * 10 + ["b"] * 10 + ["c"] * 2, ["a"] * 16 + ["b"] * 6
+    groups = ["good"] * 10 + ["bad"] * 10 + ["tiny"] * 2
+    facts = facts_of(certain_table(labels, answers, list("abc"), groups), list("abc"))
+    found = _rows.weakest(facts)
+    assert found.classes == [
+        ("c", 2, 0, "b"),
+        ("b", 10, pytest.approx(8 / 16), "a"),
+        ("a", 10, pytest.approx(20 / 26), "–"),
+    ]
+    assert found.groups == [("bad", 10, 0.4, "")]
+    text = Page(render(facts)).text
+    assert "Weakest classes Label Chips F1 Most often taken for c 2 0.0 % b b 10 50.0 % a" in text
+    assert "Weakest groups of 10 chips or more Group Chips Accuracy bad 10 40.0 %" in text
+
+
+def test_what_makes_no_mistake_is_not_called_weak_and_its_interval_is_not_believed():
+    labels = list("abab")
+    facts = facts_of(certain_table(labels, labels, ["a", "b"], list("uvwx")), ["a", "b"])
+    text = Page(render(facts)).text
+    assert "Weakest" not in text
+    # 1 - 0.05 ** (1 / 4): such a share of groups with mistakes would be missed 1 time in 20
+    assert "If 53% of such groups held mistakes, 4 without one would still be drawn" in text
+
+
+def test_the_report_says_what_a_group_is_and_where_groups_go(facts):
+    told = replace(facts, split_by="a folder of images", split_shares="half here, half there")
+    text = Page(render(told)).text
+    assert "A group is here a folder of images. Its own hash decides" in text
+    assert "that of all its chips: half here, half there. So no chip" in text
+
+
+def test_groups_values_and_cover_are_shown_with_their_intervals():
+    made, classes = random_table(3, n=200, n_groups=4)
+    keys = [f"{group}/{at % 5}" for at, group in enumerate(made["group"].to_pylist())]
+    at = made.schema.get_field_index("key")
+    made = made.set_column(at, "key", pa.array(keys, pa.string()))
+    facts = facts_of(made, classes)
+    values = [group[-1] for group in made["group"].to_pylist()]
+    by = _tables.per_value(facts.judged, [str(int(v) % 2) for v in values], Validate(rounds=50))
+    html = render(replace(facts, by={"site": by}))
+    for row in [*facts.groups.itertuples(), *by.itertuples()]:
+        low, high = round(100 * row.accuracy_low), round(100 * row.accuracy_high)
+        assert f"<small>{low} to {high}</small>" in html
+    for row in facts.covers.itertuples():
+        bias = f"{100 * row.bias_low:+.1f} to {100 * row.bias_high:+.1f}".replace("-", "\u2212")
+        r2 = f"{row.r2_low:.2f} to {row.r2_high:.2f}".replace("-", "\u2212")
+        rmse = f"{100 * row.rmse_low:.1f} to {100 * row.rmse_high:.1f}"
+        for text in (bias, rmse, r2):
+            assert f"<small>{text}</small>" in html

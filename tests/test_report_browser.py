@@ -80,10 +80,19 @@ def opened(chromium, reports):
 KINDS = ["few", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("several", "many"))]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+SEEN = [
+    pytest.param({"color_scheme": "light"}, id="light"),
+    pytest.param({"color_scheme": "dark"}, id="dark"),
+    pytest.param(
+        {"forced_colors": "active", "reduced_motion": "reduce"}, id="forced", marks=pytest.mark.slow
+    ),
+]
+
+
+@pytest.mark.parametrize("seen", SEEN)
 @pytest.mark.parametrize("kind", KINDS)
-def test_axe_core_finds_nothing_wrong(opened, kind, scheme):
-    page = opened(kind, color_scheme=scheme)
+def test_axe_core_finds_nothing_wrong(opened, kind, seen):
+    page = opened(kind, **seen)
     page.add_style_tag(content=PLAIN_GROUNDS)
     found = axe.Axe().run(page)
     assert found.violations_count == 0, found.generate_report()

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pickle
+import zipfile
 
 import numpy as np
 import pytest
@@ -171,6 +172,15 @@ def test_a_hostile_classifier_is_refused(hostile, tmp_path):
             _artifact.read(folder)
 
 
+@pytest.mark.parametrize("name", ["model.json", "model.safetensors"])
+def test_a_pipe_in_a_classifiers_place_is_refused_at_once(tmp_path, name):
+    (tmp_path / "model.json").write_text("{}")
+    (tmp_path / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(InputError, match="it is a pipe or a device"):
+        _artifact.read(tmp_path)
+
+
 @pytest.mark.parametrize(
     "tensors",
     [
@@ -210,6 +220,54 @@ def test_a_hostile_feature_file_is_refused(hostile):
         assert "\n" not in str(stop.value), kind
 
 
+def archive(**members):
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name, data in members.items():
+            packed.writestr(f"{name}.npy", data)
+    return sink.getvalue()
+
+
+def npy(shape, body=b""):
+    head = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head.encode() + body
+
+
+def test_bombs_that_call_themselves_features_are_refused_unpacked():
+    point = {"point_features": [{"data": [1], "row": 2**32, "col": 1}], "valid_rowcol": True}
+    zeros = archive(feat=npy("(67108865,)", bytes(8)), meta=npy("(1,)", bytes(8)))
+    claims = zeros.replace((136).to_bytes(4, "little"), (2**30).to_bytes(4, "little"))
+    for data in (
+        b"[" * 200_000,
+        b"[[1" + b"0" * 400 + b"]]",
+        json.dumps(point).encode(),
+        claims,
+        archive(feat=npy("(1099511627776,)"), meta=npy("(1,)", bytes(8))),
+        zeros.replace(b"\x08\x00", b"\x63\x00"),  # packed in a way that nobody knows
+    ):
+        with pytest.raises(InputError, match="not a feature file of PySpacer's"):
+            featurevectors.parse(data)
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        b"[" * 200_000,
+        b'{"format": 3, "tensors": "", "classes": 5}',
+        b'{"format": 3, "tensors": "", "classes": ["a", "a"]}',
+        b'{"format": 3, "tensors": "", "classes": ["\\ud800"]}',
+        b'{"format": 3, "tensors": "", "classes": ["a"], "extractor": []}',
+        b'{"format": 3, "tensors": "", "classes": ["a"], "extractor": {"made_by": 1}}',
+    ],
+    ids=["depth", "number", "twice", "half a character", "list", "number of parts"],
+)
+def test_a_mangled_card_of_a_classifier_is_refused(tmp_path, card):
+    (tmp_path / "model.json").write_bytes(card)
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(InputError, match=r"model\.json: "):
+        _artifact.read(tmp_path)
+
+
 def test_a_hostile_table_of_features_is_refused(hostile, tmp_path):
     path = tmp_path / "features.parquet"
     section = params.load(ROOT / "params.yaml").extract
@@ -247,6 +305,30 @@ def test_hostile_yaml_runs_nothing(tmp_path, text):
     with pytest.raises(SettingError):
         params.load(path)
     assert not (tmp_path / "canary").exists()
+
+
+MANY = "a0: &a0 [1, 2, 3, 4, 5, 6, 7, 8, 9]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10)
+)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (MANY.encode(), "more than 100,000 values, by anchors that hold each other"),
+        (b"bucket: \xe9\n", "'utf-8' codec can't decode byte 0xe9"),
+        (b"bucket: \x01\n", "unacceptable character #x0001"),
+        (b"bucket: " + b"9" * 5000, "Exceeds the limit"),
+        ("\n".join(" " * depth + "a:" for depth in range(1500)).encode(), "maximum recursion"),
+    ],
+    ids=["anchors", "latin-1", "control", "digits", "depth"],
+)
+def test_yaml_that_is_none_or_a_bomb_is_one_sentence(tmp_path, data, message):
+    path = tmp_path / "params.yaml"
+    path.write_bytes(data)
+    with pytest.raises(SettingError, match=f"^params.yaml: not YAML: {message}") as stop:
+        params.load(path)
+    assert "\n" not in str(stop.value)
 
 
 SECRET = "CANARY0123456789"
@@ -312,3 +394,13 @@ def test_no_page_has_luigid_listen_on_every_interface():
             if "luigid --" in line:
                 assert "luigid --address " in line, (path, line)
                 assert "0.0.0.0" not in line
+
+
+def test_an_endpoint_of_a_profile_with_a_password_is_refused_and_not_shown(tmp_path, monkeypatch):
+    config = tmp_path / "config"
+    config.write_text(f"[default]\nendpoint_url = http://me:{SECRET}@127.0.0.1:9\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    with pytest.raises(SettingError, match="the endpoint holds a user name or password") as stop:
+        open_storage("s3://reef/images").head("a.jpg")
+    assert SECRET not in str(stop.value)

@@ -1,12 +1,16 @@
 """Settings of the machine: from the environment, else luigi.cfg; unknown ones are named."""
 
+import luigi
 import pytest
 from conftest import ROOT
 
 from pipeline import numerics
 from pipeline.errors import SettingError
+from pipeline.params import load
 from pipeline.settings import machine
-from pipeline.shard_tasks import workers
+from pipeline.shard_tasks import ExtractShard, IndexShard, tasks_of, workers
+from pipeline.shards import Planned
+from pipeline.store import Piece
 
 
 @pytest.fixture
@@ -55,6 +59,50 @@ def test_the_shipped_file_is_read():
 def test_one_process_a_core_or_what_is_asked_for(cfg):
     assert workers(machine(cfg("[quadrat]\nworkers = 5\n"))) == 5
     assert workers(machine(cfg("[quadrat]\ndevice = cpu\n"))) == numerics.cores()
+
+
+@pytest.mark.parametrize(
+    ("said", "many"),
+    [
+        ("81559, Default", 8),
+        ("24576, Default", 3),
+        ("8192, Default", 1),
+        ("6144, Default", 1),
+        ("81559, Exclusive_Process", 1),
+        ("[N/A], Default", 1),
+        ("81559, Default\n24576, Default", 8),
+    ],
+)
+def test_processes_share_a_card_as_its_memory_allows(tmp_path, monkeypatch, said, many):
+    """What the driver's own program says stands in for a card, which cannot be had everywhere."""
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\necho '{said}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(numerics, "cores", lambda: 16)
+    numerics.processes.cache_clear()
+    assert numerics.processes("cuda") == many
+    numerics.processes.cache_clear()
+
+
+def test_only_to_embed_are_processes_counted_by_the_card(cfg, monkeypatch):
+    monkeypatch.setattr(numerics, "device", lambda _: "mps")
+    assert workers(machine(cfg("[quadrat]\n"))) == 1
+    assert workers(machine(cfg("[quadrat]\n")), embeds=False) == numerics.cores()
+
+
+def test_where_a_card_embeds_its_processes_alone_share_the_shards(monkeypatch):
+    """Of 256 shards each process takes its part at once; only what embeds goes by the card."""
+    monkeypatch.setattr(luigi.configuration.get_config(), "getboolean", lambda *_: True)
+    monkeypatch.setattr(numerics, "device", lambda _: "cuda")
+    monkeypatch.setattr(numerics, "processes", {"cuda": 2, "cpu": 16}.__getitem__)
+    params = load(ROOT / "params.yaml")
+    pieces = [Piece("t", "r", f"{n:04d}", "i") for n in range(256)]
+    planned = [Planned(n, piece, bytes) for n, piece in enumerate(pieces)]
+    taken = {
+        kind: tasks_of(kind, params, planned)[0].at_once for kind in (IndexShard, ExtractShard)
+    }
+    assert taken == {IndexShard: 16, ExtractShard: 128}
 
 
 def test_the_kind_of_processor_is_part_of_the_numerics():

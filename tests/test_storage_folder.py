@@ -3,11 +3,12 @@
 import os
 import sqlite3
 import time
+from pathlib import Path
 
 import pytest
 
-from pipeline.errors import Missing, StorageError
-from pipeline.storage import _digests, folder, local_path, open_storage, read_url
+from pipeline.errors import Changed, Missing, Rejected, SettingError, StorageError
+from pipeline.storage import _digests, _walk, folder, local_path, open_storage, read_url
 
 
 @pytest.fixture
@@ -27,6 +28,9 @@ def clock(monkeypatch):
 
 AHEAD = {"ns": 0}
 
+MEMORY = Path("/proc/self/mem")
+"""A file whose first bytes nobody can read: an input/output error."""
+
 
 def old(path, data=b"bytes"):
     """Write a file whose last change is long enough ago to be trusted."""
@@ -39,13 +43,13 @@ def old(path, data=b"bytes"):
 def hashed(monkeypatch):
     """The paths that were read to be hashed."""
     seen = []
-    real = folder._md5_of_file
+    real = folder._md5_of
 
-    def counted(path):
-        seen.append(path.name)
-        return real(path)
+    def counted(stream):
+        seen.append(Path(stream.name).name)
+        return real(stream)
 
-    monkeypatch.setattr(folder, "_md5_of_file", counted)
+    monkeypatch.setattr(folder, "_md5_of", counted)
     return seen
 
 
@@ -162,7 +166,7 @@ def test_names_that_are_not_utf8_are_left_out_and_said(root, caplog):
     with open(os.fsencode(root) + b"/\xff.png", "wb"):
         pass
     assert [item.key for item in open_storage(str(root)).list()] == ["a"]
-    assert "1 files left out: their names are not UTF-8" in caplog.text
+    assert "1 file left out: its name is not UTF-8" in caplog.text
 
 
 def test_a_folder_that_is_not_there_says_what_to_do(tmp_path):
@@ -173,14 +177,14 @@ def test_a_folder_that_is_not_there_says_what_to_do(tmp_path):
 def test_a_file_removed_during_a_listing_takes_no_other_with_it(root, monkeypatch):
     for name in "abcd":
         (root / name).write_bytes(b"x")
-    real = folder._entries
+    real = _walk._entries
 
     def racing(here):
         found = sorted(real(here), key=lambda entry: entry.name)
         (root / "a").unlink()
         return found
 
-    monkeypatch.setattr(folder, "_entries", racing)
+    monkeypatch.setattr(_walk, "_entries", racing)
     assert [item.key for item in open_storage(str(root)).list()] == ["b", "c", "d"]
 
 
@@ -235,6 +239,49 @@ def test_links_that_are_not_followed_are_said(root, tmp_path, caplog):
     ) in caplog.text
 
 
+@pytest.mark.parametrize("follow", [False, True])
+def test_links_in_a_circle_and_what_is_no_file_are_left_out_and_said(root, caplog, follow):
+    (root / "a").write_bytes(b"x")
+    (root / "self").symlink_to("self")
+    (root / "one").symlink_to("two")
+    (root / "two").symlink_to("one")
+    os.mkfifo(root / "pipe.png")
+    assert [item.key for item in open_storage(str(root), follow_links=follow).list()] == ["a"]
+    assert "3 links left out, as 'one': they lead to nothing" in caplog.text
+    assert "1 entry left out, 'pipe.png': it is a pipe, a socket or" in caplog.text
+
+
+@pytest.mark.skipif(not MEMORY.exists(), reason="no file whose bytes cannot be read")
+def test_a_file_that_the_disk_has_lost_is_refused_and_takes_no_other_with_it(root):
+    (root / "lost").symlink_to(MEMORY)
+    (root / "a").write_bytes(b"x")
+    storage = open_storage(str(root), follow_links=True)
+    listed = {item.key: item for item in storage.versioned(storage.list())}
+    assert storage.read("a", if_version=listed["a"].version) == b"x"
+    for part in ({}, {"start": 0, "stop": 9}):
+        with pytest.raises(Rejected) as stop:
+            storage.read("lost", if_version=listed["lost"].version, **part)
+        assert stop.value.args == ("unreadable", "lost: cannot be read (Input/output error)")
+    with pytest.raises(StorageError, match="lost: cannot be read"):
+        storage.read("lost")  # which nobody has listed
+    (root / "lost").unlink()
+    (root / "lost").write_bytes(b"found")
+    with pytest.raises(Changed, match="run dvc repro again"):
+        storage.read("lost", if_version=listed["lost"].version)
+
+
+@pytest.mark.skipif(not MEMORY.exists(), reason="no file whose bytes cannot be read")
+def test_a_folder_of_which_nothing_can_be_read_is_no_matter_of_its_files(root):
+    for number in range(20):
+        (root / f"lost{number}").symlink_to(MEMORY)
+    storage = open_storage(str(root), follow_links=True)
+    with pytest.raises(StorageError, match="cannot be read"):
+        storage.versioned(storage.list())
+    (root / "a").write_bytes(b"x")
+    storage = open_storage(str(root), follow_links=True)
+    assert len(storage.versioned(storage.list())) == 21
+
+
 def test_links_are_followed_where_that_is_asked_for_and_circles_end(root, tmp_path, caplog):
     survey, other = tmp_path / "survey", tmp_path / "other"
     for place in (survey, other):
@@ -252,7 +299,9 @@ def test_links_are_followed_where_that_is_asked_for_and_circles_end(root, tmp_pa
     assert [item.key for item in storage.list()] == ["2024/f", "2024/other/f", "one"]
     assert storage.read("2024/other/f") == b"other"
     assert len(storage.versioned(storage.list())) == 3
-    assert caplog.text == ""
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{root}: 1 link left out, 'gone': it leads to nothing"
+    ] * 2
     with pytest.raises(StorageError, match="is no path below it"):
         storage.read("2024/../../secret")
 
@@ -277,6 +326,42 @@ def test_a_single_file_that_is_missing_is_named_by_its_absolute_path(root, monke
     monkeypatch.delenv("DVC_ROOT", raising=False)
     with pytest.raises(Missing, match=f"^{root}/points.csv: no such file$"):
         read_url("points.csv")
+
+
+@pytest.mark.parametrize("name", ["pipe", "/dev/zero", "/dev/null"])
+def test_a_single_file_that_is_a_pipe_or_a_device_is_said_at_once(root, name):
+    os.mkfifo(root / "pipe")
+    path = root / name
+    with pytest.raises(StorageError, match=rf"^{path}: cannot be read \(it is a pipe or a device"):
+        read_url(str(path))
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("~nobody-of-that-name/x", r"^'~nobody-of-that-name/x': is no path \(Could not determine"),
+        ("a\0b", r"^'a\\x00b': is no path \(it holds a NUL\)$"),
+        ("file:///%00", r"^'file:///%00': is no path \(it holds a NUL\)$"),
+        ("n" * 300, rf"^'{'n' * 100}…': is no path \(File name too long\)$"),
+        ("file://host/x", r"^'file://host/x': is no path \(it names another machine, 'host'\)$"),
+        ("s3://[x", r"^s3://…: is no address \(Invalid IPv6 URL\)$"),
+        ("https://me:secret@[", r"^https://…: is no address \(Invalid IPv6 URL\)$"),
+    ],
+)
+def test_what_is_no_path_and_no_address_is_said(url, message):
+    for ask in (open_storage, read_url):
+        with pytest.raises(SettingError, match=message):
+            ask(url)
+
+
+def test_a_path_that_is_too_long_cannot_be_listed():
+    with pytest.raises(StorageError, match=r"cannot be listed \(File name too long\)"):
+        list(open_storage("/" + "n" * 300).list())
+
+
+def test_a_single_file_that_is_a_folder_is_said_to_be_one(root):
+    with pytest.raises(Missing, match=f"^{root}: no such file; it is a folder$"):
+        read_url(str(root))
 
 
 def test_a_full_or_read_only_store_is_said_with_its_size(root, monkeypatch):

@@ -1,14 +1,15 @@
 """Web addresses: only safe ones, retried while there is hope, shown without their secrets."""
 
 import hashlib
+import socketserver
 import threading
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from pipeline.errors import Missing, SettingError, StorageError
+from pipeline.errors import Missing, Passing, SettingError, StorageError
 from pipeline.storage import https, read_url
 
 BODY = b"weights" * 1000
@@ -99,6 +100,30 @@ def test_a_body_that_ends_early_is_fetched_again(monkeypatch):
     with server(200) as (url, asked):
         assert https.fetch(f"{url}/w")[0] == BODY
         assert len(asked) == 2
+
+
+@pytest.mark.parametrize("begin", [b"HTTP/1.0 2", b"HTTP/1.0 200 OK\r\n\r\n"])
+def test_an_answer_that_drips_is_given_up(monkeypatch, begin):
+    monkeypatch.setattr(https, "TIMEOUT_S", 0.5)
+    monkeypatch.setattr(https, "ANSWER_S", 0.5)
+    monkeypatch.setattr(https, "TRIES", 2)
+    over = threading.Event()
+
+    class Dripping(socketserver.StreamRequestHandler):
+        def handle(self):
+            self.wfile.write(begin)
+            with suppress(OSError):
+                while not over.wait(0.05):
+                    self.wfile.write(b"0")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Dripping) as running:
+        threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
+        try:
+            with pytest.raises(Passing, match=r"came in \d s"):
+                https.fetch(f"http://127.0.0.1:{running.server_address[1]}/w")
+        finally:
+            over.set()
+            running.shutdown()
 
 
 def test_a_server_that_is_down_is_said():

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 import servers
-from faults import Flip, Less, Proxy, Reset, Short, Slow, Status, at_random
+from faults import Drip, Flip, Headers, Less, Other, Proxy, Reset, Short, Slow, Status, at_random
 
 from pipeline.errors import Changed, Missing, Passing, Rejected, StorageError
 from pipeline.storage import open_storage, read_url, s3
@@ -75,6 +75,85 @@ def test_a_read_that_fails_twice_is_read_at_the_third_try(proxy, reef):
         proxy.rule = first(2, fault, path=KEYS[0])
         assert reef.read(KEYS[0], if_version=etag) == BODIES[KEYS[0]], fault
         assert proxy.rule("GET", KEYS[0], 0) is None, fault
+
+
+def test_a_body_that_drips_is_given_up_and_the_object_read_again(proxy, reef):
+    """Each byte comes in time, and all of them would take eight minutes."""
+    proxy.rule = first(2, Drip(0.1), path=KEYS[0])
+    assert reef.read(KEYS[0]) == BODIES[KEYS[0]]
+    proxy.rule = first(-1, Drip(0.1), path=KEYS[0])
+    with pytest.raises(Passing, match=r"6 tries failed, the last with: \d bytes came in 0 s"):
+        reef.read(KEYS[0])
+
+
+@pytest.mark.parametrize("fault", [Headers(0.1), Drip(0.1)], ids=["headers", "body"])
+def test_an_answer_that_drips_is_not_waited_for(proxy, reef, monkeypatch, fault):
+    """Each byte comes in time; headers, and what is read whole, would take minutes."""
+    monkeypatch.setattr(s3, "ANSWER_S", 1)
+    proxy.rule = first(1, fault)
+    assert [item.key for item in reef.list()] == KEYS
+    proxy.rule = first(-1, fault)
+    monkeypatch.setattr(s3, "TRIES", 2)
+    with pytest.raises(Passing, match="2 tries failed, the last with: no whole answer came in 1 s"):
+        list(reef.list())
+
+
+def test_headers_of_an_object_that_drip_are_not_waited_for(proxy, reef, monkeypatch):
+    monkeypatch.setattr(s3, "ANSWER_S", 1)
+    for method, ask in {
+        "GET": lambda: reef.read(KEYS[0]) == BODIES[KEYS[0]],
+        "HEAD": lambda: reef.head(KEYS[0]).size == SIZE,
+        "PUT": lambda: reef.put("new", b"") is None,
+        "DELETE": lambda: reef.delete("new") is None,
+    }.items():
+        proxy.rule = first(1, Headers(0.1), method)
+        assert ask(), method
+        assert proxy.rule(method, "", 0) is None, method
+
+
+LISTED = """<ListBucketResult><Name>b</Name><IsTruncated>false</IsTruncated><Contents>
+<Key>{key}</Key><LastModified>{time}</LastModified>{etag}<Size>{size}</Size></Contents></ListBucketResult>"""
+GOOD = {"key": "reef/a", "time": "2020-01-01T00:00:00Z", "etag": "<ETag>e</ETag>", "size": "3"}
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ("", "the answer is no listing"),
+        ("<!DOCTYPE html><html><body>please log in</body></html>", "the answer is no listing"),
+        (LISTED.format(**GOOD | {"etag": ""}), "the listing has an object without ETag"),
+        (
+            LISTED.format(**GOOD | {"key": "x/a"}),
+            "has an object that was not asked for",
+        ),
+        (LISTED.format(**GOOD | {"size": "many"}), "invalid literal for int"),
+        (LISTED.format(**GOOD | {"time": "soon"}), 'Invalid timestamp "soon"'),
+    ],
+    ids=["nothing", "html", "etag", "key", "size", "time"],
+)
+def test_what_is_no_listing_is_no_empty_bucket(proxy, reef, body, why):
+    """A console's page, a captive portal's: read as a listing, all images would be gone."""
+    proxy.rule = first(-1, Other(body.encode()), path="list-type=2")
+    with pytest.raises(StorageError, match=why):
+        list(reef.list())
+    proxy.rule = first(-1, Other(LISTED.format(**GOOD).encode()), path="list-type=2")
+    assert [item.key for item in reef.list()] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "what"),
+    [
+        (Status(403, "RequestTimeTooSkewed"), "this machine's clock is wrong; set it, run again$"),
+        (Status(301, "PermanentRedirect"), "in another region or at another endpoint; set AWS_REG"),
+        (Status(400, "AuthorizationHeaderMalformed"), "sends us elsewhere"),
+    ],
+    ids=["clock", "region", "signature"],
+)
+def test_a_wrong_clock_or_region_is_called_so(proxy, reef, fault, what):
+    proxy.rule = first(-1, fault)
+    with pytest.raises(StorageError, match=what) as stop:
+        list(reef.list())
+    assert not isinstance(stop.value, Passing)
 
 
 def test_a_turned_bit_is_found_and_the_object_read_again(proxy, reef):
@@ -293,6 +372,35 @@ def test_a_listing_that_never_ends_is_said(proxy, reef, monkeypatch):
     monkeypatch.setattr(s3.S3, "_page", same)
     with pytest.raises(StorageError, match="the service's listing goes round in a circle"):
         list(reef.list())
+
+
+def test_a_listing_that_goes_on_with_nothing_new_is_said(proxy, reef, monkeypatch):
+    monkeypatch.setattr(s3, "IDLE_PAGES", 20)
+    plain, asked = s3.S3._page, []
+
+    def anew(self, ask):
+        asked.append(ask.get("ContinuationToken"))
+        first = {name: value for name, value in ask.items() if name != "ContinuationToken"}
+        more = {"IsTruncated": True, "NextContinuationToken": str(len(asked))}
+        return plain(self, first) | more
+
+    monkeypatch.setattr(s3.S3, "_page", anew)
+    with pytest.raises(StorageError, match="21 pages of the service's listing held nothing new"):
+        list(reef.list())
+    assert len(asked) == 1 + 21
+
+
+def test_empty_pages_in_a_listing_are_gone_through(reef, monkeypatch):
+    """A service may leave them where much was deleted."""
+    plain, left = s3.S3._page, list(range(5))
+
+    def some_empty(self, ask):
+        if left:
+            return {"IsTruncated": True, "NextContinuationToken": str(left.pop())}
+        return plain(self, {k: v for k, v in ask.items() if k != "ContinuationToken"})
+
+    monkeypatch.setattr(s3.S3, "_page", some_empty)
+    assert [item.key for item in reef.list()] == KEYS
 
 
 @pytest.mark.slow

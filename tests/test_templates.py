@@ -65,3 +65,10 @@ def test_what_is_no_template_says_why(text, message):
     with pytest.raises(ValueError, match=".") as stop:
         template(text, kinds)
     assert str(stop.value) == message
+
+
+def test_a_hostile_key_takes_no_time():
+    """A name of separators alone could be divided among six fields in 8e12 ways."""
+    for text in ("{a}_{b}_{c}_{d}_{e}_{f}.jpg", "{a}/{b}_{c}_{d}_{e}_{f}.jpg"):
+        assert template(text).parse("x/" * ("/" in text) + "_" * 1000 + ".png") is None
+    assert template("{a}_{b}.jpg").parse("x__y.jpg.jpg") == {"a": "x", "b": "_y.jpg"}

@@ -3,6 +3,7 @@
 import json
 import pickle
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,11 +14,12 @@ from sklearn.linear_model import LogisticRegression
 
 from pipeline import classifiers
 from pipeline.classifiers import _artifact
-from pipeline.errors import InputError
+from pipeline.errors import InputError, SettingError
 from pipeline.sections import Train
-from pipeline.training import Rows, Splits, fit
+from pipeline.training import Rows, Splits, fit, learnt
 from pipeline.training._calibration import fit_mixture, fit_sigmoids, fit_temperature, log_loss
 from pipeline.training._loop import Adam
+from pipeline.training._rows import Data
 
 
 def blobs(count, seed=0, dim=12, classes=3, spread=1.6):
@@ -242,6 +244,50 @@ HARMS = {
 }
 
 
+class Residual(torch.nn.Module):
+    """Of linear layers and ReLU, and yet not what these come to one after the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.ReLU())
+        self.last = torch.nn.Linear(4, 2)
+
+    def forward(self, rows):
+        return self.last(rows + self.parts(rows))
+
+
+LINEAR, LAST = torch.nn.Linear(4, 3), torch.nn.Linear(3, 2)
+
+
+@pytest.mark.parametrize(
+    ("network", "what"),
+    [
+        (torch.nn.Sequential(LINEAR, torch.nn.Tanh(), LAST), "Linear, Tanh, Linear"),
+        (torch.nn.Sequential(LINEAR, LAST), "Linear, Linear"),
+        (torch.nn.Sequential(LINEAR, torch.nn.ReLU()), "Linear, ReLU"),
+        (torch.nn.Linear(4, 2, bias=False), "Linear"),
+        (Residual(), "Residual, Linear, ReLU, Linear"),
+    ],
+)
+def test_a_network_that_the_file_could_not_hold_is_refused(monkeypatch, network, what):
+    """It would be trained as it is and judged as an MLP."""
+    mine = SimpleNamespace(build=lambda *_: network)
+    monkeypatch.setattr(classifiers.plugins, "find", lambda *_, **__: mine)
+    with pytest.raises(SettingError, match=f"'mine' is {what}; a classifier is linear layers"):
+        classifiers.build(SimpleNamespace(classifier="mine"), 4, 2, 40)
+
+
+def test_layers_and_their_relu_may_stand_in_a_network_twice():
+    rectified = torch.nn.ReLU()
+    inner = torch.nn.Sequential(torch.nn.Linear(3, 3), rectified)
+    network = torch.nn.Sequential(LINEAR, rectified, inner, inner, torch.nn.Dropout(0.1), LAST)
+    data = Data(blobs(40, dim=4), np.zeros(40, np.int64), 1 << 20)
+    kept = learnt(("a", "b"), data, classifiers.checked(network, "mine").eval())
+    rows = np.random.default_rng(0).normal(0, 1, (20, 4)).astype(np.float32)
+    logits = network(torch.from_numpy(rows)).detach().numpy()
+    np.testing.assert_allclose(kept.of_standard(rows), logits, atol=1e-6)
+
+
 @pytest.mark.parametrize("harm", HARMS)
 def test_a_classifier_that_cannot_be_trusted_is_refused(tmp_path, harm):
     made = files(trained(Train(epochs=1)))
@@ -386,18 +432,28 @@ def test_presets_fill_what_is_null_and_what_is_set_wins():
         (500, 40, 1e-3 * (50 / 200) ** 0.5),
         (5000, 20, 1e-3 * (500 / 200) ** 0.5),
         (49_999, 10, 1e-3 * (500 / 200) ** 0.5),
-        (50_000, 4, 5e-4 * (500 / 200) ** 0.5),
+        (50_000, 4, 2.5e-3 * (500 / 200) ** 0.5),
+        (150_000, 2, 2.5e-3 * (500 / 200) ** 0.5),
+        (1_770_000, 2, 2.5e-3 * (500 / 200) ** 0.5),
     ],
 )
 def test_what_is_null_goes_by_the_number_of_rows(n_rows, epochs, rate):
     assert classifiers.epochs(Train(), n_rows) == epochs
     for dim in (20, 1280):
         assert classifiers.rate(Train(), n_rows, dim) == pytest.approx(rate)
-    linear = Train(classifier="lr")
-    assert classifiers.rate(linear, n_rows, 1280) == pytest.approx(rate)
-    assert classifiers.rate(linear, n_rows, 80) == pytest.approx(4 * rate)
-    assert classifiers.rate(linear, n_rows, 2) == pytest.approx(10 * rate)
+    linear, own = Train(classifier="lr"), rate if n_rows < 50_000 else rate / 2
+    assert classifiers.rate(linear, n_rows, 1280) == pytest.approx(own)
+    assert classifiers.rate(linear, n_rows, 80) == pytest.approx(4 * own)
+    assert classifiers.rate(linear, n_rows, 2) == pytest.approx(10 * own)
     assert classifiers.rate(Train(learning_rate=0.5), n_rows, 80) == 0.5
+    assert classifiers.schedule(Train(), n_rows) == ("cosine" if n_rows >= 50_000 else "constant")
     theirs = Train(preset="pyspacer")
     assert classifiers.epochs(theirs, n_rows) == 10
     assert classifiers.rate(theirs, n_rows, 80) == (1e-3 if n_rows < 50_000 else 1e-4)
+    assert classifiers.schedule(theirs, n_rows) == "constant"
+
+
+def test_a_constant_rate_is_smaller_and_takes_more_epochs():
+    steady = Train(schedule="constant")
+    assert classifiers.epochs(steady, 200_000) == 4
+    assert classifiers.rate(steady, 200_000, 1280) == pytest.approx(5e-4 * (500 / 200) ** 0.5)

@@ -167,6 +167,13 @@ def test_what_cannot_be_had_names_the_three_ways(web, tmp_path):
         assert all(way in str(stop.value) for way in WAYS)
 
 
+@pytest.mark.parametrize("name", ["pipe", "/dev/zero"])
+def test_a_pipe_or_a_device_is_no_file_of_weights(tmp_path, name):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match=rf"{name} cannot be read \(it is a pipe or a device"):
+        fetch(Source(str(tmp_path / name)), tmp_path / "cache")
+
+
 def test_an_address_without_encryption_is_refused(tmp_path):
     with pytest.raises(SettingError, match="not a safe address; use https://"):
         fetch(Source("http://example.org/w.pth"), tmp_path)

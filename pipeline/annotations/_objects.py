@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -19,8 +20,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline import schemas
-from pipeline.annotations import Source, _rows
-from pipeline.errors import InputError, Rejected
+from pipeline.addresses import shown
+from pipeline.annotations import Source, _rows, _text
+from pipeline.errors import InputError, Rejected, short
 from pipeline.rejects import Reject
 
 LEVEL = "object"
@@ -33,6 +35,8 @@ FRINGE = 1e-3
 
 FARTHEST = 1e9
 CORNERS = 3
+SHOWN = 80
+"""Letters of a value that a message shows."""
 
 
 class Params(_rows.File):
@@ -84,10 +88,11 @@ def number(value: Any, what: str, at: str) -> float:
     """
     try:
         found = float(value) if not isinstance(value, bool) else math.nan
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         found = math.nan
     if not abs(found) < FARTHEST:  # NaN is not less either
-        raise Rejected("not_a_box", f"{at}: {what} {value!r} is not a number of pixels")
+        shown = short(repr(value), SHOWN)
+        raise Rejected("not_a_box", f"{at}: {what} {shown} is not a number of pixels")
     return found
 
 
@@ -111,6 +116,20 @@ def box(edges: Sequence[float], at: str) -> dict[str, int]:
     last = math.ceil(bottom - FRINGE), math.ceil(right - FRINGE)
     height, width = max(last[0] - first[0], 1), max(last[1] - first[1], 1)
     return {"top": first[0], "left": first[1], "height": height, "width": width}
+
+
+def turned_box(edges: Sequence[float], degrees: float, at: str) -> dict[str, Any]:
+    """Give the window of a box, and its outline if it is turned about its middle, clockwise.
+
+    Raises:
+        Rejected: there is nothing in it.
+    """
+    left, top, right, bottom = edges
+    upright = box(edges, at)
+    if not degrees:
+        return dict(upright)
+    corners = rectangle(left, top, right - left, bottom - top)
+    return outlined([turned(corners, ((left + right) / 2, (top + bottom) / 2), degrees)], at)
 
 
 def outlined(rings: Iterable[Ring], at: str) -> dict[str, Any]:
@@ -149,16 +168,31 @@ def masked(mask: NDArray[np.bool_], top: int, left: int, at: str) -> dict[str, A
     return {**window, **size, "pixels": np.packbits(part).tobytes()}
 
 
+def check_mask(
+    size: tuple[int, int], image: tuple[int, int] | None, at: str, *, is_whole: bool
+) -> None:
+    """See that a mask of *size* fits its image in the index, before it is unpacked.
+
+    Raises:
+        Rejected: it has not the size of the *image*, or of a part of it; or there is none.
+    """
+    if image is None:
+        raise Rejected("no_such_image", f"{at}: the image of its mask is not in the index")
+    if size != image if is_whole else size[0] > image[0] or size[1] > image[1]:
+        high, wide = image
+        what = f"its mask has {size[0]} × {size[1]} pixels, and the image {high} × {wide}"
+        raise Rejected("other_size", f"{at}: {what}")
+
+
 def runs(counts: Sequence[int], size: int, at: str) -> NDArray[np.bool_]:
     """Give *size* pixels of a mask by the lengths of its runs, the first outside of it.
 
     Raises:
         Rejected: the runs do not fill it.
     """
-    lengths = np.asarray(counts, np.int64)
-    if lengths.ndim != 1 or (lengths < 0).any() or int(lengths.sum()) != size:
+    if any(count < 0 for count in counts) or sum(counts) != size:
         raise Rejected("not_a_box", f"{at}: the runs of its mask do not add up to {size:,} pixels")
-    return np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
+    return np.repeat(np.arange(len(counts)) % 2 == 1, np.asarray(counts, np.int64))
 
 
 def turned(corners: Ring, about: tuple[float, float], degrees: float) -> list[float]:
@@ -188,6 +222,8 @@ def label(value: Any, separator: str | None, at: str) -> str | None:
         Rejected: it holds what stands between labels.
     """
     found = _rows.text(str(value)) if value is not None else None
+    if found is not None and not _is_text(found):
+        raise Rejected("unreadable_row", f"{at}: the label {found!a} holds half a character")
     if found is not None and separator is not None and separator in found:
         raise Rejected(
             "unreadable_row",
@@ -196,12 +232,22 @@ def label(value: Any, separator: str | None, at: str) -> str | None:
     return found
 
 
+def _is_text(found: str) -> bool:
+    """Say whether *found* can be written: JSON can name half a character."""
+    try:
+        found.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def from_json(source: Source) -> Any:
     """Read a JSON file, in UTF-8, -16 or -32.
 
     Raises:
         InputError: it is none.
     """
+    _text.check_text(source, "unpack it and name the JSON file in it")
     try:
         return json.loads(source.data)
     except (ValueError, RecursionError) as error:
@@ -211,31 +257,59 @@ def from_json(source: Source) -> Any:
 UPLOADED = re.compile(r"^[0-9a-f]{8}-(?=.)")
 """What Label Studio puts before the name of an uploaded file."""
 
+FROM_ELSEWHERE = re.compile(r"([A-Za-z]:)?/|\.{1,2}/|.*://", re.DOTALL)
+"""How names begin that are addresses, or paths on somebody's machine: none of them can be a key."""
+
 
 class Names:
     """The keys of images by the names and addresses that annotation tools give them.
 
     Args:
-        keys: of all images.
+        source: with the keys of all images, and their sizes.
         prefix: `annotations.prefix`: what stands before a name in its key.
     """
 
-    def __init__(self, keys: Collection[str], prefix: str) -> None:
-        self.keys, self.prefix = frozenset(keys), prefix
+    def __init__(self, source: Source, prefix: str) -> None:
+        self.keys, self.prefix = frozenset(source.keys), prefix
+        self.sizes = dict(zip(source.keys, source.sizes, strict=False))
 
     def key(self, name: str) -> str:
-        """Give the key that *name* means: with the prefix; or, of an address, the longest end."""
+        """Give the key that *name* means: with the prefix; or, of an address, the longest end.
+
+        Windows' backslashes are slashes, unless there is such a key. What has no ending is the one
+        image that has that name before its ending. Of an address that means none, it is what may be
+        shown of it: it can be a signed one.
+        """
         whole = self.prefix + name
         if whole in self.keys:
             return whole
-        return next((end for end in self._ends(name) if end in self.keys), whole)
+        if not _is_text(name):
+            return self.prefix + ascii(name)
+        name = name.replace("\\", "/")
+        whole = self.prefix + (shown(name) if "://" in name else name)
+        found = next((end for end in self._ends(name) if end in self.keys), None)
+        if found is None and name and "." not in whole.rpartition("/")[2]:
+            found = self._stems.get(whole)
+        return found or whole
+
+    @cached_property
+    def _stems(self) -> dict[str, str]:
+        """Give the key of every name without its ending, and nothing where it has two."""
+        stems: dict[str, str] = {}
+        for key in self.keys:
+            stem = key.rpartition(".")[0]
+            stems[stem] = "" if stem in stems else key
+        return stems
 
     def _ends(self, name: str) -> Iterator[str]:
-        if "://" not in name and not name.startswith("/"):
+        if not FROM_ELSEWHERE.match(name):
             return
-        parts = urlsplit(name)
-        path = (parse_qs(parts.query).get("d") or [unquote(parts.path)])[0].lstrip("/")
-        steps = path.split("/")
+        try:
+            parts = urlsplit(name)
+        except ValueError:
+            return
+        path = (parse_qs(parts.query).get("d") or [unquote(parts.path)])[0]
+        steps = path.replace("\\", "/").lstrip("/").split("/")
         for start in range(len(steps)):
             yield self.prefix + "/".join(steps[start:])
         yield self.prefix + UPLOADED.sub("", steps[-1])

@@ -40,7 +40,7 @@ def read(source: Source, params: Params) -> tuple[pa.Table, list[Reject]]:
 
 def _points(source: Source, params: Params, rejects: list[Reject]) -> Iterator[_rows.Annotation]:
     wanted, needed = params.columns.wanted(), ["image", "row", "column", *params.columns.named()]
-    for line, cells in _rows.records(source, params.encoding, wanted, needed):
+    for line, cells in _rows.records(source, params, wanted, needed):
         at = f"{source.name}:{line}"
         try:
             yield _point(cells, line, at, params)
@@ -51,7 +51,8 @@ def _points(source: Source, params: Params, rejects: list[Reject]) -> Iterator[_
 
 def _point(cells: dict[str, str], line: int, at: str, params: Params) -> _rows.Annotation:
     image = _rows.image(cells, at)
-    if cells.get("annotator", "").strip().lower() == "robot" and not params.keep_unconfirmed:
+    robots = cells.get("annotator", "").strip().lower() == "robot"
+    if (robots or _is_unverified(cells)) and not params.keep_unconfirmed:
         raise Rejected("unconfirmed", f"{at}: the label is a machine's, unconfirmed")
     return _rows.Annotation(
         key=params.prefix + image,
@@ -61,3 +62,8 @@ def _point(cells: dict[str, str], line: int, at: str, params: Params) -> _rows.A
         group=_rows.text(cells.get("group")),
         line=line,
     )
+
+
+def _is_unverified(cells: dict[str, str]) -> bool:
+    """Say whether CoralNet-Toolbox's column `Verified` says that nobody has confirmed the label."""
+    return cells.get("verified", "").strip().lower() == "false"

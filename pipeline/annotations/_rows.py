@@ -1,50 +1,43 @@
-"""What all annotation tables share: decoding, columns by name, whole numbers, doubled rows."""
+"""What all annotation tables share: columns by name, whole numbers, doubled rows."""
 
 from __future__ import annotations
 
-import csv
-import io
 import unicodedata
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Annotated, Any, TypeVar
 
 import pyarrow as pa
 from pydantic import Field
 
 from pipeline import multilabel, schemas
-from pipeline.annotations import Source, _parquet
-from pipeline.errors import InputError, Rejected, SettingError
+from pipeline.annotations import Source, _parquet, _text
+from pipeline.errors import InputError, Rejected, short
 from pipeline.rejects import Reject
 from pipeline.sections import Annotations, Section
 
 ALIASES = {
-    "image": ("image", "key", "name", "filename", "file", "image_name", "image name"),
+    "image": (
+        *("image", "key", "name", "filename", "file", "image_name", "image name"),
+        *("file_name", "image_path"),
+    ),
     "row": ("row", "y"),
     "column": ("column", "col", "x"),
-    "label": ("label code", "label", "label_code", "class", "label id"),
+    "label": (
+        *("label code", "label", "label_code", "class", "label id"),
+        *("class_name", "label_name", "category", "category_name"),
+    ),
     "group": ("group",),
     "annotator": ("annotator",),
+    "verified": ("verified",),
 }
 """The usual names of columns, best first; case does not matter."""
 
-SEPARATORS = (",", ";", "\t", "|")
 INT32_MAX = 2**31 - 1
 
-BOMS = (
-    (b"\xef\xbb\xbf", "utf-8-sig"),
-    (b"\xff\xfe", "utf-16"),
-    (b"\xfe\xff", "utf-16"),
-)
-
-
-NO_TEXT = (
-    (b"PK\x03\x04", "an Excel workbook or another zip file"),
-    (b"\xd0\xcf\x11\xe0", "an old Excel workbook"),
-    (b"\x1f\x8b", "compressed by gzip"),
-    (b"PAR1", "Parquet"),
-)
+SHOWN = 20
+LONGEST = 40
+"""Columns that a message lists, and letters of each."""
 
 FAULT = "fault"
 """Stands for the cells of a line that cannot be read: why."""
@@ -104,35 +97,8 @@ class Annotation:
         return (self.key, self.row, self.col)
 
 
-def decode(source: Source, encoding: str) -> str:
-    """Give the file's text, by its byte-order mark, else as *encoding*.
-
-    Raises:
-        InputError: the bytes are not in that encoding.
-        SettingError: there is no such encoding.
-    """
-    for mark, kind in NO_TEXT:
-        if source.data.startswith(mark):
-            raise InputError(
-                f"{source.name}: is {kind} and no text; save the table as CSV in UTF-8"
-            )
-    for mark, marked in BOMS:
-        if source.data.startswith(mark):
-            encoding = marked
-    try:
-        return source.data.decode(encoding)
-    except UnicodeDecodeError as error:
-        line = source.data.count(b"\n", 0, error.start) + 1
-        raise InputError(
-            f"{source.name}:{line}: cannot be read as {encoding} ({error}); "
-            "save it as UTF-8, or set annotations.encoding, as to 'latin-1'"
-        ) from error
-    except LookupError as error:
-        raise SettingError(f"annotations.encoding: {encoding!r} is not an encoding") from error
-
-
 def records(
-    source: Source, encoding: str, wanted: Mapping[str, Sequence[str]], needed: Sequence[str]
+    source: Source, params: Any, wanted: Mapping[str, Sequence[str]], needed: Sequence[str]
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """Give the line and the wanted cells of every row of a table: Parquet, or text with a header.
 
@@ -142,7 +108,8 @@ def records(
 
     Args:
         source: the file.
-        encoding: what it is read as where it has no byte-order mark.
+        params: the section; `encoding` is what text without a byte-order mark is read as, and
+            where there are `columns` they can name the columns.
         wanted: for each cell its possible column names, best first; case does not matter.
         needed: the cells without which the table cannot be used.
 
@@ -151,103 +118,86 @@ def records(
     """
     if source.data.startswith(_parquet.MAGIC):
         table = _parquet.read(source)
-        names = [name.strip().lower() for name in table.column_names]
-        places = _found(source, names, wanted, needed)
-        for row, cells in _parquet.cells(table, places):
+        places = places_of(source, table.column_names, wanted, needed, params)
+        for row, cells in _parquet.cells(table, places, source.name):
             yield row, cells if cells["image"].strip() else {FAULT: "the line names no image"}
         return
-    text = decode(source, encoding)
-    header = next(io.StringIO(text, newline=""), "")
-    if not header.strip():
-        raise InputError(f"{source.name}: is empty; a header line with column names is needed")
-    if "\0" in header:
-        raise InputError(
-            f"{source.name}:1: holds zero bytes; if it is UTF-16, set annotations.encoding to "
-            "'utf-16-le' or 'utf-16-be'"
-        )
-    separator = max(SEPARATORS, key=header.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
-    names = [name.strip().lower() for name in next(reader)]
-    places = _found(source, names, wanted, needed)
-    last = yield from _cells(reader, places, len(names), source.name)
-    _check_closed(text, last, separator, source.name)
+    rows = _text.rows(
+        source,
+        params.encoding,
+        lambda names: set(needed) <= dict(_named(list(map(_plain, names)), wanted)).keys(),
+    )
+    names = next((cells for _, cells in rows if any(map(str.strip, cells))), [])
+    places = places_of(source, names, wanted, needed, params)
+    yield from _cells(rows, places, len(names))
 
 
-def _found(
+def _plain(name: str) -> str:
+    """Give a column's name as it is compared."""
+    return unicodedata.normalize("NFC", name.strip()).lower()
+
+
+def places_of(
     source: Source,
     names: Sequence[str],
     wanted: Mapping[str, Sequence[str]],
     needed: Sequence[str],
+    params: Any,
 ) -> dict[str, int]:
-    """Give the place of each column among *names*.
+    """Give the place of each column among *names*; case does not matter.
 
     Raises:
         InputError: one of the *needed* is not there, or one is there twice.
     """
-    places = _places(names, wanted)
-    twice = [name for cell, name in _named(names, wanted) if names.count(name) > 1]
+    names = list(map(_plain, names))
+    found = dict(_named(names, wanted))
+    twice = [name for name in found.values() if names.count(name) > 1]
     if twice:
         raise InputError(
             f"{source.name}:1: {names.count(twice[0])} columns are named {twice[0]!r}; rename the "
             "others"
         )
-    missing = [name for name in needed if name not in places]
+    missing = [cell for cell in needed if cell not in found]
     if missing:
+        options = wanted[missing[0]]
+        hint = f"set annotations.columns.{missing[0]} to the name of that column"
+        if not hasattr(params, "columns"):
+            hint = f"it is called {' or '.join(options)} in this format"
+        elif len(options) == 1:
+            hint = f"needed is {options[0]!r}"
         raise InputError(
-            f"{source.name}:1: no column for {', '.join(missing)} among {', '.join(names)}; "
-            f"set annotations.columns.{missing[0]} to the name of that column"
+            f"{source.name}:1: no column for {', '.join(missing)} among {_listed(names)}; {hint}"
         )
-    return places
-
-
-def _places(names: Sequence[str], wanted: Mapping[str, Sequence[str]]) -> dict[str, int]:
-    return {cell: names.index(name) for cell, name in _named(names, wanted)}
+    return {cell: names.index(name) for cell, name in found.items()}
 
 
 def _named(names: Sequence[str], wanted: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
     for cell, options in wanted.items():
-        found = [option.lower() for option in options if option.lower() in names]
+        found = [option for option in map(_plain, options) if option in names]
         if found:
             yield cell, found[0]
 
 
+def _listed(names: Sequence[str]) -> str:
+    """Give *names* for a message: the file may be no table at all, and its line of any length."""
+    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    return ", ".join(short(name, LONGEST) or "''" for name in names[:SHOWN]) + more
+
+
 def _cells(
-    reader: Iterator[list[str]], places: Mapping[str, int], n_columns: int, name: str
-) -> Generator[tuple[int, dict[str, str]], None, int]:
-    """Give every row's line and cells; return the line of the last."""
-    last: int
-    last = line = reader.line_num + 1  # type: ignore[attr-defined]
+    rows: Iterable[tuple[int, list[str]]], places: Mapping[str, int], n_columns: int
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """Give every row's line and cells."""
     width, image = max(places.values()), places["image"]
-    try:
-        for cells in reader:
-            if cells and len(cells) <= width:
-                yield line, {FAULT: "the line has fewer cells than the header"}
-            elif len(cells) > n_columns and any(map(str.strip, cells[n_columns:])):
-                yield line, {FAULT: "the line has more cells than the header"}
-            elif cells and (not cells[image] or cells[image].isspace()):
-                yield line, {FAULT: "the line names no image"}
-            elif cells:
-                yield line, {cell: cells[place] for cell, place in places.items()}
-            last, line = line, reader.line_num + 1  # type: ignore[attr-defined]
-    except csv.Error as error:
-        raise InputError(f"{name}:{line}: not a table: {error}") from error
-    return last
-
-
-def _check_closed(text: str, begun: int, separator: str, name: str) -> None:
-    """See that the row that begins at line *begun*, the last, has not taken others into a quote.
-
-    Raises:
-        InputError: it has.
-    """
-    if text.count('"') % 2 == 0:
-        return
-    row = islice(io.StringIO(text, newline=""), begun - 1, None)
-    try:
-        list(csv.reader(row, delimiter=separator, strict=True))
-    except csv.Error as error:
-        if "unexpected end" in str(error):
-            raise InputError(f"{name}:{begun}: a quote is opened here and never closed") from error
+    for line, cells in rows:
+        if cells and len(cells) <= width:
+            yield line, {FAULT: "the line has fewer cells than the header"}
+        elif len(cells) > n_columns and any(map(str.strip, cells[n_columns:])):
+            yield line, {FAULT: "the line has more cells than the header"}
+        elif cells and (not cells[image] or cells[image].isspace()):
+            yield line, {FAULT: "the line names no image"}
+        elif cells:
+            yield line, {cell: cells[place] for cell, place in places.items()}
 
 
 def image(cells: Mapping[str, str], at: str) -> str:
@@ -293,6 +243,9 @@ def pixel(cell: str, what: str, at: str) -> int:
 
 Row = TypeVar("Row", bound=Annotation)
 
+NAMED = 3
+"""Other lines that the message of a conflict names."""
+
 
 def settle(
     found: Iterable[Annotation], source: Source, separator: str | None = None
@@ -309,40 +262,82 @@ def settle(
 def settled(
     found: Iterable[Row], name: str, separator: str | None = None
 ) -> tuple[list[Row], list[Reject]]:
-    """Keep one of *found* a place: equal ones are one, an unlabelled one gives way.
+    """Keep one of *found* a place: the first, or the first that has a label.
 
-    Two labels for one place are both rejected, and the message names both lines of the file *name*;
-    with a *separator* the place has both.
+    Every other one is a reject: `said_again`, or, where two labels are said of a place, each of
+    them `label_conflict`, and its message names the other lines of the file *name*. With a
+    *separator* the place has all labels.
     """
     kept: dict[tuple[Any, ...], Row] = {}
-    conflicts: dict[tuple[Any, ...], str] = {}
+    more: dict[tuple[Any, ...], list[Row]] = {}
     for annotation in found:
-        place = annotation.place
-        first = kept.setdefault(place, annotation)
-        if first is annotation or annotation.label is None:
-            continue
-        if first.label is None:
-            kept[place] = annotation
-        elif separator is not None:
-            both = [*first.label.split(separator), *annotation.label.split(separator)]
-            kept[place] = replace(first, label=multilabel.join(both, separator))
-        elif first.label != annotation.label:
-            conflicts.setdefault(place, _conflict(first, annotation, name))
-    rejects = []
-    for place, detail in conflicts.items():
-        said = kept[place]
-        reject = Reject("chip", said.key, "label_conflict", detail, row=said.row, col=said.col)
-        rejects.append(reject)
-    return [said for place, said in kept.items() if place not in conflicts], rejects
+        if kept.setdefault(annotation.place, annotation) is not annotation:
+            more.setdefault(annotation.place, []).append(annotation)
+    rejects: dict[tuple[Any, ...], Reject] = {}
+    for place, others in more.items():
+        every = [kept[place], *others]
+        labelled = [said for said in every if said.label is not None]
+        if separator is None and len({said.label for said in labelled}) > 1:
+            del kept[place]
+            refused = [(said, "label_conflict", _conflict(said, every)) for said in every]
+        else:
+            kept[place], again = _one(labelled or every, separator)
+            again += [said for said in every if said.label is None] if labelled else []
+            refused = [(said, "said_again", _again(said, kept[place])) for said in again]
+        for said, reason, detail in refused:
+            whole = f"{name}:{said.line}: {said.key}{_place(said)} {detail}"
+            reject = Reject("chip", said.key, reason, whole, row=said.row, col=said.col)
+            rejects.setdefault((*place, said.line), reject)  # a list of labels is of one line
+    lines = {(*place, said.line) for place, said in kept.items() if place in more}
+    return list(kept.values()), [said for at, said in rejects.items() if at not in lines]
 
 
-def _conflict(first: Annotation, second: Annotation, name: str) -> str:
-    place = "" if first.row is None else f" ({first.row}, {first.col})"
-    where = f"line {first.line}" if str(first.line).isdigit() else first.line
-    return (
-        f"{name}:{second.line}: {first.key}{place} is {second.label!r} here and "
-        f"{first.label!r} in {where}; both rejected as label_conflict"
-    )
+def of_chips(rejects: Iterable[Reject]) -> list[Reject]:
+    """Give of what `settled` rejects one conflict a chip: many lines may speak of many chips."""
+    found: dict[tuple[Any, ...], Reject] = {}
+    for said in rejects:
+        if said.reason == "label_conflict":
+            found.setdefault((said.key, said.row, said.col), said)
+    return list(found.values())
+
+
+def _one(every: list[Row], separator: str | None) -> tuple[Row, list[Row]]:
+    """Give what *every* one of a place comes to, and those that add nothing to it."""
+    first, again = every[0], []
+    for said in every[1:]:
+        both = [] if separator is None else [*_split(first, separator), *_split(said, separator)]
+        label = first.label if separator is None else multilabel.join(both, separator)
+        again += [said] if label == first.label else []
+        first = replace(first, label=label or None)
+    return first, again
+
+
+def _split(said: Annotation, separator: str) -> tuple[str, ...]:
+    return multilabel.split(said.label or "", separator)
+
+
+def _place(said: Annotation) -> str:
+    return "" if said.row is None else f" ({said.row}, {said.col})"
+
+
+def _where(said: Annotation) -> str:
+    return f"line {said.line}" if str(said.line).isdigit() else str(said.line)
+
+
+def _conflict(said: Annotation, every: Sequence[Annotation]) -> str:
+    def of(one: Annotation) -> str:
+        return "unlabelled" if one.label is None else repr(one.label)
+
+    labelled = [one for one in every if one.label is not None]
+    others = [one for one in labelled if one.label != said.label]
+    named = [f"{of(one)} in {_where(one)}" for one in others[:NAMED]]
+    named += [f"{len(others) - NAMED:,} more"] if len(others) > NAMED else []
+    both = "both" if len(labelled) == 2 else "all"  # noqa: PLR2004 - a pair
+    return f"is {of(said)} here and {' and '.join(named)}; {both} rejected as label_conflict"
+
+
+def _again(said: Annotation, kept: Annotation) -> str:
+    return f"is said in {_where(kept)} already{'' if said.label else ', with a label'}"
 
 
 def table(rows: Sequence[Annotation], schema: pa.Schema) -> pa.Table:

@@ -61,7 +61,7 @@ def read(source: Source, params: Params) -> tuple[pa.Table, list[Reject]]:
     rejects: list[Reject] = []
 
     def objects() -> Iterator[Object]:
-        for line, cells in _rows.records(source, params.encoding, wanted, needed):
+        for line, cells in _rows.records(source, params, wanted, needed):
             at = f"{source.name}:{line}"
             key = params.prefix + cells.get("image", "")
             try:

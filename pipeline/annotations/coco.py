@@ -9,7 +9,8 @@ Source: https://cocodataset.org/#format-data; the runs' text form by pycocotools
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -17,10 +18,14 @@ import pyarrow as pa
 from pipeline.annotations import Source, _objects, _rows
 from pipeline.annotations._answers import Answers
 from pipeline.annotations._objects import LEVEL, Object, number
-from pipeline.errors import InputError, Rejected
+from pipeline.errors import InputError, Rejected, short
 from pipeline.rejects import Reject
 
 __all__ = ["LEVEL", "Params", "read", "write"]
+
+
+LONGEST_RUN = 60
+"""Bits of a run's length."""
 
 
 class Params(_objects.Params):
@@ -31,25 +36,19 @@ def read(source: Source, params: Params) -> tuple[pa.Table, list[Reject]]:
     """Read a COCO file; see pipeline/annotations/__init__.py.
 
     Raises:
-        InputError: it is not JSON, or lacks images, annotations or categories.
+        InputError: it is not JSON, lacks images, annotations or categories, or an id means two.
     """
     whole = _objects.from_json(source)
     lists = {name: _list(whole, name, source) for name in ("images", "annotations", "categories")}
-    names = _objects.Names(source.keys, params.prefix)
-    images = {
-        image["id"]: {
-            "key": names.key(str(image.get("file_name"))),
-            "image_height": _side(image.get("height")),
-            "image_width": _side(image.get("width")),
-        }
-        for image in lists["images"]
-        if isinstance(image, dict) and isinstance(image.get("id"), int | str)
-    }
-    labels = {
-        category["id"]: category.get("name")
-        for category in lists["categories"]
-        if isinstance(category, dict) and isinstance(category.get("id"), int | str)
-    }
+    names = _objects.Names(source, params.prefix)
+
+    def image_of(said: Mapping[str, Any]) -> dict[str, Any]:
+        sides = {f"image_{side}": _side(said.get(side)) for side in ("height", "width")}
+        name = said.get("file_name") or said.get("coco_url") or ""
+        return {"key": names.key(str(name)), **sides}
+
+    images = _by_ids(lists, "images", source, image_of)
+    labels = _by_ids(lists, "categories", source, lambda said: said.get("name"))
     rejects: list[Reject] = []
 
     def objects() -> Iterator[Object]:
@@ -60,7 +59,8 @@ def read(source: Source, params: Params) -> tuple[pa.Table, list[Reject]]:
             try:
                 label = _label(said, image, labels, params.label_separator, at)
                 crowd = said.get("iscrowd") == 1
-                yield Object(**image, label=label, line=line, crowd=crowd, **_shape(said, at))
+                shape = _shape(said, names.sizes.get(str(image["key"])), at)
+                yield Object(**image, label=label, line=line, crowd=crowd, **shape)
             except Rejected as rejected:
                 key = str(image["key"]) if image else ""
                 rejects.append(Reject("chip", key, rejected.reason, rejected.detail))
@@ -82,16 +82,49 @@ def _side(value: Any) -> int | None:
     return int(value) if isinstance(value, int | float) and 0 < value < _rows.INT32_MAX else None
 
 
-def _by_id(table: Mapping[Any, Any], said: Any, name: str) -> Any:
-    """Give what the id *name* of an annotation means; None: nothing."""
+def _id(said: Any, name: str) -> str | None:
+    """Give the id *name*, by which 7 and "7" are one: some tools write both in one file."""
     number = said.get(name) if isinstance(said, dict) else None
-    return table.get(number) if isinstance(number, int | str) else None
+    if isinstance(number, float) and number.is_integer():
+        number = int(number)
+    return str(number) if isinstance(number, int | str) else None
+
+
+def _by_ids(
+    lists: Mapping[str, list[Any]],
+    name: str,
+    source: Source,
+    meant: Callable[[Mapping[str, Any]], Any],
+) -> dict[str, Any]:
+    """Give what is *meant* by each id of the list *name*.
+
+    Raises:
+        InputError: an id means two, as where files were put together.
+    """
+    table: dict[str, Any] = {}
+    for place, said in enumerate(lists[name]):
+        number = _id(said, "id")
+        if number is None:
+            continue
+        value = meant(said)
+        if table.setdefault(number, value) != value:
+            raise InputError(
+                f"{source.name}:{name}[{place}]: the id {short(number, _objects.SHOWN)} is "
+                "another's already; files that are put together need ids of their own"
+            )
+    return table
+
+
+def _by_id(table: Mapping[str, Any], said: Any, name: str) -> Any:
+    """Give what the id *name* of an annotation means; None: nothing."""
+    number = _id(said, name)
+    return None if number is None else table.get(number)
 
 
 def _label(
     said: Mapping[str, Any],
     image: Mapping[str, Any] | None,
-    labels: Mapping[Any, Any],
+    labels: Mapping[str, Any],
     separator: str | None,
     at: str,
 ) -> str | None:
@@ -103,28 +136,42 @@ def _label(
     return _objects.label(name, separator, at)
 
 
-def _shape(said: Mapping[str, Any], at: str) -> dict[str, Any]:
-    """Give the window, and the outline or mask, of one annotation."""
+def _shape(said: Mapping[str, Any], image: tuple[int, int] | None, at: str) -> dict[str, Any]:
+    """Give the window, and the outline or mask, of one annotation; *image*: its size, if known."""
     segmentation = said.get("segmentation")
     if isinstance(segmentation, dict):
-        return _objects.masked(_mask(segmentation, at), 0, 0, at)
-    if isinstance(segmentation, list) and segmentation:
+        return _objects.masked(_mask(segmentation, image, at), 0, 0, at)
+    box = said.get("bbox")
+    if isinstance(segmentation, list) and any(segmentation):  # [[]] is none
+        if not any(isinstance(ring, list) for ring in segmentation):
+            segmentation = [segmentation]  # VIA writes one outline without the list around it
         if not all(isinstance(ring, list) for ring in segmentation):
             raise Rejected("not_a_box", f"{at}: its segmentation is no list of outlines")
-        return _objects.outlined(segmentation, at)
-    box = said.get("bbox")
+        rings = [ring for ring in segmentation if len(ring) >= 2 * _objects.CORNERS]
+        if rings or not box:  # a part of two corners has no pixels
+            return _objects.outlined(rings or segmentation, at)
     if not isinstance(box, list) or len(box) != 4:  # noqa: PLR2004 - x, y, width, height
         raise Rejected("not_a_box", f"{at}: has no box and no segmentation")
     left, top, width, height = (number(value, "side of the box", at) for value in box)
-    return _objects.box((left, top, left + width, top + height), at)
+    return _objects.turned_box((left, top, left + width, top + height), _degrees(said), at)
 
 
-def _mask(segmentation: Mapping[str, Any], at: str) -> Any:
+def _degrees(said: Mapping[str, Any]) -> float:
+    """Give how far the box is turned: CVAT writes the upright one, and beside it the angle."""
+    attributes = said.get("attributes")
+    degrees = attributes.get("rotation") if isinstance(attributes, dict) else None
+    if isinstance(degrees, bool) or not isinstance(degrees, int | float):
+        return 0.0
+    return degrees if math.isfinite(degrees) else 0.0
+
+
+def _mask(segmentation: Mapping[str, Any], image: tuple[int, int] | None, at: str) -> Any:
     size, counts = segmentation.get("size"), segmentation.get("counts")
     sides = [_side(side) for side in size] if isinstance(size, list) else []
     if len(sides) != 2 or None in sides:  # noqa: PLR2004 - height, width
         raise Rejected("not_a_box", f"{at}: the size of its mask is {size!r}")
     height, width = (side or 0 for side in sides)
+    _objects.check_mask((height, width), image, at, is_whole=True)
     if isinstance(counts, str):
         counts = _decoded(counts, at)
     if not isinstance(counts, list) or not all(isinstance(count, int) for count in counts):
@@ -140,6 +187,8 @@ def _decoded(text: str, at: str) -> list[int]:
         bits = ord(letter) - 48
         if not 0 <= bits < 64:  # noqa: PLR2004 - six bits
             raise Rejected("not_a_box", f"{at}: {letter!r} is no letter of a mask's runs")
+        if shift > LONGEST_RUN:
+            raise Rejected("not_a_box", f"{at}: a run of its mask is longer than any image")
         value |= (bits & 31) << shift
         shift += 5
         if bits & 32:

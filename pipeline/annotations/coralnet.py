@@ -14,13 +14,24 @@ from pipeline.annotations._answers import Answers, Chip
 from pipeline.annotations._points import read
 from pipeline.errors import InputError
 
-__all__ = ["LEVEL", "Params", "read", "write"]
+__all__ = ["LEVEL", "Columns", "Params", "read", "write"]
 
 LEVEL = "point"
 
 
+class Columns(_points.Columns):
+    """The names of the columns; an image is its `Name`, whatever a source calls its own columns."""
+
+    def wanted(self) -> dict[str, tuple[str, ...]]:
+        """Give, for each cell, the names that its column may have."""
+        wanted = super().wanted()
+        return wanted if self.image else {**wanted, "image": ("name", *wanted["image"])}
+
+
 class Params(_points.Params):
     """The settings of `annotations.format: coralnet`."""
+
+    columns: Columns = Columns()
 
 
 def write(answers: Answers) -> bytes:

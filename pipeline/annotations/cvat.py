@@ -15,7 +15,7 @@ from xml.sax.saxutils import quoteattr
 
 import pyarrow as pa
 
-from pipeline.annotations import Source, _objects, _rows
+from pipeline.annotations import Source, _objects, _rows, _text
 from pipeline.annotations._answers import Answers, Chip
 from pipeline.annotations._objects import LEVEL, Object, number
 from pipeline.errors import InputError, Rejected
@@ -37,7 +37,7 @@ def read(source: Source, params: Params) -> tuple[pa.Table, list[Reject]]:
     Raises:
         InputError: it is no XML, not CVAT's, or of a video.
     """
-    names = _objects.Names(source.keys, params.prefix)
+    names = _objects.Names(source, params.prefix)
     found: list[Object] = []
     rejects: list[Reject] = []
     image: dict[str, Any] = {}
@@ -49,6 +49,8 @@ def read(source: Source, params: Params) -> tuple[pa.Table, list[Reject]]:
                 image = _image(attributes, names, at)
             elif image and name in SHAPES:
                 label = _objects.label(attributes.get("label"), params.label_separator, at)
+                if name == "mask":
+                    _check_mask(attributes, names.sizes.get(image["key"]), at)
                 shapes = SHAPES[name](attributes, at)
                 found += [Object(**image, label=label, line=line, **shape) for shape in shapes]
             elif image and name in NO_PIXELS:
@@ -64,8 +66,10 @@ def _elements(source: Source) -> Iterator[tuple[int, str, Attributes]]:
 
     Declarations of types and entities are refused: CVAT writes none, and an attack would.
     """
+    _text.check_text(source, "unpack it and name its annotations.xml")
     parser = expat.ParserCreate()
     found: list[tuple[int, str, Attributes]] = []
+    within: list[str] = []
 
     def start(name: str, attributes: dict[str, str]) -> None:
         if not found and name != "annotations":
@@ -75,16 +79,22 @@ def _elements(source: Source) -> Iterator[tuple[int, str, Attributes]]:
                 f"{source.name}:{parser.CurrentLineNumber}: has tracks; export the task as "
                 "'CVAT for images 1.1'"
             )
-        found.append((parser.CurrentLineNumber, name, attributes))
+        if "skeleton" not in within:  # the points of which are no points by themselves
+            found.append((parser.CurrentLineNumber, name, attributes))
+        within.append(name)
+
+    def end(_: str) -> None:
+        within.pop()
 
     def doctype(*_: Any) -> None:
         raise InputError(f"{source.name}: declares a document type, which CVAT's files do not")
 
     parser.StartElementHandler = start
+    parser.EndElementHandler = end
     parser.StartDoctypeDeclHandler = doctype
     try:
         parser.Parse(source.data, True)  # noqa: FBT003 - it is all of the file
-    except expat.ExpatError as error:
+    except (expat.ExpatError, LookupError, ValueError) as error:  # of encodings, the last two
         raise InputError(f"{source.name}: not XML: {error}") from error
     return iter(found)
 
@@ -103,23 +113,16 @@ def _numbers(attributes: Attributes, wanted: tuple[str, ...], at: str) -> list[f
     return [number(attributes.get(name), name, at) for name in wanted]
 
 
-def _turned(corners: list[float], attributes: Attributes, middle: Any, at: str) -> dict[str, Any]:
-    degrees = number(attributes.get("rotation", 0), "rotation", at)
-    return _objects.outlined([_objects.turned(corners, middle, degrees)], at)
-
-
 def _box(attributes: Attributes, at: str) -> list[dict[str, Any]]:
-    left, top, right, bottom = _numbers(attributes, ("xtl", "ytl", "xbr", "ybr"), at)
-    upright = _objects.box((left, top, right, bottom), at)
-    if not number(attributes.get("rotation", 0), "rotation", at):
-        return [dict(upright)]
-    corners = _objects.rectangle(left, top, right - left, bottom - top)
-    return [_turned(corners, attributes, ((left + right) / 2, (top + bottom) / 2), at)]
+    edges = _numbers(attributes, ("xtl", "ytl", "xbr", "ybr"), at)
+    return [_objects.turned_box(edges, number(attributes.get("rotation", 0), "rotation", at), at)]
 
 
 def _ellipse(attributes: Attributes, at: str) -> list[dict[str, Any]]:
     x, y, across, down = _numbers(attributes, ("cx", "cy", "rx", "ry"), at)
-    return [_turned(_objects.ellipse(x, y, across, down), attributes, (x, y), at)]
+    degrees = number(attributes.get("rotation", 0), "rotation", at)
+    corners = _objects.turned(_objects.ellipse(x, y, across, down), (x, y), degrees)
+    return [_objects.outlined([corners], at)]
 
 
 def _pairs(attributes: Attributes, at: str) -> list[list[float]]:
@@ -145,8 +148,17 @@ def _mask(attributes: Attributes, at: str) -> list[dict[str, Any]]:
     counts = [
         _rows.pixel(count, "run", at) for count in attributes.get("rle", "").split(",") if count
     ]
+    if len(counts) % 2 == 0:  # what lies outside after the last run inside may be left out
+        counts.append(max(height * width - sum(counts), 0))
     pixels = _objects.runs(counts, height * width, at).reshape(height, width)
     return [_objects.masked(pixels, top, left, at)]
+
+
+def _check_mask(attributes: Attributes, image: tuple[int, int] | None, at: str) -> None:
+    height, width = (
+        _rows.pixel(attributes.get(name, ""), name, at) for name in ("height", "width")
+    )
+    _objects.check_mask((height, width), image, at, is_whole=False)
 
 
 def _tag(attributes: Attributes, at: str) -> list[dict[str, Any]]:  # noqa: ARG001

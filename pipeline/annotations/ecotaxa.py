@@ -55,7 +55,7 @@ def read(source: Source, params: Params) -> tuple[pa.Table, list[Reject]]:
 def _images(source: Source, params: Params, rejects: list[Reject]) -> Iterator[_rows.Annotation]:
     wanted = {**NAMES, "group": (params.group,)}
     needed = [name for name in wanted if name not in {"object", "status"}]
-    for line, cells in _rows.records(source, params.encoding, wanted, needed):
+    for line, cells in _rows.records(source, params, wanted, needed):
         if cells.get("image", "").strip().lower() in TYPES:
             continue
         key, at = params.prefix + cells.get("image", "").strip(), f"{source.name}:{line}"
@@ -82,8 +82,10 @@ def write(answers: Answers) -> bytes:
     The object's name is the image's without its ending. Import it to update what is there.
 
     Raises:
-        InputError: a chip is a part of an image: there, an image is an object.
+        InputError: a chip is a part of an image: there, an image is an object; or two images would
+            be one object.
     """
+    objects: dict[str, str] = {}
     sink = io.StringIO()
     writer = csv.writer(sink, delimiter="\t", lineterminator="\n")
     writer.writerow(
@@ -95,6 +97,11 @@ def write(answers: Answers) -> bytes:
             raise InputError(f"ecotaxa: an object there is an image, and {chip.key} has chips")
         name = answers.name(chip.key)
         stem = name.rpartition("/")[2].rpartition(".")[0] or name
+        if objects.setdefault(stem, chip.key) != chip.key:
+            raise InputError(
+                f"ecotaxa: {objects[stem]} and {chip.key} would be one object there, {stem}; "
+                "import them into different projects"
+            )
         if chip.answer is not None:
             status = CONFIRMED if chip.score is None else "predicted"
             writer.writerow([name, stem, chip.answer, status])

@@ -33,7 +33,7 @@ def read(source: Source, params: Params) -> tuple[pa.Table, list[Reject]]:
 
 def _images(source: Source, params: Params, rejects: list[Reject]) -> Iterator[_rows.Annotation]:
     wanted, needed = params.columns.wanted(), ["image", "label", *params.columns.named()]
-    for line, cells in _rows.records(source, params.encoding, wanted, needed):
+    for line, cells in _rows.records(source, params, wanted, needed):
         if fault := cells.get(_rows.FAULT):
             detail = f"{source.name}:{line}: {fault}"
             rejects.append(Reject("chip", "", "unreadable_row", detail))

@@ -11,27 +11,33 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
 
-from pipeline.annotations import Source, _objects, _rows
+from pipeline.annotations import Source, _objects, _regions, _rows
 from pipeline.annotations._answers import Answers, Chip
-from pipeline.annotations._objects import LEVEL, Object, number
-from pipeline.errors import InputError, Rejected
+from pipeline.annotations._objects import LEVEL, Object
+from pipeline.errors import InputError, Rejected, short
 from pipeline.rejects import Reject
 
 __all__ = ["LEVEL", "Params", "read", "write"]
 
+SIDES = ("original_height", "original_width")
 POINT_WIDTH = 0.5
 """Percent of the image's width that a keypoint is drawn in."""
 
 
 class Params(_objects.Params):
-    """The settings of `annotations.format: labelstudio`; *image* is the tasks' field for images."""
+    """The settings of `annotations.format: labelstudio`.
+
+    *image* is the tasks' field for images, *label* the control of the labelling interface whose
+    labels count; null: those of all.
+    """
 
     image: str = "image"
+    label: str | None = None
     keep_unconfirmed: bool = False
 
 
@@ -39,12 +45,13 @@ def read(source: Source, params: Params) -> tuple[pa.Table, list[Reject]]:
     """Read an export; see pipeline/annotations/__init__.py.
 
     Raises:
-        InputError: it is no JSON, or not a list of tasks.
+        InputError: it is no JSON, not a list of tasks, or nothing is of the control asked for.
     """
     tasks = _objects.from_json(source)
-    if not isinstance(tasks, list):
+    if not isinstance(tasks, list) or (tasks and not any(map(_is_task, tasks))):
         raise InputError(f"{source.name}: is no list of tasks; export them as JSON, not JSON-MIN")
-    names = _objects.Names(source.keys, params.prefix)
+    _check_control(tasks, params, source)
+    names = _objects.Names(source, params.prefix)
     rejects: list[Reject] = []
 
     def objects() -> Iterator[Object]:
@@ -54,16 +61,47 @@ def read(source: Source, params: Params) -> tuple[pa.Table, list[Reject]]:
             except Rejected as rejected:
                 rejects.append(Reject("chip", "", rejected.reason, rejected.detail))
                 continue
-            for line, result in _results(task, params, f"[{place}]"):
+            told = list(_results(task, params, f"[{place}]"))
+            others = _others(told, params.image)
+            size = names.sizes.get(key)
+            for line, result in told:
                 at = f"{source.name}:{line}"
                 try:
-                    for label, shape in _read(result, chip, at):
+                    _check_image(result, others, params.image, at)
+                    for label, shape in _read(result, chip, size, at):
                         own = _objects.label(label, params.label_separator, at)
                         yield Object(key=key, label=own, line=line, **shape)
                 except Rejected as rejected:
                     rejects.append(Reject("chip", key, rejected.reason, rejected.detail))
 
     return _objects.table(objects(), rejects)
+
+
+def _is_task(task: Any) -> bool:
+    """Say whether it is a task; what JSON-MIN has tells neither choices from data nor why."""
+    return isinstance(task, dict) and "data" in task
+
+
+def _check_control(tasks: list[Any], params: Params, source: Source) -> None:
+    """See that something is of the control whose labels are to count: its name may be mistyped."""
+    if params.label is None:
+        return
+    results = [
+        result
+        for task in tasks
+        if isinstance(task, dict)
+        for name in ("annotations", "completions", "predictions")
+        for said in _list(task, name)
+        if isinstance(said, dict)
+        for result in _list(said, "result")
+    ]
+    found = {str(result.get("from_name")) for result in results if isinstance(result, dict)}
+    if found and params.label not in found:
+        listed = short(", ".join(sorted(found - {"None"})), _objects.SHOWN)
+        raise InputError(
+            f"{source.name}: no result is of the control {params.label!r}, which annotations.label "
+            f"names; there are {listed}"
+        )
 
 
 def _image(
@@ -92,7 +130,7 @@ def _results(task: Mapping[str, Any], params: Params, at: str) -> Iterator[tuple
     """Give what counts of a task, each with its place in the file."""
     given = [
         (f"{at}.annotations[{place}]", said)
-        for place, said in enumerate(task.get("annotations") or task.get("completions") or [])
+        for place, said in enumerate(_list(task, "annotations") or _list(task, "completions"))
         if isinstance(said, dict) and not said.get("was_cancelled")
     ]
     truth = [(where, said) for where, said in given if said.get("ground_truth")]
@@ -100,122 +138,88 @@ def _results(task: Mapping[str, Any], params: Params, at: str) -> Iterator[tuple
     if params.keep_unconfirmed and not counted:
         counted = [
             (f"{at}.predictions[{place}]", said)
-            for place, said in enumerate(task.get("predictions") or [])
+            for place, said in enumerate(_list(task, "predictions"))
             if isinstance(said, dict)
         ][-1:]
     for where, said in counted:
-        for place, result in enumerate(said.get("result") or []):
-            yield f"{where}.result[{place}]", result
+        for place, result in enumerate(_list(said, "result")):
+            name = result.get("from_name") if isinstance(result, dict) else None
+            if params.label is None or params.label == name:
+                yield f"{where}.result[{place}]", result
+
+
+def _others(told: list[tuple[str, Any]], image: str) -> set[str]:
+    """Give the names of a task's images that are not *image*, where it has several.
+
+    A result says by a name of the labelling interface which image it is of, and what the interface
+    calls by that name stands in no export: it must be what *image* is called.
+    """
+    sized = [result for _, result in told if isinstance(result, dict) and SIDES[0] in result]
+    shown = {str(result["to_name"]) for result in sized if "to_name" in result}
+    return shown - {image} if len(shown) > 1 else set()
+
+
+def _check_image(result: Any, others: set[str], image: str, at: str) -> None:
+    name = str(result.get("to_name", "")) if isinstance(result, dict) else ""
+    if name in others:
+        what = (
+            f"is of the image {short(name, _objects.SHOWN)!r}, and annotations.image is {image!r}"
+        )
+        raise Rejected("not_a_box", f"{at}: {what}")
+
+
+def _list(of: Mapping[str, Any], name: str) -> list[Any]:
+    """Give a list; what is none, as in a file that something has mangled, as one of one."""
+    found = of.get(name) or []
+    return found if isinstance(found, list) else [found]
 
 
 def _read(
-    result: Any, chip: dict[str, int] | None, at: str
+    result: Any, chip: dict[str, int] | None, size: tuple[int, int] | None, at: str
 ) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """Give each label of one result, and the shape that it is of; *chip*: of a chip's own image."""
+    """Give each label of one result, and the shape that it is of; *chip*: of a chip's own image.
+
+    *size* is the image's in the index, if it is there.
+    """
     kind = result.get("type") if isinstance(result, dict) else None
     value = result.get("value") if isinstance(result, dict) else None
+    if kind == "relation":
+        return  # between two regions, which have labels of their own
     if not isinstance(value, dict):
         raise Rejected("unreadable_row", f"{at}: is no result with a value")
     kind = str(kind)
-    region = _region(kind, value)
+    region = _regions.region(kind, value)
     if kind == "choices" and region is None:
         shape: dict[str, Any] = dict(chip or {})
     elif region is not None and chip is not None:
         raise Rejected("not_a_box", f"{at}: {kind} on the image of a chip are not read")
     elif region is not None:
-        shape = _sized(result, region, value, at)
+        shape = _sized(result, region, size, at)
     elif isinstance(value.get(kind), list):
         raise Rejected("not_a_box", f"{at}: {kind} are not read")
     else:
         return  # a rating, a text, a relation: nothing about what a chip shows
     labels = value.get(kind)
+    labels = [labels] if isinstance(labels, str) else labels
     yield from ((label, shape) for label in (labels if isinstance(labels, list) else []) or [None])
 
 
-def _region(kind: str, value: Mapping[str, Any]) -> Shape | None:
-    """Give how the region of a result is read; None: it has none, or one that is not read.
-
-    A choice for a region has the region's own value.
-    """
-    if kind != "choices":
-        return SHAPES.get(kind)
-    marks = {"points": _polygon, "radiusX": _ellipse, "height": _rectangle, "x": _keypoint}
-    return next((shape for mark, shape in marks.items() if mark in value), None)
-
-
 def _sized(
-    result: Mapping[str, Any], shape: Shape, value: Mapping[str, Any], at: str
+    result: Mapping[str, Any], shape: _regions.Shape, size: tuple[int, int] | None, at: str
 ) -> dict[str, Any]:
+    """Give a region in pixels of its image, of the *size* in the index where it states none."""
     if result.get("image_rotation"):
         raise Rejected("other_size", f"{at}: the image was turned by {result['image_rotation']}°")
-    height, width = (
-        _rows.pixel(str(result.get(name)), name, at)
-        for name in ("original_height", "original_width")
-    )
-    found = shape(_Percent(value, height, width, at))
+    if any(side in result for side in SIDES):
+        height, width = (_rows.pixel(str(result.get(side)), side, at) for side in SIDES)
+    elif size is not None:
+        height, width = size
+    else:
+        raise Rejected("no_such_image", f"{at}: states no size, and its image is not in the index")
+    if shape is _regions.painted:
+        _objects.check_mask((height, width), size, at, is_whole=True)
+    found = shape(_regions.Percent(result["value"], height, width, at))
     return {**found, "image_height": height, "image_width": width}
-
-
-class _Percent:
-    """A value's places and lengths, in pixels of the image."""
-
-    def __init__(self, value: Mapping[str, Any], height: int, width: int, at: str) -> None:
-        self.value, self.height, self.width, self.at = value, height, width, at
-
-    def x(self, name: str) -> float:
-        return number(self.value.get(name), name, self.at) * self.width / 100
-
-    def y(self, name: str) -> float:
-        return number(self.value.get(name), name, self.at) * self.height / 100
-
-    def turned(self, corners: list[float]) -> dict[str, Any]:
-        degrees = number(self.value.get("rotation") or 0, "rotation", self.at)
-        about = (self.x("x"), self.y("y"))  # of a box the first corner, of an ellipse its middle
-        return _objects.outlined([_objects.turned(corners, about, degrees)], self.at)
-
-
-Shape = Callable[[_Percent], dict[str, Any]]
-
-
-def _rectangle(of: _Percent) -> dict[str, Any]:
-    left, top, width, height = of.x("x"), of.y("y"), of.x("width"), of.y("height")
-    upright = _objects.box((left, top, left + width, top + height), of.at)
-    if not of.value.get("rotation"):
-        return dict(upright)
-    return of.turned(_objects.rectangle(left, top, width, height))
-
-
-def _ellipse(of: _Percent) -> dict[str, Any]:
-    radii = of.x("radiusX"), of.y("radiusY")
-    return of.turned(_objects.ellipse(of.x("x"), of.y("y"), *radii))
-
-
-def _polygon(of: _Percent) -> dict[str, Any]:
-    points = of.value.get("points")
-    if not isinstance(points, list):
-        raise Rejected("not_a_box", f"{of.at}: has no points")
-    pairs = [point for point in points if isinstance(point, list) and len(point) == 2]  # noqa: PLR2004
-    if len(pairs) < len(points):
-        raise Rejected("not_a_box", f"{of.at}: its points are no pairs")
-    ring = []
-    for x, y in pairs:
-        ring += [
-            number(x, "x", of.at) * of.width / 100,
-            number(y, "y", of.at) * of.height / 100,
-        ]
-    return _objects.outlined([ring], of.at)
-
-
-def _keypoint(of: _Percent) -> dict[str, Any]:
-    return dict(_objects.pixel(of.x("x"), of.y("y")))
-
-
-SHAPES: dict[str, Shape] = {
-    "rectanglelabels": _rectangle,
-    "ellipselabels": _ellipse,
-    "polygonlabels": _polygon,
-    "keypointlabels": _keypoint,
-}
 
 
 def write(answers: Answers) -> bytes:

@@ -52,7 +52,7 @@ def read(source: Source, params: Params) -> tuple[pa.Table, list[Reject]]:
 def _points(source: Source, params: Params, rejects: list[Reject]) -> Iterator[_rows.Annotation]:
     wanted = {**NAMES, **({"group": (params.group,)} if params.group else {})}
     needed = [name for name in wanted if name != "form"]
-    for line, cells in _rows.records(source, params.encoding, wanted, needed):
+    for line, cells in _rows.records(source, params, wanted, needed):
         key, at = f"{params.prefix}{cells.get('image', '')}.png", f"{source.name}:{line}"
         try:
             _rows.image(cells, at)

@@ -3,12 +3,16 @@
 Read are `label.name`, `point.media.key` (or the end of `point.media.path_best` that is a key),
 `point.x`, `point.y` and `point.polygon`, whose corners are counted from the point. A row without a
 point speaks of the whole image. Rows that `needs_review` are left out, unless `keep_unconfirmed`.
+Answers are written in the same columns.
 
-Source: https://squidle.org/wiki, and the columns of `/api/annotation_set/<id>/export`
+Source: https://squidle.org/wiki, the columns of `/api/annotation_set/<id>/export`, and the README
+of the `sqapi` package
 """
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,14 +20,15 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.annotations import Source, _objects, _rows
+from pipeline.annotations._answers import Answers, Chip
 from pipeline.annotations._objects import LEVEL, Object, number
-from pipeline.errors import Rejected
+from pipeline.errors import InputError, Rejected
 from pipeline.rejects import Reject
 
-__all__ = ["LEVEL", "Params", "read"]
+__all__ = ["LEVEL", "Params", "read", "write"]
 
 NAMES = {
-    "image": ("point.media.key", "media.key"),
+    "image": ("point.media.key", "media.key", "point.media.path_best", "media.path_best"),
     "path": ("point.media.path_best", "media.path_best"),
     "x": ("point.x",),
     "y": ("point.y",),
@@ -48,20 +53,17 @@ class Params(_objects.Params):
 
 
 def read(source: Source, params: Params) -> tuple[pa.Table, list[Reject]]:
-    """Read an export, CSV or Parquet; see pipeline/annotations/__init__.py.
+    """Read an export: CSV, JSON or Parquet; see pipeline/annotations/__init__.py.
 
     Raises:
         InputError: it lacks a column.
     """
-    names = _objects.Names(source.keys, params.prefix)
+    names = _objects.Names(source, params.prefix)
     sizes = dict(zip(source.keys, source.sizes, strict=True))
-    wanted = {**NAMES, "label": (params.label,)}
-    wanted |= {"group": (params.group,)} if params.group else {}
-    needed = [name for name in wanted if name not in {"path", "polygon", "review"}]
     rejects: list[Reject] = []
 
     def objects() -> Iterator[Object]:
-        for line, cells in _rows.records(source, params.encoding, wanted, needed):
+        for line, cells in _records(source, params):
             at = f"{source.name}:{line}"
             key = _key(cells, names)
             try:
@@ -78,10 +80,48 @@ def read(source: Source, params: Params) -> tuple[pa.Table, list[Reject]]:
     return _objects.table(objects(), rejects)
 
 
+def _records(source: Source, params: Params) -> Iterator[tuple[int | str, dict[str, str]]]:
+    """Give the line and the wanted cells of every row, or object of JSON."""
+    wanted = {**NAMES, "label": (params.label,)}
+    wanted |= {"group": (params.group,)} if params.group else {}
+    needed = [name for name in wanted if name not in {"path", "polygon", "review"}]
+    if not source.data.lstrip().startswith((b"[", b"{")):
+        yield from _rows.records(source, params, wanted, needed)
+        return
+    rows = [dict(_flat(said)) for said in _listed(source)]
+    names = sorted({name for row in rows for name in row})
+    places = _rows.places_of(source, names, wanted, needed, params) if rows else {}
+    for number_of, row in enumerate(rows):
+        cells = {cell: row.get(names[place], "") for cell, place in places.items()}
+        yield f"[{number_of}]", cells
+
+
+def _listed(source: Source) -> list[Any]:
+    """Give the objects of a JSON export: a list, or a page of what the API lists."""
+    whole = _objects.from_json(source)
+    found = whole.get("objects") if isinstance(whole, dict) else whole
+    if not isinstance(found, list) or not all(isinstance(said, dict) for said in found):
+        raise InputError(f"{source.name}: is no list of annotations, and has none in 'objects'")
+    return found
+
+
+def _flat(said: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+    """Give the values of an object as text, by names with dots as the columns have them."""
+    for name, value in said.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{before}{name}.")
+        elif isinstance(value, str):
+            yield before + name, value
+        else:
+            yield before + name, "" if value is None else json.dumps(value)
+
+
 def _key(cells: dict[str, str], names: _objects.Names) -> str:
-    key = names.key(cells.get("image", ""))
-    path = names.key(cells.get("path", ""))
-    return path if key not in names.keys and path in names.keys else key
+    """Give the image's key: what is called so, or lies at the address, or is without its ending."""
+    name, path = cells.get("image", ""), names.key(cells.get("path", ""))
+    if path in names.keys and names.prefix + name not in names.keys:
+        return path
+    return names.key(name)
 
 
 def _size(key: str, sizes: Mapping[str, tuple[int, int]], at: str) -> tuple[int, int]:
@@ -114,6 +154,38 @@ def _shape(cells: dict[str, str], size: tuple[int, int], at: str) -> dict[str, A
             for across, down in corners
             for value in ((x + float(across)) * width, (y + float(down)) * height)
         ]
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
         raise Rejected("not_a_box", f"{at}: point.polygon {outline[:80]!r} is none") from error
     return _objects.outlined([ring], at)
+
+
+def write(answers: Answers) -> bytes:
+    """Give a CSV with the columns of an export: the answers need review, people's labels do not.
+
+    Chips of points are points, whole images rows without a point, other chips outlines.
+    """
+    sink = io.StringIO()
+    writer = csv.writer(sink, lineterminator="\n")
+    columns = [NAMES[name][0] for name in ("image", "x", "y", "polygon")]
+    writer.writerow([*columns, "label.name", "likelihood", *NAMES["review"]])
+    for chip in answers.rows:
+        place = _place(chip, answers.at_points)
+        likelihood = "" if chip.score is None else f"{chip.score:.6f}"
+        for label in answers.split(chip.answer):
+            said = [label, likelihood, str(chip.score is not None)]
+            writer.writerow([answers.name(chip.key), *place, *said])
+    return sink.getvalue().encode()
+
+
+def _place(chip: Chip, at_points: bool) -> tuple[str, str, str]:  # noqa: FBT001
+    """Give the cells of point.x, point.y and point.polygon."""
+    if chip.is_whole:
+        return "", "", ""
+    high, wide = chip.image_height, chip.image_width
+    if at_points:
+        return repr((chip.col + 0.5) / wide), repr((chip.row + 0.5) / high), ""
+    top, left, height, width = chip.inside
+    x, y = (left + width / 2) / wide, (top + height / 2) / high
+    across, down = width / 2 / wide, height / 2 / high
+    corners = [(-across, -down), (across, -down), (across, down), (-across, down)]
+    return repr(x), repr(y), json.dumps([*corners, corners[0]])

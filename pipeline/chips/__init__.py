@@ -18,6 +18,7 @@ of pipeline/chips/_tables.py, which makes chips of what is read.
 
 from __future__ import annotations
 
+import string
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -134,18 +135,21 @@ def places(
 
 
 def _folded(keys: list[str]) -> dict[str, str]:
-    """Give *keys* by what differs from them only in case, space and Unicode's form."""
+    """Give *keys* by what differs from them only in case, space, slashes and Unicode's form."""
     return {_fold(key): key for key in keys}
 
 
 def _fold(key: str) -> str:
-    return unicodedata.normalize("NFC", key.strip()).casefold()
+    key = unicodedata.normalize("NFC", key.strip("\ufeff" + string.whitespace))
+    return key.replace("\\", "/").removeprefix("./").lstrip("/").casefold()
 
 
 def _stranger(row: dict[str, Any], name: str, near: Mapping[str, str]) -> Reject:
     detail = f"{name}:{row['line']}: no image {row['key']!r} in the index"
     if (other := near.get(_fold(row["key"]))) is not None:
-        detail += f", which has {other!a}: the same but for case, space or the form of a letter"
+        detail += (
+            f", which has {other!a}: the same but for case, space, slashes or the form of a letter"
+        )
     return Reject("chip", row["key"], "no_such_image", detail, row=row["row"], col=row["col"])
 
 

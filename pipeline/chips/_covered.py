@@ -42,7 +42,7 @@ def said(chips: pa.Table, objects: pa.Table, params: Annotations) -> tuple[pa.Ta
     rejects: list[Reject] = []
     found = _said(chips, objects, params, rejects)
     rows, conflicts = _rows.settled(found, name, label_separator(params))
-    return _rows.table(rows, schemas.SAID), rejects + conflicts
+    return _rows.table(rows, schemas.SAID), rejects + _rows.of_chips(conflicts)
 
 
 def _said(

@@ -231,7 +231,7 @@ def placed(
     rejects: list[Reject] = []
     found = _found(chips, annotations, source, rejects)
     said, conflicts = _rows.settle(found, source, separator)
-    return said, rejects + conflicts
+    return said, rejects + _rows.of_chips(conflicts)
 
 
 def _found(

@@ -27,6 +27,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from pipeline.errors import InputError
+from pipeline.storage import opened
 
 FORMAT = 3
 BLOCK_ROWS = 65_536
@@ -196,8 +197,10 @@ def read(folder: Path) -> Classifier:
         InputError: it is not there, not one of ours, or its parts do not fit together.
     """
     try:
-        text = (folder / "model.json").read_bytes()
-        data = (folder / "model.safetensors").read_bytes()
+        with opened(folder / "model.json") as stream:
+            text = stream.read()
+        with opened(folder / "model.safetensors") as stream:
+            data = stream.read()
     except FileNotFoundError as error:
         raise InputError(f"{folder}: no classifier here; run the train stage first") from error
     except OSError as error:
@@ -255,11 +258,23 @@ def _shapes(found: Classifier) -> dict[str, tuple[int, ...]]:
 def _card(text: bytes, folder: Path) -> dict[str, Any]:
     try:
         card = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{folder}/model.json: not JSON ({error})") from error
     if not isinstance(card, dict) or card.get("format") != FORMAT:
         raise InputError(f"{folder}/model.json: not a classifier of format {FORMAT}")
     missing = {"classes", "tensors"} - card.keys()
     if missing:
         raise InputError(f"{folder}/model.json: lacks {', '.join(sorted(missing))}")
+    extractor = card.get("extractor", {})
+    made_by = extractor.get("made_by", {}) if isinstance(extractor, dict) else None
+    if not _are_classes(card["classes"]) or not isinstance(made_by, dict):
+        raise InputError(f"{folder}/model.json: its classes, or its extractor, are none of ours")
     return card
+
+
+def _are_classes(found: Any) -> bool:
+    """Say whether *found* are labels: texts that can be written, each once."""
+    if not isinstance(found, list) or not all(isinstance(label, str) for label in found):
+        return False
+    whole = "".join(found)
+    return len(set(found)) == len(found) and whole.encode(errors="ignore").decode() == whole

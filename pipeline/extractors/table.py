@@ -10,7 +10,7 @@ from pipeline.extractors import Identity, own_source
 from pipeline.sections import Extract
 from pipeline.weights import Weights, required
 
-VERSION = 1
+VERSION = 2
 
 EXPORTS = False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -30,9 +31,22 @@ cannot read; first bytes by name."""
 CANNOT = re.compile(r"cannot handle|unknown|unsupported|not (yet )?supported", re.IGNORECASE)
 """What Pillow's plugins say of a sound file that they have no decoder for."""
 
+SAID_PLAINLY = {
+    "not identified by this driver": "it does not say what its pixels are",
+    "string index out of range": "unknown order of bands",
+}
+"""What the plugins say of it, for people."""
+
+MARKER, JPEG_LS = 0xFF, 0xF7
+FRAMES = {JPEG_LS, *range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+MOST_SEGMENTS = 1_000
+
 PHOTOMETRIC, COMPRESSION, BITS, SAMPLE_FORMAT = 262, 259, 258, 339
 TILE_WIDTH, TILE_LENGTH = 322, 323
 SAMPLES, PLANAR, SUBSAMPLING = 277, 284, 530
+KIND, SUB_DIRECTORIES = 254, 330
+STRIP_PLACES, TILE_PLACES = 273, 324
+REDUCED = 1
 PREDICTOR, PACKBITS = 317, 32773
 WHITE_IS_ZERO = 0
 SIGNED = 2
@@ -52,10 +66,12 @@ def opened(stream: Any, name: str) -> Image.Image:
     """
     try:
         image = Image.open(stream, formats=FORMATS)
-        fault = next(_misread(image), "") if image.format == "TIFF" else ""
+        fault = next(_unfit(image), "") if image.format == "TIFF" else ""
     except DAMAGED as error:
         pass_storage_errors(error)
         raise _why(stream, name) from error
+    if image.format == "PNG" and image.mode == "P" and image.palette is None:
+        raise Rejected("truncated", f"{name}: a PNG whose palette is missing")
     if fault:
         raise Rejected("unsupported", f"{name}: a TIFF with {fault}, which is not read here")
     return image
@@ -69,6 +85,14 @@ def _why(stream: Any, name: str) -> Rejected:
         if mark.match(start):
             sentence = f"{name}: is {kind}, which is not read here; save it as PNG, JPEG or TIFF"
             return Rejected("unsupported", sentence)
+    if start.startswith(b"\xff\xd8\xff"):
+        marker, height = _frame(stream)
+        if marker == JPEG_LS:
+            sentence = f"{name}: is JPEG-LS, which is not read here; save it as PNG, JPEG or TIFF"
+            return Rejected("unsupported", sentence)
+        if marker and not height:
+            what = "its height stands behind its pixels"
+            return Rejected("unsupported", f"{name}: JPEG of a kind not read here: {what}")
     for kind in FORMATS:
         plugin, accepts = Image.OPEN[kind]
         if accepts is None or accepts(start) is not True:
@@ -80,6 +104,20 @@ def _why(stream: Any, name: str) -> Rejected:
     return Rejected("not_an_image", f"{name}: no decoder knows it as an image")
 
 
+def _frame(stream: Any) -> tuple[int, int]:
+    """Give the marker and the height of a JPEG's frame; 0 and 0 where it has none."""
+    stream.seek(2)
+    for _ in range(MOST_SEGMENTS):
+        start = stream.read(4)
+        if len(start) < 4 or start[0] != MARKER:  # noqa: PLR2004
+            break
+        if start[1] in FRAMES:
+            said = stream.read(3)
+            return start[1], int.from_bytes(said[1:], "big")
+        stream.seek(int.from_bytes(start[2:], "big") - 2, io.SEEK_CUR)
+    return 0, 0
+
+
 def _said(plugin: Any, stream: Any) -> str:
     """Give what the *plugin* says of the stream that it could not open."""
     stream.seek(0)
@@ -89,12 +127,27 @@ def _said(plugin: Any, stream: Any) -> str:
         pass_storage_errors(error)
         # A KeyError is one of the plugin's own tables: of compressions, of pixel formats.
         said = str(error) or type(error).__name__
-        return f"unknown code {said}" if isinstance(error.__cause__, KeyError) else said
+        if isinstance(error.__cause__, KeyError) and not said.startswith("unknown"):
+            return f"unknown code {said}"
+        return SAID_PLAINLY.get(said, said)
     return "it cannot be opened"
 
 
+def _unfit(image: Any) -> Iterator[str]:
+    """Name what makes this TIFF another picture than its own, or larger than it is."""
+    tags = image.tag_v2
+    if tags.get(KIND, 0) & REDUCED and (tags.next or SUB_DIRECTORIES in tags):
+        yield "a smaller copy before its picture"  # which is taken for it, as of raw photographs
+    if 0 in (*tags.get(STRIP_PLACES, ()), *tags.get(TILE_PLACES, ())):
+        yield "parts that were never written"  # its first bytes are taken for them
+    width, height = tags.get(TILE_WIDTH, 0), tags.get(TILE_LENGTH, 0)
+    if width * height > max(LARGE_TILE, 4 * image.width * image.height):
+        yield f"tiles of {width:,} × {height:,} pixels"  # which would be made in memory
+    yield from _misread(image)
+
+
 def _misread(image: Any) -> Iterator[str]:
-    """Name what makes Pillow 13.0 misread this TIFF without a word, or make it larger than it is.
+    """Name what makes Pillow 13.0 misread the values of this TIFF without a word.
 
     Found by comparing 6,072 TIFFs that tifffile wrote with what is read of them
     (`tests/test_images_tiff.py`).
@@ -104,11 +157,10 @@ def _misread(image: Any) -> Iterator[str]:
     sample_format: Sequence[int] = tags.get(SAMPLE_FORMAT, (1,))
     is_deep = max(bits) > BYTE
     by_libtiff = bool(image.tile) and image.tile[0][0] == "libtiff"
-    width, height = tags.get(TILE_WIDTH, 0), tags.get(TILE_LENGTH, 0)
-    if width * height > max(LARGE_TILE, 4 * image.width * image.height):
-        yield f"tiles of {width:,} × {height:,} pixels"  # which would be made in memory
     if tags.get(COMPRESSION) == PACKBITS and tags.get(PREDICTOR, 1) != 1:
         yield "differences packed by PackBits"  # which are taken for values
+    if image.mode == "LAB":
+        yield "colours of LAB"  # of whose white each decoder has its own idea
     if SIGNED in sample_format and max(bits) <= BYTE:
         yield "signed values of 8 bits"  # taken for unsigned
     if image.mode == "I" and max(bits) == LONG and 1 in sample_format:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
+from pipeline.images.watch import unwatched
 from pipeline.storage import Object, Storage
 
 BLOCK_BYTES = 65_536
@@ -59,9 +60,9 @@ class RangedFile(io.RawIOBase):
     def _fetch(self, first: int, last: int) -> None:
         start = first * BLOCK_BYTES
         stop = min((last + 1) * BLOCK_BYTES, self.item.size)
-        data = self.storage.read(
-            self.item.key, start=start, stop=stop, if_version=self.item.version
-        )
+        item = self.item
+        with unwatched():
+            data = self.storage.read(item.key, start=start, stop=stop, if_version=item.version)
         for number in range(first, last + 1):
             offset = (number - first) * BLOCK_BYTES
             self.blocks[number] = data[offset : offset + BLOCK_BYTES]

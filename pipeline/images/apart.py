@@ -18,15 +18,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import images
+from pipeline import images, stopping
 from pipeline.errors import BY_NAME, InputError, Passing, Rejected, StorageError
+from pipeline.images.watch import watched
 from pipeline.sections import Bucket, Extract, NoData
 from pipeline.storage import Object, Storage, open_storage
 
@@ -111,6 +112,7 @@ class Apart:
             said, answer = _receive(child.stdout)  # type: ignore[arg-type]
         except (BrokenPipeError, EOFError):
             self._mine.child = None
+            stopping.helpers.discard(child.pid)
             raise _death(child.wait(), key, self.limit_s) from None
         if "rejected" in said:
             raise Rejected(*said["rejected"])
@@ -131,6 +133,7 @@ class Apart:
                 stdout=subprocess.PIPE,
                 env={**os.environ, "PYTHONPATH": path},
             )
+            stopping.helpers.add(child.pid)
             self._all.callback(_end, child)
             self._mine.child = child
         return child
@@ -140,13 +143,21 @@ class Apart:
 def decoding(extract: Extract, *, careful: bool) -> Iterator[Callable[[bytes, str], Pixels]]:
     """Give what decodes bytes of a key: here, or, where *careful*, apart."""
     if not careful:
-        yield lambda data, _: images.decode(data, extract=extract)
+        yield partial(_decode_here, extract)
         return
     apart = Apart()
     try:
         yield lambda data, key: apart.decode(data, extract, key)
     finally:
         apart.close()
+
+
+def _decode_here(extract: Extract, data: bytes, key: str) -> Pixels:
+    try:
+        with watched(key):
+            return images.decode(data, extract=extract)
+    except MemoryError as error:
+        raise no_memory(key) from error
 
 
 def no_memory(key: str) -> InputError:
@@ -158,6 +169,7 @@ def no_memory(key: str) -> InputError:
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
+    stopping.helpers.discard(child.pid)
     child.kill()
     child.wait()
     for pipe in (child.stdin, child.stdout):
@@ -211,7 +223,7 @@ def _serve(limit_s: int) -> None:
             return
         _allow_time(limit_s)
         said, pixels = _answer(ask, data)
-        with memoryview(pixels) as view:
+        with suppress(BrokenPipeError), memoryview(pixels) as view:  # else who asked has gone
             _send(answers, said, view.cast("B") if view.nbytes else b"")
 
 

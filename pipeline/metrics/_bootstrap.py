@@ -6,6 +6,7 @@ group counts times a sparse matrix, whatever the number of chips.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -75,14 +76,71 @@ def resample(sums: sparse.csr_array, rounds: int, seed: int) -> Floats:
         float64 [rounds, k].
     """
     generator = np.random.default_rng(seed)
-    n_groups, k = sums.shape
-    block = max(1, BLOCK_VALUES // n_groups)
-    totals = np.empty((rounds, k))
+    n_groups = sums.shape[0]
     across = sums.T.tocsr()
+    totals = [(across @ draws(generator, some, n_groups).T).T for some in _rounds(rounds, n_groups)]
+    return np.concatenate(totals)
+
+
+def defined(drawn: Floats, known: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """Give the 95 % interval of each of *known*, over the resamples in which it is defined.
+
+    Args:
+        drawn: float64 [rounds, k], NaN where a resample does not define the figure.
+        known: bool [k]; the others, and what no resample defines, have NaN.
+    """
+    low, high = np.full((2, drawn.shape[1]), np.nan)
+    some = known & np.isfinite(drawn).any(axis=0)
+    if some.any():
+        low[some], high[some] = np.nanquantile(drawn[:, some], TAILS, axis=0)
+    return low, high
+
+
+def shares_within(
+    strata: Indices, right: Floats, n: Indices, validate: Validate
+) -> tuple[Floats, Floats]:
+    """Give the 95 % interval of each stratum's share, by resampling the stratum's own witnesses.
+
+    One witness says nothing of how witnesses differ: there is no interval then, but NaN.
+
+    Args:
+        strata: int64 [n_witnesses], sorted: the stratum of each witness, from 0 on.
+        right: float64 [n_witnesses], how many of each witness' *n* count.
+        n: int64 [n_witnesses].
+        validate: the section.
+
+    Returns:
+        Two of float64 [n_strata].
+
+    Source: Davison and Hinkley 1997, section 3.2, for strata that are resampled one by one.
+    """
+    generator = np.random.default_rng(validate.seed)
+    sizes = np.bincount(strata)
+    first = np.cumsum(sizes) - sizes
+    low, high = np.full((2, len(sizes)), np.nan)
+    several = np.flatnonzero(sizes > 1)
+    most = max(1, BLOCK_VALUES // validate.rounds)
+    blocks = np.flatnonzero(np.diff(np.cumsum(sizes[several]) // most)) + 1
+    for block in np.split(several, blocks):
+        if not len(block):
+            continue
+        own = np.repeat(sizes[block], sizes[block])
+        offset = np.repeat(first[block], sizes[block])
+        begins = np.cumsum(sizes[block]) - sizes[block]
+        drawn = []
+        for rounds in _rounds(validate.rounds, len(own)):
+            at = offset + (generator.random((rounds, len(own))) * own).astype(np.int64)
+            whole = np.add.reduceat(n[at], begins, axis=1)
+            drawn.append(np.add.reduceat(right[at], begins, axis=1) / whole)
+        low[block], high[block] = np.quantile(np.concatenate(drawn), TAILS, axis=0)
+    return low, high
+
+
+def _rounds(rounds: int, values: int) -> Iterator[int]:
+    """Part *rounds* of so many values each into blocks that are held at once."""
+    block = max(1, BLOCK_VALUES // values)
     for start in range(0, rounds, block):
-        stop = min(start + block, rounds)
-        totals[start:stop] = (across @ draws(generator, stop - start, n_groups).T).T
-    return totals
+        yield min(block, rounds - start)
 
 
 def draws(generator: np.random.Generator, rounds: int, n_groups: int) -> Floats:

@@ -8,12 +8,19 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
+from pipeline.metrics._bootstrap import defined, resample
 from pipeline.metrics._judged import Floats, Judged
 from pipeline.metrics._several import Either
+from pipeline.sections import Validate
+
+JUDGING = ("bias", "rmse", "r2")
+NO_SPREAD = 1e-12
+"""A variance of shares that is nothing but rounding."""
 
 
-def cover(judged: Either) -> pd.DataFrame:
+def cover(judged: Either, validate: Validate) -> pd.DataFrame:
     """Give, for each label, how far the answers' cover of an image is from the true one.
 
     An image counts once, however many chips it has. R² is of the line of equality, so that a bias
@@ -21,28 +28,53 @@ def cover(judged: Either) -> pd.DataFrame:
 
     Returns:
         `label`, `images`, `cover` (mean true share), `answered` (mean answered share), `bias`
-        (answered less true), `rmse`, `r2`; the label of the most cover first.
+        (answered less true), `rmse`, `r2`, each of these three with its 95 % interval (`bias_low`,
+        `bias_high`, …) from resampling groups, NaN where there is but one; the label of the most
+        cover first.
 
     Source: Beijbom et al. 2015, "Towards automated annotation of benthic survey images".
     """
     true, answered = shares(judged)
-    error = answered - true
-    spread = np.square(true - true.mean(axis=0)).sum(axis=0)
-    varies = np.ptp(true, axis=0) > 0
-    with np.errstate(invalid="ignore", divide="ignore"):
-        r2 = 1 - np.square(error).sum(axis=0) / spread
-    table = pd.DataFrame(
-        {
-            "label": judged.labels,
-            "images": len(true),
-            "cover": true.mean(axis=0),
-            "answered": answered.mean(axis=0),
-            "bias": error.mean(axis=0),
-            "rmse": np.sqrt(np.square(error).mean(axis=0)),
-            "r2": np.where(varies, r2, np.nan),
-        }
-    )
+    sums = [true, answered, np.square(true), np.square(answered - true)]
+    of_images = sparse.csr_array(np.concatenate([np.ones((len(true), 1)), *sums], axis=1))
+    found = _of_sums(np.asarray(of_images.sum(axis=0))[None, :])
+    columns = {name: values[0] for name, values in found.items()}
+    intervals = {}
+    if judged.n_groups > 1:
+        totals = resample(_added(judged, of_images), validate.rounds, validate.seed)
+        for name, drawn in _of_sums(totals).items():
+            intervals[name] = defined(drawn, np.isfinite(columns[name]))
+    table = pd.DataFrame({"label": judged.labels, "images": len(true)})
+    for name, values in columns.items():
+        table[name] = values
+        if name in JUDGING:
+            table[f"{name}_low"], table[f"{name}_high"] = intervals.get(name, (np.nan, np.nan))
     return table.sort_values(["cover", "label"], ascending=[False, True], ignore_index=True)
+
+
+def _added(judged: Either, of_images: sparse.csr_array) -> sparse.csr_array:
+    """Add up the rows of images over each group: float64 [n_groups, k]."""
+    images, first = np.unique(judged.images, return_index=True)
+    places = (judged.groups[first], images)
+    shape = (judged.n_groups, of_images.shape[0])
+    return (
+        sparse.coo_array((np.ones(len(images)), places), shape=shape).tocsr() @ of_images
+    ).tocsr()
+
+
+def _of_sums(totals: Floats) -> dict[str, Floats]:
+    """Give each figure of every label, float64 [rounds, n_labels], from sums over images."""
+    n = totals[:, :1]
+    true, answered, squares, errors = np.split(totals[:, 1:], 4, axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):  # a draw may hold no image
+        spread = squares - np.square(true) / n
+        return {
+            "cover": true / n,
+            "answered": answered / n,
+            "bias": (answered - true) / n,
+            "rmse": np.sqrt(errors / n),
+            "r2": np.where(spread > NO_SPREAD * n, 1 - errors / spread, np.nan),
+        }
 
 
 def shares(judged: Either) -> tuple[Floats, Floats]:

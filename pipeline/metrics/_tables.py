@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from pipeline.metrics._bootstrap import TAILS, label_counts, resample
+from pipeline.metrics._bootstrap import defined, label_counts, resample, shares_within
 from pipeline.metrics._judged import Floats, Indices, Judged
 from pipeline.metrics._several import Either
 from pipeline.sections import Validate
@@ -66,34 +66,50 @@ def _interval(drawn: Floats, values: Floats, n_groups: Indices) -> tuple[Floats,
 
     One group says nothing of how groups differ: the interval is then from 0 to 1.
     """
-    low, high = np.zeros_like(values), np.ones_like(values)
-    several, some = (n_groups > 1) & np.isfinite(drawn).any(axis=0), np.isfinite(values)
-    if several.any():
-        low[several], high[several] = np.nanquantile(drawn[:, several], TAILS, axis=0)
-    return np.where(some, low, np.nan), np.where(some, high, np.nan)
+    low, high = defined(drawn, n_groups > 1)
+    some = np.isfinite(values)
+    ends = ((low, 0.0), (high, 1.0))
+    low, high = (np.where(some, np.nan_to_num(end, nan=whole), np.nan) for end, whole in ends)
+    return low, high
 
 
-def per_group(judged: Either) -> pd.DataFrame:
-    """Give `group`, `n`, `accuracy`; worst first, and of equally bad ones the largest."""
-    return _by(judged, "group", judged.groups, judged.group_names)
+def per_group(judged: Either, validate: Validate) -> pd.DataFrame:
+    """Give `group`, `n`, `accuracy`; worst first, and of equally bad ones the largest.
+
+    The 95 % interval beside it (`accuracy_low`, `accuracy_high`) comes from resampling the
+    group's own images; NaN where it has but one.
+    """
+    groups = pd.Series(judged.group_names, name="group").iloc[judged.groups]
+    return _by(judged, groups, judged.images, validate)
 
 
-def per_value(judged: Either, values: Sequence[str | None]) -> pd.DataFrame:
+def per_value(judged: Either, values: Sequence[str | None], validate: Validate) -> pd.DataFrame:
     """Give `value`, `n`, `accuracy`, as `per_group`, by what is known of each chip.
+
+    The interval comes from resampling the groups that have the value; NaN where it is but one.
 
     Args:
         judged: the chips.
         values: one a chip, in their order; null, which is nothing in the table: not known.
+        validate: the section.
     """
-    names, codes = np.unique([value or "" for value in values], return_inverse=True)
-    return _by(judged, "value", codes, names.tolist())
+    known = pd.Series([value or "" for value in values], name="value")
+    return _by(judged, known, judged.groups, validate)
 
 
-def _by(judged: Either, name: str, codes: Indices, names: list[str]) -> pd.DataFrame:
-    n = np.bincount(codes, minlength=len(names))
-    right = np.bincount(codes, weights=judged.correct, minlength=len(names))
-    table = pd.DataFrame({name: names, "n": n, "accuracy": right / n})
-    order = ["accuracy", "n", name]
+def _by(
+    judged: Either, values: pd.Series[str], witnesses: Indices, validate: Validate
+) -> pd.DataFrame:
+    codes, names = pd.factorize(values, sort=True)
+    n = np.bincount(codes)
+    right = np.bincount(codes, weights=judged.correct)
+    width = int(witnesses.max()) + 1
+    pairs, place = np.unique(codes * width + witnesses, return_inverse=True)
+    own_right = np.bincount(place, weights=judged.correct).astype(np.float64)
+    low, high = shares_within(pairs // width, own_right, np.bincount(place), validate)
+    shares = {"accuracy": right / n, "accuracy_low": low, "accuracy_high": high}
+    table = pd.DataFrame({values.name: names, "n": n, **shares})
+    order = ["accuracy", "n", values.name]
     return table.sort_values(order, ascending=[True, False, True], ignore_index=True)
 
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from pipeline.metrics._bootstrap import TAILS, resample, summed
 from pipeline.metrics._judged import Judged
+from pipeline.sections import Validate
 
 MOST_ROWS = 200
 
@@ -18,6 +20,9 @@ MEANING = {
     "threshold_accuracy": "share of those that were given their label",
 }
 """What metrics.json says of the threshold."""
+
+SHARES = frozenset({"threshold", "threshold_coverage", "threshold_accuracy"})
+"""Those that lie between 0 and 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,29 @@ def confirm(judged: Judged, score: float | None) -> Threshold:
     n = int(above.sum())
     accuracy = float(judged.correct[above].mean()) if n else None
     return Threshold(score, n / judged.n, accuracy)
+
+
+def interval(judged: Judged, score: float, validate: Validate) -> dict[str, float]:
+    """Give the 95 % interval of what `confirm` says, from resamples of groups.
+
+    One group says nothing of how groups differ: the interval is then from 0 to 1. Accuracy is over
+    the resamples in which a chip has the score.
+
+    Returns:
+        `threshold_coverage_low`, `threshold_coverage_high`, and of `threshold_accuracy` the same
+        where any chip has the score.
+    """
+    above = judged.score >= score
+    sums = summed(judged, [np.ones(judged.n), above, above & judged.correct])
+    n, taken, right = resample(sums, validate.rounds, validate.seed).T
+    drawn = {"threshold_coverage": taken / n}
+    if above.any():
+        drawn["threshold_accuracy"] = right[taken > 0] / taken[taken > 0]
+    found: dict[str, float] = {}
+    for name, values in drawn.items():
+        ends = np.quantile(values, TAILS) if judged.n_groups > 1 and len(values) else (0.0, 1.0)
+        found[f"{name}_low"], found[f"{name}_high"] = map(float, ends)
+    return found
 
 
 def _counted(judged: Judged) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

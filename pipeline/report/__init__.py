@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import base64
 import math
+import re
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from pipeline.metrics import Judged
-from pipeline.metrics._cover import cover
-from pipeline.metrics._tables import per_group
 from pipeline.report import _charts, _confusion, _rows
 from pipeline.report._facts import NearTwins, ReportFacts, SplitCount, Trust
 from pipeline.report._gallery import (
@@ -56,7 +56,6 @@ NO_FIGURE = "–"
 
 def render(facts: ReportFacts) -> str:
     """Give the whole page as HTML; every text of *facts* is text there, never markup."""
-    groups = per_group(facts.judged)
     return (
         _environment()
         .get_template(TEMPLATE)
@@ -68,6 +67,7 @@ def render(facts: ReportFacts) -> str:
             metric_rows=_rows.metric_rows(facts),
             tiles=_rows.TILES,
             notes=list(_rows.notes(facts)),
+            weakest=_rows.weakest(facts),
             splits=[(name, SplitCount(*counts)) for name, counts in facts.splits.items()],
             matrix=_confusion.matrix(facts.judged.taken),
             shades=_confusion.SHADES,
@@ -78,9 +78,9 @@ def render(facts: ReportFacts) -> str:
             twins=list(facts.twins.head(MOST_TWINS).itertuples()),
             near=_rows.near_rows(facts),
             compared=list(facts.compared.itertuples()),
-            covers=list(cover(facts.judged).itertuples()),
+            covers=list(facts.covers.itertuples()),
             trust=_charts.trust_chart(facts.judged.decisions, facts.trust),
-            groups=list(groups.head(MOST_GROUPS).itertuples()),
+            groups=list(facts.groups.head(MOST_GROUPS).itertuples()),
             by=[
                 (name, len(table), list(table.head(MOST_GROUPS).itertuples(index=False, name=None)))
                 for name, table in facts.by.items()
@@ -105,8 +105,12 @@ def _environment() -> Environment:
         "figure": _figure,
         "share": _share,
         "points": _points,
+        "hundredths": _hundredths,
+        "r2": _r2,
         "signed": _signed,
         "inline": _inline,
+        "breakable": _breakable,
+        "span": _span,
     }
     return environment
 
@@ -128,9 +132,33 @@ def _share(value: float | None) -> str:
     return f"{100 * value:.1f}\u202f%"
 
 
+def _span(low: float, high: float) -> str:
+    """Show an interval of shares, to whole points of a hundred."""
+    return f"{100 * low:.0f} to {100 * high:.0f}"
+
+
+def _breakable(text: str) -> Markup:
+    """Let a long name go on in the next line after a sign that joins its words.
+
+    It is isolated, or a name written from the right would turn the numbers after it around.
+    """
+    broken = re.sub(r"([_/.])(?=\w)", r"\1<wbr>", str(escape(text)))
+    return Markup(f"<bdi>{broken}</bdi>")  # noqa: S704 - just escaped
+
+
 def _points(value: float) -> str:
     """Show a difference of shares in points of a hundred, with its sign."""
     return f"{100 * value:+.1f}".replace("-", "\u2212")
+
+
+def _hundredths(value: float) -> str:
+    """Show a share in points of a hundred."""
+    return f"{100 * value:.1f}"
+
+
+def _r2(value: float) -> str:
+    """Show R², which may be negative, to two decimals."""
+    return NO_FIGURE if math.isnan(value) else f"{value:.2f}".replace("-", "\u2212")
 
 
 def _signed(value: float) -> str:

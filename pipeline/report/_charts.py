@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from pipeline.counts import many
 from pipeline.metrics import Judged
 from pipeline.metrics._trust import coverage
 from pipeline.metrics.calibration import reliability
@@ -20,6 +21,8 @@ FEWEST = 20
 """Chips below which a share of right answers is not drawn: it would be noise."""
 
 HIGHEST_FLOOR = 0.9
+LEAST_SPAN = 0.1
+"""Of an axis of accuracy: a curve that hardly moves is not to look as if it did."""
 
 Point = tuple[float, float]
 Ends = tuple[float, float]
@@ -139,7 +142,7 @@ def _histogram(judged: Judged) -> Chart:
     for count, low, high in zip(n, edges[:-1], edges[1:], strict=True):
         left, above = chart.across(low), chart.down(count)
         width = round(chart.across(high) - left - 1, 2)
-        title = f"{count:,} chips with a score from {low:.2f} to {high:.2f}"
+        title = f"{many(int(count), 'chips')} with a score from {low:.2f} to {high:.2f}"
         chart.bars.append(Mark(left, above, width, round(chart.bottom - above, 2), title))
     return chart
 
@@ -200,7 +203,8 @@ def _by_epoch(
         return None
     values = [y for _, _, points in present for _, y in points]
     epochs = [x for _, _, points in present for x, _ in points]
-    y_ticks = nice_ticks(0 if title == "Loss" else min(values), max(values), 4)
+    least = 0.0 if title == "Loss" else min(*values, max(values) - LEAST_SPAN)
+    y_ticks = nice_ticks(least, max(values), 4)
     x_ticks = [t for t in nice_ticks(min(epochs), max(epochs), 6) if t == round(t)]
     x_low, x_high = min(epochs), max(epochs)
     x = (x_low, x_high) if x_high > x_low else (x_low - 1, x_high + 1)

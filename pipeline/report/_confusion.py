@@ -25,8 +25,8 @@ is taken for another one time in fifty is what one looks for."""
 
 SHADES = tuple(f"{low:.0%}".rstrip("%") for low in (0.0, *STEPS))
 
-CELLS = ((8, 54.0), (15, 40.0), (NUMBERED, 30.0), (60, 16.0), (MOST_LABELS + 1, 10.0))
-"""Up to so many labels, a cell's side in pixels."""
+CELLS = ((8, 54.0), (15, 40.0), (NUMBERED, 30.0), (60, 16.0), (MOST_LABELS + 1, 9.4))
+"""Up to so many labels, a cell's side in pixels; 100 of them fit a window of 1,200."""
 
 GUIDED = 5
 """Where cells have no room for a count, a line after every fifth leads the eye to the names."""
@@ -103,7 +103,7 @@ def matrix(judged: Judged) -> Matrix:
     order = similar_beside(counts)
     counts, labels = counts[np.ix_(order, order)], [labels[i] for i in order]
     side = next(px for most, px in CELLS if len(labels) <= most)
-    font = min(11.0, side - 1.5)
+    font = min(11.0, side - 1)
     longest = min(NAME_LENGTH, max(len(label) for label in labels))
     margin = max(LEAST_MARGIN, round(longest * font * 0.6 + 12))
     names = [
@@ -184,6 +184,15 @@ def shade(share: float) -> int:
 def shortened(label: str) -> str:
     """Cut a long name off, and show that it was."""
     return label if len(label) <= NAME_LENGTH else label[: NAME_LENGTH - 1] + "…"
+
+
+def taken_for(judged: Judged) -> dict[str, str]:
+    """Give of each label that was ever taken for another the one that it was most often."""
+    counts = confusion(judged)
+    np.fill_diagonal(counts, 0)
+    most = counts.argmax(axis=1)
+    rows = np.flatnonzero(counts.any(axis=1))
+    return {judged.labels[i]: judged.labels[most[i]] for i in rows}
 
 
 def pairs(judged: Judged) -> list[Pair]:

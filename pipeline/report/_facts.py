@@ -72,6 +72,8 @@ class ReportFacts:
         curve: `epoch`, `train_loss`, `calibration_loss`, `calibration_accuracy`, one row an epoch;
             NaN or None where there is no figure; no rows where the classifier has no epochs.
         classes: what `per_class` gave.
+        groups: what `per_group` gave.
+        covers: what `cover` gave.
         trust: the threshold that gives the accuracy that was wanted, chosen and confirmed; None
             where no chip could choose it.
         n_suspects: labels that are likely to be wrong.
@@ -81,6 +83,8 @@ class ReportFacts:
         near: chips of different splits that look nearly the same; None: nobody has looked.
         splits: split → its counts, in the order in which they are shown.
         straddling: groups with chips in more than one split.
+        split_by: what a group is, in words; nothing where it is not known.
+        split_shares: which share of the groups each split has, in words.
         rejects: schemas.REJECTS, of all stages.
         gallery: chips to show, in the order of `choose`.
         by: what `validate.by` names → accuracy by its values, as `per_value` gives it.
@@ -93,9 +97,13 @@ class ReportFacts:
     judged: Either
     curve: pd.DataFrame
     classes: pd.DataFrame
+    groups: pd.DataFrame
+    covers: pd.DataFrame
     splits: Mapping[str, SplitCount]
     straddling: int
     rejects: pa.Table
+    split_by: str = ""
+    split_shares: str = ""
     trust: Trust | None = None
     n_suspects: int = 0
     twins: pd.DataFrame = field(default_factory=pd.DataFrame)

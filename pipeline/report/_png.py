@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import io
 import re
-import unicodedata
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from pipeline.report import _charts, _confusion
 from pipeline.report._charts import Chart
 from pipeline.report._facts import ReportFacts
+from pipeline.report._letters import drawable, fitted, font
 
 SHARP = 2
 """Pixels of the file for one of the report."""
@@ -28,6 +28,8 @@ SMOOTH = 2
 SCALE = SHARP * SMOOTH
 TITLE = 34
 LINE = 18
+TEXT = 12
+"""Height of letters, where nothing else is said."""
 BAR_LEFT, BAR_WIDTH = 180.0, 420.0
 MOST_BARS = 100
 
@@ -36,8 +38,6 @@ PAPER, INK, QUIET, RULE, BLUE, ORANGE = (
 )  # fmt: skip
 LINES = {"ideal": (QUIET, 1, 4), "train": (QUIET, 2, 6), "held": (BLUE, 2, 0)}
 """By kind of line: colour, width, and length of dashes."""
-
-LETTERS = {"ß": "ss", "æ": "ae", "Æ": "AE", "ø": "o", "Ø": "O", "œ": "oe", "ł": "l", "đ": "d"}
 
 Place = tuple[float, float]
 
@@ -95,18 +95,18 @@ class _Canvas:
         self.draw.ellipse([at * SCALE for at in ends], colour)
 
     def text(
-        self, at: Place, text: str, anchor: str = "lm", colour: str = QUIET, size: float = 12
+        self, at: Place, text: str, anchor: str = "lm", colour: str = QUIET, size: float = TEXT
     ) -> None:
         """Write *text*; *anchor* is one of Pillow's."""
         place = at[0] * SCALE, at[1] * SCALE
-        self.draw.text(place, _drawable(text), colour, _font(size), anchor)
+        self.draw.text(place, drawable(text), colour, font(size * SCALE), anchor)
 
     def upwards(self, at: Place, text: str, anchor: str, colour: str, size: float) -> None:
         """Write *text* from below to above; *anchor* is `l`, its beginning, or `m`, its middle."""
-        font, shown = _font(size), _drawable(text)
-        long, high = round(font.getlength(shown)) + SCALE, round(size * SCALE * 1.4)
+        letters, shown = font(size * SCALE), drawable(text)
+        long, high = round(letters.getlength(shown)) + SCALE, round(size * SCALE * 1.4)
         strip = Image.new("L", (long, high))
-        ImageDraw.Draw(strip).text((0, high / 2), shown, 255, font, "lm")
+        ImageDraw.Draw(strip).text((0, high / 2), shown, 255, letters, "lm")
         strip = strip.transpose(Image.Transpose.ROTATE_90)
         x, y = round(at[0] * SCALE - high / 2), round(at[1] * SCALE)
         y -= long if anchor == "l" else long // 2
@@ -118,21 +118,6 @@ class _Canvas:
         size = self.size[0] * SHARP, self.size[1] * SHARP
         self.image.resize(size, Image.Resampling.BOX).save(sink, "PNG")
         return sink.getvalue()
-
-
-@cache
-def _font(size: float) -> ImageFont.FreeTypeFont:
-    """Give Pillow's own font: one that a machine happens to have would change the bytes."""
-    found = ImageFont.load_default(size * SCALE)
-    assert isinstance(found, ImageFont.FreeTypeFont)
-    return found
-
-
-def _drawable(text: str) -> str:
-    """Write *text* in the letters that the font has: accents go, other scripts are `?`."""
-    plain = unicodedata.normalize("NFKD", "".join(LETTERS.get(sign, sign) for sign in text))
-    kept = (sign for sign in plain if not unicodedata.combining(sign))
-    return "".join(sign if sign.isascii() or sign == "…" else "?" for sign in kept)
 
 
 @cache
@@ -171,7 +156,7 @@ def _chart(canvas: _Canvas, chart: Chart, top: float) -> None:
     canvas.line((chart.left, below), (chart.right, below), QUIET)
     canvas.text(((chart.left + chart.right) / 2, top + chart.height - 9), chart.x_label, "mm")
     middle = top + (chart.top + chart.bottom) / 2
-    canvas.upwards((10, middle), chart.y_label, "m", QUIET, 12)
+    canvas.upwards((10, middle), chart.y_label, "m", QUIET, TEXT)
     for bar in chart.bars:
         canvas.box(bar.x, top + bar.y, bar.width, bar.height, BLUE)
     for x, y1, y2 in chart.gaps:
@@ -199,8 +184,9 @@ def _matrix(matrix: _confusion.Matrix, *, of_row: bool) -> bytes:
     side = far - matrix.margin
     canvas.box(matrix.margin, matrix.margin + top, side, side, "#f1f2ee")
     for name in matrix.names:
-        canvas.text((matrix.margin - 6, name.at + top), name.text, "rm", INK, matrix.font)
-        canvas.upwards((name.at, matrix.margin + top - 6), name.text, "l", INK, matrix.font)
+        text = fitted(name.text, matrix.font, matrix.margin - 8)
+        canvas.text((matrix.margin - 6, name.at + top), text, "rm", INK, matrix.font)
+        canvas.upwards((name.at, matrix.margin + top - 6), text, "l", INK, matrix.font)
     if matrix.guides:
         for at in range(_confusion.GUIDED, len(matrix.names), _confusion.GUIDED):
             place = matrix.margin + at * matrix.side
@@ -234,7 +220,7 @@ def _bars(classes: pd.DataFrame) -> bytes:
     canvas.text((BAR_LEFT + BAR_WIDTH / 2, below + 32), "F1", "mm")
     for i, row in enumerate(rows):
         y = TITLE + LINE * (i + 0.5)
-        canvas.text((BAR_LEFT - 8, y), _confusion.shortened(row.label), "rm", INK)
+        canvas.text((BAR_LEFT - 8, y), fitted(row.label, TEXT, BAR_LEFT - 12), "rm", INK)
         canvas.box(BAR_LEFT, y - 5, row.f1 * BAR_WIDTH, 10, _shades()["r3"][0])
         ends = [BAR_LEFT + end * BAR_WIDTH for end in (row.f1_low, row.f1_high)]
         canvas.line((ends[0], y), (ends[1], y), INK, 1.5)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from pipeline.metrics import Judged, _trust, parts
+from pipeline.counts import many
+from pipeline.metrics import Judged, _counts, _trust, parts
 from pipeline.rejects import MEANING, REASONS
+from pipeline.report import _confusion
 from pipeline.report._facts import ReportFacts
 
 STAGES = ("index", "chip", "extract", "train", "validate")
 ENDS = ("_low", "_high")
+WEAKEST = 3
+FEWEST = 10
+"""Chips of a group that may stand among the weakest: one of two says nothing of its group."""
 
 TILES = {
     "accuracy": "Accuracy",
@@ -48,6 +53,23 @@ class MetricRow:
         return self.is_share and self.low is not None and self.low >= 0
 
 
+class Weak(NamedTuple):
+    """One class or group that does badly; *value* is its F1 or its accuracy."""
+
+    label: str
+    n: int
+    value: float
+    taken_for: str = ""
+
+
+class Weakest(NamedTuple):
+    """Where the classifier is weakest: groups with fewer chips than *least* are left out."""
+
+    classes: list[Weak]
+    groups: list[Weak]
+    least: int
+
+
 @dataclass(frozen=True, slots=True)
 class RejectRow:
     """All rejects of one stage and reason."""
@@ -64,8 +86,9 @@ def metric_rows(facts: ReportFacts) -> list[MetricRow]:
     """Give one row a metric, in the metrics' own order, its interval beside it."""
     known = parts(facts.judged)
     said = {name: text for part in known for name, text in part.MEANING.items()}
-    said |= _trust.MEANING | MEANING
+    said |= _trust.MEANING | _counts.MEANING | MEANING
     shares = {name for part in known for name, (_, most) in part.RANGE.items() if most <= 1}
+    shares |= _trust.SHARES
     flat = facts.metrics
     ends = {f"{name}{end}" for name in flat for end in ENDS}
     return [
@@ -87,6 +110,23 @@ def _order(name: str, known: list[str]) -> tuple[int, int, str]:
         return 0, [*TILES].index(name), name
     place = known.index(name) if name in known else len(known)
     return (2 if name.startswith("n_") else 1), place, name
+
+
+def weakest(facts: ReportFacts) -> Weakest:
+    """Give the classes and the groups that do worst, of those that make mistakes."""
+    classes = facts.classes[(facts.classes["support"] > 0) & (facts.classes["f1"] < 1)]
+    lowest = classes.sort_values(["f1", "support"], ascending=[True, False]).head(WEAKEST)
+    taken = _confusion.taken_for(facts.judged.taken)
+    groups = facts.groups
+    low = groups[(groups["accuracy"] < 1) & (groups["n"] >= FEWEST)].head(WEAKEST)
+    return Weakest(
+        [
+            Weak(row.label, row.support, row.f1, taken.get(row.label, "–"))
+            for row in lowest.itertuples()
+        ],
+        [Weak(row.group, row.n, row.accuracy) for row in low.itertuples()],
+        FEWEST,
+    )
 
 
 def reject_rows(rejects: pa.Table) -> list[RejectRow]:
@@ -131,9 +171,10 @@ def notes(facts: ReportFacts) -> Iterator[str]:
     """Say what a reader must know before believing the headline."""
     judged, flat = facts.judged, facts.metrics
     if facts.straddling:
+        have = "has" if facts.straddling == 1 else "have"
         yield (
-            f"{facts.straddling:,} groups have chips in more than one split: the classifier has "
-            "seen places that it is judged on, and every figure here flatters it."
+            f"{many(facts.straddling, 'groups')} {have} chips in more than one split: the "
+            "classifier has seen places that it is judged on, and every figure here flatters it."
         )
     if len(facts.twins):
         have = "pair of images has" if len(facts.twins) == 1 else "pairs of images have"
@@ -169,6 +210,13 @@ def notes(facts: ReportFacts) -> Iterator[str]:
         yield (
             f"{unseen:,} {carry} a label that the classifier never saw in training; {they} as "
             f"wrong, and {leave if one_each else 'those labels are'} left out of the log loss."
+        )
+    if judged.n_groups > 1 and bool(judged.correct.all()):
+        share = 1 - 0.05 ** (1 / judged.n_groups)
+        yield (
+            "Not one answer is wrong, and from what has no mistake resampling draws none: the "
+            f"interval of the accuracy is too narrow. If {share:.0%} of such groups held mistakes, "
+            f"{judged.n_groups:,} without one would still be drawn one time in twenty."
         )
     if flat.get("accuracy", 1.0) <= flat.get("baseline_accuracy", 0.0):
         commonest = "label" if isinstance(judged, Judged) else "set of labels"

@@ -53,9 +53,10 @@ BATCH = {
     ("torch", "cuda"): 128,
     ("torch", "mps"): 64,
     ("openvino", "cpu"): 2,
+    ("openvino", "cpu without AVX-512"): 1,
 }
-"""Chips in a batch where `extract.batch` says nothing: the fastest of those measured. Of large ones
-what passes from layer to layer leaves a processor's caches."""
+"""Chips in a batch where `extract.batch` says nothing: the fastest for EfficientNet-B0 of those
+measured. Of large ones what passes from layer to layer leaves a processor's caches."""
 
 TOLERANCE = 1e-5
 """Largest difference to torch's fp32, relative to the largest value of a chip's feature."""
@@ -122,7 +123,7 @@ class Asked:
 
     def choice(self, name: str) -> Choice:
         """Give the choice of *name* with its batch."""
-        return Choice(name, self.extract.batch or BATCH[name, self.device])
+        return Choice(name, self.extract.batch or _batch(name, self.device))
 
     def folder(self, choice: Choice) -> Path:
         """Name the folder of a trial and what it wrote by all that decides them."""
@@ -135,6 +136,13 @@ class Asked:
         }
         name = self.extract.extractor.replace("/", "-").replace(":", "-")
         return self.machine.state / "runtimes" / f"{name}-{digest(facts)[:16]}"
+
+
+def _batch(name: str, device: str) -> int:
+    narrow = f"{device} without AVX-512"
+    if (name, narrow) in BATCH and "avx512f" not in numerics.device_kind(device):
+        return BATCH[name, narrow]
+    return BATCH[name, device]
 
 
 def choose(asked: Asked) -> Choice:
@@ -174,6 +182,7 @@ def choose(asked: Asked) -> Choice:
 
 def load(asked: Asked) -> Network:
     """Load the extractor into what `choose` gives."""
+    numerics.keep_freed_memory()
     choice = choose(asked)
     if choice.name != TORCH and _damaged(asked.folder(choice)):
         shutil.rmtree(asked.folder(choice), ignore_errors=True)  # another may do the same

@@ -7,16 +7,25 @@ no leading slash and no `.` or `..` part. Listings are sorted by the key's UTF-8
 from __future__ import annotations
 
 import builtins
+import errno
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from io import BufferedReader
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from pipeline.addresses import shown
-from pipeline.errors import Rejected, SettingError, StorageError
+from pipeline.errors import Rejected, SettingError, StorageError, short
+
+LONGEST = 100
+"""Letters of a path that a message shows."""
+
+AT_ONCE = getattr(os, "O_NONBLOCK", 0)
+"""Opens a pipe without waiting for a writer; a file is read as ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +105,7 @@ def open_storage(url: str, *, memory: Path | None = None, follow_links: bool = F
     Raises:
         SettingError: the scheme is not one that a bucket or store can have.
     """
-    scheme = urlsplit(url).scheme
+    scheme = scheme_of(url)
     if scheme == "s3":
         from pipeline.storage.s3 import S3
 
@@ -108,13 +117,62 @@ def open_storage(url: str, *, memory: Path | None = None, follow_links: bool = F
     raise SettingError(f"{shown(url)}: no storage for {scheme + '://'!r}; use a folder or s3://…")
 
 
+def scheme_of(url: str) -> str:
+    """Give what an address begins with, as `s3`; nothing of a path.
+
+    Raises:
+        SettingError: it is no address.
+    """
+    try:
+        return urlsplit(url).scheme
+    except ValueError as error:
+        raise SettingError(f"{shown(url)}: is no address ({error})") from error
+
+
 def local_path(url: str) -> Path:
-    """Give the absolute path that a relative or `file://` *url* means on this machine."""
-    path = Path(url2pathname(urlsplit(url).path) if url.startswith("file:") else url).expanduser()
-    if path.is_absolute():
-        return path
-    origin = Path(os.environ.get("DVC_ROOT", "."))
-    return (path if path.exists() else origin / path).absolute()
+    """Give the absolute path that a relative or `file://` *url* means on this machine.
+
+    Raises:
+        SettingError: it is no path here.
+    """
+    try:
+        path = Path(_path_of(url)).expanduser()
+        if path.is_absolute() or path.exists():
+            return path.absolute()
+    except (OSError, RuntimeError, ValueError) as error:  # too long; no such user's home; a NUL
+        why = getattr(error, "strerror", None) or error
+        raise SettingError(f"{short(url, LONGEST)!r}: is no path ({why})") from error
+    return (Path(os.environ.get("DVC_ROOT", ".")) / path).absolute()
+
+
+def _path_of(url: str) -> str:
+    path = url
+    if url.startswith("file:"):
+        parts = urlsplit(url)
+        if parts.netloc not in {"", "localhost"}:
+            raise ValueError(f"it names another machine, {parts.netloc!r}")
+        path = url2pathname(parts.path)
+    if "\0" in path:
+        raise ValueError("it holds a NUL")
+    return path
+
+
+def opened(path: Path) -> BufferedReader:
+    """Open a file to be read.
+
+    Raises:
+        OSError: it cannot be opened, or is a pipe, of which one could wait for ever for its first
+            byte, or a device, which may never end.
+    """
+    found = open(path, "rb", opener=_at_once)  # noqa: SIM115 - it is given to the caller
+    if not stat.S_ISREG(os.fstat(found.fileno()).st_mode):
+        found.close()
+        raise OSError(errno.EINVAL, "it is a pipe or a device, and no file")
+    return found
+
+
+def _at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | AT_ONCE)
 
 
 def read_url(url: str, *, memory: Path | None = None) -> tuple[bytes, str]:
@@ -125,7 +183,7 @@ def read_url(url: str, *, memory: Path | None = None) -> tuple[bytes, str]:
     Raises:
         Missing, StorageError, SettingError: as the storages do.
     """
-    scheme = urlsplit(url).scheme
+    scheme = scheme_of(url)
     if scheme in {"http", "https"}:
         from pipeline.storage.https import fetch
 

@@ -1,4 +1,4 @@
-"""Whether the body of an answer to a GET is what was asked for: its length, its part, its MD5."""
+"""Whether an answer is what was asked for: a body's length, part and MD5, the page of a listing."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import hashlib
 import re
 from collections.abc import Mapping
 from typing import Any
+
+from pipeline.storage import _patience
 
 Answer = Mapping[str, Any]
 """As boto3 gives it: `Body`, and the headers by boto3's names."""
@@ -27,13 +29,18 @@ def whole(answer: Answer) -> Answer:
     return answer
 
 
-def body(answer: Answer, asked: str) -> bytes:
+def body(answer: Answer, asked: str, patience: float) -> bytes:
     """Read the body of an answer to a GET, of which *asked* is the `Range`, if it had one.
 
+    Args:
+        answer: with its body yet to be read.
+        asked: the `Range`, or "".
+        patience: seconds after which a body must have come at `_patience.SLOWEST` at least.
+
     Raises:
-        OSError: it is not as long as its headers say it is, or is another part.
+        OSError: it comes too slowly, is not as long as its headers say, or is another part.
     """
-    data: bytes = answer["Body"].read()
+    data = _patience.read(answer["Body"]._raw_stream, patience)  # noqa: SLF001
     size = answer["ContentLength"]
     wanted, part = ASKED.fullmatch(asked), PART.fullmatch(answer.get("ContentRange", ""))
     if part:
@@ -74,3 +81,25 @@ def fits(answer: Answer, data: bytes) -> bool:
 
 def _has_own_key(answer: Answer) -> bool:
     return "SSECustomerAlgorithm" in answer or "kms" in str(answer.get("ServerSideEncryption"))
+
+
+LISTING = {"Contents", "IsTruncated", "KeyCount", "Name"}
+"""Some of these every page of a listing has, of nothing too."""
+
+
+def check_page(page: Answer, prefix: str) -> None:
+    """See that *page* is one of a listing of *prefix*.
+
+    Raises:
+        OSError: it is another one, or none, as the page for people that some other server sends.
+    """
+    if not LISTING & page.keys():
+        raise OSError("the answer is no listing")
+    for item in page.get("Contents", []):
+        lacks = {"Key", "Size", "ETag"} - item.keys()
+        if lacks:
+            raise OSError(f"the listing has an object without {', '.join(sorted(lacks))}")
+        if not item["Key"].startswith(prefix):
+            raise OSError("the listing has an object that was not asked for")
+    if page.get("IsTruncated") and not page.get("NextContinuationToken"):
+        raise OSError("a page of the listing has no end")

@@ -10,6 +10,18 @@ BEYOND = {"416", "InvalidRange"}
 FORBIDDEN = {"403", "AccessDenied", "InvalidObjectState"}
 """Said of one object; InvalidObjectState: it lies in an archive and was not restored."""
 
+ELSEWHERE = {
+    "301",
+    "302",
+    "307",
+    "308",
+    "AuthorizationHeaderMalformed",
+    "IllegalLocationConstraintException",
+    "PermanentRedirect",
+    "TemporaryRedirect",
+}
+"""Said of a bucket that another region, or another service, has."""
+
 EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}
 REFUSED = EXPIRED | {
     "400",
@@ -37,7 +49,19 @@ def refused(at: str, why: str) -> StorageError:
         return StorageError(
             f"{at}: the AWS credentials have expired ({why}); renew them, run again"
         )
+    if why == "RequestTimeTooSkewed":
+        return StorageError(
+            f"{at}: access refused ({why}): this machine's clock is wrong; set it, run again"
+        )
     return StorageError(
         f"{at}: access refused ({why}); check the AWS credentials, or set QUADRAT_ANONYMOUS=true "
         "for a public bucket"
+    )
+
+
+def elsewhere(at: str, code: str) -> StorageError:
+    """Give the error of a bucket that is not where it was looked for."""
+    return StorageError(
+        f"{at}: the service sends us elsewhere ({code or 'again and again'}): the bucket is in "
+        "another region or at another endpoint; set AWS_REGION or QUADRAT_ENDPOINT"
     )

@@ -19,9 +19,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pipeline import stopping
-from pipeline.errors import Changed, Missing, StorageError
-from pipeline.storage import Object
+from pipeline.counts import many
+from pipeline.errors import Changed, Missing, Rejected, StorageError
+from pipeline.storage import Object, opened
 from pipeline.storage._digests import Digests, Hashed, Stamp, is_settled, stamp
+from pipeline.storage._refusals import UNREAD, Refusals, reason
+from pipeline.storage._walk import LEFT, NOT_THERE, Left, Walk, said
 
 try:
     import fcntl
@@ -38,7 +41,6 @@ LOCKED_WITHIN_S = 2.0
 
 HASHERS = 8
 REMEMBERED_AT_ONCE = 1_000
-NOT_THERE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
 class Folder:
@@ -57,6 +59,7 @@ class Folder:
         self._real = os.path.realpath(root)
         self._digests = Digests(memory)
         self._seen: dict[str, tuple[Stamp, str]] = {}
+        self._refusals = Refusals()
 
     def list(self, prefix: str = "") -> Iterator[Object]:
         """Give the files whose key begins with *prefix*, sorted by the key's UTF-8 bytes.
@@ -65,59 +68,29 @@ class Folder:
             Missing: the folder is not there; with a prefix, that is an empty listing.
             StorageError: a folder below it cannot be listed.
         """
-        if not self.root.is_dir():
+        try:
+            is_there = self.root.is_dir()
+        except OSError as error:
+            raise said(self.root, "listed", error) from error
+        if not is_there:
             if prefix:
                 return
             raise Missing(f"{self.root}: no such folder; set bucket.url to where the images are")
         below, _, name = prefix.rpartition("/")
         start = self._path(below) if below else self.root
-        outward: list[str] = []
-        found = list(self._walk(start, name, outward))
-        if outward:
-            log.warning(
-                "%s: %d links left out, as %r: they lead out of the folder, or to a folder; "
-                "bucket.follow_links takes what they lead to",
-                *(self.root, len(outward), min(outward)),
-            )
+        left: Left = {kind: [] for kind in LEFT}
+        walk = Walk(self.root, self._is_inside, left, self.follow_links)
+        found = list(walk.files(start, name))
+        for kind, names in left.items():
+            if names:
+                says = LEFT[kind][len(names) > 1]
+                log.warning(f"%s: %d {says}", self.root, len(names), min(names))  # noqa: G004
         named = [item for item in found if _is_text(item.key)]
         if len(named) < len(found):
-            left = len(found) - len(named)
-            log.warning("%s: %d files left out: their names are not UTF-8", self.root, left)
+            n = len(found) - len(named)
+            what, whose = many(n, "files"), "its name is" if n == 1 else "their names are"
+            log.warning("%s: %s left out: %s not UTF-8", self.root, what, whose)
         yield from sorted(named, key=lambda item: item.key.encode())
-
-    def _walk(self, start: Path, name: str, outward: builtins.list[str]) -> Iterator[Object]:
-        """Give the files below *start*; of its own entries only those that begin with *name*.
-
-        Args:
-            start: the folder.
-            name: how its own entries must begin.
-            outward: filled with the links that are not followed.
-        """
-        folders = [(start, {os.path.realpath(start)})]
-        while folders:
-            folder, within = folders.pop()
-            for entry in _entries(folder):
-                if folder is start and not entry.name.startswith(name):
-                    continue
-                if entry.is_dir(follow_symlinks=self.follow_links):
-                    real = os.path.realpath(entry.path) if self.follow_links else entry.path
-                    if real not in within:  # else a link that leads to what holds it
-                        folders.append((Path(entry.path), within | {real}))
-                elif entry.is_symlink() and not self._is_ours(entry):
-                    outward.append(entry.name)
-                elif (found := self._stat(entry)) is not None:
-                    key = Path(entry.path).relative_to(self.root).as_posix()
-                    yield Object(key, found.st_size, modified=found.st_mtime)
-
-    def _is_ours(self, link: os.DirEntry[str]) -> bool:
-        return self._is_inside(link.path) and not link.is_dir()
-
-    def _stat(self, entry: os.DirEntry[str]) -> os.stat_result | None:
-        """Give a file's stat; None where it is no file, or has just been removed."""
-        try:
-            return entry.stat() if entry.is_file() else None
-        except FileNotFoundError:
-            return None
 
     def _is_inside(self, path: Path | str) -> bool:
         if self.follow_links:
@@ -142,9 +115,11 @@ class Folder:
     def versioned(self, objects: Iterable[Object]) -> builtins.list[Object]:
         """Give *objects* with the MD5 of their content, reading only files not seen before.
 
+        One that cannot be read is UNREAD: `read` says why, where that is still so.
+
         Raises:
             Missing: one was removed after it was listed.
-            StorageError: one cannot be read.
+            StorageError: none can be read, or the machine has not what reading takes.
         """
         paths = {item.key: self._path(item.key) for item in objects}
         stamps = {path: _stamp(path) for path in paths.values()}
@@ -152,22 +127,59 @@ class Folder:
             path: Hashed(stamps[path], digest, settled=True)
             for path, digest in self._digests.get(stamps).items()
         }
+        self._refusals.has_read |= bool(found)
         found |= self._hashed([path for path in stamps if path not in found])
-        self._seen |= {key: found[path][:2] for key, path in paths.items() if found[path].settled}
+        known = {key: found[path] for key, path in paths.items() if path in found}
+        self._seen |= {key: hashed[:2] for key, hashed in known.items() if hashed.settled}
+        unread = {key: Hashed(stamps[path], UNREAD, settled=False) for key, path in paths.items()}
         return [
-            Object(key, found[path].stamp[1], found[path].digest) for key, path in paths.items()
+            Object(key, hashed.stamp[1], hashed.digest) for key, hashed in (unread | known).items()
         ]
 
     def _hashed(self, paths: builtins.list[Path]) -> dict[Path, Hashed]:
-        """Hash files in threads, remembering them on the way: a killed run keeps what it did."""
+        """Hash files in threads, remembering them on the way: a killed run keeps what it did.
+
+        Those that cannot be read are left out.
+        """
         found: dict[Path, Hashed] = {}
         with ThreadPoolExecutor(HASHERS) as pool:
             for start in range(0, len(paths), REMEMBERED_AT_ONCE):
                 some = paths[start : start + REMEMBERED_AT_ONCE]
-                hashed = dict(zip(some, pool.map(_md5_of_file, some), strict=True))
+                tried = zip(some, pool.map(self._hash, some), strict=True)
+                hashed = {path: one for path, one in tried if one is not None}
                 self._digests.put(hashed)
                 found |= hashed
         return found
+
+    def _hash(self, path: Path) -> Hashed | None:
+        try:
+            with self._reading(path, listed=path.name) as stream:
+                return _md5_of(stream)
+        except Rejected:
+            return None
+
+    @contextlib.contextmanager
+    def _reading(self, path: Path, listed: str = "") -> Iterator[BinaryIO]:
+        """Open a file to be read.
+
+        Args:
+            path: the file's.
+            listed: its key where it was listed: what is said of it alone is then its reject.
+
+        Raises:
+            Missing: it is not there.
+            Rejected: `forbidden` or `unreadable`.
+            StorageError: the machine has not what reading takes, or refuses every file.
+        """
+        try:
+            with opened(path) as stream:
+                yield stream
+        except OSError as error:
+            why = reason(error) if listed else None
+            if why is None or self._refusals.are_all():
+                raise said(path, "read", error) from error
+            raise Rejected(why, f"{listed}: cannot be read ({error.strerror})") from error
+        self._refusals.has_read = True
 
     def head(self, key: str) -> Object:
         """Give one file with its version.
@@ -176,7 +188,7 @@ class Folder:
             Missing: it is not there.
         """
         path = self._path(key)
-        with _reading(path) as stream:
+        with self._reading(path) as stream:
             return Object(key, os.fstat(stream.fileno()).st_size, self._version(key, path, stream))
 
     def _version(self, key: str, path: Path, stream: BinaryIO) -> str:
@@ -204,9 +216,11 @@ class Folder:
         Raises:
             Missing: it is not there.
             Changed: it is not *if_version*.
+            Rejected: `forbidden` or `unreadable`, only with *if_version*: the file was listed, and
+                it alone cannot be read.
         """
         path = self._path(key)
-        with _reading(path) as stream:
+        with self._reading(path, key if if_version else "") as stream:
             stream.seek(start)
             data = stream.read() if stop is None else stream.read(max(stop - start, 0))
             if if_version:
@@ -246,7 +260,7 @@ class Folder:
         except OSError as error:
             raise StorageError(
                 f"{path}: {len(data):,} bytes cannot be written ({error.strerror}); make room "
-                "there, or set QUADRAT_STORE to a folder that can be written"
+                "there, or name a folder that can be written (the store's is QUADRAT_STORE)"
             ) from error
 
     def delete(self, key: str) -> None:
@@ -261,7 +275,7 @@ class Folder:
         except NOT_THERE:
             return
         except OSError as error:
-            raise _said(path, "removed", error) from error
+            raise said(path, "removed", error) from error
 
     def touch(self, key: str) -> None:
         """Set a file's mtime to now; it is no error if that cannot be."""
@@ -299,48 +313,17 @@ def _is_text(key: str) -> bool:
     return True
 
 
-def _said(path: Path, what: str, error: OSError) -> StorageError:
-    if isinstance(error, NOT_THERE):
-        return Missing(f"{path}: no such file")
-    return StorageError(f"{path}: cannot be {what} ({error.strerror or error})")
-
-
-def _entries(folder: Path) -> builtins.list[os.DirEntry[str]]:
-    """Give what a folder holds; nothing where it was removed meanwhile, or is a file."""
-    try:
-        with os.scandir(folder) as entries:
-            return [entry for entry in entries if not entry.name.startswith(".")]
-    except NOT_THERE:
-        return []
-    except OSError as error:
-        raise _said(folder, "listed", error) from error
-
-
 def _stamp(path: Path) -> Stamp:
     try:
         return stamp(path.stat())
     except NOT_THERE as error:
         raise Missing(f"{path}: removed after it was listed; run dvc repro again") from error
     except OSError as error:
-        raise _said(path, "read", error) from error
-
-
-@contextlib.contextmanager
-def _reading(path: Path) -> Iterator[BinaryIO]:
-    try:
-        with path.open("rb") as stream:
-            yield stream
-    except OSError as error:
-        raise _said(path, "read", error) from error
+        raise said(path, "read", error) from error
 
 
 def _md5(data: bytes) -> str:
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
-
-
-def _md5_of_file(path: Path) -> Hashed:
-    with _reading(path) as stream:
-        return _md5_of(stream)
 
 
 def _md5_of(stream: BinaryIO) -> Hashed:

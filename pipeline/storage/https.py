@@ -8,10 +8,12 @@ import random
 import time
 import urllib.error
 import urllib.request
+from functools import partial
 from urllib.parse import urlsplit
 
 from pipeline.addresses import shown
 from pipeline.errors import Missing, Passing, SettingError, StorageError
+from pipeline.storage._patience import ANSWER_S, read, within
 
 TRIES = 4
 FIRST_WAIT_S = 0.2
@@ -78,8 +80,10 @@ def fetch(url: str) -> tuple[bytes, str]:
 
 def _get(url: str) -> bytes:
     opener = urllib.request.build_opener(_SameSafety())
-    with opener.open(url, timeout=TIMEOUT_S) as answer:
-        data: bytes = answer.read()
+    with within(ANSWER_S, partial(opener.open, url, timeout=TIMEOUT_S)) as answer:
+        data = read(answer, TIMEOUT_S)
+    if answer.length:  # what is still to come; `read1` ends quietly where the connection does
+        raise http.client.IncompleteRead(data, answer.length)
     return data
 
 

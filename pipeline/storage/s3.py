@@ -40,9 +40,11 @@ from urllib3.exceptions import HTTPError
 from pipeline.addresses import shown
 from pipeline.errors import Changed, Missing, Passing, Rejected, SettingError, StorageError
 from pipeline.settings import machine
-from pipeline.storage import Object
-from pipeline.storage._bodies import MD5, body, fits, is_whole, part_of, whole
+from pipeline.storage import Object, _codes
+from pipeline.storage._bodies import MD5, body, check_page, fits, is_whole, part_of, whole
 from pipeline.storage._codes import BEYOND, CHANGED, FORBIDDEN, GONE, REFUSED, is_busy, refused
+from pipeline.storage._patience import ANSWER_S, SLOWEST, within
+from pipeline.storage._refusals import Refusals
 
 TRIES = 6
 """Of one request, its answer's body included; boto3's own tries are switched off."""
@@ -58,10 +60,10 @@ CONNECT_S = 10
 TIMEOUT_S = 30
 POOL = 64
 
-PROBES = 3
-REFUSALS = 20
-"""So many objects refused and none read: it is not the objects."""
+IDLE_PAGES = 1000
+"""So many pages may follow each other without a new key: what was deleted can leave empty ones."""
 
+PROBES = 3
 NO_CREDENTIALS = (
     CredentialRetrievalError,
     MetadataRetrievalError,
@@ -99,7 +101,7 @@ class S3:
         self._clients: dict[int, Any] = {}
         self._locks: dict[int, threading.Lock] = {}
         self._are_md5s: bool | None = None
-        self._has_read, self._refusals = False, 0
+        self._refusals = Refusals()
 
     @property
     def _client(self) -> Any:
@@ -115,22 +117,26 @@ class S3:
 
     def list(self, prefix: str = "") -> Iterator[Object]:
         """Give every object whose key begins with *prefix*, sorted by its UTF-8 bytes."""
-        found = {
-            item["Key"]: Object(
-                item["Key"][len(self.prefix) :],
-                item["Size"],
-                item["ETag"].strip('"'),
-                item["LastModified"].timestamp(),
-            )
-            for page in self._pages(self.prefix + prefix)
-            for item in page.get("Contents", [])
-            if not item["Key"].endswith("/")
-        }  # by key: in a bucket that changes meanwhile, one can be on two pages
-        yield from sorted(found.values(), key=lambda item: item.key.encode())
+        found, idle = dict[str, Object](), 0
+        for page in self._pages(self.prefix + prefix):
+            before = len(found)
+            # By key: in a bucket that changes meanwhile, one can be on two pages.
+            found |= {item["Key"]: self._object(item) for item in page.get("Contents", [])}
+            idle = 0 if len(found) > before else idle + 1
+            if idle > IDLE_PAGES:
+                why = f"{idle:,} pages of the service's listing held nothing new, and it goes on"
+                raise StorageError(f"{self.url}: {why}; check the endpoint")
+        files = (item for key, item in found.items() if not key.endswith("/"))
+        yield from sorted(files, key=lambda item: item.key.encode())
+
+    def _object(self, item: dict[str, Any]) -> Object:
+        key, etag = item["Key"][len(self.prefix) :], item["ETag"].strip('"')
+        written = item["LastModified"].timestamp() if "LastModified" in item else 0.0
+        return Object(key, item["Size"], etag, written)
 
     def _pages(self, prefix: str) -> Iterator[dict[str, Any]]:
         """Give the pages of a listing, each asked for until it comes whole."""
-        ask, tokens = {"Bucket": self.bucket, "Prefix": prefix}, set()
+        ask, tokens = {"Prefix": prefix}, set()
         while True:
             page = self._tried("", partial(self._page, ask))
             yield page
@@ -142,9 +148,8 @@ class S3:
             tokens.add(ask["ContinuationToken"])
 
     def _page(self, ask: dict[str, str]) -> dict[str, Any]:
-        page: dict[str, Any] = self._client.list_objects_v2(**ask)
-        if page.get("IsTruncated") and not page.get("NextContinuationToken"):
-            raise OSError("a page of the listing has no end")
+        page: dict[str, Any] = self._asked("list_objects_v2", ask)
+        check_page(page, ask["Prefix"])
         return page
 
     def versioned(self, objects: Iterable[Object]) -> builtins.list[Object]:
@@ -157,11 +162,10 @@ class S3:
         Raises:
             Missing: it is not there.
         """
-        at = {"Bucket": self.bucket, "Key": self.prefix + key}
-        return self._tried(key, lambda: self._head(key, at))
+        return self._tried(key, partial(self._head, key))
 
-    def _head(self, key: str, at: dict[str, str]) -> Object:
-        answer = whole(self._client.head_object(**at))
+    def _head(self, key: str) -> Object:
+        answer = whole(self._asked("head_object", {"Key": self.prefix + key}))
         return Object(key, answer["ContentLength"], answer["ETag"].strip('"'))
 
     def read(
@@ -181,7 +185,7 @@ class S3:
         """
         if stop is not None and stop <= start:
             return b""  # S3 takes such a range for none, and sends the whole object
-        ask = {"Bucket": self.bucket, "Key": self.prefix + key}
+        ask = {"Key": self.prefix + key}
         if start or stop is not None:
             ask["Range"] = f"bytes={start}-" + ("" if stop is None else str(stop - 1))
         if if_version:
@@ -202,19 +206,19 @@ class S3:
         """Ask once; bytes that are not what the ETag says are added to *came*."""
         wanted = ask.get("IfMatch", "").strip('"')
         try:
-            answer = whole(self._client.get_object(**ask))
+            answer = whole(self._asked("get_object", ask))
         except ClientError as error:
             if _code(error) not in BEYOND:
                 raise
             self._check(key, self.head(key).version, wanted)
             return b""
         self._check(key, answer["ETag"].strip('"'), wanted)
-        data = body(answer, ask.get("Range", ""))
+        data = body(answer, ask.get("Range", ""), TIMEOUT_S)
         if is_whole(answer) and self._are_md5s is not False and not fits(answer, data):
             came.append(data)
             if came.count(data) == 1 or self._has_md5s(ask["Key"]):
                 raise OSError(NOT_ITS_OWN)
-        self._has_read = True
+        self._refusals.has_read = True
         return part_of(data, answer, ask.get("Range", ""))
 
     def _has_md5s(self, but: str) -> bool:
@@ -223,12 +227,12 @@ class S3:
         Asked once, and judged by the smallest objects of the first page that are not *but*.
         """
         if self._are_md5s is None:
-            page = self._page({"Bucket": self.bucket, "Prefix": self.prefix}).get("Contents", [])
+            page = self._page({"Prefix": self.prefix}).get("Contents", [])
             others = [item for item in page if item["Key"] != but and item["Size"]]
             others = [item for item in others if MD5.fullmatch(item["ETag"].strip('"').lower())]
             few = sorted(others, key=itemgetter("Size"))[:PROBES]
-            answers = (self._client.get_object(Bucket=self.bucket, Key=item["Key"]) for item in few)
-            self._are_md5s = any(fits(answer, body(answer, "")) for answer in answers)
+            answers = (self._asked("get_object", {"Key": item["Key"]}) for item in few)
+            self._are_md5s = any(fits(found, body(found, "", TIMEOUT_S)) for found in answers)
         return self._are_md5s
 
     def _check(self, key: str, found: str, wanted: str) -> None:
@@ -237,13 +241,12 @@ class S3:
 
     def put(self, key: str, data: bytes) -> None:
         """Write an object: one PUT, which S3 makes visible whole or not at all."""
-        to = {"Bucket": self.bucket, "Key": self.prefix + key, "Body": data}
-        self._tried(key, lambda: self._client.put_object(**to))
+        to = {"Key": self.prefix + key, "Body": data}
+        self._tried(key, lambda: self._asked("put_object", to, more_s=len(data) / SLOWEST))
 
     def delete(self, key: str) -> None:
         """Remove an object; it is no error if it is not there."""
-        at = {"Bucket": self.bucket, "Key": self.prefix + key}
-        self._tried(key, lambda: self._client.delete_object(**at))
+        self._tried(key, partial(self._asked, "delete_object", {"Key": self.prefix + key}))
 
     def touch(self, key: str) -> None:
         """Write an object again as it is; it is no error if it is not there."""
@@ -260,12 +263,16 @@ class S3:
         for tried in range(1, TRIES + 1):
             try:
                 return ask()
-            except (ClientError, BotoCoreError, *BROKEN) as error:
+            except (ClientError, BotoCoreError, RecursionError, ValueError, *BROKEN) as error:
                 said = self._said(key, error, if_version)
                 if tried >= _tries(said, if_version):
                     raise said from error
             time.sleep(random.uniform(0, min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**tried)))
         raise AssertionError("unreachable")
+
+    def _asked(self, what: str, ask: dict[str, Any], more_s: float = 0) -> Any:
+        call = getattr(self._client, what)
+        return within(ANSWER_S + more_s, partial(call, Bucket=self.bucket, **ask))
 
     def tidy(self) -> None:
         """Do nothing: a PUT that was cut off leaves no object."""
@@ -286,15 +293,11 @@ class S3:
             return Missing(f"{at}: not there")
         if code in CHANGED:
             return self._changed(key, if_version, "another version")
-        if code in FORBIDDEN and if_version and not self._all_arerefused():
+        if code in FORBIDDEN and if_version and not self._refusals.are_all():
             return Rejected("forbidden", f"{at}: access refused ({code})")
         if code in REFUSED | FORBIDDEN or isinstance(error, NO_CREDENTIALS):
             return refused(at, code or type(error).__name__)
         return _failed(at, error)
-
-    def _all_arerefused(self) -> bool:
-        self._refusals += 1
-        return not self._has_read and self._refusals >= REFUSALS
 
 
 def _tries(said: StorageError | Rejected, if_version: str) -> int:
@@ -304,6 +307,8 @@ def _tries(said: StorageError | Rejected, if_version: str) -> int:
 
 
 def _failed(at: str, error: Exception) -> StorageError:
+    if isinstance(error, RecursionError) or _code(error) in _codes.ELSEWHERE:
+        return _codes.elsewhere(at, _code(error))
     if not isinstance(error, BROKEN) and not _may_pass(error):
         return StorageError(f"{at}: {error}")
     return Passing(
@@ -325,14 +330,8 @@ def _may_pass(error: Exception) -> bool:
 
 def _new_client(url: str) -> Any:
     settings = machine()
-    endpoint = (
-        settings.endpoint
-        or os.environ.get("AWS_ENDPOINT_URL_S3")
-        or os.environ.get("AWS_ENDPOINT_URL")
-        or None
-    )
-    if endpoint and "@" in endpoint:
-        raise SettingError(f"{url}: the endpoint holds a user name or password; take it out")
+    named = map(os.environ.get, ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"))
+    endpoint = settings.endpoint or next(filter(None, named), None)
     config = Config(
         connect_timeout=CONNECT_S,
         read_timeout=TIMEOUT_S,
@@ -347,9 +346,8 @@ def _new_client(url: str) -> Any:
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
     try:
         session = boto3.session.Session()
-        return session.client(
-            "s3", config=config, endpoint_url=endpoint, region_name=session.region_name or region
-        )
+        given = {"endpoint_url": endpoint, "region_name": session.region_name or region}
+        made = session.client("s3", config=config, **given)
     except NO_CREDENTIALS as error:
         raise refused(url, type(error).__name__) from error
     except (BotoCoreError, ValueError) as error:
@@ -357,3 +355,6 @@ def _new_client(url: str) -> Any:
             f"{url}: S3 cannot be used ({error}); check QUADRAT_ENDPOINT (with http:// or "
             "https://), AWS_PROFILE and AWS_REGION"
         ) from error
+    if "@" in made.meta.endpoint_url:  # a profile of AWS's own files can have one, too
+        raise SettingError(f"{url}: the endpoint holds a user name or password; take it out")
+    return made

@@ -22,7 +22,7 @@ from pipeline.sections import Train
 from pipeline.training import _classes
 from pipeline.training._calibration import calibrate
 from pipeline.training._classes import Classes
-from pipeline.training._loop import Epoch, Forgetful, Keeper, Loop
+from pipeline.training._loop import Epoch, Forgetful, Keeper, Loop, Pace
 from pipeline.training._objectives import Targets, objective
 from pipeline.training._rows import Data, Rows
 from pipeline.training._thresholds import EVEN, calibrate_several
@@ -188,10 +188,11 @@ def begun(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(train.seed)
         network = classifiers.build(train, data.rows.dim, n_classes, len(data))
-    pace = (
+    pace = Pace(
         classifiers.epochs(train, len(data)),
         classifiers.batch(train, len(data)),
         classifiers.rate(train, len(data), data.rows.dim),
+        classifiers.schedule(train, len(data)),
     )
     aim = objective(data.y, n_classes, targets, train)
     with torch.no_grad():
@@ -225,7 +226,8 @@ def learnt(classes: tuple[str, ...], data: Data, network: nn.Module) -> Classifi
 
 
 def _linear(network: nn.Module) -> list[nn.Linear]:
-    return [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
+    every = network.named_modules(remove_duplicate=False)
+    return [layer for _, layer in every if isinstance(layer, nn.Linear)]
 
 
 def _logits(classifier: Classifier, held: Data) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
@@ -38,6 +38,15 @@ class Epoch:
     train_accuracy: float
     calibration_loss: float | None
     calibration_accuracy: float | None
+
+
+class Pace(NamedTuple):
+    """How fast it learns: epochs, rows of a minibatch, the highest learning rate, its schedule."""
+
+    epochs: int
+    batch: int
+    rate: float
+    schedule: str
 
 
 class Keeper(Protocol):
@@ -111,7 +120,7 @@ class Loop:
     Args:
         network: untrained; trained in place, and moved back to the CPU at the end.
         train: the section.
-        pace: epochs, rows of a minibatch, and the learning rate.
+        pace: how fast it learns.
         objective: what it is trained for.
         device: where it runs.
     """
@@ -120,12 +129,12 @@ class Loop:
         self,
         network: nn.Module,
         train: Train,
-        pace: tuple[int, int, float],
+        pace: Pace,
         objective: Objective,
         device: torch.device,
     ) -> None:
         self.network, self.train = network.to(device), train
-        self.epochs, self.batch, self.rate = pace
+        self.epochs, self.batch, self.rate, self.schedule = pace
         self.device = device
         self.optimizer = Adam(list(self.network.parameters()), train)
         self.objective = objective
@@ -225,7 +234,7 @@ class Loop:
 
         Source: Loshchilov and Hutter 2017, "SGDR", for the cosine.
         """
-        if self.train.schedule == "cosine":
+        if self.schedule == "cosine":
             return self.rate * 0.5 * (1 + math.cos(math.pi * epochs / self.epochs))
         return self.rate
 

@@ -19,6 +19,9 @@ from pipeline.sections import Extract
 from pipeline.templates import Template
 from pipeline.work._context import CHIPS, INDEX, LABELS
 
+OWN = MANIFEST, TABLE, TASKS = "manifest.json", "chips.parquet", "tasks.json"
+"""What an export writes beside the chips."""
+
 MEMBERS = 500
 """Chips in one tar: with 224 × 224 pixels as PNG some 40 MB."""
 
@@ -46,6 +49,11 @@ class Asked:
     name: Template
     tars: bool = False
     labelstudio: str | None = None
+
+    @property
+    def in_files(self) -> bool:
+        """Whether each chip is a file of a folder: not in a tar, nor an object on S3."""
+        return not self.tars and not self.target.startswith("s3://")
 
     @property
     def of_keys(self) -> list[str]:
@@ -84,9 +92,9 @@ class Known:
         outs.require_manifest(LABELS, "chip")
         self.paths = [CHIPS / f"{line['shard']:04d}.parquet" for line in lines]
         said = ["chip_id", "label", "group", "split"]
-        self.labels = pq.read_table(LABELS / "labels.parquet", columns=said)
+        self.labels = schemas.from_out(LABELS / "labels.parquet", said)
         of_image = ["key", "shard", "captured_at", "latitude", "longitude", *of_keys]
-        self.headers = pq.read_table(INDEX / "images.parquet", columns=of_image)
+        self.headers = schemas.from_out(INDEX / "images.parquet", of_image)
         self.measured = [_own(path) for path in sorted(MEASUREMENTS.glob("*.parquet"))]
 
     def rows(self, asked: Asked) -> Iterator[tuple[list[dict[str, Any]], int]]:
@@ -96,7 +104,7 @@ class Known:
         that have them.
         """
         for path in self.paths:
-            chips = pq.read_table(path, columns=schemas.CHIPS.names)
+            chips = schemas.from_out(path, schemas.CHIPS.names)
             chips = _beside(chips, self.labels, "chip_id")
             chips = _beside(chips, self.headers, "key")
             for measured in self.measured:
@@ -138,14 +146,19 @@ def count(known: Known, asked: Asked) -> tuple[int, int]:
     """Count the chips that have a name, and those that have none.
 
     Raises:
-        SettingError: two chips have one name.
+        SettingError: two chips have one name, or a name is too long for a file.
     """
+    ending = pictures.ENDINGS[asked.kind]
     seen: set[bytes] = set()
     nameless = 0
     for rows, without in known.rows(asked):
         nameless += without
         for row in rows:
             given = chipnames.name(asked.name, row)
+            if asked.in_files and not chipnames.fits(f"{given}.{ending}"):
+                raise chipnames.too_long(asked.name, row, given)
+            if not asked.tars and "/" in given and given.partition("/")[0] in OWN:
+                raise chipnames.in_the_way(asked.name, row, given)
             digested = blake2b(given.encode(), digest_size=DIGEST_BYTES).digest()
             if digested in seen:
                 every = (one for some, _ in known.rows(asked) for one in some)

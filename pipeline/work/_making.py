@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import multiprocessing
 import os
+import signal
 import tarfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
-from typing import Self
+from typing import Literal, Self
 
-from pipeline import images, numerics, pictures
-from pipeline.errors import InputError, Rejected
-from pipeline.rejects import Reject
+from pipeline import images, numerics, pictures, stopping
+from pipeline.errors import Rejected
+from pipeline.images.apart import Apart, no_memory
+from pipeline.images.watch import watched
+from pipeline.rejects import Reject, sentence
 from pipeline.sections import Extract
 from pipeline.storage import open_storage
-from pipeline.windows import crop
+from pipeline.windows import Pixels, crop
 from pipeline.work import _given
 from pipeline.work._context import Context
 from pipeline.work._given import Asked, Planned, Row
+
+log = logging.getLogger("quadrat")
 
 JOB_CHIPS = 64
 """Chips of one image that are cut at once."""
@@ -33,7 +40,7 @@ WRITERS = 16
 """Threads that read and write, where each file is a chip: they hide the storage's latency."""
 
 FEW = 200
-"""So few chips are encoded before processes of their own have started."""
+"""So few chips are encoded before a process for each core has started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +77,16 @@ class Maker:
         self.before = before
         self.chips, self.cores = 0, numerics.cores()
         writers = self.cores + 2 if asked.tars else WRITERS
-        self.threads = ThreadPoolExecutor(writers, thread_name_prefix="export")
-        self.encoders: Executor = ThreadPoolExecutor(1, thread_name_prefix="encode")
+        self.threads = ThreadPoolExecutor(
+            writers, thread_name_prefix="export", initializer=leave_ctrl_c
+        )
+        self.apart, self.switching = Apart(), threading.Lock()
+        self.is_careful = context.machine.is_careful
+        self.encoders: Executor = self._with_care(self.cores if self.is_careful else 1)
+
+    def _with_care(self, threads: int) -> ThreadPoolExecutor:
+        """Give threads, of which each has a process of its own that decodes for it alone."""
+        return ThreadPoolExecutor(threads, thread_name_prefix="encode", initializer=leave_ctrl_c)
 
     def __enter__(self) -> Self:
         return self
@@ -83,16 +98,17 @@ class Maker:
         """Begin nothing more, and wait for what has begun."""
         self.threads.shutdown(wait=True, cancel_futures=True)
         self.encoders.shutdown(wait=True, cancel_futures=True)
+        self.apart.close()
 
     def make(self, todo: Sequence[Planned]) -> Iterator[tuple[list[Made], list[Reject]]]:
         """Make the files *todo*, some at a time, in their order.
 
         Raises:
             StorageError: an image changed since it was indexed, or a file cannot be written.
-            InputError: decoding an image ended the process.
+            InputError: there is not enough memory for an image.
         """
         before, self.chips = self.chips, self.chips + sum(len(file.rows) for file in todo)
-        if before <= FEW < self.chips:
+        if before <= FEW < self.chips and not self.is_careful:
             self.encoders.shutdown()
             spawn = multiprocessing.get_context("spawn")
             self.encoders = ProcessPoolExecutor(self.cores, spawn, end_with_the_export)
@@ -117,15 +133,38 @@ class Maker:
         return [file for file in made if file is not None], refused
 
     def _cut(self, rows: Sequence[Row]) -> list[bytes] | Rejected:
+        """Give each chip's file, or why its image has none."""
         key = rows[0]["key"]
-        data = self.bucket.read(key, if_version=rows[0]["version"])
         try:
-            return self.encoders.submit(_cut, data, rows, self.asked.kind, self.extract).result()
-        except BrokenProcessPool as error:
-            raise InputError(
-                f"export: decoding {key}, or an image beside it, ended its process; is there "
-                "memory enough? run it again, or exclude the image by bucket.exclude"
-            ) from error
+            data = self.bucket.read(key, if_version=rows[0]["version"])
+            encoders = self.encoders
+            try:
+                return self._encoded(encoders, data, rows)
+            except BrokenProcessPool:
+                self._go_on_with_care(encoders)
+                return self._encoded(self.encoders, data, rows)
+        except Rejected as why:
+            return why
+        except MemoryError as error:
+            raise no_memory(key) from error
+
+    def _encoded(self, encoders: Executor, data: bytes, rows: Sequence[Row]) -> list[bytes]:
+        if isinstance(encoders, ProcessPoolExecutor):
+            decode = partial(_decode, self.extract)
+        else:
+            decode = partial(_decode_apart, self.apart, self.extract)
+        return encoders.submit(_cut, decode, data, rows, self.asked.kind).result()
+
+    def _go_on_with_care(self, broken: Executor) -> None:
+        """Have an image that ends its process end no other's from now on."""
+        stopping.stand_still_if_ending()
+        with self.switching:
+            if self.encoders is broken:
+                log.warning(
+                    "export: decoding an image ended its process; from now on images are read in "
+                    "processes of their own"
+                )
+                self.encoders = self._with_care(self.cores)
 
     def _write(self, file: Planned, found: Mapping[bytes, bytes]) -> Made | None:
         rows = [row for row in file.rows if row["chip_id"] in found]
@@ -148,8 +187,18 @@ class Maker:
                 for ending, data in {**parts, "json": _given.said_of(row)}.items():
                     member = tarfile.TarInfo(f"{_given.sample(row)}.{ending}")
                     member.size = len(data)  # mtime, owner and mode are tarfile's own: 0, 0644
+                    tar.format = _format(member)
                     tar.addfile(member, io.BytesIO(data))
         return sink.getvalue()
+
+
+def _format(member: tarfile.TarInfo) -> Literal[0, 1]:
+    """Give the plainest format of a tar that can hold the member's name."""
+    try:
+        member.tobuf(tarfile.USTAR_FORMAT)
+    except ValueError:  # longer than 255 bytes, or nowhere to be cut in two
+        return tarfile.GNU_FORMAT
+    return tarfile.USTAR_FORMAT
 
 
 def _units(todo: Sequence[Planned]) -> Iterator[list[Planned]]:
@@ -159,6 +208,12 @@ def _units(todo: Sequence[Planned]) -> Iterator[list[Planned]]:
         size = JOB_CHIPS if len(own[0].rows) == 1 else 1
         for start in range(0, len(own), size):
             yield own[start : start + size]
+
+
+def leave_ctrl_c() -> None:
+    """Have processes that this thread starts not hear of Ctrl-C: it ends them through this one."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
 def end_with_the_export() -> None:
@@ -174,14 +229,24 @@ def end_with_the_export() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def _decode(extract: Extract, data: bytes, key: str) -> Pixels:
+    with watched(key):
+        return images.decode(data, extract=extract)
+
+
+def _decode_apart(apart: Apart, extract: Extract, data: bytes, key: str) -> Pixels:
+    return apart.decode(data, extract, key)
+
+
 def _cut(
-    data: bytes, rows: Sequence[Row], kind: pictures.Kind, extract: Extract
-) -> list[bytes] | Rejected:
-    """Decode an image and give each chip's file, or why there is none; in a process of its own."""
-    try:
-        pixels = images.decode(data, extract=extract)
-    except Rejected as why:
-        return why
+    decode: Callable[[bytes, str], Pixels], data: bytes, rows: Sequence[Row], kind: pictures.Kind
+) -> list[bytes]:
+    """Decode an image and give each chip's file; in a process of its own, but where *decode* has.
+
+    Raises:
+        Rejected: the image cannot be decoded.
+    """
+    pixels = decode(data, rows[0]["key"])
     windows = ((row["top"], row["left"], row["height"], row["width"]) for row in rows)
     return [
         pictures.encode(crop(pixels, window), kind, _given.facts(row))
@@ -190,5 +255,5 @@ def _cut(
 
 
 def _refusal(row: Row, why: Rejected) -> Reject:
-    detail = f"{row['key']}: {why.detail}"
-    return Reject("export", row["key"], why.reason, detail, row=row["row"], col=row["col"])
+    place = {name: row[name] for name in ("row", "col")}
+    return Reject("export", row["key"], why.reason, sentence(row["key"], why), **place)

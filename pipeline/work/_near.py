@@ -45,7 +45,8 @@ def near(judged: _rows.Labelled, labels: pa.Table) -> NearTwins:
         features and the `usual` distance around it; the closest for what is usual first.
     """
     of_learnt = pc.is_in(labels["split"], value_set=pa.array(LEARNT))
-    learnt = _rows.joined(labels.filter(pc.and_(of_learnt, pc.is_valid(labels["label"]))))
+    wanted = labels.filter(pc.and_(of_learnt, pc.is_valid(labels["label"])))
+    learnt = _rows.joined(wanted, judged.shards)
     own, theirs = _Side.of(judged, MOST_JUDGED), _Side.of(learnt, MOST_LEARNT)
     pairs = _pairs(own, theirs) if own.n and theirs.n else _Pairs.none()
     rows = [

@@ -22,12 +22,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline import chips, images, numerics, rejects, schemas, shards
+from pipeline.counts import many
 from pipeline.errors import Changed, InputError, Missing, Rejected, StorageError
 from pipeline.images.apart import Apart, no_memory
+from pipeline.images.watch import watched
 from pipeline.outs import out
 from pipeline.progress import Progress
 from pipeline.rejects import Reject
-from pipeline.sections import ChipMethod
+from pipeline.sections import ChipMethod, NoData
 from pipeline.storage import Storage
 from pipeline.store import Piece
 from pipeline.work._context import INDEX, Context, Tell, bucket
@@ -137,7 +139,12 @@ def _valid(context: Context, ends: ExitStack) -> Valid:
         apart = Apart()
         ends.callback(apart.close)
         return lambda data, key: apart.valid(data, nodata, key)
-    return lambda data, _: images.valid(data, nodata)
+    return partial(_valid_here, nodata)
+
+
+def _valid_here(nodata: NoData, data: bytes, key: str) -> NDArray[np.bool_]:
+    with watched(key):
+        return images.valid(data, nodata)
 
 
 def _ahead(pool: ThreadPoolExecutor, measure: Callable[[list[Row]], Any], left: pa.Table) -> Any:
@@ -159,7 +166,7 @@ def _measured(
         else:
             shown = _of_mask(storage, valid, mask)
     except Rejected as why:
-        return Reject("chip", key, why.reason, f"{key}: {why.detail}")
+        return Reject("chip", key, why.reason, rejects.sentence(key, why))
     except MemoryError as error:
         raise no_memory(key) from error
     except (Changed, Missing) as error:
@@ -233,8 +240,9 @@ def kept(context: Context, planned: Sequence[shards.Planned]) -> Kept:
     dropped = whole.filter(pa.concat_arrays([m.combine_chunks() for m in map(pc.invert, masks)]))
     counted = _counted(whole["valid_share"]) | {"dropped": dropped.num_rows}
     log.info(
-        "chip: %s chips without no-data, %s with some, %s all of it; chip.max_nodata drops %s",
-        *(f"{count:,}" for count in counted.values()),
+        "chip: %s without no-data, %s with some, %s all of it; chip.max_nodata drops %s",
+        many(counted["none"], "chips"),
+        *(f"{count:,}" for name, count in counted.items() if name != "none"),
     )
     found = _shrunk(found, left[1:])
     return Kept(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +17,31 @@ from pipeline.hashing import digest
 from pipeline.work._context import FEATURES, LABELS
 
 
+@dataclass
+class Shards:
+    """The features' out, read by row group.
+
+    Attributes:
+        room: bytes of features that are kept once they are read, for who reads them again.
+    """
+
+    room: int = 0
+    kept: dict[tuple[str, int], NDArray[Any]] = field(default_factory=dict)
+
+    def read(self, name: str, group: int) -> NDArray[Any]:
+        """Give the features of a row group, as they are stored [rows, dim]; not to be changed."""
+        if (found := self.kept.get((name, group))) is not None:
+            return found
+        with pq.ParquetFile(FEATURES / name) as file:
+            column = file.read_row_group(group, columns=["feature"])["feature"]
+        vectors = column.combine_chunks()
+        values: NDArray[Any] = vectors.flatten().to_numpy().reshape(len(vectors), -1)
+        if values.nbytes <= self.room:
+            self.room -= values.nbytes
+            self.kept[name, group] = values
+        return values
+
+
 @dataclass(frozen=True, slots=True)
 class Labelled:
     """Chips of one split that have a feature, in the labels' order.
@@ -23,19 +50,18 @@ class Labelled:
         labels: rows of schemas.LABELS.
         dim: values in a feature.
         blocks: row groups of the features' shards in which some of them are.
+        shards: what they are read by.
     """
 
     labels: pa.Table
     dim: int
     blocks: list[Block]
+    shards: Shards
 
     def read(self, number: int) -> NDArray[np.float32]:
-        """Give the features of a block's rows, float32 [rows, dim]."""
+        """Give the features of a block's rows, float32 [rows, dim], in an array of its own."""
         block = self.blocks[number]
-        with pq.ParquetFile(FEATURES / block.file) as file:
-            column = file.read_row_group(block.group, columns=["feature"])["feature"]
-        vectors = column.combine_chunks()
-        values = vectors.flatten().to_numpy().reshape(len(vectors), -1)
+        values = self.shards.read(block.file, block.group)
         found: NDArray[np.float32] = values[block.rows].astype(np.float32, copy=False)
         return found
 
@@ -66,7 +92,7 @@ def names(table: pa.Table, separator: str | None) -> set[str]:
     return {label for text in texts for label in multilabel.split(text, separator)}
 
 
-def labelled(table: pa.Table, *splits: str) -> list[Labelled]:
+def labelled(table: pa.Table, *splits: str, shards: Shards | None = None) -> list[Labelled]:
     """Give the labelled rows of each split, joined to their features by chip_id.
 
     Chips whose image could not be read have no feature and are left out; the extract stage's
@@ -75,16 +101,17 @@ def labelled(table: pa.Table, *splits: str) -> list[Labelled]:
     split = pc.index_in(table["split"], value_set=pa.array(splits))
     rows = table.filter(pc.and_(pc.is_valid(split), pc.is_valid(table["label"]))).combine_chunks()
     number = np.asarray(pc.index_in(rows["split"], value_set=pa.array(splits)), np.int64)
-    return _joined(rows, number, len(splits))
+    own = [number == place for place in range(len(splits))]
+    return _joined(rows, own, shards or Shards())
 
 
-def joined(rows: pa.Table) -> Labelled:
+def joined(rows: pa.Table, shards: Shards | None = None) -> Labelled:
     """Give *rows* of schemas.LABELS, labelled or not, that have a feature."""
-    return _joined(rows.combine_chunks(), np.zeros(rows.num_rows, np.int64), 1)[0]
+    return _joined(rows.combine_chunks(), [np.ones(rows.num_rows, bool)], shards or Shards())[0]
 
 
-def _joined(rows: pa.Table, number: NDArray[np.int64], parts: int) -> list[Labelled]:
-    """Join *rows* to their features; *number* says which of so many *parts* each belongs to."""
+def _joined(rows: pa.Table, parts: Sequence[NDArray[np.bool_]], shards: Shards) -> list[Labelled]:
+    """Join *rows* to their features; each of *parts* says which belong to it."""
     groups: list[tuple[str, int]] = []
     ids: list[pa.ChunkedArray] = []
     dim = 1
@@ -104,16 +131,19 @@ def _joined(rows: pa.Table, number: NDArray[np.int64], parts: int) -> list[Label
         own = np.flatnonzero(at >= 0)
         blocks.append(Block(name, group, own, at[own]))
         have[at[own]] = True
-    return [_of_split(rows, dim, blocks, have & (number == place)) for place in range(parts)]
+    whole = Labelled(rows, dim, blocks, shards)
+    return [_of_split(whole, have & own) for own in parts]
 
 
-def _of_split(rows: pa.Table, dim: int, blocks: list[Block], own: NDArray[np.bool_]) -> Labelled:
+def _of_split(whole: Labelled, own: NDArray[np.bool_]) -> Labelled:
+    """Give those of *whole* that are among the *own* rows."""
     place = np.cumsum(own) - 1
     kept = (
         Block(block.file, block.group, block.rows[own[block.at]], place[block.at[own[block.at]]])
-        for block in blocks
+        for block in whole.blocks
     )
-    return Labelled(rows.filter(pa.array(own)), dim, [block for block in kept if len(block.at)])
+    labels = whole.labels.filter(pa.array(own))
+    return replace(whole, labels=labels, blocks=[block for block in kept if len(block.at)])
 
 
 def inputs() -> dict[str, str]:

@@ -17,7 +17,7 @@ from pipeline.annotations import level as level_of
 from pipeline.annotations import read as read_annotations
 from pipeline.chips import _covered, _objects
 from pipeline.chips._tables import placed
-from pipeline.counts import Counts
+from pipeline.counts import Counts, many
 from pipeline.errors import InputError
 from pipeline.hashing import digest
 from pipeline.label_map import check as check_map
@@ -81,7 +81,7 @@ def read(context: Context, listed: Sequence[shards.Planned] = ()) -> Inputs:
     said, rejected = read_annotations(source, params.annotations)
     if not (said.num_rows or rejected) and level != "image":
         raise InputError(f"{name}: {NOTHING[level]}")
-    bare = sorted(set(source.keys) - set(said["key"].to_pylist()))
+    spoken_of = said
     found = tables.found(context, listed)
     rejected += found.rejected
     places = None
@@ -104,12 +104,14 @@ def read(context: Context, listed: Sequence[shards.Planned] = ()) -> Inputs:
     if listed:
         separator = label_separator(params.annotations)
         said, unplaced = placed(found.chips, said, source, separator)
+        spoken_of = said  # of images: it may have spoken of particles
         places, level = schemas.conform(found.chips, schemas.CHIPS), "point"
         rejected += unplaced
     elif places is None:
         said = _with_free_places(images, said, params.chip)
         places, unplaced = chips.places(images, said, params.chip, name)
         rejected += unplaced
+    bare = sorted(set(source.keys) - set(spoken_of["key"].to_pylist()))
     return Inputs(images, places, said, rejected, level, found, bare)
 
 
@@ -170,17 +172,18 @@ def _say(images: pa.Table, by: str) -> None:
     unknown = 0 if by == "group" else labels.of_keys(images["key"], images, by).null_count
     if unknown:
         log.warning(
-            "chip: split.by: the %s of %s of %s images is not known; each is a group by itself",
-            *(by, f"{unknown:,}", f"{images.num_rows:,}"),
+            "chip: split.by: the %s of %s of %s is not known; each is a group by itself",
+            *(by, f"{unknown:,}", many(images.num_rows, "images")),
         )
 
 
 def _say_background(told: dict[str, Any], section: Annotations) -> None:
     if told:
-        some = f"{told['chosen']:,} of {told['candidates']:,} unlabelled chips"
+        some = f"{told['chosen']:,} of {many(told['candidates'], 'unlabelled chips')}"
+        are = "is" if told["chosen"] == 1 else "are"
         asked = section.background
         log.info(
-            "chip: %s are labelled %s, by annotations.background %g", some, told["label"], asked
+            "chip: %s %s labelled %s, by annotations.background %g", some, are, told["label"], asked
         )
 
 
@@ -245,7 +248,15 @@ def publish(
         **({"background": told} if told else {}),
     }
     outs.publish(LABELS, beside, facts)
+    if said.num_rows and said["label"].null_count == said.num_rows:
+        # Nothing to learn from is an error of training only: features may be all that is wanted.
+        log.warning(
+            "chip: none of %s chips has a label; if the annotations hold labels, set "
+            "annotations.columns.label to their column",
+            f"{said.num_rows:,}",
+        )
     if inputs.bare:
-        log.info("chip: %d images have no annotation, as %s", len(inputs.bare), inputs.bare[0])
-    left_out = found.rejected.num_rows + kept.dropped.num_rows
-    return found.counts("chip", "chips")._replace(rejected=left_out)
+        have = "has" if len(inputs.bare) == 1 else "have"
+        some = many(len(inputs.bare), "images")
+        log.info("chip: %s %s no annotation, as %s", some, have, inputs.bare[0])
+    return found.counts("chip", "chips")._replace(rejected=refused.num_rows)

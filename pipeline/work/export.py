@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from pipeline import rejects, schemas
 from pipeline.addresses import shown
-from pipeline.counts import Counts
+from pipeline.counts import Counts, many
 from pipeline.errors import InputError, Missing, SettingError, StorageError
 from pipeline.outs import pretty
 from pipeline.progress import Progress
@@ -30,10 +30,8 @@ from pipeline.storage import Storage, local_path, open_storage
 from pipeline.storage.folder import TEMPORARY
 from pipeline.work import _given, _tasks
 from pipeline.work._context import Context
-from pipeline.work._given import Asked, Planned
+from pipeline.work._given import MANIFEST, TABLE, TASKS, Asked, Planned
 from pipeline.work._making import Made, Maker
-
-MANIFEST, TABLE, TASKS = "manifest.json", "chips.parquet", "tasks.json"
 
 NOTED_S = 30.0
 """So often is noted what stands, for whoever goes on after a kill."""
@@ -115,9 +113,10 @@ def run(context: Context, asked: Asked) -> Counts:
     stale = [key for key in before if key not in state.files]
     _remove(asked.target, stale)
     _finish(context, asked, state, chips)
-    more = f"{len(state.files):,} files, {state.written[0]:,} written, {len(stale):,} removed"
+    written, removed = state.written[0], len(stale)
+    more = f"{many(len(state.files), 'files')}, {written:,} written, {removed:,} removed"
     if nameless:
-        more += f"; {nameless:,} chips without {' and '.join(asked.needed)} left out"
+        more += f"; {many(nameless, 'chips')} without {' and '.join(asked.needed)} left out"
     rows = state.table().num_rows
     return Counts("export", "chips", rows, state.written[1], chips - rows, more)
 
@@ -171,13 +170,14 @@ def read(target: Storage, present: Mapping[str, int]) -> pa.Table:
         return schemas.EXPORTED.empty_table()
     try:
         table = schemas.from_bytes(target.read(TABLE)).select(schemas.EXPORTED.names)
-    except (pa.ArrowException, KeyError) as error:
+        table = table.cast(schemas.EXPORTED)
+    except (pa.ArrowException, KeyError, OSError) as error:  # OSError: a page is damaged
         raise InputError(
             f"{target.url}/{TABLE}: is no table of exported chips ({error}); remove it, or name "
             "another folder or prefix"
         ) from error
     there = pc.is_in(table["object"], value_set=pa.array(present, pa.string()))
-    return table.cast(schemas.EXPORTED).filter(there)
+    return table.filter(there)
 
 
 def files(noted: pa.Table, present: Mapping[str, int]) -> dict[str, Made]:

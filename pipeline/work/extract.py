@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import numerics, outs, recipes, rejects, schemas, shards
-from pipeline.counts import Counts
+from pipeline.counts import Counts, many
 from pipeline.errors import InputError, StorageError
 from pipeline.hashing import shard_name
 from pipeline.outs import Out
@@ -123,7 +123,7 @@ def _engine(context: Context, recipe: str) -> Engine | Lookup:
         return Lookup(weights.path, asked.extract)
     network = runtimes.load(asked)
     storage = bucket(context)
-    decoders = 1 if asked.device == "cpu" else numerics.cores()
+    decoders = max(1, numerics.cores() // numerics.processes(asked.device))
     return Engine(storage, network, asked.extract, decoders, careful=context.machine.is_careful)
 
 
@@ -179,10 +179,12 @@ def _say_shrunk(extract: Extract) -> None:
     if larger:
         longest = max(pc.max(side).as_py() or 0 for side in sides)
         log.warning(
-            "extract: %s of %s chips are larger than extract.span %d and were shrunk to it; "
+            "extract: %s of %s %s larger than extract.span %d and %s shrunk to it; "
             "%d would keep all at one scale (every feature is then computed again)",
             f"{larger:,}",
-            f"{sum(part.num_rows for part in parts):,}",
+            many(sum(part.num_rows for part in parts), "chips"),
+            "is" if larger == 1 else "are",
             extract.span,
+            "was" if larger == 1 else "were",
             longest,
         )

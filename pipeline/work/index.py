@@ -21,15 +21,17 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline import chips, images, outs, recipes, rejects, schemas, shards
+from pipeline.annotations import level as level_of
 from pipeline.counts import Counts
 from pipeline.errors import Changed, InputError, Missing, Rejected, SettingError, StorageError
 from pipeline.hashing import shard_of
 from pipeline.images.apart import Apart
+from pipeline.images.watch import watched
 from pipeline.outs import out, pretty
 from pipeline.progress import Progress
 from pipeline.rejects import Reject
 from pipeline.sections import Bucket, Index
-from pipeline.storage import Object, read_url
+from pipeline.storage import Object, Storage, read_url
 from pipeline.store import Piece
 from pipeline.work._context import INDEX, Context, Tell, bucket
 
@@ -77,7 +79,11 @@ def listing(context: Context) -> Listing:
     Raises:
         StorageError: the bucket cannot be listed.
         InputError: no image is left.
+        SettingError: the chip method cannot use what the annotation format gives.
     """
+    said = context.params.annotations
+    # Also known here, where it costs no listing and no header.
+    chips.check_levels(context.params.chip, said, level_of(said))
     section, storage = context.params.bucket, bucket(context)
     patterns = chips.tables(context.params.chip)
     every = list(storage.list())
@@ -168,7 +174,7 @@ def _make(context: Context, piece: Piece, reuse: shards.Reuse) -> list[str]:
             ends.callback(apart.close)
             read = partial(apart.header, section, memory)
         else:
-            read = partial(images.header, bucket(context))
+            read = partial(_header_here, bucket(context))
         for found in _in_threads(partial(_header, read, section), reuse.left, readers):
             if isinstance(found, dict):
                 headers.append(found)
@@ -183,6 +189,11 @@ def _make(context: Context, piece: Piece, reuse: shards.Reuse) -> list[str]:
         whole = schemas.conform(whole, schemas.HEADERS)
         shards.finish(context.store, piece, whole, refused, made_here)
     return moved
+
+
+def _header_here(storage: Storage, item: Object, max_pixels: int) -> dict[str, Any]:
+    with watched(item.key):
+        return images.header(storage, item, max_pixels=max_pixels)
 
 
 def _in_threads(read: Any, rows: pa.Table, readers: int) -> Iterator[Any]:
@@ -201,7 +212,7 @@ def _header(read: Read, section: Bucket, item: Object) -> dict[str, Any] | Rejec
     try:
         return read(item, max_pixels=section.max_pixels)
     except Rejected as rejected:
-        return Reject("index", item.key, rejected.reason, rejected.detail)
+        return Reject("index", item.key, rejected.reason, rejects.sentence(item.key, rejected))
     except (Changed, Missing) as error:
         return str(error)
 

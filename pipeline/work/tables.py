@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from pipeline import chips, outs, plugins, recipes, rejects, schemas, shards
 from pipeline.chips import _tables
+from pipeline.errors import Rejected, StorageError
 from pipeline.hashing import CHIP_ID_BYTES, shard_name
 from pipeline.outs import Out, out
 from pipeline.progress import Progress
@@ -116,7 +117,10 @@ def _make(context: Context, piece: Piece) -> None:
     params = context.params
     key, version = beside["table"][0].as_py(), beside["table_version"][0].as_py()
     storage = bucket(context)
-    table = _tables.Table(key, storage.read(key, if_version=version))
+    try:
+        table = _tables.Table(key, storage.read(key, if_version=version))
+    except Rejected as error:  # it would take an unknown number of chips with it
+        raise StorageError(error.detail) from error
     part = plugins.find("chips", params.chip.method, key="chip.method")
     found = _tables.measure(table, beside, part)
     refused = rejects.table(found.rejects)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import classifiers, live, numerics, outs, recipes
 from pipeline.annotations import label_separator
-from pipeline.counts import Counts
+from pipeline.counts import Counts, many
 from pipeline.errors import InputError, Missing
 from pipeline.hashing import digest
 from pipeline.label_map import check, renamed
@@ -64,12 +64,14 @@ def make(context: Context, target: Piece, tell: Tell) -> None:
     check(label_map, names, train)
     if label_map.to:
         kept = {renamed(label_map.to, name) for name in names} - {None}
+        dropped = sum(renamed(label_map.to, name) is None for name in names)
         log.info(
-            "train: by the label map %d labels become %d classes and %d are dropped; "
+            "train: by the label map %s become %s and %d %s dropped; "
             "results/tables/labels.csv will count their chips",
-            len(names),
-            len(kept),
-            sum(renamed(label_map.to, name) is None for name in names),
+            many(len(names), "labels"),
+            many(len(kept), "classes"),
+            dropped,
+            "is" if dropped == 1 else "are",
         )
     learnt, held = _rows.labelled(labels, "train", "calibration")
     splits = Splits(_learnt(learnt), _learnt(held), label_map, separator)

@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TABLE = "results"
+KEPT_BYTES = 512 * 2**20
+"""Features that are kept once they are read: of few chips all, which are wanted five times over."""
+
 SHOWN_TWINS = 6
 """Pairs of near twins in the report: 1.2 MB of pictures at most."""
 
@@ -89,21 +92,21 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
 
     from pipeline import metrics, report
     from pipeline.classifiers import _artifact
-    from pipeline.metrics import _compared, _cover, _tables, _trust, _twins, calibration
+    from pipeline.metrics import _compared, _counts, _cover, _tables, _trust, _twins, calibration
     from pipeline.report.valresult import valresult
-    from pipeline.work import _answers, _compare, _near, _provenance
+    from pipeline.work import _answers, _compare, _near, _provenance, _splits
 
     validate = context.params.validate
     labels = _rows.labels()
     classifier = _artifact.read(CLASSIFIER)
     to = classifier.card["labels"]["to"]
-    found = _rows.labelled(labels, "validation", "calibration")
+    found = _rows.labelled(
+        labels, "validation", "calibration", shards=_rows.Shards(room=KEPT_BYTES)
+    )
     answers, held = (_answers.answers(classifier, some, to) for some in found)
     judged = answers.judged()
     trust = _trusted(judged, held, validate)
     left_out = rejects.in_order(pa.concat_tables(_rejects()))
-    figures = metrics.compute(judged, validate)
-    figures = {**figures, **_figures(trust), **rejects.figures(left_out)}
     suspects = _suspects(answers, held)
     classes = _tables.per_class(judged, validate)
     if answers.separator is not None:
@@ -111,23 +114,42 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
         classes["threshold"] = classes["label"].map(chosen)
     twins = _twins.twins(_images(), labels)
     near = _near.near(found[0], labels)
+    straddling = _splits.straddling(labels)
+    figures = {
+        **metrics.compute(judged, validate),
+        **_figures(trust, judged, validate),
+        **rejects.figures(left_out),
+        **_counts.counts(judged, labels),
+        "n_straddling": straddling,
+        "n_twins": len(twins),
+        "n_near_twins": len(near.table),
+        "n_suspects": len(suspects),
+    }
+    groups, covers = _tables.per_group(judged, validate), _cover.cover(judged, validate)
     others = _compare.others(context, target, found[0], to)
     compared = _compared.compared(judged, others, validate)
     known = _by(context, answers.predictions["key"])
-    by = {name: _tables.per_value(judged, values.to_pylist()) for name, values in known.items()}
+    by = {
+        name: _tables.per_value(judged, values.to_pylist(), validate)
+        for name, values in known.items()
+    }
     facts = report.ReportFacts(
         title="How good is the classifier?",
         metrics=figures,
         judged=judged,
         curve=pd.read_csv(CLASSIFIER / "curve.csv"),
         classes=classes,
+        groups=groups,
+        covers=covers,
         trust=trust,
         n_suspects=len(suspects),
         twins=twins,
         near=_with_pictures(context, near),
         compared=compared,
-        splits=_splits(labels),
-        straddling=_straddling(labels),
+        splits=_splits.counts(labels),
+        straddling=straddling,
+        split_by=_splits.group_in_words(context.params.split.by),
+        split_shares=_splits.shares_in_words(context.params.split),
         rejects=left_out,
         by=by,
         gallery=_gallery(context, answers, judged, suspects),
@@ -138,11 +160,11 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
     tables = {
         "compared": compared,
         "confusion": _tables.confusion_rows(judged),
-        "cover": _cover.cover(judged),
+        "cover": covers,
         "coverage": _trust.coverage(judged.decisions),
         "near_twins": near.table,
         "per_class": classes,
-        "per_group": _tables.per_group(judged),
+        "per_group": groups,
         "reliability": calibration.reliability(judged.pairs),
         "suspects": suspects,
         "twins": twins,
@@ -192,14 +214,16 @@ def _trusted(judged: Either, held: Answers, validate: Validate) -> Trust | None:
     return Trust(validate.wanted_accuracy, chosen, confirmed)
 
 
-def _figures(trust: Trust | None) -> dict[str, float]:
+def _figures(trust: Trust | None, judged: Either, validate: Validate) -> dict[str, float]:
     """Give what metrics.json says of the threshold; nothing where there is none."""
+    from pipeline.metrics import _trust
+
     if trust is None or trust.chosen.score is None:
         return {}
     found = {"threshold": trust.chosen.score, "threshold_coverage": trust.confirmed.coverage}
     if trust.confirmed.accuracy is not None:
         found["threshold_accuracy"] = trust.confirmed.accuracy
-    return found
+    return {**found, **_trust.interval(judged.decisions, trust.chosen.score, validate)}
 
 
 def _suspects(answers: Answers, held: Answers) -> pd.DataFrame:
@@ -210,26 +234,6 @@ def _suspects(answers: Answers, held: Answers) -> pd.DataFrame:
     counts = [answers.predictions.num_rows, held.predictions.num_rows]
     splits = pa.chunked_array([np.repeat(["validation", "calibration"], counts)])
     return _doubts.table(both.judged(), both.predictions, splits, both.separator)
-
-
-def _splits(labels: pa.Table) -> dict[str, Any]:
-    from pipeline.report import SplitCount
-
-    found = {}
-    for split in ("train", "calibration", "validation"):
-        some = labels.filter(pc.equal(labels["split"], split))
-        labelled = some.num_rows - some["label"].null_count
-        groups = pc.count_distinct(some["group"]).as_py()
-        found[split] = SplitCount(chips=some.num_rows, groups=groups, labelled=labelled)
-    return found
-
-
-def _straddling(labels: pa.Table) -> int:
-    """Count groups that lie in more than one split: the proof that there are none."""
-    of_group = (
-        labels.select(["group", "split"]).group_by("group").aggregate([("split", "count_distinct")])
-    )
-    return int(pc.sum(pc.greater(of_group["split_count_distinct"], 1)).as_py() or 0)
 
 
 def _rejects() -> list[pa.Table]:

@@ -144,6 +144,7 @@ def test_one_object_by_its_whole_address(place, storage):
         read_url(f"{place}/deep/other.bin")
 
 
+@pytest.mark.slow
 def test_a_listing_of_many_pages_is_complete(tmp_path, monkeypatch):
     with servers.moto(tmp_path) as endpoint:
         for name, value in servers.environment(endpoint).items():

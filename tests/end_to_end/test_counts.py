@@ -44,6 +44,7 @@ def changing(tmp_path_factory):
     return found
 
 
+@pytest.mark.slow
 def test_every_kind_of_change_computes_exactly_the_rows_that_changed(changing):
     repo, points = changing.repo, changing.points
     everything = EACH * 3 * POINTS
@@ -106,6 +107,7 @@ def test_the_counts_are_in_luigis_summary_and_in_the_list_of_runs(changing):
     assert {"run", "at", "said"} | line.items() <= {*written[-3], *written[-3].items()}
 
 
+@pytest.mark.slow
 def test_luigis_own_command_writes_the_counts_into_its_summary(changing):
     (changing.repo.path / "data/labels/manifest.json").unlink()
     said = changing.repo.said(

@@ -176,7 +176,8 @@ def wipe(repo):
     repo.run("git", "checkout", "-q", ".")
 
 
-@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
 def test_a_run_that_is_killed_ends_with_the_same_bytes(repo, undisturbed, seed):
     rng = random.Random(seed)
     for _ in range(2):
@@ -210,6 +211,7 @@ def test_forty_kills_at_random_moments_change_no_byte(repo, undisturbed):
         wipe(repo)
 
 
+@pytest.mark.slow
 def test_when_only_dvc_is_killed_the_next_run_waits_for_its_stage(repo, undisturbed):
     run = start(repo, SLOW="0.4")
     extracting(repo)
@@ -231,6 +233,7 @@ def test_when_only_the_stage_is_killed_its_workers_end_too(repo, undisturbed):
     ends_well(repo, undisturbed)
 
 
+@pytest.mark.slow
 def test_when_only_a_worker_is_killed_the_run_goes_on_by_itself(repo, undisturbed):
     run = start(repo, SLOW="0.4")
     _, workers = extracting(repo)

@@ -44,7 +44,9 @@ def test_a_store_that_cannot_be_written_is_said(repo, tmp_path):
     store = tmp_path / "store"
     store.mkdir()
     command = in_namespace(READ_ONLY, str(store), *INDEX)
-    sentence = "cannot be written (Read-only file system); make room there, or set QUADRAT_STORE"
+    sentence = (
+        "cannot be written (Read-only file system); make room there, or name a folder that can"
+    )
     stops(repo, 4, sentence, *command, QUADRAT_STORE=str(store))
 
 

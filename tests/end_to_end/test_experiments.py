@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 
+@pytest.mark.slow
 def test_a_temporary_experiment_computes_no_feature_again(copy_of_done):
     repo = copy_of_done()
     repo.said("dvc", "repro")

@@ -322,6 +322,63 @@ def test_two_chips_of_one_name_stop_before_anything_is_written(lake, run, tmp_pa
     assert not (tmp_path / "given").exists()
 
 
+def test_a_damaged_table_beside_the_files_is_said(lake, run, tmp_path):
+    target = tmp_path / "given"
+    assert run(target)[0] == 0
+    path = target / "chips.parquet"
+    whole = pd.read_parquet(path)
+    data = path.read_bytes()
+    path.write_bytes(data[:40] + bytes(20) + data[60:])
+    code, _, said = run(target)
+    assert (code, said.count("\n")) == (3, 1)
+    assert f"{path}: is no table of exported chips (" in said
+    whole.assign(object_size="many").to_parquet(path)
+    code, _, said = run(target)
+    assert (code, said.count("\n")) == (3, 1)
+    assert "is no table of exported chips (Failed to parse string: 'many'" in said
+
+
+LONG = "x" * 120 + "/" + "y" * 230
+
+
+def test_a_name_that_is_too_long_for_a_file_stops_before_anything_is_written(lake, run, tmp_path):
+    target = tmp_path / "given"
+    code, _, said = run(target, "--name", f"{LONG}{{chip_id}}")
+    assert code == 2
+    assert re.search(r"gives .* \(\d+, \d+\) a name of 262 bytes, 'x+…'; a file or a fol", said)
+    assert not target.exists()
+
+
+def test_a_label_called_as_the_exports_own_file_stops_before_anything_is_written(
+    lake, run, tmp_path
+):
+    target = tmp_path / "given"
+    path = Path("data/labels/labels.parquet")
+    labels = pd.read_parquet(path)
+    labels.loc[labels["label"] == "long", "label"] = "manifest.json"
+    labels.to_parquet(path)
+    code, _, said = run(target, "--by-label")
+    assert code == 2
+    assert "'manifest.json/" in said
+    assert "manifest.json is the export's own file; put text before the first field" in said
+    assert not target.exists()
+    assert run(target, "--name", "chips/{label}/{chip_id}")[:2] == (0, 60)
+    assert len([*(target / "chips/manifest.json").iterdir()]) == 30
+    assert run(tmp_path / "flat", "--name", "manifest.json{chip_id}")[:2] == (0, 60)
+
+
+def test_tars_hold_names_of_any_length(lake, run, tmp_path):
+    target = tmp_path / "given"
+    assert run(target, "--webdataset", "--name", f"{LONG}{{chip_id}}")[:2] == (0, 60)
+    names = []
+    for path in sorted(target.glob("*.tar")):
+        with tarfile.open(path, "r|*") as tar:  # as WebDataset reads: without going back
+            names += [member.name for member in tar]
+    ids = pd.read_parquet(target / "chips.parquet")["chip_id"]
+    wanted = (f"{LONG}{one.hex()}.{ending}" for one in ids for ending in ("png", "json"))
+    assert sorted(names) == sorted(wanted)
+
+
 @pytest.mark.parametrize("place", ["", "given", "../"])
 def test_chips_are_not_put_among_the_images(lake, run, place):
     target = lake.sessions[0].folder.parent.parent / place

@@ -144,6 +144,7 @@ def test_a_service_that_stays_away_stops_the_stage_with_its_reason(on_s3):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_what_would_fail_again_is_tried_once_and_the_finished_shards_stay(repo, undisturbed):
     repo.env["QUADRAT_WORKERS"] = "1"
     repo.run("dvc", "repro", "chip")
@@ -158,6 +159,7 @@ def test_what_would_fail_again_is_tried_once_and_the_finished_shards_stay(repo, 
     assert repo.digests("data/features") == undisturbed
 
 
+@pytest.mark.slow
 def test_an_image_that_goes_after_the_index_stops_the_stage_and_only_its_shard_is_left(repo):
     repo.run("dvc", "repro", "chip")
     (repo.bucket.folder / "plain/002.png").unlink()

@@ -33,6 +33,7 @@ def convert(repo):
     return repo.said("python", "-m", "stages.featurevectors", "vectors", "features.parquet")
 
 
+@pytest.mark.slow
 def test_a_bucket_of_feature_files_gives_results_without_a_forward_pass(repo):
     repo.run("dvc", "repro", "extract")
     wanted = features_of(repo)
@@ -50,6 +51,7 @@ def test_a_bucket_of_feature_files_gives_results_without_a_forward_pass(repo):
     assert "torch" not in {line.rpartition("|")[2].strip() for line in imported.splitlines()}
 
 
+@pytest.mark.slow
 def test_another_table_is_another_recipe_and_what_it_lacks_is_a_reject(repo):
     repo.run("dvc", "repro", "chip")
     chips = [

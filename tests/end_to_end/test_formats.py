@@ -45,6 +45,7 @@ def windows(repo):
     return [row for part in parts for row in part.to_pylist()]
 
 
+@pytest.mark.slow
 def test_objects_of_a_coco_file_are_chips_or_label_those_of_a_grid(repo):
     keys = coco(repo)
     repo.set(chip__method="boxes", chip__size=None)
@@ -76,6 +77,7 @@ def test_objects_of_a_coco_file_are_chips_or_label_those_of_a_grid(repo):
     ]
 
 
+@pytest.mark.slow
 def test_answers_are_written_for_a_tool_as_the_predictions_have_them(done_repo, tmp_path):
     target = tmp_path / "tasks.json"
     said = done_repo.said(
@@ -103,7 +105,8 @@ def test_answers_are_written_for_a_tool_as_the_predictions_have_them(done_repo, 
 def test_labels_that_people_corrected_in_label_studio_cost_no_feature(copy_of_done):
     repo = copy_of_done()
     command = ("python", "-m", "stages.annotations")
-    repo.run(*command, "labelstudio", "tasks.json", "--of", "all")
+    assert "with an answer" in repo.said(*command, "labelstudio", "tasks.json", "--of", "all")
+    assert "with a label" in repo.said(*command, "coco", "labels.json", "--of", "labels")
     before = {row["chip_id"]: row["label"] for row in table(repo, "data/labels/labels.parquet")}
     repo.set(annotations__format="labelstudio", annotations__path="tasks.json")
     assert "extract" not in counts(repo.said("dvc", "repro"))

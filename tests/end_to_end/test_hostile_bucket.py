@@ -54,6 +54,7 @@ def armed(tmp_path):
     return repo
 
 
+@pytest.mark.slow
 def test_an_image_that_kills_its_decoder_is_a_reject_and_the_run_goes_on(armed):
     armed.env["QUADRAT_WORKERS"] = "1"
     add(armed, "noise/deadly.jpg", deadly.image("deadly"))
@@ -112,6 +113,74 @@ def test_an_image_that_is_never_decoded_is_a_reject_and_the_run_goes_on(armed):
     assert "noise/endless.jpg: not decoded after 60 s; this worker ends" in done.stderr
     assert {reason for _, _, reason in rejects(armed, "data/features")} == {"too_slow"}
     assert len(features(armed)) == 9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chips", ["few", "many"])
+def test_an_export_leaves_out_the_image_that_kills_its_decoder_and_no_other(armed, tmp_path, chips):
+    """Few chips are encoded in threads, many in processes of their own."""
+    if chips == "many":
+        for row in range(0, 90, 3):
+            for key in ("noise/000.png", "plain/001.png"):
+                armed.bucket.points += [
+                    {"image": key, "row": row, "column": column, "label": "x"}
+                    for column in (1, 31, 61, 91)
+                ]
+    add(armed, "stripes/deadly.jpg", deadly.image("deadly"))
+    armed.set(extract__max_rejects=0.2, shards__count=1)
+    run(armed, "index", "chip")
+    done = armed.run("python", "-m", "stages.export", str(tmp_path / "given"))
+    assert ("export: decoding an image ended its process" in done.stderr) == (chips == "many")
+    tables = (armed.path / "data/chips").glob("0*.parquet")
+    n = sum(pq.read_metadata(table).num_rows for table in tables) - 2
+    assert f"{n} chips, {n} computed, 0 reused, 2 rejected" in done.stderr
+    assert len(list((tmp_path / "given").rglob("*.png"))) == n
+
+
+AS_OTHERS = ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.getuid() == 0 else ()
+"""Root may read anything."""
+
+
+@pytest.mark.slow
+def test_a_file_that_may_not_be_read_is_a_reject_and_the_next_run_asks_again(repo):
+    repo.set(bucket__max_rejects=0.5, chip__max_rejects=0.5)
+    index = [*AS_OTHERS, "python", "-m", "stages.index"]
+    path = repo.bucket.folder / "noise/001.png"
+    path.chmod(0)
+    for _ in range(2):
+        done = repo.run(*index)
+        assert "23 images" in done.stderr
+        assert rejects(repo, "data/index") == [("noise/001.png", None, "forbidden")]
+    path.chmod(0o644)
+    repo.run(*index)
+    assert rejects(repo, "data/index") == []
+    run(repo, "chip")
+    path.chmod(0)
+    repo.set(extract__max_rejects=0.5)
+    repo.run(*AS_OTHERS, "python", "-m", "stages.extract")
+    assert set(rejects(repo, "data/features")) == {
+        ("noise/001.png", row, "forbidden") for _, row, _ in rejects(repo, "data/features")
+    }
+    for other in repo.bucket.folder.rglob("*.png"):
+        other.chmod(0)
+    done = repo.run(*index, check=False)
+    assert done.returncode == 4
+    assert "cannot be read (Permission denied)" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_scene_that_is_never_decoded_is_a_reject_and_the_others_are_measured(armed):
+    armed.env["QUADRAT_WORKERS"] = "1"
+    armed.set(chip__method="grid", chip__nodata=0, chip__max_rejects=0.5)
+    armed.set(annotations__format="folders", annotations__path=None)
+    add(armed, "noise/endless.jpg", deadly.image("never loaded"), points=0)
+    *_, done = run(armed, "index", "chip")
+    assert "noise/endless.jpg: not decoded after 60 s; this worker ends" in done.stderr
+    assert rejects(armed, "data/chips") == [("noise/endless.jpg", None, "too_slow")]
+    tables = map(pq.read_table, (armed.path / "data/chips").glob("0*.parquet"))
+    assert len({key for table in tables for key in table["key"].to_pylist()}) == 9
 
 
 @pytest.fixture

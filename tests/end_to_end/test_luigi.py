@@ -15,6 +15,7 @@ def luigid(tmp_path):
         yield server
 
 
+@pytest.mark.slow
 def test_the_status_page_shows_every_shard_of_a_run(repo, luigid):
     path = repo.path / "luigi.cfg"
     text = path.read_text().replace(
@@ -45,6 +46,15 @@ def test_a_stage_before_its_time_says_which_to_run_first(repo, stage, before):
     assert f"has no manifest; run the {before} stage first" in done.stderr
 
 
+def test_a_task_that_fails_in_a_stage_is_told_once(repo):
+    repo.bucket.points = [{"image": "no.png", "row": 1, "column": 1, "label": "x"}]
+    repo.points()
+    repo.run("python", "-m", "stages.index")
+    done = repo.run("python", "-m", "stages.chip", check=False)
+    assert done.returncode == 5
+    assert (done.stdout + done.stderr).count("no image 'no.png' in the index") == 1
+
+
 def test_luigis_own_command_fails_where_a_task_fails(repo):
     repo.bucket.points = [{"image": "no.png", "row": 1, "column": 1, "label": "x"}]
     repo.points()
@@ -53,6 +63,36 @@ def test_luigis_own_command_fails_where_a_task_fails(repo):
     assert "no image 'no.png' in the index" in done.stdout + done.stderr
 
 
+def test_luigis_own_command_says_what_is_wrong_with_params_in_a_sentence(repo):
+    repo.set(train__seed="100%s")
+    done = repo.run(
+        "luigi", "--module", "pipeline.tasks", "Train", "--local-scheduler", check=False
+    )
+    assert done.returncode == 40
+    assert "train.seed: '100%s': input should be a valid integer" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_luigis_own_command_ends_where_nothing_can_be_told_of_the_bucket(repo):
+    """It waited for ever."""
+    repo.set(bucket__url=str(repo.path / "nowhere"))
+    done = repo.run("luigi", "--module", "pipeline.tasks", "Train", check=False)
+    assert done.returncode == 30
+    assert "nowhere: no such folder; set bucket.url to" in done.stdout + done.stderr
+
+
+def test_a_column_of_labels_under_another_name_is_missed_before_features_are_made(repo):
+    path = repo.path / "points.csv"
+    path.write_text(path.read_text().replace("label", "species", 1))
+    repo.run("python", "-m", "stages.index")
+    done = repo.run("python", "-m", "stages.chip")
+    assert "chips has a label; if the annotations hold labels, set annotations.columns.label" in (
+        done.stderr
+    )
+
+
+@pytest.mark.slow
 def test_a_learning_curve_that_is_gone_is_written_again(copy_of_done):
     repo = copy_of_done()
     before = repo.digests("dvclive", "models")

@@ -15,6 +15,7 @@ def stages(repo, *names):
     return {row["stage"]: row for row in map(json.loads, lines)}, "".join(o.stderr for o in done)
 
 
+@pytest.mark.slow
 def test_a_pattern_gives_columns_and_groups(repo):
     shutil.copy(repo.bucket.folder / "noise" / "000.png", repo.bucket.folder / "stray.png")
     repo.set(index__pattern="{kind}/{n}.png", split__by="n")

@@ -331,6 +331,7 @@ def checkout(request, tmp_path, rng, stages):
         yield Checkout(tmp_path, place, rng, stages)
 
 
+@pytest.mark.slow
 def test_each_change_is_seen_though_nothing_shows_it(checkout):
     before = checkout.result()
     assert before == checkout.truth()
@@ -353,6 +354,7 @@ def test_each_harm_to_the_store_is_seen_and_made_good(checkout):
         assert [key for key, data in whole.items() if found.get(key) != data] == [], name(harm)
 
 
+@pytest.mark.slow
 def test_what_is_damaged_is_said_and_kept_aside(checkout):
     whole = checkout.result()
     for path in checkout.kept(".parquet"):

@@ -109,13 +109,14 @@ def test_no_tracked_file_names_the_machine(done_repo):
         assert len(host) < 4 or f'"{host}"'.encode() not in data, name
 
 
+@pytest.mark.slow
 def test_dvc_shows_metrics_and_draws_every_plot_without_a_complaint(done_repo, tmp_path):
     assert "balanced_accuracy" in done_repo.said("dvc", "metrics", "show")
     said = done_repo.said("dvc", "plots", "show", "-o", str(tmp_path / "plots"))
     assert "WARNING" not in said
     page = (tmp_path / "plots" / "index.html").read_text()
     for title in (
-        "Labels against predicted classes",
+        "Labels (rows) and answers (columns)",
         "Accuracy against score",
         "F1 by class",
         "Loss by epoch",
@@ -133,6 +134,7 @@ def test_a_second_run_finds_nothing_to_do(copy_of_done):
     assert (repo.path / "dvc.lock").read_bytes() != b"" != lock
 
 
+@pytest.mark.slow
 def test_luigi_alone_gives_the_same_bytes(done_repo, tmp_path):
     from conftest import new_repo
 
@@ -152,6 +154,7 @@ def test_adding_images_computes_their_chips_alone(copy_of_done):
     assert found["extract"] == (5, 144)
 
 
+@pytest.mark.slow
 def test_other_bytes_under_the_same_key_and_size_and_time_are_never_reused(copy_of_done):
     import os
 
@@ -193,6 +196,7 @@ def test_a_training_setting_reaches_no_stage_before_training(copy_of_done):
     assert "lr" in repo.said("dvc", "exp", "show", "--csv")
 
 
+@pytest.mark.slow
 def test_another_extractor_setting_and_back_costs_one_pass(copy_of_done):
     repo = copy_of_done()
     repo.set(extract__batch=32)
@@ -204,6 +208,7 @@ def test_another_extractor_setting_and_back_costs_one_pass(copy_of_done):
     assert repo.digests("data/features") != before
 
 
+@pytest.mark.slow
 def test_another_number_of_shards_copies_every_row(copy_of_done, done_repo):
     repo = copy_of_done()
     repo.set(shards__count=16)
@@ -219,6 +224,7 @@ def features_of(repo):
     return {row["chip_id"]: row["feature"] for row in rows}
 
 
+@pytest.mark.slow
 def test_raising_max_rejects_computes_nothing(copy_of_done):
     repo = copy_of_done()
     repo.set(extract__max_rejects=0.5, chip__max_rejects=0.5, bucket__max_rejects=0.5)
@@ -243,6 +249,15 @@ def test_a_wrong_setting_stops_before_any_work(repo, setting, value, message):
     assert repo.run("python", "-m", "stages.extract", check=False).returncode == 2
 
 
+def test_a_method_that_the_annotations_do_not_fit_stops_before_the_bucket_is_listed(repo):
+    repo.set(annotations__format="images", bucket__url="/no/such/bucket")
+    done = repo.run("python", "-m", "stages.index", check=False)
+    assert done.returncode == 2
+    assert "chip.method: 'points' cannot use annotations.format 'images'" in done.stderr
+    assert not (repo.path / "data/index").exists()
+
+
+@pytest.mark.slow
 def test_a_truncated_image_is_a_reject_and_the_run_goes_on(repo):
     path = repo.bucket.folder / "noise/001.png"
     path.write_bytes(path.read_bytes()[:-4000])

@@ -8,6 +8,7 @@ from itertools import combinations
 
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 from conftest import ROOT
 from PIL import Image
 
@@ -19,6 +20,7 @@ def table(repo, name):
         return list(csv.DictReader(stream))
 
 
+@pytest.mark.slow
 def test_images_that_are_in_two_splits_under_two_names_are_listed(copy_of_done):
     repo = copy_of_done()
     for number in range(8):
@@ -49,6 +51,7 @@ def photograph(seed, size=96):
     return Image.fromarray(np.clip(whole, 0, 255).astype(np.uint8))
 
 
+@pytest.mark.slow
 def test_copies_that_were_saved_again_or_made_smaller_are_found_and_shown(copy_of_done):
     repo = copy_of_done()
     (repo.bucket.folder / "photo").mkdir()
@@ -96,6 +99,7 @@ def test_copies_that_were_saved_again_or_made_smaller_are_found_and_shown(copy_o
     assert f'alt="{rows[0]["near_key"]} around row {rows[0]["near_row"]}' in page
 
 
+@pytest.mark.slow
 def test_labels_that_were_swapped_are_suspected(copy_of_done):
     repo = copy_of_done()
     labels = pq.read_table(repo.path / "data/labels/labels.parquet").to_pylist()
@@ -145,6 +149,7 @@ def test_every_pair_of_tables_joins_by_chip(done_repo):
     assert all(a <= b for a, b in combinations([set(answers), features, set(labels)], 2))
 
 
+@pytest.mark.slow
 def test_earlier_classifiers_are_judged_on_the_same_chips(copy_of_done, tmp_path):
     repo = copy_of_done()
     figures = repo.path / "results/metrics.json"
@@ -182,6 +187,7 @@ def test_earlier_classifiers_are_judged_on_the_same_chips(copy_of_done, tmp_path
     assert "'nowhere' is neither a folder with a classifier nor a git" in done.stderr + done.stdout
 
 
+@pytest.mark.slow
 def test_a_temporary_experiment_finds_the_checkouts_tags(copy_of_done):
     repo = copy_of_done()
     repo.run("git", "add", "-A")
@@ -194,6 +200,7 @@ def test_a_temporary_experiment_finds_the_checkouts_tags(copy_of_done):
     assert row["classifier"] == "before"
 
 
+@pytest.mark.slow
 def test_a_classifier_of_pyspacers_is_judged_once_it_is_exported(copy_of_done, tmp_path):
     repo = copy_of_done()
     figures = json.loads((repo.path / "results/metrics.json").read_text())
@@ -225,6 +232,7 @@ def narrower(folder, card):
     return folder / "narrow"
 
 
+@pytest.mark.slow
 def test_an_earlier_classifier_of_another_extractor_is_refused(copy_of_done, tmp_path):
     repo = copy_of_done()
     shutil.copytree(repo.path / "models/classifier", tmp_path / "old")
@@ -236,6 +244,7 @@ def test_an_earlier_classifier_of_another_extractor_is_refused(copy_of_done, tmp
     assert "has learnt from another extractor's features" in done.stderr + done.stdout
 
 
+@pytest.mark.slow
 def test_classes_of_an_earlier_classifier_are_rolled_up_as_labels_are(copy_of_done):
     repo = copy_of_done()
     repo.run("git", "add", "-A")

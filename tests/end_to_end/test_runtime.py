@@ -27,6 +27,7 @@ def computes_with(repo):
     return manifest["made_by"]["numerics"]["runtime"]
 
 
+@pytest.mark.slow
 def test_a_processor_extracts_with_openvino_and_torch_stays_a_choice(backbone):
     said = backbone.said("dvc", "repro", "extract")
     assert said.count("trying openvino") == 1

@@ -30,6 +30,7 @@ def on_s3(tmp_path, done_repo, endpoint):
     return repo
 
 
+@pytest.mark.slow
 def test_a_bucket_on_s3_gives_a_folders_features_to_the_byte(tmp_path, done_repo, endpoint):
     repo = on_s3(tmp_path, done_repo, endpoint)
     repo.said("dvc", "repro")

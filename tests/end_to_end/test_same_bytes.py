@@ -119,7 +119,8 @@ class Wanderer:
         return point | self.rng.choice([moved, labelled])
 
 
-@pytest.mark.parametrize("steps", [2, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("steps", [2, 10])
 def test_random_increments_end_with_the_bytes_of_one_run(tmp_path, done_repo, place, steps):
     seed = int(os.environ.get("SEED", random.randrange(10**6)))
     log.warning("SEED=%d", seed)  # what pytest shows of a test that fails
@@ -139,7 +140,8 @@ def test_random_increments_end_with_the_bytes_of_one_run(tmp_path, done_repo, pl
     same(repo, done_repo)
 
 
-@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow), "4"])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "2", "4"])
 def test_any_number_of_workers_gives_the_same_bytes(tmp_path, done_repo, place, workers):
     repo = filled(tmp_path, done_repo, place)
     repo.env["QUADRAT_WORKERS"] = workers

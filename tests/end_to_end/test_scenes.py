@@ -71,6 +71,7 @@ def scenes(tmp_path):
     return Scenes(tmp_path)
 
 
+@pytest.mark.slow
 def test_chips_carry_the_share_of_valid_pixels_and_those_with_less_are_left_out(scenes):
     counts, said = scenes.run("index", "chip")
     chips = scenes.chips()

@@ -30,6 +30,7 @@ def figures(repo):
     return json.loads((repo.path / "results/metrics.json").read_text())
 
 
+@pytest.mark.slow
 def test_chips_of_several_labels_are_trained_and_judged(several):
     repo = several
     repo.set(train__epochs=None)

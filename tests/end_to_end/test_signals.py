@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 
 import own
@@ -71,11 +72,24 @@ def extracting(repo):
     return made.exists
 
 
-@pytest.mark.parametrize("workers", [pytest.param("1", marks=pytest.mark.slow), "2"])
-def test_ctrl_c_stops_a_stage_within_two_seconds_with_one_line(copy_of_done, workers):
+EXTRACT = ("python", "-m", "stages.extract")
+LUIGI = ("luigi", "--module", "pipeline.tasks", "Extract", "--workers")
+
+
+@pytest.mark.parametrize(
+    ("command", "workers"),
+    [
+        pytest.param(EXTRACT, "1", marks=pytest.mark.slow),
+        (EXTRACT, "2"),
+        pytest.param((*LUIGI, "1"), "1", marks=pytest.mark.slow),
+        pytest.param((*LUIGI, "2"), "2", marks=pytest.mark.slow),
+        pytest.param(("python", "-m", *LUIGI, "2"), "2", marks=pytest.mark.slow),
+    ],
+)
+def test_ctrl_c_stops_a_stage_within_two_seconds_with_one_line(copy_of_done, command, workers):
     repo = copy_of_done()
     own.use(repo, SLOW)
-    run = Started(repo, "python", "-m", "stages.extract", SLOW="30", QUADRAT_WORKERS=workers)
+    run = Started(repo, *command, SLOW="30", QUADRAT_WORKERS=workers)
     wait_until(extracting(repo), 60)
     time.sleep(0.3)
     code, stderr, took = run.stopped_by(signal.SIGINT)
@@ -101,6 +115,39 @@ def test_ctrl_c_stops_dvc_repro_within_two_seconds_and_the_next_goes_on(repo):
     assert half_written(repo) == []
     done = repo.run("dvc", "repro", "extract")
     assert "144 chips" in done.stderr
+
+
+DISTURBED = """
+import multiprocessing, signal, sys, time
+from pipeline import stopping
+
+def slow_to_end():
+    signal.pthread_sigmask(signal.SIG_BLOCK, stopping.SIGNALS)
+    time.sleep(60)
+
+stopping.at_once()
+child = multiprocessing.get_context("fork").Process(target=slow_to_end)
+child.start()
+print(child.pid, flush=True)
+while not stopping._ending.is_set():
+    time.sleep(0.001)
+if sys.argv[1] == "raise":
+    raise EOFError("a child was gone")
+raise SystemExit(1)
+"""
+
+
+@pytest.mark.parametrize("how", ["raise", "return"])
+def test_what_fails_because_children_are_ended_says_nothing(how):
+    command = [sys.executable, "-c", DISTURBED, how]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    child = psutil.Process(int(run.stdout.readline()))
+    run.terminate()
+    stderr = run.communicate(timeout=10)[1]
+    assert run.returncode == 128 + signal.SIGTERM
+    assert stderr.startswith("stopped by SIGTERM; ")
+    assert stderr.count("\n") == 1
+    assert not lives(child)
 
 
 @pytest.mark.slow

@@ -26,6 +26,7 @@ def labels_of(repo):
     return set(table["label"].to_pylist()), set(table["predicted"].to_pylist())
 
 
+@pytest.mark.slow
 def test_a_label_map_rolls_labels_up_and_costs_no_feature(repo):
     repo.run("dvc", "repro")
     (repo.path / "map.csv").write_text("from,to\nstripes,structure\nnoise,structure\n")
@@ -92,6 +93,7 @@ def test_a_preset_is_a_setting_as_any_other(repo):
     assert found["epochs"] == 10
 
 
+@pytest.mark.slow
 def test_the_learning_curve_is_drawn_by_dvc_and_told_apart_by_experiment(repo):
     repo.run("dvc", "repro")
     with (repo.path / "models/classifier/curve.csv").open() as stream:
@@ -137,7 +139,7 @@ def epochs_in(state):
 
 @pytest.mark.slow
 def test_a_training_that_is_killed_goes_on_from_its_last_epoch(repo):
-    repo.set(train__epochs=2000, train__batch=32)
+    repo.set(train__epochs=400, train__batch=32)
     repo.run("dvc", "repro")
     wanted = repo.digests("models", "results", "dvclive")
     store = repo.path / ".quadrat/store"

@@ -100,7 +100,6 @@ REFUSED = {
     "lerc.tif",
     "no_end.jpg",
     "plain.jxl",
-    "planes16.tif",
     "signed8.tif",
 }
 

@@ -1,0 +1,52 @@
+"""Features on their way from the out to training and validation."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipeline import schemas
+from pipeline.work import _rows
+
+DIM = 4
+
+
+@pytest.fixture
+def out(tmp_path, monkeypatch):
+    """A features' out of two files of three rows; gives the files, and their features."""
+    monkeypatch.setattr(_rows, "FEATURES", tmp_path)
+    given = {}
+    for number in range(2):
+        values = np.random.default_rng(number).normal(size=(3, DIM)).astype(np.float32)
+        table = pa.table(
+            {
+                "chip_id": pa.array([bytes([number, n]) * 8 for n in range(3)], schemas.CHIP_ID),
+                "key": ["a.png"] * 3,
+                "row": pa.array(range(3), pa.int32()),
+                "col": pa.array(range(3), pa.int32()),
+                "feature": pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), DIM),
+            }
+        ).cast(schemas.features(DIM, "float32"))
+        with schemas.writer(table.schema, tmp_path / f"{number:04d}.parquet") as stream:
+            stream.write_table(table)
+        given[tmp_path / f"{number:04d}.parquet"] = values
+    return given
+
+
+def test_what_was_read_is_kept_as_far_as_there_is_room(out):
+    (first, values), (second, _) = out.items()
+    shards = _rows.Shards(room=values.nbytes)
+    for path in (first, second):
+        assert np.array_equal(shards.read(path.name, 0), out[path])
+        path.unlink()
+    assert np.array_equal(shards.read(first.name, 0), values)
+    with pytest.raises(FileNotFoundError):
+        shards.read(second.name, 0)
+
+
+def test_who_changes_the_rows_of_a_block_changes_no_other_reader_s(out):
+    path, values = next(iter(out.items()))
+    shards = _rows.Shards(room=values.nbytes)
+    block = _rows.Block(path.name, 0, np.arange(3), np.arange(3))
+    rows = _rows.Labelled(pa.table({"label": ["a"] * 3}), DIM, [block], shards)
+    rows.read(0)[:] = 0
+    assert np.array_equal(rows.read(0), values)
