@@ -141,6 +141,11 @@ class Proxy:
         with self._lock:
             return list(self._requests)
 
+    def forget(self) -> None:
+        """Count anew."""
+        with self._lock:
+            self._requests.clear()
+
     def seen(self, method: str, path: str) -> Fault | None:
         """Note a request; give the fault that is ordered for it."""
         with self._lock:

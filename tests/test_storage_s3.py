@@ -13,7 +13,7 @@ import pytest
 import servers
 
 from pipeline.errors import Changed, SettingError, StorageError
-from pipeline.storage import open_storage, s3
+from pipeline.storage import _client, open_storage, s3
 
 BODY = bytes(range(256)) * 400
 KMS = "0" * 32
@@ -119,7 +119,8 @@ def test_an_etag_that_is_no_md5_is_compared_as_it_is(reach):
     for etag in ("9f3c-12", KMS):
         with server("whole", etag=etag) as (endpoint, _):
             storage = reach(endpoint)
-            assert storage.read("k", if_version=etag) == BODY
+            for _ in range(2):
+                assert storage.read("k", if_version=etag) == BODY
             with pytest.raises(Changed, match=rf"index has '{ETAG}', bucket has '{etag}'"):
                 storage.read("k", if_version=ETAG)
 
@@ -177,8 +178,8 @@ def test_credentials_in_an_address_are_refused_and_not_shown(reach):
 
 def test_many_threads_share_one_client(reach, monkeypatch):
     made = []
-    real = s3._new_client
-    monkeypatch.setattr(s3, "_new_client", lambda url: made.append(url) or real(url))
+    real = _client.new
+    monkeypatch.setattr(_client, "new", lambda url: made.append(url) or real(url))
     with server("whole") as (endpoint, _), ThreadPoolExecutor(8) as pool:
         storage = reach(endpoint)
         assert set(pool.map(storage.read, ["k"] * 16)) == {BODY}

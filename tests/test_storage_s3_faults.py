@@ -10,7 +10,7 @@ import servers
 from faults import Drip, Flip, Headers, Less, Other, Proxy, Reset, Short, Slow, Status, at_random
 
 from pipeline.errors import Changed, Missing, Passing, Rejected, StorageError
-from pipeline.storage import open_storage, read_url, s3
+from pipeline.storage import _client, open_storage, read_url, s3
 
 URL = f"s3://{servers.BUCKET}/reef"
 KEYS = [f"{number:02d}.bin" for number in range(25)]
@@ -39,16 +39,21 @@ def server(tmp_path_factory):
 @pytest.fixture
 def proxy(server, monkeypatch):
     monkeypatch.setattr(s3, "FIRST_WAIT_S", 0.001)
-    monkeypatch.setattr(s3, "TIMEOUT_S", 0.3)
+    monkeypatch.setattr(_client, "TIMEOUT_S", 0.3)
     with Proxy(server) as found:
         for name, value in servers.environment(found.endpoint).items():
             monkeypatch.setenv(name, value)
         yield found
 
 
-@pytest.fixture
-def reef(proxy):
-    return open_storage(URL)
+@pytest.fixture(params=[pytest.param("first", marks=pytest.mark.slow), "later"])
+def reef(proxy, request):
+    """The bucket, of which nothing was read yet, or something: boto3's client sends the first."""
+    found = open_storage(URL)
+    if request.param == "later":
+        assert found.read(KEYS[-1]) == BODIES[KEYS[-1]]
+        proxy.forget()
+    return found
 
 
 def first(n, fault, method="GET", path=""):
@@ -220,7 +225,8 @@ def test_one_object_that_is_refused_is_a_reject_at_once(proxy, reef, code):
     assert len(proxy.requests) == asked + 1
 
 
-def test_a_bucket_of_which_nothing_can_be_read_is_no_matter_of_its_objects(proxy, reef):
+def test_a_bucket_of_which_nothing_can_be_read_is_no_matter_of_its_objects(proxy):
+    reef = open_storage(URL)
     etags = {item.key: item.version for item in reef.list()}
     proxy.rule = first(-1, Status(403, "AccessDenied"), path="/reef/")
     for key in KEYS[:19]:

@@ -7,9 +7,11 @@ waited for in a thread, which is left behind where they do not come.
 from __future__ import annotations
 
 import io
+import os
 import threading
 import time
 from collections.abc import Callable
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 ANSWER_S = 180
@@ -22,33 +24,67 @@ SLOWEST = 256
 T = TypeVar("T")
 
 
+class _Asker:
+    """A thread that asks one thing after another: to begin one for each costs as much as to ask."""
+
+    def __init__(self) -> None:
+        self.questions: SimpleQueue[_Question] = SimpleQueue()
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        while not self.questions.get().answer():
+            pass
+
+
+class _Question:
+    """What is asked, and what came of it."""
+
+    def __init__(self, ask: Callable[[], Any]) -> None:
+        self.ask = ask
+        self.found: list[Any] = []
+        self.failed: list[BaseException] = []
+        self.is_left = False
+        self.answered = threading.Lock()
+        self.answered.acquire()
+
+    def answer(self) -> bool:
+        """Ask; say whether nobody waits for it any more."""
+        try:
+            self.found.append(self.ask())
+        except BaseException as error:  # noqa: BLE001 - raised again by who waits
+            self.failed.append(error)
+        if self.is_left and self.found and isinstance(self.found[0], io.IOBase):
+            self.found[0].close()
+        self.answered.release()
+        return self.is_left
+
+
+_idle: list[_Asker] = []
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_idle.clear)  # a fork has none of its parent's threads
+
+
 def within(seconds: float, ask: Callable[[], T]) -> T:
     """Give what *ask* gives, or raise what it raises.
 
     Raises:
         OSError: it takes more than *seconds*.
     """
-    found: list[T] = []
-    failed: list[BaseException] = []
-    left = threading.Event()
-
-    def run() -> None:
-        try:
-            found.append(ask())
-        except BaseException as error:  # noqa: BLE001 - raised again by who waits
-            failed.append(error)
-        if left.is_set() and found and isinstance(found[0], io.IOBase):
-            found[0].close()
-
-    asking = threading.Thread(target=run, daemon=True)
-    asking.start()
-    asking.join(seconds)
-    if asking.is_alive():
-        left.set()
+    question = _Question(ask)
+    try:
+        asker = _idle.pop()
+    except IndexError:
+        asker = _Asker()
+    asker.questions.put(question)
+    if not question.answered.acquire(timeout=seconds):
+        question.is_left = True
         raise OSError(f"no whole answer came in {seconds:.0f} s")
-    if failed:
-        raise failed.pop()  # not kept, or it would hold what it came from until some later day
-    return found[0]
+    _idle.append(asker)
+    if question.failed:
+        raise question.failed.pop()  # not kept, or it would hold what it came from for long
+    found: T = question.found[0]
+    return found
 
 
 def read(stream: Any, patience: float) -> bytes:

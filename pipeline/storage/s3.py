@@ -1,4 +1,4 @@
-"""S3 and every service that speaks it; the one file that imports boto3.
+"""S3 and every service that speaks it; beside `_client` the one file that knows boto3.
 
 A version is an object's ETag, without its quotes. Credentials come from boto3's usual chain; the
 endpoint and anonymous access are settings of the machine.
@@ -18,30 +18,16 @@ from operator import itemgetter
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-import boto3
-from botocore import UNSIGNED
-from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    CredentialRetrievalError,
-    HTTPClientError,
-    IncompleteReadError,
-    MetadataRetrievalError,
-    NoCredentialsError,
-    PartialCredentialsError,
-    SSOError,
-    TokenRetrievalError,
-)
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
 from botocore.exceptions import ConnectionError as NoConnection
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
 from pipeline.addresses import shown
 from pipeline.errors import Changed, Missing, Passing, Rejected, SettingError, StorageError
-from pipeline.settings import machine
-from pipeline.storage import Object, _codes
+from pipeline.storage import Object, _client, _codes
 from pipeline.storage._bodies import MD5, body, check_page, fits, is_whole, part_of, whole
+from pipeline.storage._client import NO_CREDENTIALS
 from pipeline.storage._codes import BEYOND, CHANGED, FORBIDDEN, GONE, REFUSED, is_busy, refused
 from pipeline.storage._patience import ANSWER_S, SLOWEST, within
 from pipeline.storage._refusals import Refusals
@@ -56,24 +42,11 @@ TRIES_OF_404 = 3
 
 FIRST_WAIT_S = 0.25
 LONGEST_WAIT_S = 20.0
-CONNECT_S = 10
-TIMEOUT_S = 30
-POOL = 64
 
 IDLE_PAGES = 1000
 """So many pages may follow each other without a new key: what was deleted can leave empty ones."""
 
 PROBES = 3
-NO_CREDENTIALS = (
-    CredentialRetrievalError,
-    MetadataRetrievalError,
-    NoCredentialsError,
-    PartialCredentialsError,
-    SSOError,
-    TokenRetrievalError,
-)
-"""Their own text is never shown: a helper program's output may be in it."""
-
 BROKEN = (
     HTTPClientError,
     HTTPError,
@@ -98,13 +71,13 @@ class S3:
         self.bucket = parts.netloc
         prefix = url.removeprefix(f"s3://{parts.netloc}").strip("/")
         self.prefix = f"{prefix}/" if prefix else ""
-        self._clients: dict[int, Any] = {}
+        self._clients: dict[int, _client.Client] = {}
         self._locks: dict[int, threading.Lock] = {}
         self._are_md5s: bool | None = None
         self._refusals = Refusals()
 
     @property
-    def _client(self) -> Any:
+    def _client(self) -> _client.Client:
         """A client of this process: one that was forked would share its parent's sockets.
 
         The lock is the process's own too: one that is held at the fork is never let go.
@@ -112,7 +85,7 @@ class S3:
         pid = os.getpid()
         with self._locks.setdefault(pid, threading.Lock()):
             if pid not in self._clients:
-                self._clients[pid] = _new_client(self.url)
+                self._clients[pid] = _client.new(self.url)
             return self._clients[pid]
 
     def list(self, prefix: str = "") -> Iterator[Object]:
@@ -213,7 +186,7 @@ class S3:
             self._check(key, self.head(key).version, wanted)
             return b""
         self._check(key, answer["ETag"].strip('"'), wanted)
-        data = body(answer, ask.get("Range", ""), TIMEOUT_S)
+        data = body(answer, ask.get("Range", ""), _client.TIMEOUT_S)
         if is_whole(answer) and self._are_md5s is not False and not fits(answer, data):
             came.append(data)
             if came.count(data) == 1 or self._has_md5s(ask["Key"]):
@@ -232,7 +205,9 @@ class S3:
             others = [item for item in others if MD5.fullmatch(item["ETag"].strip('"').lower())]
             few = sorted(others, key=itemgetter("Size"))[:PROBES]
             answers = (self._asked("get_object", {"Key": item["Key"]}) for item in few)
-            self._are_md5s = any(fits(found, body(found, "", TIMEOUT_S)) for found in answers)
+            self._are_md5s = any(
+                fits(found, body(found, "", _client.TIMEOUT_S)) for found in answers
+            )
         return self._are_md5s
 
     def _check(self, key: str, found: str, wanted: str) -> None:
@@ -271,7 +246,8 @@ class S3:
         raise AssertionError("unreachable")
 
     def _asked(self, what: str, ask: dict[str, Any], more_s: float = 0) -> Any:
-        call = getattr(self._client, what)
+        client = self._client
+        call = client.get_object if what == "get_object" else getattr(client.boto3, what)
         return within(ANSWER_S + more_s, partial(call, Bucket=self.bucket, **ask))
 
     def tidy(self) -> None:
@@ -326,35 +302,3 @@ def _may_pass(error: Exception) -> bool:
         return False
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     return is_busy(_code(error), status)
-
-
-def _new_client(url: str) -> Any:
-    settings = machine()
-    named = map(os.environ.get, ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"))
-    endpoint = settings.endpoint or next(filter(None, named), None)
-    config = Config(
-        connect_timeout=CONNECT_S,
-        read_timeout=TIMEOUT_S,
-        retries={"mode": "standard", "total_max_attempts": 1},
-        max_pool_connections=POOL,
-        # Checksum headers that boto3 adds since 1.36 are refused by other S3 services.
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-        signature_version=UNSIGNED if settings.is_anonymous else None,
-        s3={"addressing_style": "path" if endpoint else "auto"},
-    )
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-    try:
-        session = boto3.session.Session()
-        given = {"endpoint_url": endpoint, "region_name": session.region_name or region}
-        made = session.client("s3", config=config, **given)
-    except NO_CREDENTIALS as error:
-        raise refused(url, type(error).__name__) from error
-    except (BotoCoreError, ValueError) as error:
-        raise SettingError(
-            f"{url}: S3 cannot be used ({error}); check QUADRAT_ENDPOINT (with http:// or "
-            "https://), AWS_PROFILE and AWS_REGION"
-        ) from error
-    if "@" in made.meta.endpoint_url:  # a profile of AWS's own files can have one, too
-        raise SettingError(f"{url}: the endpoint holds a user name or password; take it out")
-    return made
