@@ -154,11 +154,17 @@ def place(path: Path, file: Out) -> None:
     """Put *file* at *path*: a reader finds what was there before, or all of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
-    stopping.unfinished.add(str(temporary))
     try:
-        if not (file.link and _linked(file.link, temporary)) or not _is_right(temporary, file):
+        with stopping.creating:
+            stopping.unfinished.add(str(temporary))
+            is_linked = file.link is not None and _linked(file.link, temporary)
+        if not is_linked or not _is_right(temporary, file):
+            data = file.data()
             temporary.unlink(missing_ok=True)
-            temporary.write_bytes(file.data())
+            with stopping.creating:
+                stream = temporary.open("wb")
+            with stream:
+                stream.write(data)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -20,10 +20,20 @@ LINE = "stopped by {name}; what is finished stays, and the next run goes on from
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 CHILDREN_S = 1.0
 """How long children may take to remove their own files before they are killed."""
+CREATING_S = 0.5
+"""How long is waited for a file that is being made: a disk that hangs must not keep us."""
 
 unfinished: set[str] = set()
 """Paths of the files that this process is writing, to be removed if it is stopped."""
 
+creating = threading.Lock()
+"""Held while a file is noted in `unfinished` and made: whoever ends this process keeps it, so that
+none is made after they were removed."""
+
+if hasattr(os, "register_at_fork"):  # a fork must not have it locked by a thread that it lacks
+    os.register_at_fork(
+        before=creating.acquire, after_in_parent=creating.release, after_in_child=creating.release
+    )
 
 helpers: set[int] = set()
 """Processes that work for this one alone and write nothing: killed if it is stopped."""
@@ -126,6 +136,7 @@ def _end(code: int) -> None:
     for pid in list(helpers):
         with suppress(OSError):
             os.kill(pid, signal.SIGKILL)
+    creating.acquire(timeout=CREATING_S)
     for path in list(unfinished):
         with suppress(OSError):
             os.unlink(path)

@@ -244,9 +244,11 @@ class Folder:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary.parent.mkdir(exist_ok=True)
-            stopping.unfinished.add(str(temporary))
             try:
-                with temporary.open("wb") as stream:
+                with stopping.creating:
+                    stopping.unfinished.add(str(temporary))
+                    stream = temporary.open("wb")
+                with stream:
                     _lock(stream)
                     stream.write(data)
                     stream.flush()

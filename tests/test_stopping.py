@@ -1,0 +1,53 @@
+"""Ctrl-C in the midst of writing: no half-written file stays."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ROOT
+
+PUT = """
+from pipeline.storage.folder import Folder
+folder = Folder(root)
+def write(number):
+    folder.put(f"{number % 5}", bytes(1000))
+"""
+PLACE = """
+from pipeline import outs
+def write(number):
+    outs.place(root / f"{number % 5}", outs.out(bytes(1000)))
+"""
+PROGRAM = """
+import itertools, sys
+from pathlib import Path
+from pipeline import stopping
+stopping.at_once()
+root = Path(sys.argv[1])
+{how}
+print("begun", flush=True)
+for number in itertools.count():
+    write(number)
+"""
+
+
+@pytest.mark.parametrize("how", [PUT, PLACE], ids=["put", "place"])
+def test_whoever_writes_without_a_pause_leaves_nothing_half_written(tmp_path, how):
+    rng = random.Random(0)
+    command = [sys.executable, "-c", PROGRAM.format(how=how)]
+    for number in range(20):
+        root = tmp_path / str(number)
+        root.mkdir()
+        run = subprocess.Popen(
+            [*command, root], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT
+        )
+        run.stdout.readline()
+        time.sleep(rng.uniform(0.01, 0.05))
+        run.send_signal(signal.SIGINT)
+        assert run.wait(10) == 128 + signal.SIGINT
+        run.stdout.close()
+        files = [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
+        assert files
+        assert set(files) <= {"0", "1", "2", "3", "4"}
