@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-import threading
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 import servers
@@ -23,8 +21,8 @@ ETAG = hashlib.md5(BODY).hexdigest()
 FROM_RUN_TO_RUN = {"amz-sdk-invocation-id", "amz-sdk-request", "authorization", "x-amz-date"}
 
 
-@contextmanager
-def listening():
+@pytest.fixture
+def server():
     """A server that gives the same for everything, and notes how it was asked."""
     asked = []
 
@@ -43,21 +41,7 @@ def listening():
         def log_message(self, *args):
             pass
 
-    running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    running.daemon_threads = True
-    thread = threading.Thread(target=running.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{running.server_port}", asked
-    finally:
-        running.shutdown()
-        running.server_close()
-        thread.join()
-
-
-@pytest.fixture
-def server():
-    with listening() as (endpoint, asked):
+    with servers.answering(Handler) as endpoint:
         yield endpoint, asked
 
 

@@ -5,9 +5,10 @@ import socketserver
 import threading
 import urllib.request
 from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
+import servers
 
 from pipeline.errors import Missing, Passing, SettingError, StorageError
 from pipeline.storage import https, read_url
@@ -37,15 +38,8 @@ def server(*script):
         def log_message(self, *args):
             pass
 
-    running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=running.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{running.server_port}", asked
-    finally:
-        running.shutdown()
-        running.server_close()
-        thread.join()
+    with servers.answering(Handler) as endpoint:
+        yield endpoint, asked
 
 
 @pytest.fixture(autouse=True)

@@ -4,10 +4,9 @@ import hashlib
 import os
 import socket
 import struct
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 import servers
@@ -50,19 +49,8 @@ def server(*script, etag=ETAG):
         def log_message(self, *args):
             pass
 
-        def handle_error(self, *args):
-            pass
-
-    running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    running.handle_error = lambda *args: None
-    thread = threading.Thread(target=running.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{running.server_port}", asked
-    finally:
-        running.shutdown()
-        running.server_close()
-        thread.join()
+    with servers.answering(Handler) as endpoint:
+        yield endpoint, asked
 
 
 @pytest.fixture

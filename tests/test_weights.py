@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import pickle
-import threading
 import zipfile
 from pathlib import Path
 
@@ -51,11 +50,8 @@ def web(tmp_path):
         def log_message(self, *args):
             asked.append(self.path)
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    yield folder, f"http://127.0.0.1:{server.server_port}", asked
-    server.shutdown()
-    server.server_close()
+    with servers.answering(Handler) as address:
+        yield folder, address, asked
 
 
 def test_a_path_is_used_where_it_is(tmp_path):

@@ -6,14 +6,13 @@ import base64
 import html.parser
 import http.server
 import shutil
-import threading
 import urllib.parse
 
 import pytest
 from conftest import new_repo, textures
 from faults import Proxy, Status
 from PIL import Image
-from servers import BUCKET, KEY, SECRET, environment, rclone
+from servers import BUCKET, KEY, SECRET, answering, environment, rclone
 
 CANARY = "canary/0123+456789=" + "x" * 21
 """Of a secret key's length and letters, so that its encoded forms differ from itself."""
@@ -117,13 +116,9 @@ def test_a_web_server_that_quotes_the_address_is_not_quoted(repo):
         def log_message(self, *args):
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    address = f"http://127.0.0.1:{server.server_port}/points.csv?design={SECRET}"
-    repo.set(annotations__path=address)
-    done = repo.run("python", "-m", "stages.index", check=False)
-    server.shutdown()
-    server.server_close()
+    with answering(Handler) as address:
+        repo.set(annotations__path=f"{address}/points.csv?design={SECRET}")
+        done = repo.run("python", "-m", "stages.index", check=False)
     assert done.returncode != 0
     assert "Traceback" not in done.stderr
     (repo.path / "params.yaml").unlink()
