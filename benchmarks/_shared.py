@@ -19,12 +19,15 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from pipeline import chips, numerics, recipes, runtimes, schemas
-from pipeline.params import load
-from pipeline.sections import Extract
-from pipeline.settings import machine
+from pipeline import recipes
+from pipeline.chip import methods
+from pipeline.config.loader import load
+from pipeline.config.machine import machine
+from pipeline.config.sections import Extract
+from pipeline.core import hardware, schemas
+from pipeline.extract import runtimes
+from pipeline.images.windows import Window, around
 from pipeline.storage import Storage
-from pipeline.windows import Window, around
 
 ROOT = Path(__file__).resolve().parent.parent
 PEER = "pyspacer==0.14.*"
@@ -76,9 +79,9 @@ def about(*packages: str) -> None:
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
-    device = numerics.device_kind(numerics.device("auto"))
+    device = hardware.device_kind(hardware.device("auto"))
     print(f"python {' '.join(sys.argv)}\npython {platform.python_version()}, {versions}")
-    print(f"{[*names, platform.machine()][0]}, {numerics.cores()} cores; features on {device}\n")
+    print(f"{[*names, platform.machine()][0]}, {hardware.cores()} cores; features on {device}\n")
 
 
 def photograph(seed: int, height: int, width: int) -> Image.Image:
@@ -100,8 +103,8 @@ def table(storage: Storage, windows: dict[str, list[Window]]) -> pa.Table:
     for key in sorted(windows):
         version = storage.head(key).version
         for window in windows[key]:
-            row, col, _ = chips.centre(window)
-            rows.append((chips.chip_id(key, version, window), key, version, row, col, *window))
+            row, col, _ = methods.centre(window)
+            rows.append((methods.chip_id(key, version, window), key, version, row, col, *window))
     columns = zip(schemas.CHIPS, zip(*rows, strict=True), strict=True)
     named = {field.name: pa.array(column, field.type) for field, column in columns}
     return schemas.conform(pa.table(named), schemas.CHIPS)

@@ -25,11 +25,14 @@ import numpy as np
 import pyarrow as pa
 from ruamel.yaml import YAML
 
-from pipeline import schemas, shards
-from pipeline.params import load
-from pipeline.run import make_light
-from pipeline.settings import machine
-from pipeline.work import _context, chip, tables
+from pipeline.chip import stage as chip
+from pipeline.chip import tables_stage
+from pipeline.config.loader import load
+from pipeline.config.machine import machine
+from pipeline.core import schemas
+from pipeline.scheduler.run import make_light
+from pipeline.store import context as _context
+from pipeline.store import shards
 
 ROOT = Path(__file__).resolve().parent.parent
 POINTS = 25
@@ -96,7 +99,7 @@ def run() -> None:
     """Run the stage's own parts and print what each has taken so far."""
     context = _context.context(load("params.yaml"), machine(), "run")
     begun = time.perf_counter()
-    inputs = chip.read(context, tables.plan(context))
+    inputs = chip.read(context, tables_stage.plan(context))
     print(f"read      {time.perf_counter() - begun:6.1f} s  {peak_mb():7,.0f} MB", flush=True)
     planned = chip.plan(context, inputs)
     missing = shards.missing(context.store, planned, context.run)

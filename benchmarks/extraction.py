@@ -49,12 +49,14 @@ from _shared import (
     table,
 )
 
-from pipeline import images, numerics, runtimes
-from pipeline.chips import centre
-from pipeline.engine import FETCHED
-from pipeline.sections import Extract
+from pipeline import images
+from pipeline.chip.methods import centre
+from pipeline.config.sections import Extract
+from pipeline.core import hardware
+from pipeline.extract import runtimes
+from pipeline.extract.engine import FETCHED
+from pipeline.images.windows import Window, crop
 from pipeline.storage import open_storage
-from pipeline.windows import Window, crop
 
 sys.path.insert(0, str(ROOT / "tests"))
 
@@ -65,7 +67,7 @@ TABLE = 64
 FEW = 9
 LATENCY_S = 0.02
 FORWARD_S = 4.0
-BUSY = numerics.cores()
+BUSY = hardware.cores()
 PRECISIONS = ("fp32", "bf16")
 LEAST = {"fp32": 5, "bf16": 8}
 """Times PySpacer's rate that is promised."""
@@ -102,7 +104,7 @@ class Measured:
 
 def engine_process(work: Work, start: Any, results: Any) -> None:
     """Run the engine over *work* once all are ready; tell chips, seconds, memory and features."""
-    from pipeline.engine import Engine
+    from pipeline.extract.engine import Engine
 
     os.environ.update(work.env)
     storage = open_storage(work.url)
@@ -159,7 +161,7 @@ def onnxruntime(_: str, weights: str, precision: str) -> tuple[Any, int]:
     import onnxruntime
     import torch
 
-    from pipeline import extractors
+    from pipeline.extract import extractors
 
     extract = Extract(extractor="coralnet", weights=weights, precision=precision)
     extractor: Any = extractors.build(extract, extractors.weights_of(extract))

@@ -19,10 +19,11 @@ import pyarrow as pa
 from _shared import ROOT, about
 from PIL import Image
 
-from pipeline import images, schemas
-from pipeline.chips import _tables, flowcam
-from pipeline.sections import Extract
-from pipeline.windows import crop
+from pipeline import images
+from pipeline.chip.methods import _tables, flowcam
+from pipeline.config.sections import Extract
+from pipeline.core import schemas
+from pipeline.images.windows import crop
 
 sys.path.insert(0, str(ROOT / "tests"))
 

@@ -22,8 +22,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from _shared import about
 
-from pipeline import outs, schemas
-from pipeline.work import _near, _rows
+from pipeline.core import schemas
+from pipeline.store import outputs
+from pipeline.train import labelled_features
+from pipeline.validate import near_duplicates
 
 SHARD_ROWS, LATENT, EVERY = 10_000, 48, 200
 
@@ -63,10 +65,10 @@ def made_up(folder: Path, learnt: int, judged: int, dim: int) -> None:
         said = {"label": ["a"] * len(x), "group": common["key"], "split": split}
         labels.append(pa.table({**common, **said}).cast(schemas.LABELS))
     manifest = {"stage": "extract", "recipe": "made up", "made_by": {}, "shards": lines}
-    (features / outs.MANIFEST).write_bytes(outs.pretty(manifest))
+    (features / outputs.MANIFEST).write_bytes(outputs.pretty(manifest))
     pq.write_table(pa.concat_tables(labels), folder / "data/labels/labels.parquet")
     labelled = {"stage": "chip", "labels": "made up"}
-    (folder / "data/labels" / outs.MANIFEST).write_bytes(outs.pretty(labelled))
+    (folder / "data/labels" / outputs.MANIFEST).write_bytes(outputs.pretty(labelled))
 
 
 def main() -> int:
@@ -80,11 +82,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         made_up(Path(temporary), asked.learnt, asked.judged, asked.dim)
         os.chdir(temporary)
-        labels = _rows.labels()
-        (judged,) = _rows.labelled(labels, "validation")
+        labels = labelled_features.labels()
+        (judged,) = labelled_features.labelled(labels, "validation")
         before = resource.getrusage(resource.RUSAGE_SELF)
         started = time.perf_counter()
-        found = _near.near(judged, labels)
+        found = near_duplicates.near(judged, labels)
         seconds = time.perf_counter() - started
         after = resource.getrusage(resource.RUSAGE_SELF)
     busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

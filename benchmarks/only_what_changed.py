@@ -39,7 +39,7 @@ from ruamel.yaml import YAML
 from safetensors.torch import save_file
 from torchvision import models
 
-from pipeline.runtimes import _trial
+from pipeline.extract.runtimes import _trial
 
 KINDS = ("across", "down", "checks", "noise")
 HEIGHT, WIDTH = 240, 320

@@ -33,13 +33,15 @@ import luigi
 import numpy as np
 import pyarrow as pa
 
-from pipeline import chips, schemas, shards
-from pipeline.chips.points import Params as Points
-from pipeline.errors import Missing
-from pipeline.params import load
-from pipeline.shard_tasks import ExtractShard
+from pipeline.chip import methods
+from pipeline.chip.methods.points import Params as Points
+from pipeline.config.loader import load
+from pipeline.core import schemas
+from pipeline.core.errors import Missing
+from pipeline.scheduler.shard_tasks import ExtractShard
 from pipeline.storage import Object
-from pipeline.store import Piece, Store
+from pipeline.store import shards
+from pipeline.store.objects import Piece, Store
 
 ROOT = Path(__file__).resolve().parent.parent
 HIGH, WIDE = 3000, 4000
@@ -130,7 +132,7 @@ class Made:
 def make(number: int, images: pa.Table, points: int) -> Made:
     """Plan the chips of one shard as ChipShard does."""
     wanted = places(images, points)
-    rows = chips.plan(wanted, Points(method="points", size=224))
+    rows = methods.plan(wanted, Points(method="points", size=224))
     data = schemas.to_bytes(rows)
     return Made(number, hashlib.sha256(data).hexdigest(), rows.num_rows, len(data), peak())
 
@@ -227,7 +229,7 @@ def windows(parts: list[pa.Table], points: int) -> list[Made]:
 
 def named(item: Made, count: int) -> shards.Planned:
     """Name the features of one shard; its chips stand for as many bytes as they had."""
-    from pipeline.hashing import shard_name
+    from pipeline.core.hashing import shard_name
 
     piece = Piece("features", "0" * 64, shard_name(item.number, count), item.sha256)
     return shards.Planned(item.number, piece, lambda: bytes(item.size))

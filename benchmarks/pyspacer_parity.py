@@ -24,9 +24,10 @@ import numpy as np
 from _shared import PEER, WEIGHTS, largest, peer, peers_features, photograph, runtime_asked
 from PIL import Image
 
-from pipeline import images, runtimes
-from pipeline.sections import Extract
-from pipeline.windows import Pixels, around, crop
+from pipeline import images
+from pipeline.config.sections import Extract
+from pipeline.extract import runtimes
+from pipeline.images.windows import Pixels, around, crop
 
 SIZE = 224
 ORIENTATION = 0x0112

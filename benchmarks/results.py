@@ -21,11 +21,20 @@ import pandas as pd
 import pyarrow as pa
 from _shared import about
 
-from pipeline import metrics, rejects, report, schemas
-from pipeline.metrics import _compared, _cover, _doubts, _tables, _trust, calibration, judged
-from pipeline.report import ReportFacts, SplitCount, Trust
-from pipeline.report.valresult import valresult
-from pipeline.sections import Validate
+from pipeline.config.sections import Validate
+from pipeline.core import rejects, schemas
+from pipeline.validate import metrics, report
+from pipeline.validate.metrics import (
+    _compared,
+    _cover,
+    _doubts,
+    _tables,
+    _trust,
+    calibration,
+    judged,
+)
+from pipeline.validate.report import ReportFacts, SplitCount, Trust
+from pipeline.validate.report.valresult import valresult
 
 MOST_S = 60
 CHIPS_OF_IMAGE = 25

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from _shared import ROOT, about, peer
 from numpy.typing import NDArray
 
-from pipeline import schemas
+from pipeline.core import schemas
 
 LIMIT = 1.02
 

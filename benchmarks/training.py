@@ -38,10 +38,11 @@ from sklearn.linear_model import SGDClassifier
 from sklearn.metrics import balanced_accuracy_score, log_loss
 from sklearn.neural_network import MLPClassifier
 
-from pipeline import outs, schemas
-from pipeline.hashing import digest
-from pipeline.params import load
-from pipeline.work import _rows
+from pipeline.config.loader import load
+from pipeline.core import schemas
+from pipeline.core.hashing import digest
+from pipeline.store import outputs
+from pipeline.train import labelled_features
 
 CLASSES, LATENT, MODES = 30, 48, 3
 WRONG = 0.05
@@ -136,11 +137,11 @@ def made_up(folder: Path, count: int, dim: int, store: str) -> None:
         }
         labels.append(pa.table({**common, **said}).cast(schemas.LABELS))
     manifest = {"stage": "extract", "recipe": "made up", "made_by": {}, "shards": lines}
-    (features / outs.MANIFEST).write_bytes(outs.pretty(manifest))
+    (features / outputs.MANIFEST).write_bytes(outputs.pretty(manifest))
     (folder / "data/labels").mkdir()
     pq.write_table(pa.concat_tables(labels), folder / "data/labels/labels.parquet")
     labelled = {"stage": "chip", "labels": digest([count, dim, store])}
-    (folder / "data/labels" / outs.MANIFEST).write_bytes(outs.pretty(labelled))
+    (folder / "data/labels" / outputs.MANIFEST).write_bytes(outputs.pretty(labelled))
 
 
 class Bench:
@@ -155,7 +156,7 @@ class Bench:
         """Read splits into memory."""
         os.chdir(self.folder)
         found = []
-        for part in _rows.labelled(_rows.labels(), *names):
+        for part in labelled_features.labelled(labelled_features.labels(), *names):
             x = np.empty((part.labels.num_rows, part.dim), np.float32)
             for number, block in enumerate(part.blocks):
                 x[block.at] = part.read(number)
@@ -164,7 +165,7 @@ class Bench:
 
     def ours(self, **settings: Any) -> tuple[float, float, Any]:
         """Run the train stage anew; give its seconds, its peak in GiB, and the classifier."""
-        from pipeline.classifiers import _artifact
+        from pipeline.train import model as _artifact
 
         yaml = YAML()
         path = self.folder / "params.yaml"

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from pipeline import stopping
+from pipeline.core import signals
 
 PLACES = {
     "report": Path("results/report.html"),
@@ -49,5 +49,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    stopping.at_once()
+    signals.at_once()
     sys.exit(main())

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline import plugins, rejects, schemas
+from pipeline.config import registry
+from pipeline.core import rejects, schemas
 
 HERE = Path(__file__).parent
 
@@ -28,10 +29,10 @@ TABLES: dict[str, pa.Schema] = {
 
 FOLDERS = {
     "annotations": "annotations.format",
-    "chips": "chip.method",
-    "extractors": "extract.extractor",
-    "classifiers": "train.classifier",
-    "metrics": "results/metrics.json",
+    "chip.methods": "chip.method",
+    "extract.extractors": "extract.extractor",
+    "train.classifiers": "train.classifier",
+    "validate.metrics": "results/metrics.json",
     "storage": "bucket.url, store",
 }
 
@@ -40,8 +41,8 @@ def tables() -> str:
     """Give docs/tables.md."""
     parts = [
         (
-            "# The tables\n\nMade from `pipeline/schemas.py`. Sorted by key, row and column. In "
-            "`measurements/` the instrument's own columns follow. `valid_share` is there where "
+            "# The tables\n\nMade from `pipeline/core/schemas.py`. Sorted by key, row and column. "
+            "In `measurements/` the instrument's own columns follow. `valid_share` is there where "
             "`chip.nodata` is stated.\n"
         )
     ]
@@ -65,7 +66,7 @@ def parts() -> str:
     lines = ["# The parts\n\nMade from the first line of each file.\n"]
     for folder, setting in FOLDERS.items():
         lines.append(f"\n## {folder} (`{setting}`)\n\n| part | what it is |\n|---|---|\n")
-        lines += [f"| `{name}` | {_says(folder, name)} |\n" for name in plugins.names(folder)]
+        lines += [f"| `{name}` | {_says(folder, name)} |\n" for name in registry.names(folder)]
     return "".join(lines)
 
 

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 FORMAT = 3
-"""As pipeline/classifiers/_artifact.py has it."""
+"""As pipeline/train/model.py has it."""
 
 Tensors = dict[str, Any]
 

@@ -21,9 +21,9 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from pipeline.extractors import Identity
-from pipeline.sections import Extract
-from pipeline.weights import Weights, apply, load, required
+from pipeline.config.sections import Extract
+from pipeline.extract.extractors import Identity
+from pipeline.extract.weights import Weights, apply, load, required
 
 if TYPE_CHECKING:
     import torch

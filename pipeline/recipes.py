@@ -14,18 +14,22 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from pipeline import chips, fit, images, labels, numerics, plugins, revision, schemas, windows
+from pipeline import images
 from pipeline.annotations import label_separator
-from pipeline.errors import InputError, Missing, StorageError
-from pipeline.hashing import digest
-from pipeline.label_map import LabelMap, read_map
-from pipeline.params import SECTIONS, Params
-from pipeline.sections import Section, Train
-from pipeline.settings import Machine
+from pipeline.chip import labels, methods
+from pipeline.config import registry
+from pipeline.config.loader import SECTIONS, Params
+from pipeline.config.machine import Machine
+from pipeline.config.sections import Section, Train
+from pipeline.core import code_version, hardware, schemas
+from pipeline.core.errors import InputError, Missing, StorageError
+from pipeline.core.hashing import digest
+from pipeline.images import resize, windows
 from pipeline.storage import read_url
+from pipeline.train.label_map import LabelMap, read_map
 
 if TYPE_CHECKING:
-    from pipeline import runtimes
+    from pipeline.extract import runtimes
 
 INDEX_VERSION = 1
 ENGINE_VERSION = 2
@@ -57,12 +61,12 @@ def index(params: Params) -> Recipe:
 
 def chip(params: Params) -> Recipe:
     """Give the recipe of chips."""
-    code: dict[str, Any] = {"chips": chips.VERSION, "windows": windows.VERSION}
-    part = plugins.find("chips", params.chip.method, key="chip.method")
+    code: dict[str, Any] = {"chips": methods.VERSION, "windows": windows.VERSION}
+    part = registry.find("chip.methods", params.chip.method, key="chip.method")
     if hasattr(part, "TABLES"):
         columns = (schemas.LISTED, schemas.MEASURED)
         code |= {"method": part.VERSION, "tables": schemas.fingerprint(pa.unify_schemas(columns))}
-    if chips.nodata(params.chip) is None:
+    if methods.nodata(params.chip) is None:
         return _recipe(params.chip, code=code, schema=schemas.fingerprint(schemas.CHIPS))
     code |= {"images": images.VERSION}
     return _recipe(params.chip, code=code, schema=schemas.fingerprint(schemas.SCENE_CHIPS))
@@ -87,18 +91,18 @@ def extract_asked(params: Params) -> Recipe:
     Raises:
         SettingError, InputError: the extractor or its weights cannot be had.
     """
-    from pipeline import extractors
+    from pipeline.extract import extractors
 
     weights = extractors.weights_of(params.extract)
     code = {"engine": ENGINE_VERSION, "images": images.VERSION}
-    code |= {"windows": windows.VERSION, "fit": fit.VERSION}
+    code |= {"windows": windows.VERSION, "fit": resize.VERSION}
     identity = extractors.identity(params.extract, weights)
     return _recipe(params.extract, identity=identity, code=code)
 
 
 def runtime_asked(params: Params, machine: Machine) -> runtimes.Asked:
     """Give what decides which runtime computes features on this machine."""
-    from pipeline import runtimes
+    from pipeline.extract import runtimes
 
     return runtimes.Asked(params.extract, extract_asked(params).parts, machine)
 
@@ -110,7 +114,7 @@ def extract(params: Params, machine: Machine) -> Recipe:
 
 def extract_by(asked: runtimes.Asked) -> Recipe:
     """Give the recipe of features by the runtime that *asked* comes to."""
-    from pipeline import runtimes
+    from pipeline.extract import runtimes
 
     libraries = ("torch", "torchvision", "Pillow", "simplejpeg", "numpy")
     ours = _numerics(asked.machine, *libraries) | runtimes.choose(asked).parts()
@@ -119,7 +123,7 @@ def extract_by(asked: runtimes.Asked) -> Recipe:
 
 def train_asked(params: Params) -> Recipe:
     """Give the half of the classifier's recipe that does not depend on the machine."""
-    part = plugins.find("classifiers", params.train.classifier, key="train.classifier")
+    part = registry.find("train.classifiers", params.train.classifier, key="train.classifier")
     code = {"training": TRAINING_VERSION, "classifier": part.VERSION}
     mapped = label_map(params.train).sha256
     return _recipe(params.train, code=code, label_map=mapped, **_several(params))
@@ -150,7 +154,7 @@ def label_map(section: Train) -> LabelMap:
 def train(params: Params, machine: Machine) -> Recipe:
     """Give the recipe of a classifier."""
     asked = train_asked(params).parts
-    ours = _numerics(machine, "torch", "numpy") | {"threads": numerics.cores()}
+    ours = _numerics(machine, "torch", "numpy") | {"threads": hardware.cores()}
     return Recipe({**asked, "numerics": ours})
 
 
@@ -162,9 +166,9 @@ def validate(params: Params) -> Recipe:
 
 
 def _earlier(names: tuple[str, ...]) -> dict[str, str]:
-    from pipeline import earlier
+    from pipeline.validate import baselines
 
-    return {name: earlier.digest_of(name) for name in names}
+    return {name: baselines.digest_of(name) for name in names}
 
 
 def shown(params: Params) -> dict[str, Any]:
@@ -175,14 +179,14 @@ def shown(params: Params) -> dict[str, Any]:
     settings = {key: getattr(params, key).shaping() for key in SECTIONS}
     chosen = params.bucket.model_dump(mode="json", include={"include", "exclude"})
     settings["bucket"] = {**chosen, **settings["bucket"]}
-    return {"code": revision.tree(), "params": settings}
+    return {"code": code_version.tree(), "params": settings}
 
 
 def _numerics(machine: Machine, *names: str) -> dict[str, Any]:
     return {
-        "device": numerics.device_kind(numerics.device(machine.device)),
-        "libraries": numerics.libraries(*names),
-        "threads": numerics.THREADS,
+        "device": hardware.device_kind(hardware.device(machine.device)),
+        "libraries": hardware.libraries(*names),
+        "threads": hardware.THREADS,
     }
 
 

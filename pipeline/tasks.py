@@ -1,8 +1,8 @@
 """Luigi tasks: which work is missing, in what order, by how many workers.
 
-`pipeline/run.py` has Luigi run one stage's task alone, since DVC has ordered the stages already.
+`scheduler/run.py` has Luigi run one stage's task alone, since DVC has ordered the stages already.
 `luigi --module pipeline.tasks Validate` runs the whole chain without DVC. A stage task yields the
-tasks of its missing shards and then puts its out together; the work itself is in `pipeline/work/`.
+tasks of its missing shards and then puts its out together; the work is in the stages' folders.
 The calls of one key's walk are drawn in the README.
 """
 
@@ -16,13 +16,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pipeline import live, outs
-from pipeline._luigi import IS_COMMAND, luigi
-from pipeline.counts import Counts, write_down
-from pipeline.errors import QuadratError
-from pipeline.params import Params
-from pipeline.settings import machine
-from pipeline.shard_tasks import (
+from pipeline.chip import stage as chip
+from pipeline.chip import tables_stage
+from pipeline.config.loader import Params
+from pipeline.config.machine import machine
+from pipeline.core.errors import QuadratError
+from pipeline.core.run_log import Counts, write_down
+from pipeline.extract import stage as extract
+from pipeline.index import stage as index
+from pipeline.scheduler._luigi import IS_COMMAND, luigi
+from pipeline.scheduler.shard_tasks import (
     ChipShard,
     ExtractShard,
     IndexShard,
@@ -32,10 +35,13 @@ from pipeline.shard_tasks import (
     end_with_the_worker,
     tasks_of,
 )
-from pipeline.shards import Planned, missing
-from pipeline.summary import RUN, InOurWords
-from pipeline.work import _context, chip, extract, index, tables, train, validate
-from pipeline.work._context import CHIPS, CLASSIFIER, FEATURES, INDEX, LABELS, RESULTS
+from pipeline.scheduler.summary import RUN, InOurWords
+from pipeline.store import context, outputs
+from pipeline.store.context import CHIPS, CLASSIFIER, FEATURES, INDEX, LABELS, RESULTS
+from pipeline.store.shards import Planned, missing
+from pipeline.train import dvclive
+from pipeline.train import stage as train
+from pipeline.validate import stage as validate
 
 log = logging.getLogger("quadrat")
 
@@ -73,7 +79,7 @@ class Stage(Work):
 
     def output(self) -> list[luigi.LocalTarget]:
         """The manifests of the outs."""
-        return [luigi.LocalTarget(str(folder / outs.MANIFEST)) for folder in self.folders]
+        return [luigi.LocalTarget(str(folder / outputs.MANIFEST)) for folder in self.folders]
 
     def complete(self) -> bool:
         """Say whether the out is what its inputs ask for, and theirs, up to the bucket.
@@ -91,7 +97,7 @@ class Stage(Work):
     def _is_complete(self) -> bool:
         if not all(task.complete() for task in self.requires()):
             return False
-        found = [outs.read_manifest(folder) for folder in self.folders]
+        found = [outputs.read_manifest(folder) for folder in self.folders]
         if not all(
             manifest and _whole(manifest, folder)
             for manifest, folder in zip(found, self.folders, strict=True)
@@ -146,7 +152,7 @@ class Index(Stage):
 @cache
 def _listing(params: Params) -> Any:
     """List the bucket once a run: what is fixed here is what every later read is checked by."""
-    return index.listing(_context.context(params, machine(), RUN))
+    return index.listing(context.context(params, machine(), RUN))
 
 
 class Chip(Stage):
@@ -161,7 +167,7 @@ class Chip(Stage):
 
     def run(self) -> Iterator[Any]:
         """Plan the windows that are missing, then put chips and labels together."""
-        listed = tables.plan(self.context)
+        listed = tables_stage.plan(self.context)
         yield from self.lacking(TableShard, listed)
         inputs = chip.read(self.context, listed)
         planned = chip.plan(self.context, inputs)
@@ -198,7 +204,7 @@ class Train(Stage):
 
     def _is_complete(self) -> bool:
         """Say whether the classifier and its learning curve are there."""
-        return live.there() and super()._is_complete()
+        return dvclive.there() and super()._is_complete()
 
     def run(self) -> None:
         """Train unless the store has this very classifier."""

@@ -3,10 +3,10 @@
 import gc
 import sys
 
-from pipeline import stopping
+from pipeline.core import signals
 
 if sys.argv[0] == "-m":  # as it is while `python -m stages.NAME` looks for its file
-    stopping.at_once()
+    signals.at_once()
 
 # A stage imports for half of its seconds, and what is imported stays: to look for garbage as often
 # as Python does by itself would make that slower.

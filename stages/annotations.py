@@ -7,11 +7,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipeline.counts import many
-from pipeline.errors import QuadratError
-from pipeline.params import load
+from pipeline.commands import annotate
+from pipeline.config.loader import load
+from pipeline.core.errors import QuadratError
+from pipeline.core.run_log import many
 from pipeline.storage import open_storage
-from pipeline.work import annotate
 
 
 def options() -> argparse.Namespace:

@@ -7,12 +7,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipeline.counts import many
-from pipeline.errors import QuadratError
-from pipeline.params import load
-from pipeline.settings import machine
-from pipeline.summary import RUN
-from pipeline.work import _context, bounds
+from pipeline.commands import bounds
+from pipeline.config.loader import load
+from pipeline.config.machine import machine
+from pipeline.core.errors import QuadratError
+from pipeline.core.run_log import many
+from pipeline.scheduler.summary import RUN
+from pipeline.store import context as _context
 
 
 def main() -> int:

@@ -1,6 +1,7 @@
 """Stage 2 of 5, images and annotations → chips and labels: run by `dvc repro`, see dvc.yaml."""
 
 if __name__ == "__main__":
-    from pipeline import run, tasks
+    from pipeline import tasks
+    from pipeline.scheduler import run
 
     raise SystemExit(run.stage(tasks.Chip))

@@ -7,9 +7,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipeline import exports
-from pipeline.classifiers import _artifact
-from pipeline.errors import QuadratError
+from pipeline.commands import model_export
+from pipeline.core.errors import QuadratError
+from pipeline.train import model
 
 
 def options() -> argparse.Namespace:
@@ -28,8 +28,8 @@ def options() -> argparse.Namespace:
         help="where the classifier is (models/classifier)",
     )
     asked = parser.parse_args()
-    if asked.target.suffix not in exports.FORMATS:
-        parser.error(f"{asked.target}: must end in {' or '.join(exports.FORMATS)}")
+    if asked.target.suffix not in model_export.FORMATS:
+        parser.error(f"{asked.target}: must end in {' or '.join(model_export.FORMATS)}")
     return asked
 
 
@@ -37,8 +37,8 @@ def main() -> int:
     """Write it, and say what was written."""
     asked = options()
     try:
-        classifier = _artifact.read(asked.folder)
-        data = exports.FORMATS[asked.target.suffix](classifier)
+        classifier = model.read(asked.folder)
+        data = model_export.FORMATS[asked.target.suffix](classifier)
         asked.target.write_bytes(data)
     except QuadratError as error:
         print(error, file=sys.stderr)

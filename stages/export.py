@@ -8,12 +8,12 @@ import argparse
 import logging
 import sys
 
-from pipeline import chipnames
-from pipeline.errors import QuadratError
-from pipeline.params import load
-from pipeline.settings import machine
-from pipeline.work import _context, export
-from pipeline.work._given import Asked
+from pipeline.commands.export import names, run
+from pipeline.commands.export.plan import Asked
+from pipeline.config.loader import load
+from pipeline.config.machine import machine
+from pipeline.core.errors import QuadratError
+from pipeline.store import context as _context
 
 DEFAULT = "{key}_{row}_{col}"
 
@@ -33,7 +33,7 @@ def options() -> argparse.Namespace:
         default=DEFAULT,
         metavar="TEMPLATE",
         help=f"names of the chips ({DEFAULT}), with any of "
-        + ", ".join(f"{{{name}}}" for name in chipnames.FIELDS)
+        + ", ".join(f"{{{name}}}" for name in names.FIELDS)
         + ", and the fields of index.pattern",
     )
     parser.add_argument(
@@ -62,7 +62,7 @@ def main() -> int:
     try:
         params = load("params.yaml")
         text = f"{{label}}/{asked.name}" if asked.by_label else asked.name
-        name = chipnames.read(text, params.index.fields)
+        name = names.read(text, params.index.fields)
         url = asked.label_studio
         if url == "":
             is_s3 = asked.target.startswith("s3://")
@@ -70,7 +70,7 @@ def main() -> int:
         wanted = Asked(asked.target, asked.format, name, asked.webdataset, url)
         settings = machine()
         context = _context.context(params, settings, "")
-        counts = export.run(context, wanted)
+        counts = run.run(context, wanted)
     except QuadratError as error:
         print(error, file=sys.stderr)
         return error.exit_code

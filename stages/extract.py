@@ -1,6 +1,7 @@
 """Stage 3 of 5, chips and the bucket → features: run by `dvc repro`, see dvc.yaml."""
 
 if __name__ == "__main__":
-    from pipeline import run, tasks
+    from pipeline import tasks
+    from pipeline.scheduler import run
 
     raise SystemExit(run.stage(tasks.Extract))

@@ -7,9 +7,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipeline import featurevectors
-from pipeline.counts import many
-from pipeline.errors import QuadratError
+from pipeline.commands import pyspacer_features
+from pipeline.core.errors import QuadratError
+from pipeline.core.run_log import many
 from pipeline.storage import open_storage
 
 
@@ -42,7 +42,7 @@ def main() -> int:
     asked = options()
     try:
         source = open_storage(asked.source)
-        found = featurevectors.convert(source, asked.target, asked.suffix, asked.image)
+        found = pyspacer_features.convert(source, asked.target, asked.suffix, asked.image)
     except QuadratError as error:
         print(error, file=sys.stderr)
         return error.exit_code
@@ -51,7 +51,7 @@ def main() -> int:
         f"{many(found.dim, 'values')} each; {many(len(found.faults), 'files')} left out"
     )
     if found.faults:
-        print(featurevectors.told(found.faults), file=sys.stderr)
+        print(pyspacer_features.told(found.faults), file=sys.stderr)
     return 0
 
 

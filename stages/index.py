@@ -1,10 +1,11 @@
 """Stage 1 of 5, bucket → images: run by `dvc repro`, see dvc.yaml."""
 
 if __name__ == "__main__":
-    from pipeline import unchanged
+    from pipeline.index import fast_path
 
-    if unchanged.report():
+    if fast_path.report():
         raise SystemExit(0)
-    from pipeline import run, tasks
+    from pipeline import tasks
+    from pipeline.scheduler import run
 
     raise SystemExit(run.stage(tasks.Index))

@@ -9,10 +9,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline import cleaning
-from pipeline.errors import QuadratError
-from pipeline.settings import machine
-from pipeline.work._context import store as store_at
+from pipeline.commands import gc
+from pipeline.config.machine import machine
+from pipeline.core.errors import QuadratError
+from pipeline.store.context import store as store_at
 
 
 def options() -> argparse.Namespace:
@@ -46,7 +46,7 @@ def shown(size: float) -> str:
     return f"{size:,.1f} TB"
 
 
-def table(found: Sequence[cleaning.Group], needed: cleaning.Needs, gone: set[int]) -> None:
+def table(found: Sequence[gc.Group], needed: gc.Needs, gone: set[int]) -> None:
     """Print a line for every table and recipe."""
     rows = defaultdict(list)
     for group in found:
@@ -68,10 +68,10 @@ def main() -> int:
     asked = options()
     try:
         store = store_at(machine().store_url)
-        needed = cleaning.needs([Path.cwd(), *asked.also])
-        found = cleaning.groups(store)
-        rule = cleaning.Rule(asked.unneeded, asked.unused, asked.grace * 3600)
-        gone = cleaning.removable(found, needed.by, rule)
+        needed = gc.needs([Path.cwd(), *asked.also])
+        found = gc.groups(store)
+        rule = gc.Rule(asked.unneeded, asked.unused, asked.grace * 3600)
+        gone = gc.removable(found, needed.by, rule)
         table(found, needed, {id(group) for group in gone})
         if needed.unread and asked.unneeded:
             print("not in DVC's cache here, so that nobody knows what they need:")
@@ -80,7 +80,7 @@ def main() -> int:
             return 3
         total = shown(sum(group.size for group in gone))
         if asked.remove:
-            cleaning.remove(store, gone)
+            gc.remove(store, gone)
             store.storage.tidy()
         print(f"{total} {'removed' if asked.remove else 'can go'}: {store.storage.url}")
     except QuadratError as error:

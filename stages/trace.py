@@ -15,10 +15,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import multilabel, schemas
-from pipeline.counts import many
-from pipeline.errors import InputError
-from pipeline.work._context import CHIPS, CLASSIFIER, FEATURES, INDEX, LABELS, RESULTS
+from pipeline.core import label_sets, schemas
+from pipeline.core.errors import InputError
+from pipeline.core.run_log import many
+from pipeline.store.context import CHIPS, CLASSIFIER, FEATURES, INDEX, LABELS, RESULTS
 
 WHOLE = re.compile(r"-?[0-9]{1,9}")
 Row = Mapping[str, Any]
@@ -108,7 +108,7 @@ def _prediction(row: Row | None) -> str:
     if row is None:
         return "not judged: another split, no label, or no feature"
     card = json.loads((CLASSIFIER / "model.json").read_text(encoding="utf-8"))
-    answered = multilabel.split(row["predicted"], card.get("label_separator"))
+    answered = label_sets.split(row["predicted"], card.get("label_separator"))
     scored = zip(row["probabilities"], card["classes"], strict=True)
     others = sorted((one for one in scored if one[1] not in answered), reverse=True)
     verdict = "right" if row["predicted"] == row["label"] else f"wrong: is {row['label']}"

@@ -6,10 +6,10 @@ usage: python -m stages.worker [--idle SECONDS]
 import argparse
 
 if __name__ == "__main__":
-    from pipeline import join
+    from pipeline.scheduler import worker
 
-    parser = argparse.ArgumentParser(prog="python -m stages.worker", description=join.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m stages.worker", description=worker.__doc__)
     parser.add_argument(
         "--idle", type=float, metavar="SECONDS", help="leave after so long without work"
     )
-    raise SystemExit(join.join(parser.parse_args().idle))
+    raise SystemExit(worker.join(parser.parse_args().idle))

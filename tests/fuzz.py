@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 
 from pipeline import images
-from pipeline.errors import Rejected
-from pipeline.sections import Extract
+from pipeline.config.sections import Extract
+from pipeline.core.errors import Rejected
 from pipeline.storage import Object
 
 ARCHIVE = Path(__file__).parent / "golden" / "images.zip"

@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-from pipeline import multilabel, schemas
+from pipeline.core import label_sets, schemas
 
 
 def table(labels, probabilities, classes, groups=None):
@@ -47,9 +47,9 @@ def certain_table(labels, answers, classes, groups=None):
 
 def several_table(truth, answered, p, classes, unseen=()):
     """Make a predictions table of bool [n, n_classes]; the rows *unseen* have a label more."""
-    said = [multilabel.join((classes[i] for i in np.flatnonzero(row)), ";") for row in answered]
+    said = [label_sets.join((classes[i] for i in np.flatnonzero(row)), ";") for row in answered]
     told = [
-        multilabel.join([*(classes[i] for i in np.flatnonzero(row)), *["zz"] * (at in unseen)], ";")
+        label_sets.join([*(classes[i] for i in np.flatnonzero(row)), *["zz"] * (at in unseen)], ";")
         for at, row in enumerate(truth)
     ]
     n = len(truth)

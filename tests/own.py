@@ -10,7 +10,7 @@ CODE = '''
 """An extractor that gives means and deviations, and does something else beside."""
 import hashlib, json, os, time, torch
 from pathlib import Path
-from pipeline.extractors import Identity
+from pipeline.extract.extractors import Identity
 
 class Own:
     dim, size = 6, 32

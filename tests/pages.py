@@ -6,10 +6,12 @@ import numpy as np
 import pandas as pd
 from judging import random_table, several_table
 
-from pipeline import metrics, rejects
-from pipeline.metrics import _compared, _cover, _several, _tables, _trust, judged
-from pipeline.rejects import Reject
-from pipeline.report import (
+from pipeline.config.sections import Validate
+from pipeline.core import rejects
+from pipeline.core.rejects import Reject
+from pipeline.validate import metrics
+from pipeline.validate.metrics import _compared, _cover, _several, _tables, _trust, judged
+from pipeline.validate.report import (
     KINDS,
     Choice,
     GalleryItem,
@@ -18,7 +20,6 @@ from pipeline.report import (
     Trust,
     picture,
 )
-from pipeline.sections import Validate
 
 CURVE = pd.DataFrame(
     {

@@ -4,7 +4,7 @@ import pytest
 from conftest import SHARED
 
 from pipeline.annotations import Source, folders, images, points
-from pipeline.errors import InputError, SettingError
+from pipeline.core.errors import InputError, SettingError
 
 
 def read(text, keys=(), **settings):

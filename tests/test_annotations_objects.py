@@ -15,7 +15,7 @@ from test_annotations_packed import packed_by_runs
 
 from pipeline.annotations import Source, boxes, coco, cvat, labelstudio, points, squidle
 from pipeline.annotations._objects import Names
-from pipeline.errors import InputError
+from pipeline.core.errors import InputError
 
 KEYS = ["a.jpg", "deep/b.jpg", "c.jpg", "deep/a.jpg"]
 SIZES = [(100, 200), (300, 400), (50, 50), (100, 200)]

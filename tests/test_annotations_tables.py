@@ -9,7 +9,7 @@ from conftest import SHARED
 
 from pipeline.annotations import Source, coralnet, ecotaxa, images, mermaid, points
 from pipeline.annotations._answers import Answers, Chip
-from pipeline.errors import InputError
+from pipeline.core.errors import InputError
 
 
 def parquet(**columns):

@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 
 from pipeline.annotations import Source, coco, coralnet, cvat, ecotaxa, labelstudio, squidle
 from pipeline.annotations._answers import Answers, Chip
-from pipeline.errors import InputError
+from pipeline.core.errors import InputError
 
 KEYS = ["reef/a.jpg", "reef/b c.jpg", "ä.jpg"]
 SIZES = [(97, 211), (300, 401), (64, 64)]

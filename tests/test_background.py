@@ -5,11 +5,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipeline import background, chips, hashing, labels, schemas
-from pipeline.chips import grid, points
-from pipeline.errors import InputError
-from pipeline.rejects import Reject
-from pipeline.sections import Annotations, Split
+from pipeline.chip import background, labels, methods
+from pipeline.chip.methods import grid, points
+from pipeline.config.sections import Annotations, Split
+from pipeline.core import hashing, schemas
+from pipeline.core.errors import InputError
+from pipeline.core.rejects import Reject
 
 SIZE = 10
 
@@ -40,7 +41,7 @@ def test_free_places_lie_inside_and_their_windows_overlap_no_others(taken, size,
     for key, others in (("a", list(taken)), ("b", [])):
         for place in own[key]:
             _, _, (top, left, high, wide) = next(
-                points.windows(chips.Place(100, 100, *place), params)
+                points.windows(methods.Place(100, 100, *place), params)
             )
             assert min(top, left) >= 0
             assert max(top + high, left + wide) <= 100
@@ -76,8 +77,8 @@ def scenes(n, **section):
     keys = [f"{i:03d}.png" for i in range(n)]
     params = grid.Params(method="grid", size=SIZE)
     spoken = said(*({"key": key, "label": "reef", "group": "g"} for key in keys[::3]))
-    places, _ = chips.places(images(keys), spoken, params, "")
-    every = chips.plan(places, params)
+    places, _ = methods.places(images(keys), spoken, params, "")
+    every = methods.plan(places, params)
     made = labels.make(every, images(keys), spoken, "image", Split())
     return made, every, Annotations(format="images", **section)
 
@@ -139,7 +140,7 @@ def test_a_chosen_chip_is_of_the_group_of_the_nearest_labelled_one_of_its_image(
     keys = images(["a", "b"])
     params = points.Params(method="points", size=SIZE, background=5)
     spoken = pa.concat_tables([known, background.places(keys, known, SIZE, 5)])
-    every = chips.plan(chips.places(keys, spoken, params, "")[0], params)
+    every = methods.plan(methods.places(keys, spoken, params, "")[0], params)
     made = labels.make(every, keys, spoken, "point", Split())
     found, _ = background.label(made, every, [], Annotations(format="points", background=5.0))
     rows = [row for row in found.to_pylist() if row["label"] == "background"]

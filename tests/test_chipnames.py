@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import chipnames
-from pipeline.errors import SettingError
+from pipeline.commands.export import names
+from pipeline.core.errors import SettingError
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
 ROW = {
@@ -26,7 +26,7 @@ ROW = {
 
 
 def named(text, *rows):
-    return [chipnames.name(chipnames.read(text), row) for row in rows or (ROW,)]
+    return [names.name(names.read(text), row) for row in rows or (ROW,)]
 
 
 @pytest.mark.parametrize(
@@ -39,25 +39,25 @@ def named(text, *rows):
     ],
 )
 def test_a_template_names_a_chip_and_reads_the_name_back(text, name):
-    template = chipnames.read(text)
+    template = names.read(text)
     assert named(text) == [name]
-    values = chipnames.values(ROW)
+    values = names.values(ROW)
     assert template.parse(name) == {field: values[field] for field in template.fields}
 
 
 @given(TEXT)
 def test_any_label_is_one_part_of_a_path_that_no_system_mistakes_and_is_read_back(label):
-    name = chipnames.safe(label)
+    name = names.safe(label)
     assert not set(name) & set('/\\:*?"<>|')
     assert not re.search(r"[\x00-\x1f\x7f]", name)
     assert not name.startswith(".")
     assert not name.endswith((".", " "))
-    assert chipnames.plain(name) == label
+    assert names.plain(name) == label
 
 
 @given(TEXT, TEXT)
 def test_two_labels_never_share_a_name(one, other):
-    assert (chipnames.safe(one) == chipnames.safe(other)) == (one == other)
+    assert (names.safe(one) == names.safe(other)) == (one == other)
 
 
 TEMPLATES = (
@@ -75,11 +75,11 @@ def test_a_name_is_read_back_as_what_it_was_made_of_or_is_not_given(
     text, label, key, quadkey, corner
 ):
     top, left = corner
-    wanted = chipnames.read(text, ["quadkey"])
+    wanted = names.read(text, ["quadkey"])
     row = {**ROW, "label": label, "key": f"a/{key}", "quadkey": quadkey, "top": top, "left": left}
-    own = {**chipnames.values(row), "quadkey": chipnames.safe(quadkey)}
+    own = {**names.values(row), "quadkey": names.safe(quadkey)}
     try:
-        name = chipnames.name(wanted, row)
+        name = names.name(wanted, row)
     except SettingError as stop:
         assert "put other text, or a /, between its fields" in str(stop)  # noqa: PT017
         assert wanted.text not in TEMPLATES[:2]
@@ -100,8 +100,8 @@ def test_a_name_that_would_be_read_otherwise_says_how():
 
 def test_ordinary_labels_stay_as_they_are():
     for label in ("Porites", "dead coral", "Kelp (brown)", "é", "a-b_c.d", "0.5"):
-        assert chipnames.safe(label) == label
-    assert [chipnames.safe(label) for label in ("a/b", "..", "50%", "x.")] == [
+        assert names.safe(label) == label
+    assert [names.safe(label) for label in ("a/b", "..", "50%", "x.")] == [
         "a%2Fb",
         "%2E%2E",
         "50%25",
@@ -128,5 +128,5 @@ def test_a_key_keeps_its_folders_and_none_of_them_leads_out():
 )
 def test_a_template_that_cannot_be_used_is_refused(text, says):
     with pytest.raises(SettingError) as stop:
-        chipnames.read(text)
+        names.read(text)
     assert str(stop.value).startswith(says)

@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline import images, schemas
+from pipeline import images
 from pipeline.annotations import Source
-from pipeline.chips import _tables, flowcam
-from pipeline.sections import Extract
-from pipeline.windows import crop
+from pipeline.chip.methods import _tables, flowcam
+from pipeline.config.sections import Extract
+from pipeline.core import schemas
+from pipeline.images.windows import crop
 
 NAME = "Lake_Tank10_54.0143_-2.7770_04052023_1"
 REAL = next(iter(sorted((SHARED / "flowcam").glob("*_04052023_1"))), None)

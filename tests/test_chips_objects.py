@@ -9,12 +9,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from skimage.measure import points_in_poly
 
-from pipeline import background, chips, labels, schemas
 from pipeline.annotations import Source, boxes, coco
 from pipeline.annotations._objects import Object, box, masked, outlined, table
-from pipeline.chips import _covered, _objects, grid, points, whole
-from pipeline.chips import boxes as boxes_method
-from pipeline.sections import Split
+from pipeline.chip import background, labels, methods
+from pipeline.chip.methods import _covered, _objects, grid, points, whole
+from pipeline.chip.methods import boxes as boxes_method
+from pipeline.config import registry
+from pipeline.config.sections import Split
+from pipeline.core import schemas
 
 IMAGES = pa.table(
     {
@@ -158,15 +160,15 @@ def test_chips_of_points_stand_in_the_middle_of_objects():
         ("no_shape", "boxes.csv:4: has no point, and chip.method asks for one; left out"),
         ("no_shape", "boxes.csv:5: is a crowd, and chip.method asks for one; left out"),
     ]
-    places, outside = chips.places(IMAGES, given, points.Params(method="points"), "boxes.csv")
+    places, outside = methods.places(IMAGES, given, points.Params(method="points"), "boxes.csv")
     assert (places.num_rows, outside) == (2, [])
 
 
 def covered(objects, size=10, **settings):
     """The labels of a grid's chips, by row and column of their windows."""
     method = grid.Params(method="grid", size=size, edge="pad")
-    places, _ = chips.places(IMAGES, schemas.ANNOTATIONS.empty_table(), method, "boxes.csv")
-    every = chips.plan(places, method)
+    places, _ = methods.places(IMAGES, schemas.ANNOTATIONS.empty_table(), method, "boxes.csv")
+    every = methods.plan(places, method)
     given, rejects = _covered.said(every, objects, params(**settings))
     made = labels.make(every, IMAGES, given, "chip", Split())
     top_left = dict(
@@ -242,8 +244,8 @@ def test_two_objects_over_one_middle_are_a_conflict_and_the_image_keeps_one_grou
     ]
     assert covered(objects, label_separator=";")[0] == {("a.png", 0, 0): "fish;kelp"}
     method = whole.Params(method="whole")
-    every = chips.plan(
-        chips.places(IMAGES, schemas.ANNOTATIONS.empty_table(), method, "")[0], method
+    every = methods.plan(
+        methods.places(IMAGES, schemas.ANNOTATIONS.empty_table(), method, "")[0], method
     )
     given, _ = _covered.said(every, objects, params())
     made = labels.make(every, IMAGES, given, "chip", Split())
@@ -256,8 +258,8 @@ def test_what_an_object_reaches_into_is_no_background():
         ("a.png", "kelp", at(0, 0, 12, 10)), ("a.png", "spot", {"row": 24, "col": 36})
     )
     method = grid.Params(method="grid", size=10, edge="drop")
-    places, _ = chips.places(IMAGES, schemas.ANNOTATIONS.empty_table(), method, "")
-    every = chips.plan(places, method)
+    places, _ = methods.places(IMAGES, schemas.ANNOTATIONS.empty_table(), method, "")
+    every = methods.plan(places, method)
     section = params(background=100.0)
     given, _ = _covered.said(every, objects, section)
     made = labels.make(every, IMAGES, given, "chip", Split())
@@ -314,8 +316,8 @@ def test_a_mask_and_a_box_hold_their_own_pixels(top, left, data):
 
 @pytest.mark.parametrize("method", ["boxes", "points", "grid", "whole", "flowcam"])
 def test_every_chip_method_can_use_objects(method):
-    part = chips.plugins.find("chips", method, key="chip.method")
-    chips.check_levels(part.Params(method=method), params(), "object")
+    part = registry.find("chip.methods", method, key="chip.method")
+    methods.check_levels(part.Params(method=method), params(), "object")
 
 
 def test_a_mask_that_is_cut_by_the_border_still_lies_where_it_lay():

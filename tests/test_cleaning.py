@@ -9,10 +9,10 @@ import time
 
 import pytest
 
-from pipeline import cleaning
-from pipeline.cleaning import Group, Rule, removable
+from pipeline.commands import gc
+from pipeline.commands.gc import Group, Rule, removable
 from pipeline.storage import Object, open_storage
-from pipeline.store import Piece, Store
+from pipeline.store.objects import Piece, Store
 
 DAY = 86_400.0
 TABLES = ("images", "chips", "features", "classifiers", "results")
@@ -174,10 +174,10 @@ def test_a_piece_loses_its_record_before_its_files(tmp_path):
     kept.put(piece, {"parquet": (b"rows", 1)}, {})
     gone = []
     kept.storage.delete = gone.append
-    cleaning.remove(kept, cleaning.groups(kept))
+    gc.remove(kept, gc.groups(kept))
     assert gone == [piece.path("json"), piece.path("parquet")]
 
 
 def test_a_folder_that_is_no_repository_is_said(tmp_path):
     with pytest.raises(Exception, match="no git repository with DVC"):
-        cleaning.needs([tmp_path])
+        gc.needs([tmp_path])

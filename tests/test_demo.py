@@ -10,8 +10,8 @@ from conftest import ROOT
 from PIL import Image
 
 from demo import make_bucket, picture, sample_points
-from pipeline.hashing import split_of
-from pipeline.params import load
+from pipeline.config.loader import load
+from pipeline.core.hashing import split_of
 
 CHIP = load(ROOT / "params.yaml").chip.size
 

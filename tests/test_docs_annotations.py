@@ -6,11 +6,11 @@ import pytest
 from conftest import ROOT
 from ruamel.yaml import YAML
 
-from pipeline import plugins
-from pipeline.params import _plain
-from pipeline.work import annotate
+from pipeline.commands import annotate
+from pipeline.config import registry
+from pipeline.config.loader import _plain
 
-FORMATS = plugins.names("annotations")
+FORMATS = registry.names("annotations")
 PAGES = ROOT / "docs" / "annotations"
 
 
@@ -33,8 +33,10 @@ def test_the_settings_on_a_formats_page_are_settings(name):
     for block in blocks:
         settings = _plain(YAML().load(block))
         assert settings["annotations"]["format"] == name
-        part = plugins.find("annotations", name, key="annotations.format")
+        part = registry.find("annotations", name, key="annotations.format")
         part.Params.model_validate(settings["annotations"])
         if "chip" in settings:
             method = settings["chip"]["method"]
-            plugins.find("chips", method, key="chip.method").Params.model_validate(settings["chip"])
+            registry.find("chip.methods", method, key="chip.method").Params.model_validate(
+                settings["chip"]
+            )

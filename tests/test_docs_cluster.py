@@ -19,8 +19,8 @@ from botocore.validate import ParamValidator
 from conftest import ROOT
 from ruamel.yaml import YAML
 
-from pipeline.errors import InputError, SettingError, StorageError
-from pipeline.settings import Machine
+from pipeline.config.machine import Machine
+from pipeline.core.errors import InputError, SettingError, StorageError
 
 CLUSTER = ROOT / "docs" / "cluster"
 FILES = [

@@ -14,9 +14,9 @@ from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.tree import DecisionTreeClassifier
 
-from pipeline import exports
-from pipeline.classifiers import _artifact
-from pipeline.errors import SettingError
+from pipeline.commands import model_export
+from pipeline.core.errors import SettingError
+from pipeline.train import model as _artifact
 
 
 def learnt(inner, count):
@@ -88,7 +88,7 @@ def test_what_quadrat_exported_comes_back(calibration, tmp_path):
     classifier = _artifact.Classifier(
         ("a", "b", "c"), {name: value.astype(np.float32) for name, value in tensors.items()}, {}
     )
-    done = export(tmp_path, exports.scikit_learn(classifier))
+    done = export(tmp_path, model_export.scikit_learn(classifier))
     assert done.returncode == 0, done.stderr
     x = rng.normal(0, 3, (50, 5))
     found = _artifact.read(tmp_path / "new").predict_proba(x)
@@ -110,6 +110,6 @@ def test_what_cannot_be_exported_is_said(tmp_path):
 def test_a_foreign_classifier_of_class_against_rest_is_not_written_on(tmp_path):
     assert export(tmp_path, pickle.dumps(learnt(MODELS["lr"], 4))).returncode == 0
     found = _artifact.read(tmp_path / "new")
-    for write in exports.FORMATS.values():
+    for write in model_export.FORMATS.values():
         with pytest.raises(SettingError, match="came from a pickle"):
             write(found)

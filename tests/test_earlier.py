@@ -5,8 +5,8 @@ import subprocess
 import pytest
 from conftest import environment
 
-from pipeline import earlier
-from pipeline.errors import SettingError
+from pipeline.core.errors import SettingError
+from pipeline.validate import baselines
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def lock(tmp_path, monkeypatch):
     """Commit a dvc.lock of given bytes to a new repository, which is the working directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
-    earlier._locked.cache_clear()
+    baselines._locked.cache_clear()
 
     def committed(data):
         (tmp_path / "dvc.lock").write_bytes(data)
@@ -22,14 +22,14 @@ def lock(tmp_path, monkeypatch):
             subprocess.run(["git", *command], env=environment(), check=True)
 
     yield committed
-    earlier._locked.cache_clear()
+    baselines._locked.cache_clear()
 
 
 @pytest.mark.parametrize("name", ["https://[", "n" * 5000, "a\0b", "-x", "HEAD~9", "*"])
 def test_what_names_no_classifier_is_said(lock, name):
     lock(b"stages: {}\n")
     with pytest.raises(SettingError, match="^validate.compare: '") as stop:
-        earlier.digest_of(name)
+        baselines.digest_of(name)
     assert "\n" not in str(stop.value)
 
 
@@ -48,4 +48,4 @@ NO_LOCKS = [
 def test_a_revision_whose_lock_file_is_none_is_said(lock, data):
     lock(data)
     with pytest.raises(SettingError, match="^validate.compare: the dvc.lock of 'HEAD' is none of"):
-        earlier.digest_of("HEAD")
+        baselines.digest_of("HEAD")

@@ -9,14 +9,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline import chips, images, schemas
-from pipeline.engine import Engine
-from pipeline.errors import InputError, StorageError
-from pipeline.extractors import filters
-from pipeline.runtimes.torch import Eager
-from pipeline.sections import Extract
+from pipeline import images
+from pipeline.chip import methods
+from pipeline.config.sections import Extract
+from pipeline.core import schemas
+from pipeline.core.errors import InputError, StorageError
+from pipeline.extract.engine import Engine
+from pipeline.extract.extractors import filters
+from pipeline.extract.runtimes.torch import Eager
+from pipeline.images.windows import crop
 from pipeline.storage import open_storage
-from pipeline.windows import crop
 
 KEYS = ("a.png", "b.jpg", "c.png")
 SIZE = filters.SIZE
@@ -39,7 +41,7 @@ def table(bucket, places, size=SIZE):
         key = KEYS[number]
         version = bucket.head(key).version
         window = (row - size // 2, col - size // 2, size, size)
-        rows.append((chips.chip_id(key, version, window), key, version, row, col, *window))
+        rows.append((methods.chip_id(key, version, window), key, version, row, col, *window))
     columns = list(zip(*rows, strict=True)) or [[]] * len(schemas.CHIPS)
     named = {
         field.name: pa.array(list(column), field.type)

@@ -13,9 +13,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from pipeline.classifiers import _artifact
-from pipeline.errors import InputError, QuadratError
-from pipeline.estimator import FeatureClassifier
+from pipeline.core.errors import InputError, QuadratError
+from pipeline.train import model as _artifact
+from pipeline.train.estimator import FeatureClassifier
 
 ESTIMATORS = [
     FeatureClassifier(),
@@ -131,7 +131,7 @@ def test_two_lines_open_what_was_trained(done_repo, tmp_path):
 def test_opening_needs_no_torch(done_repo):
     code = (
         "import sys, numpy\n"
-        "from pipeline.estimator import FeatureClassifier\n"
+        "from pipeline.train.estimator import FeatureClassifier\n"
         "model = FeatureClassifier.open('models/classifier')\n"
         "print(model.predict(numpy.zeros((1, model.n_features_in_))), 'torch' in sys.modules)"
     )

@@ -10,9 +10,9 @@ import torch
 from conftest import ROOT
 from safetensors.torch import save_file
 
-from pipeline import extractors
-from pipeline.errors import InputError, SettingError
-from pipeline.sections import Extract
+from pipeline.config.sections import Extract
+from pipeline.core.errors import InputError, SettingError
+from pipeline.extract import extractors
 
 NAME = "examples.dinov2:DinoV2"
 
@@ -87,8 +87,8 @@ def test_naming_it_imports_neither_torch_nor_timm(network, build):
     _, extract = build(network.state_dict())
     code = f"""if True:
         import sys
-        from pipeline import extractors
-        from pipeline.sections import Extract
+        from pipeline.extract import extractors
+        from pipeline.config.sections import Extract
         extract = Extract.model_validate_json({extract.model_dump_json()!r})
         extractors.identity(extract, extractors.weights_of(extract))
         print([name for name in ("torch", "timm") if name in sys.modules])

@@ -11,8 +11,8 @@ from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import exports
-from pipeline.classifiers._artifact import Classifier
+from pipeline.commands import model_export
+from pipeline.train.model import Classifier
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -57,7 +57,7 @@ def likeliest(classifier, scores, least):
 @given(cases())
 def test_onnx_gives_equal_scores(case):
     classifier, x = case[0], case[1].astype(np.float32)
-    session = onnxruntime.InferenceSession(exports.onnx(classifier))
+    session = onnxruntime.InferenceSession(model_export.onnx(classifier))
     labels, found = session.run(["label", "probabilities"], {"features": x})
     wanted = classifier.predict_proba(x)
     assert np.abs(found - wanted).max() < 1e-5
@@ -71,7 +71,7 @@ def test_onnx_gives_equal_scores(case):
 @given(cases())
 def test_scikit_learn_gives_equal_scores(case):
     classifier, x = case
-    model = pickle.loads(exports.scikit_learn(classifier))
+    model = pickle.loads(model_export.scikit_learn(classifier))
     wanted = classifier.predict_proba(x)
     assert np.abs(model.predict_proba(x) - wanted).max() < 1e-9
     assert type(model).__name__ == "CalibratedClassifierCV"  # PySpacer takes nothing else
@@ -85,15 +85,15 @@ def test_labels_that_are_coralnets_numbers_stay_with_their_scores(calibration):
     rng = np.random.default_rng(0)
     classifier = made(rng, (5, 4, 3), calibration=calibration, names=("10", "102", "9"))
     x = rng.normal(0, 3, (20, 5))
-    model = pickle.loads(exports.scikit_learn(classifier))
+    model = pickle.loads(model_export.scikit_learn(classifier))
     assert model.classes_.tolist() == [9, 10, 102]
     assert np.allclose(model.predict_proba(x), classifier.predict_proba(x)[:, [2, 0, 1]])
     kept = made(rng, (5, 2), names=("09", "10"))
-    assert pickle.loads(exports.scikit_learn(kept)).classes_.tolist() == ["09", "10"]
+    assert pickle.loads(model_export.scikit_learn(kept)).classes_.tolist() == ["09", "10"]
 
 
 def test_the_same_classifier_gives_the_same_bytes():
-    for write in exports.FORMATS.values():
+    for write in model_export.FORMATS.values():
         first, second = (write(made(np.random.default_rng(1), (6, 5, 4))) for _ in range(2))
         assert first == second
 
@@ -109,7 +109,7 @@ def command(repo, *words, **env):
 
 
 def test_the_command_writes_what_was_trained(done_repo, tmp_path):
-    from pipeline.classifiers import _artifact
+    from pipeline.train import model as _artifact
 
     classifier = _artifact.read(done_repo.path / "models/classifier")
     x = np.random.default_rng(0).normal(0, 2, (9, classifier.sizes[0])).astype(np.float32)

@@ -10,9 +10,10 @@ import pytest
 import torch
 from conftest import ROOT
 
-from pipeline import extractors, plugins
-from pipeline.errors import InputError, SettingError
-from pipeline.sections import Extract
+from pipeline.config import registry
+from pipeline.config.sections import Extract
+from pipeline.core.errors import InputError, SettingError
+from pipeline.extract import extractors
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +39,7 @@ def test_an_unknown_model_or_name_of_weights_is_named_with_what_there_is():
 
 
 OWN = """
-from pipeline.extractors import Identity
+from pipeline.extract.extractors import Identity
 
 class Mean:
     dim, size = 3, 8
@@ -71,8 +72,8 @@ def identity_elsewhere(path, extract):
     """What a process that starts now says of the extractor."""
     code = f"""if True:
         import json, torch
-        from pipeline import extractors
-        from pipeline.sections import Extract
+        from pipeline.extract import extractors
+        from pipeline.config.sections import Extract
         extract = Extract(extractor={extract.extractor!r})
         told = extractors.identity(extract, None)
         chips = torch.arange(192).reshape(1, 8, 8, 3)
@@ -130,7 +131,7 @@ def test_code_that_changes_while_it_is_loaded_is_not_taken(own):
 LIBRARY = {
     "{mine}.py": """
 from lib.nets import Mean as Mean
-import json, pipeline.extractors
+import json, pipeline.extract.extractors
 try:
     from . import unused
 except ImportError:
@@ -155,6 +156,6 @@ def test_whatever_a_users_own_class_imports_of_the_users_is_part_of_it(own):
         file = path.parent / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text.replace("layers.(1, 2)", "(1, 2)"))
-    files = plugins.find_own(extract.extractor, key="").files.values()
+    files = registry.find_own(extract.extractor, key="").files.values()
     found = {file.relative_to(path.parent).as_posix() for file in files}
     assert found == {name for name in names if "unused" not in name}

@@ -9,9 +9,9 @@ from conftest import ROOT
 from golden.seeded_weights import pictures, seeded
 from safetensors.torch import save_file
 
-from pipeline import extractors
-from pipeline.errors import InputError, SettingError
-from pipeline.sections import Extract
+from pipeline.config.sections import Extract
+from pipeline.core.errors import InputError, SettingError
+from pipeline.extract import extractors
 
 GOLDEN = json.loads((ROOT / "tests" / "golden" / "pyspacer.json").read_text(encoding="utf-8"))
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.extractors import filters
-from pipeline.extractors.filters import BINS, ORIENTATIONS, SCALES, WAVELENGTHS, Filters
+from pipeline.extract.extractors import filters
+from pipeline.extract.extractors.filters import BINS, ORIENTATIONS, SCALES, WAVELENGTHS, Filters
 
 PER_LEVEL = len(WAVELENGTHS) * ORIENTATIONS
 TEXTURE = 2 * SCALES * ORIENTATIONS

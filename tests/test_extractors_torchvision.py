@@ -16,11 +16,11 @@ from safetensors.torch import load_file, save_file
 from torchvision import models
 from torchvision.models import regnet
 
-from pipeline import extractors
-from pipeline.errors import InputError
-from pipeline.extractors import torchvision as backbone
-from pipeline.sections import Extract
-from pipeline.weights import Source
+from pipeline.config.sections import Extract
+from pipeline.core.errors import InputError
+from pipeline.extract import extractors
+from pipeline.extract.extractors import torchvision as backbone
+from pipeline.extract.weights import Source
 
 NAMES = models.list_models(module=models)
 
@@ -232,7 +232,7 @@ def test_a_vit_of_another_size_takes_its_weights(tmp_path, no_data):
 
 def test_named_weights_are_asked_of_torchvision_or_of_its_mirror(monkeypatch):
     extract = Extract(extractor="torchvision/resnet50", weights="IMAGENET1K_V1")
-    from pipeline.settings import machine
+    from pipeline.config.machine import machine
 
     plain = backbone.source(extract, machine())
     assert plain == Source(
@@ -292,7 +292,8 @@ def test_a_model_that_was_named_before_is_named_again_without_torch(tmp_path):
     """The index asks at every run, and importing torchvision takes seconds."""
     save_file({"a": torch.ones(1)}, tmp_path / "w.safetensors")
     code = (
-        "import sys\nfrom pipeline import extractors\nfrom pipeline.sections import Extract\n"
+        "import sys\nfrom pipeline.extract import extractors\n"
+        "from pipeline.config.sections import Extract\n"
         f"w = {str(tmp_path / 'w.safetensors')!r}\n"
         "e = Extract(extractor='torchvision/resnet18', weights=w)\n"
         "print(extractors.identity(e, extractors.weights_of(e)))\n"

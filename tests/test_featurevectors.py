@@ -14,12 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from pipeline import chips, featurevectors, schemas
-from pipeline.errors import InputError
-from pipeline.lookup import Lookup
-from pipeline.sections import Extract
+from pipeline.chip import methods
+from pipeline.commands import pyspacer_features
+from pipeline.config.sections import Extract
+from pipeline.core import schemas
+from pipeline.core.errors import InputError
+from pipeline.extract.precomputed import Lookup
+from pipeline.images.windows import around
 from pipeline.storage import open_storage
-from pipeline.windows import around
 
 FORMS = ("archive", "json", "legacy json", "legacy archive")
 EXTRACT = Extract(extractor="table", weights="features.parquet")
@@ -59,7 +61,7 @@ def packed(form, points, features):
 )
 def test_every_form_gives_back_what_was_put_in(form, points, features):
     features = features[: len(points)]
-    found = featurevectors.parse(packed(form, points, features))
+    found = pyspacer_features.parse(packed(form, points, features))
     np.testing.assert_array_equal(found.features, features)
     if "legacy" in form:
         assert found.points is None
@@ -103,7 +105,7 @@ def an_archive(**parts):
 )
 def test_what_is_no_feature_file_is_said_to_be_none(data):
     with pytest.raises(InputError):
-        featurevectors.parse(data)
+        pyspacer_features.parse(data)
 
 
 @pytest.fixture
@@ -192,7 +194,7 @@ def chips_at(points):
     rows = []
     for key, row, col in points:
         window = around(row, col, 64)
-        rows.append((chips.chip_id(key, "v", window), key, "v", row, col, *window))
+        rows.append((methods.chip_id(key, "v", window), key, "v", row, col, *window))
     columns = zip(schemas.CHIPS, zip(*rows, strict=True), strict=True)
     table = pa.table({field.name: pa.array(column, field.type) for field, column in columns})
     return schemas.conform(table, schemas.CHIPS)
@@ -200,9 +202,11 @@ def chips_at(points):
 
 def test_chips_find_their_own_features_in_any_order_and_tables(bucket, tmp_path, monkeypatch):
     folder, wanted = bucket
-    monkeypatch.setattr(featurevectors, "GROUP_BYTES", 500)
+    monkeypatch.setattr(pyspacer_features, "GROUP_BYTES", 500)
 
-    featurevectors.convert(open_storage(str(folder)), tmp_path / "f.parquet", ".featurevector", "")
+    pyspacer_features.convert(
+        open_storage(str(folder)), tmp_path / "f.parquet", ".featurevector", ""
+    )
     assert pq.ParquetFile(tmp_path / "f.parquet").num_row_groups > 5
     points = sorted(wanted)
     there, absent = [*points[::2], *points[1::2]], ("reef 0/00.jpg", 5000, 5000)

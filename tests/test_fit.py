@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline import chips, images, schemas
-from pipeline.engine import Engine
-from pipeline.fit import background, fit
-from pipeline.sections import Extract
+from pipeline import images
+from pipeline.chip import methods
+from pipeline.config.sections import Extract
+from pipeline.core import schemas
+from pipeline.extract.engine import Engine
+from pipeline.images.resize import background, fit
 from pipeline.storage import open_storage
 
 SIDES = st.integers(1, 120)
@@ -113,7 +115,7 @@ def batch_of(folder, pictures, section):
     rows = []
     for name, picture in pictures.items():
         version, window = bucket.head(name).version, (0, 0, picture.height, picture.width)
-        rows.append((chips.chip_id(name, version, window), name, version, 0, 0, *window))
+        rows.append((methods.chip_id(name, version, window), name, version, 0, 0, *window))
     columns = zip(*rows, strict=True)
     table = pa.table([list(column) for column in columns], names=schemas.CHIPS.names)
     seen = []

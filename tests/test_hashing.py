@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import hashing
+from pipeline.core import hashing
 
 KEYS = st.text(min_size=1, max_size=40).filter(lambda text: "\0" not in text and _is_utf8(text))
 COUNTS = st.integers(0, 10).map(lambda bits: 2**bits)

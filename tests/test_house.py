@@ -13,7 +13,7 @@ from docs import generate
 CODE = sorted([*(ROOT / "pipeline").rglob("*.py"), *(ROOT / "stages").glob("*.py")])
 
 
-@pytest.mark.parametrize("module", ["pipeline.params", "pipeline.tasks"])
+@pytest.mark.parametrize("module", ["pipeline.config.loader", "pipeline.tasks"])
 def test_the_index_and_reading_params_import_nothing_heavy(module):
     """The index runs at every `dvc repro`: torch alone would cost it three seconds."""
     code = f"import sys, {module}\nprint([m for m in {HEAVY!r} if m in sys.modules])"
@@ -25,7 +25,8 @@ HEAVY = ["torch", "torchvision", "pandas", "sklearn", "dvc", "scipy", "skimage"]
 
 
 def test_params_are_read_without_luigi_and_boto3():
-    code = "import sys, pipeline.params\nprint([m for m in ('luigi', 'boto3') if m in sys.modules])"
+    names = "('luigi', 'boto3')"
+    code = f"import sys, pipeline.config.loader\nprint([m for m in {names} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
 
@@ -73,7 +74,7 @@ def test_the_readme_shows_every_make_target_it_speaks_of():
 
 
 def test_every_reason_of_a_reject_is_raised_somewhere():
-    from pipeline.rejects import REASONS
+    from pipeline.core.rejects import REASONS
 
     text = "".join(path.read_text(encoding="utf-8") for path in CODE if path.name != "rejects.py")
     tests = "".join(path.read_text(encoding="utf-8") for path in Path(ROOT / "tests").rglob("*.py"))

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile, TiffImagePlugin
 
 from pipeline import images
-from pipeline.errors import Changed, Missing, Rejected, StorageError
-from pipeline.sections import Extract
+from pipeline.config.sections import Extract
+from pipeline.core.errors import Changed, Missing, Rejected, StorageError
 from pipeline.storage import Object, open_storage
 
 # What images.py says of Pillow's warnings at import, pytest's own settings overrule.

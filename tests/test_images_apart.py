@@ -15,9 +15,9 @@ from PIL import Image
 from test_images import EXTRACT, RGB, encoded, exif_of
 
 from pipeline import images
-from pipeline.errors import InputError, Missing, Rejected
-from pipeline.images.apart import Apart
-from pipeline.sections import Bucket
+from pipeline.config.sections import Bucket
+from pipeline.core.errors import InputError, Missing, Rejected
+from pipeline.images.sandbox import Apart
 from pipeline.storage import Object, open_storage
 
 
@@ -147,8 +147,8 @@ def test_no_process_outlives_its_reader(armed):
 def test_no_process_outlives_who_asked_it_however_that_ends(armed, tmp_path):
     (tmp_path / "endless.jpg").write_bytes(deadly.image("endless"))
     code = (
-        "import sys; from pathlib import Path; from pipeline.images.apart import Apart\n"
-        "from pipeline.sections import Extract\n"
+        "import sys; from pathlib import Path; from pipeline.images.sandbox import Apart\n"
+        "from pipeline.config.sections import Extract\n"
         "Apart().decode(Path(sys.argv[1]).read_bytes(), Extract(extractor='filters'), 'a')"
     )
     path = os.pathsep.join(sys.path)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from pipeline import images
-from pipeline.errors import Rejected
-from pipeline.sections import Extract
+from pipeline.config.sections import Extract
+from pipeline.core.errors import Rejected
 from pipeline.storage import Object
 from pipeline.storage.folder import Folder
 

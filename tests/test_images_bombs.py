@@ -20,8 +20,8 @@ READ = """
 import json, sys
 from fuzz import peak_kb
 from pipeline import images
-from pipeline.errors import Rejected
-from pipeline.sections import Bucket, Extract
+from pipeline.core.errors import Rejected
+from pipeline.config.sections import Bucket, Extract
 from pipeline.storage import open_storage
 
 storage = open_storage(sys.argv[1])

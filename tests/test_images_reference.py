@@ -7,8 +7,8 @@ import pytest
 from conftest import ROOT
 
 from pipeline import images
-from pipeline.errors import Rejected
-from pipeline.sections import Extract
+from pipeline.config.sections import Extract
+from pipeline.core.errors import Rejected
 
 ARCHIVE = zipfile.ZipFile(ROOT / "tests" / "golden" / "images.zip")
 NAMES = [name for name in ARCHIVE.namelist() if not name.endswith(".rgb")]

@@ -2,9 +2,9 @@
 
 import pytest
 
-from pipeline.errors import InputError
-from pipeline.label_map import check, read_map
-from pipeline.sections import Train
+from pipeline.config.sections import Train
+from pipeline.core.errors import InputError
+from pipeline.train.label_map import check, read_map
 
 
 def read(text):

@@ -5,9 +5,10 @@ from datetime import datetime
 import pyarrow as pa
 import pytest
 
-from pipeline import chips, labels, schemas
-from pipeline.chips import whole
-from pipeline.sections import Split
+from pipeline.chip import labels, methods
+from pipeline.chip.methods import whole
+from pipeline.config.sections import Split
+from pipeline.core import schemas
 
 KNOWN = {
     "a/1.jpg": (datetime(2024, 5, 1, 23, 59), 54.0049, -2.801, "reef"),
@@ -44,7 +45,7 @@ def test_chips_are_grouped_by_what_is_known_of_their_image(images, by, groups):
     said = pa.Table.from_pylist(
         [{"key": "b/3.jpg", "label": "x", "group": "said", "line": "2"}], schemas.ANNOTATIONS
     )
-    places, _ = chips.places(images, said, params, "")
-    made = labels.make(chips.plan(places, params), images, said, "image", Split(by=by))
+    places, _ = methods.places(images, said, params, "")
+    made = labels.make(methods.plan(places, params), images, said, "image", Split(by=by))
     assert made["group"].to_pylist() == groups
     assert made["label"].to_pylist() == [None, None, "x", None]

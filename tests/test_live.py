@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from pipeline import live
-from pipeline.errors import StorageError
+from pipeline.core.errors import StorageError
+from pipeline.train import dvclive
 
 KEYS = ("train_loss", "train_accuracy", "calibration_loss", "calibration_accuracy")
 
@@ -17,37 +17,37 @@ def epochs(count, *, held=True):
 
 
 def text(name):
-    return (live.LIVE / "plots/metrics" / name).read_text()
+    return (dvclive.LIVE / "plots/metrics" / name).read_text()
 
 
 def test_each_epoch_adds_a_row(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert not live.there()
+    assert not dvclive.there()
     for count in (1, 2, 3):
-        live.write(epochs(count))
+        dvclive.write(epochs(count))
         assert text("train/loss.tsv") == "step\tloss\n0\t0.5\n1\t1.5\n2\t2.5\n"[: 10 + 6 * count]
-        said = json.loads((live.LIVE / "metrics.json").read_text())
+        said = json.loads((dvclive.LIVE / "metrics.json").read_text())
         assert said["step"] == count - 1
         assert said["calibration"] == {"loss": count - 0.5, "accuracy": count - 0.5}
-    assert live.there()
+    assert dvclive.there()
 
 
 def test_a_shorter_training_leaves_nothing_of_the_longer_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    live.write(epochs(5))
-    live.write(epochs(2, held=False))
-    files = sorted(p.relative_to(live.LIVE).as_posix() for p in live.LIVE.rglob("*.*"))
+    dvclive.write(epochs(5))
+    dvclive.write(epochs(2, held=False))
+    files = sorted(p.relative_to(dvclive.LIVE).as_posix() for p in dvclive.LIVE.rglob("*.*"))
     assert files == [
         "metrics.json",
         "plots/metrics/train/accuracy.tsv",
         "plots/metrics/train/loss.tsv",
     ]
     assert text("train/accuracy.tsv").count("\n") == 3
-    assert "calibration" not in json.loads((live.LIVE / "metrics.json").read_text())
+    assert "calibration" not in json.loads((dvclive.LIVE / "metrics.json").read_text())
 
 
 def test_a_place_that_cannot_be_written_is_said(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "dvclive").write_text("in the way")
     with pytest.raises(StorageError, match="dvclive: cannot be written"):
-        live.write(epochs(1))
+        dvclive.write(epochs(1))

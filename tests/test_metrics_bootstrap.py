@@ -8,9 +8,9 @@ from judging import random_table
 from scipy import sparse
 from sklearn import metrics as sk
 
-from pipeline import metrics
-from pipeline.metrics import _bootstrap, judged, scores
-from pipeline.sections import Validate
+from pipeline.config.sections import Validate
+from pipeline.validate import metrics
+from pipeline.validate.metrics import _bootstrap, judged, scores
 
 
 def naive(facts, rounds, seed):

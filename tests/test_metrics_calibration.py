@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from judging import random_table, table
 
-from pipeline.metrics import _bootstrap, calibration, judged
-from pipeline.metrics.calibration import reliability
-from pipeline.sections import Validate
+from pipeline.config.sections import Validate
+from pipeline.validate.metrics import _bootstrap, calibration, judged
+from pipeline.validate.metrics.calibration import reliability
 
 
 def two_classes(scores, right):

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from judging import certain_table, random_table, table
 
-from pipeline import schemas
-from pipeline.metrics import (
+from pipeline.config.sections import Validate
+from pipeline.core import schemas
+from pipeline.validate.metrics import (
     _bootstrap,
     _compared,
     _counts,
@@ -21,7 +22,6 @@ from pipeline.metrics import (
     judged,
     scores,
 )
-from pipeline.sections import Validate
 
 FEW = Validate(rounds=40)
 

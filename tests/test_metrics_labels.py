@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from pipeline.metrics import _labels
+from pipeline.validate.metrics import _labels
 
 
 def table(**splits):

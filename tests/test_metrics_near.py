@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
-from pipeline.metrics import _near
+from pipeline.validate.metrics import _near
 
 
 @pytest.fixture(autouse=True)

@@ -7,9 +7,9 @@ import pytest
 from judging import certain_table, random_table, table
 from sklearn import metrics as sk
 
-from pipeline.errors import InputError
-from pipeline.metrics import _bootstrap, _tables, judged, scores
-from pipeline.sections import Validate
+from pipeline.config.sections import Validate
+from pipeline.core.errors import InputError
+from pipeline.validate.metrics import _bootstrap, _tables, judged, scores
 
 
 def test_no_validation_chips_is_an_error_that_says_what_to_do():

@@ -12,18 +12,28 @@ from hypothesis import strategies as st
 from judging import several_table
 from sklearn import metrics as sk
 
-from pipeline import exports, multilabel
 from pipeline.annotations import Source, points
-from pipeline.classifiers._artifact import Classifier, read
-from pipeline.errors import InputError, SettingError
-from pipeline.estimator import FeatureClassifier
-from pipeline.label_map import LabelMap
-from pipeline.metrics import _bootstrap, _compared, _cover, _doubts, _multilabel, _several, _tables
-from pipeline.report.valresult import valresult
-from pipeline.sections import Train, Validate
-from pipeline.training import Rows, Splits, _classes, fit
-from pipeline.training._objectives import SeveralLabels
-from pipeline.training._thresholds import thresholds
+from pipeline.commands import model_export
+from pipeline.config.sections import Train, Validate
+from pipeline.core import label_sets
+from pipeline.core.errors import InputError, SettingError
+from pipeline.train import classes as _classes
+from pipeline.train.estimator import FeatureClassifier
+from pipeline.train.fit import Rows, Splits, fit
+from pipeline.train.label_map import LabelMap
+from pipeline.train.losses import SeveralLabels
+from pipeline.train.model import Classifier, read
+from pipeline.train.thresholds import thresholds
+from pipeline.validate.metrics import (
+    _bootstrap,
+    _compared,
+    _cover,
+    _doubts,
+    _multilabel,
+    _several,
+    _tables,
+)
+from pipeline.validate.report.valresult import valresult
 
 # What is read.
 
@@ -68,7 +78,7 @@ names = st.sets(st.sampled_from(["a", "b", "c", "d"]), max_size=3)
 
 @given(st.lists(names, min_size=1, max_size=20))
 def test_every_row_has_the_set_that_its_text_says(rows):
-    texts = [multilabel.join(row, "|") for row in rows]
+    texts = [label_sets.join(row, "|") for row in rows]
     classes = _classes.classes([one for row in rows for one in row], LabelMap(), Train())
     y, sets = classes.sets(texts, "|")
     for row, number in zip(rows, y, strict=True):
@@ -79,7 +89,7 @@ def test_every_row_has_the_set_that_its_text_says(rows):
 def test_a_map_rolls_up_and_drops_each_of_the_labels():
     label_map = LabelMap({"cod": "fish", "eel": "fish", "sand": None}, "")
     texts = ["cod;eel", "cod;coral", "sand", "coral;sand"]
-    each = [one for text in texts for one in multilabel.split(text, ";")]
+    each = [one for text in texts for one in label_sets.split(text, ";")]
     classes = _classes.classes(each, label_map, Train())
     assert classes.names == ("coral", "fish")
     y, sets = classes.sets(texts, ";")
@@ -125,7 +135,7 @@ def scenes(count, seed=0, dim=10):
     directions = np.random.default_rng(7).normal(0, 1, (3, dim))
     x = rng.normal(0, 1, (count, dim)).astype(np.float32)
     has = x @ directions.T + rng.normal(0, 0.7, (count, 3)) > np.array([0.0, 2.0, 4.0])
-    texts = [multilabel.join((f"c{at}" for at in np.flatnonzero(row)), ";") for row in has]
+    texts = [label_sets.join((f"c{at}" for at in np.flatnonzero(row)), ";") for row in has]
     return x, texts, has
 
 
@@ -228,7 +238,7 @@ def test_onnx_gives_equal_scores_and_answers(calibration):
     onnxruntime = pytest.importorskip("onnxruntime")
     found = learnt(Train(calibration=calibration, epochs=5)).classifier
     x, _, _ = scenes(500, 4)
-    session = onnxruntime.InferenceSession(exports.onnx(found))
+    session = onnxruntime.InferenceSession(model_export.onnx(found))
     labels, p = session.run(["labels", "probabilities"], {"features": x})
     wanted = found.predict_proba(x)
     assert np.abs(p - wanted).max() < 1e-5
@@ -239,7 +249,7 @@ def test_onnx_gives_equal_scores_and_answers(calibration):
 def test_a_pickle_for_pyspacer_is_refused_in_a_sentence():
     found = learnt(Train(epochs=1)).classifier
     with pytest.raises(SettingError, match="PySpacer knows one label a point"):
-        pickle.loads(exports.scikit_learn(found))
+        pickle.loads(model_export.scikit_learn(found))
 
 
 # What is judged.
@@ -359,7 +369,7 @@ def test_a_label_that_is_missing_and_one_too_many_are_suspected():
     assert set(found["row"]) == {5, 9}
     for row in found.itertuples():
         right = (name for name, has in zip("abc", truth[row.row], strict=True) if has)
-        assert row.suggested == multilabel.join(right, ";")
+        assert row.suggested == label_sets.join(right, ";")
         assert row.label_probability < 0.2
         assert row.suggested_probability > 0.8
 

@@ -4,55 +4,55 @@ import json
 
 import pytest
 
-from pipeline import outs
-from pipeline.errors import InputError, StorageError
-from pipeline.outs import Out, out
+from pipeline.core.errors import InputError, StorageError
+from pipeline.store import outputs
+from pipeline.store.outputs import Out, out
 
 FACTS = {"stage": "test"}
 
 
 def test_a_file_that_is_right_already_is_not_touched(tmp_path):
-    outs.publish(tmp_path, {"a": out(b"one"), "deep/b": out(b"two")}, FACTS)
+    outputs.publish(tmp_path, {"a": out(b"one"), "deep/b": out(b"two")}, FACTS)
     before = {path: path.stat() for path in tmp_path.rglob("*") if path.is_file()}
-    outs.publish(tmp_path, {"a": out(b"one"), "deep/b": out(b"three")}, FACTS)
+    outputs.publish(tmp_path, {"a": out(b"one"), "deep/b": out(b"three")}, FACTS)
     assert (tmp_path / "a").stat().st_mtime_ns == before[tmp_path / "a"].st_mtime_ns
     assert (tmp_path / "a").stat().st_ino == before[tmp_path / "a"].st_ino
     assert (tmp_path / "deep" / "b").read_bytes() == b"three"
-    assert outs.read_manifest(tmp_path) == FACTS
+    assert outputs.read_manifest(tmp_path) == FACTS
 
 
 def test_a_file_with_other_bytes_of_the_same_length_is_put_right(tmp_path):
-    outs.publish(tmp_path, {"a": out(b"one")}, FACTS)
+    outputs.publish(tmp_path, {"a": out(b"one")}, FACTS)
     (tmp_path / "a").write_bytes(b"eno")
-    outs.publish(tmp_path, {"a": out(b"one")}, FACTS)
+    outputs.publish(tmp_path, {"a": out(b"one")}, FACTS)
     assert (tmp_path / "a").read_bytes() == b"one"
 
 
 def test_what_does_not_belong_there_goes(tmp_path):
     (tmp_path / "old.parquet").write_bytes(b"x")
     (tmp_path / ".left.123.tmp").write_bytes(b"x")
-    outs.publish(tmp_path, {"a": out(b"one")}, FACTS)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", outs.MANIFEST]
+    outputs.publish(tmp_path, {"a": out(b"one")}, FACTS)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", outputs.MANIFEST]
 
 
 def test_a_run_that_breaks_off_leaves_no_manifest(tmp_path):
-    outs.publish(tmp_path, {"a": out(b"one")}, FACTS)
+    outputs.publish(tmp_path, {"a": out(b"one")}, FACTS)
 
     def broken():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        outs.publish(tmp_path, {"a": Out("0" * 64, broken)}, FACTS)
-    assert outs.read_manifest(tmp_path) is None
+        outputs.publish(tmp_path, {"a": Out("0" * 64, broken)}, FACTS)
+    assert outputs.read_manifest(tmp_path) is None
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 def test_a_verdict_leaves_the_files_to_be_looked_at_and_no_manifest(tmp_path):
-    outs.publish(tmp_path, {"a": out(b"one")}, FACTS)
+    outputs.publish(tmp_path, {"a": out(b"one")}, FACTS)
     with pytest.raises(InputError, match="too bad"):
-        outs.publish(tmp_path, {"a": out(b"two")}, FACTS, InputError("too bad"))
+        outputs.publish(tmp_path, {"a": out(b"two")}, FACTS, InputError("too bad"))
     assert (tmp_path / "a").read_bytes() == b"two"
-    assert outs.read_manifest(tmp_path) is None
+    assert outputs.read_manifest(tmp_path) is None
 
 
 def test_a_stored_file_is_linked_where_it_can_be_and_replaced_never_written_through(tmp_path):
@@ -60,16 +60,16 @@ def test_a_stored_file_is_linked_where_it_can_be_and_replaced_never_written_thro
     stored.write_bytes(b"one")
     folder = tmp_path / "out"
     linked = Out(out(b"one").sha256, lambda: b"one", link=stored)
-    outs.publish(folder, {"a": linked}, FACTS)
+    outputs.publish(folder, {"a": linked}, FACTS)
     assert (folder / "a").read_bytes() == b"one"
-    outs.publish(folder, {"a": out(b"two")}, FACTS)
+    outputs.publish(folder, {"a": out(b"two")}, FACTS)
     assert stored.read_bytes() == b"one"
 
 
 def test_a_linked_file_that_is_damaged_is_fetched_instead(tmp_path):
     stored = tmp_path / "stored"
     stored.write_bytes(b"harmed")
-    outs.publish(tmp_path / "o", {"a": Out(out(b"one").sha256, lambda: b"one", stored)}, FACTS)
+    outputs.publish(tmp_path / "o", {"a": Out(out(b"one").sha256, lambda: b"one", stored)}, FACTS)
     assert (tmp_path / "o" / "a").read_bytes() == b"one"
     assert stored.read_bytes() == b"harmed"
 
@@ -78,22 +78,22 @@ def test_a_folder_that_cannot_be_written_says_so(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(outs, "place", full)
+    monkeypatch.setattr(outputs, "place", full)
     with pytest.raises(StorageError, match=r"cannot be written \(No space left on device\)"):
-        outs.publish(tmp_path / "out", {"a": out(b"one")}, FACTS)
+        outputs.publish(tmp_path / "out", {"a": out(b"one")}, FACTS)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '"x"'])
 def test_a_manifest_that_is_none_counts_as_absent(tmp_path, text):
-    (tmp_path / outs.MANIFEST).write_text(text)
-    assert outs.read_manifest(tmp_path) is None
+    (tmp_path / outputs.MANIFEST).write_text(text)
+    assert outputs.read_manifest(tmp_path) is None
     with pytest.raises(InputError, match=r"has no manifest; run the chip stage first"):
-        outs.require_manifest(tmp_path, "chip")
+        outputs.require_manifest(tmp_path, "chip")
 
 
 def test_json_is_written_the_same_whatever_the_order(tmp_path):
-    assert outs.pretty({"b": 1, "a": "é"}) == outs.pretty({"a": "é", "b": 1})
-    assert json.loads(outs.pretty({"a": "é"})) == {"a": "é"}
+    assert outputs.pretty({"b": 1, "a": "é"}) == outputs.pretty({"a": "é", "b": 1})
+    assert json.loads(outputs.pretty({"a": "é"})) == {"a": "é"}
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_json_is_written_the_same_whatever_the_order(tmp_path):
     ids=["empty", "binary", "list", "depth", "nothing", "number", "count", "lines", "path"],
 )
 def test_a_mangled_manifest_is_none(tmp_path, data):
-    (tmp_path / outs.MANIFEST).write_bytes(data)
-    assert outs.read_manifest(tmp_path) is None
+    (tmp_path / outputs.MANIFEST).write_bytes(data)
+    assert outputs.read_manifest(tmp_path) is None
     with pytest.raises(InputError, match="has no manifest; run the chip stage first"):
-        outs.require_manifest(tmp_path, "chip")
+        outputs.require_manifest(tmp_path, "chip")

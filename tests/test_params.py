@@ -6,9 +6,9 @@ import pytest
 from conftest import ROOT
 
 from pipeline import recipes
-from pipeline.errors import SettingError
-from pipeline.params import SECTIONS, from_json, load, recipe
-from pipeline.sections import Extract, Train
+from pipeline.config.loader import SECTIONS, from_json, load, recipe
+from pipeline.config.sections import Extract, Train
+from pipeline.core.errors import SettingError
 
 
 def shipped(tmp_path, *changes):

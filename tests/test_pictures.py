@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.pictures import ENDINGS, Facts, encode
+from pipeline.images.encode import ENDINGS, Facts, encode
 
 ID = bytes(range(16))
 PIXELS = np.random.default_rng(0).integers(0, 256, (30, 41, 3), dtype=np.uint8)

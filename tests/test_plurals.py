@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.counts import Counts, many
+from pipeline.core.run_log import Counts, many
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,9 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from pipeline import params, revision
-from pipeline.work import _provenance
+from pipeline.config import loader
+from pipeline.core import code_version
+from pipeline.validate import provenance
 
 SHIPPED = Path(__file__).parents[1] / "params.yaml"
 MADE_BY = {
@@ -24,9 +25,9 @@ CARD = {
 
 
 def test_code_recipes_machine_and_inputs_are_named():
-    found = _provenance.provenance(params.load(SHIPPED), CARD, {"labels": "1" * 64, "none": {}})
+    found = provenance.provenance(loader.load(SHIPPED), CARD, {"labels": "1" * 64, "none": {}})
     assert [*found] == ["Code", "Features", "Classifier", "Inputs, SHA-256"]
-    assert found["Code"]["git tree of pipeline/"] == revision.tree()
+    assert found["Code"]["git tree of pipeline/"] == code_version.tree()
     assert found["Code"]["version: engine"] == "2"
     assert found["Code"]["version: training"] == "6"
     assert found["Features"]["extractor: name"] == "filters"
@@ -38,7 +39,7 @@ def test_code_recipes_machine_and_inputs_are_named():
 
 
 def test_the_settings_are_shown_as_params_yaml_has_them_without_where_things_lie():
-    text = _provenance.settings(params.load(SHIPPED))
+    text = provenance.settings(loader.load(SHIPPED))
     shown = YAML(typ="safe").load(text)
     given = YAML(typ="safe").load(SHIPPED.read_text(encoding="utf-8"))
     assert shown["train"]["classifier"] == given["train"]["classifier"]

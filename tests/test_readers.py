@@ -8,7 +8,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from pipeline import schemas
+from pipeline.core import schemas
 
 COUNT, DIM = 300, 48
 

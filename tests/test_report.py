@@ -16,11 +16,12 @@ from judging import certain_table, random_table, table
 from pages import CURVE, facts_of
 from PIL import Image
 
-from pipeline import rejects
-from pipeline.metrics import _tables, judged
-from pipeline.metrics._trust import Threshold
-from pipeline.rejects import Reject
-from pipeline.report import (
+from pipeline.config.sections import Validate
+from pipeline.core import rejects
+from pipeline.core.rejects import Reject
+from pipeline.validate.metrics import _tables, judged
+from pipeline.validate.metrics._trust import Threshold
+from pipeline.validate.report import (
     Choice,
     GalleryItem,
     NearTwins,
@@ -37,7 +38,6 @@ from pipeline.report import (
     render,
     thumbnail,
 )
-from pipeline.sections import Validate
 
 VOID = {"meta", "img", "br", "wbr"}
 NOISE = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
@@ -406,9 +406,11 @@ def contrast(one, other):
 
 def test_every_text_has_the_contrast_that_wcag_asks_for():
     """4.5 to 1 at least, light and dark: WCAG 2.2, 1.4.3 (AA)."""
-    import pipeline.report
+    import pipeline.validate.report
 
-    css = (Path(pipeline.report.__file__).parent / pipeline.report.TEMPLATE).read_text()
+    css = (
+        Path(pipeline.validate.report.__file__).parent / pipeline.validate.report.TEMPLATE
+    ).read_text()
     shades = re.findall(r"--f: (#\w{6}); --t: (#\w{6})", css)
     assert len(shades) == 2 * 2 * len(_confusion.SHADES)
     assert min(contrast(fill, text) for fill, text in shades) >= 4.5

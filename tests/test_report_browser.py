@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pages import full_facts
 
-from pipeline.report import render
+from pipeline.validate.report import render
 
 sync_api = pytest.importorskip("playwright.sync_api")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import revision
+from pipeline.core import code_version
 
 
 def git(folder, *words):
@@ -25,24 +25,24 @@ def test_the_code_has_the_name_that_git_gives_it(tmp_path):
     for litter in ("__pycache__/a.cpython-311.pyc", "notes/draft.py~", "a/.a.py.swp"):
         (code / litter).parent.mkdir(exist_ok=True)
         (code / litter).write_text(litter)
-    assert revision.tree(code) == want
+    assert code_version.tree(code) == want
     (code / "a/b.py").write_text("changed")
-    assert revision.tree(code) != want
+    assert code_version.tree(code) != want
 
 
 def test_a_clean_checkout_is_named_by_its_commit(tmp_path):
     """Some exports of the code have no git; then there is nothing to compare with."""
-    top = Path(revision.__file__).parents[1]
+    top = Path(code_version.__file__).parents[1]
     if not (top / ".git").exists():
         pytest.skip("this is no git checkout")
     git(top, "clone", "-q", "--shared", str(top), str(tmp_path / "clone"))
-    assert revision.tree(tmp_path / "clone/pipeline") == git(
+    assert code_version.tree(tmp_path / "clone/pipeline") == git(
         tmp_path / "clone", "rev-parse", "HEAD:pipeline"
     )
 
 
 def test_git_has_no_file_of_pipeline_that_the_name_leaves_out():
-    folder = Path(revision.__file__).parent
+    folder = Path(code_version.__file__).parent
     names = git(folder, "ls-files").splitlines()
     assert names
-    assert {Path(name).suffix for name in names} <= set(revision.SUFFIXES)
+    assert {Path(name).suffix for name in names} <= set(code_version.SUFFIXES)

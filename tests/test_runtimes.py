@@ -12,19 +12,20 @@ import torch
 from conftest import ROOT
 from torchvision import models
 
-from pipeline import recipes, runtimes
-from pipeline.errors import InputError, SettingError
-from pipeline.numerics import device_kind
-from pipeline.params import load
-from pipeline.runtimes import _trial
-from pipeline.sections import Extract
-from pipeline.settings import machine
+from pipeline import recipes
+from pipeline.config.loader import load
+from pipeline.config.machine import machine
+from pipeline.config.sections import Extract
+from pipeline.core.errors import InputError, SettingError
+from pipeline.core.hardware import device_kind
+from pipeline.extract import runtimes
+from pipeline.extract.runtimes import _trial
 
 SHIPPED = load(ROOT / "params.yaml")
 
 OWN = """
 import torch
-from pipeline.extractors import Identity
+from pipeline.extract.extractors import Identity
 
 class {name}(torch.nn.Module):
     dim, size = 3, 16
@@ -153,13 +154,16 @@ def test_memory_that_passes_between_layers_is_not_asked_for_anew(mobilenet, stat
         import resource, sys
         from dataclasses import replace
         import numpy as np
-        from pipeline import numerics, params, recipes, runtimes, settings
-        from pipeline.sections import Extract
+        from pipeline import recipes
+        from pipeline.config import loader, machine
+        from pipeline.config.sections import Extract
+        from pipeline.core import hardware
+        from pipeline.extract import runtimes
         if sys.argv[2] == "given back":
-            numerics.keep_freed_memory = lambda: None
+            hardware.keep_freed_memory = lambda: None
         extract = Extract.model_validate_json(sys.argv[1])
-        asked = replace(params.load(sys.argv[3]), extract=extract)
-        network = runtimes.load(recipes.runtime_asked(asked, settings.machine()))
+        asked = replace(loader.load(sys.argv[3]), extract=extract)
+        network = runtimes.load(recipes.runtime_asked(asked, machine.machine()))
         chips = np.zeros((16, network.size, network.size, 3), np.uint8)
         network(chips), network(chips)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -198,10 +202,11 @@ def test_the_trial_is_remembered_and_what_it_wrote_needs_no_torch(
     code = f"""if True:
         import sys
         import numpy as np
-        from pipeline import recipes, runtimes
-        from pipeline.params import load
-        from pipeline.sections import Extract
-        from pipeline.settings import machine
+        from pipeline import recipes
+        from pipeline.extract import runtimes
+        from pipeline.config.loader import load
+        from pipeline.config.sections import Extract
+        from pipeline.config.machine import machine
         from dataclasses import replace
         extract = Extract.model_validate_json({extract.model_dump_json()!r})
         params = replace(load({str(ROOT / "params.yaml")!r}), extract=extract)

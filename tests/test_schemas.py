@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import schemas
+from pipeline.core import schemas
 
 TABLES = {
     name: getattr(schemas, name)

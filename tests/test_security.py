@@ -16,14 +16,16 @@ import torch
 from conftest import ROOT
 from safetensors.torch import save
 
-from pipeline import featurevectors, params, weights
-from pipeline.addresses import holds_credentials
-from pipeline.classifiers import _artifact
-from pipeline.errors import InputError, SettingError
-from pipeline.lookup import Lookup
-from pipeline.settings import machine
+from pipeline.commands import pyspacer_features
+from pipeline.config import loader
+from pipeline.config.machine import machine
+from pipeline.core.errors import InputError, SettingError
+from pipeline.core.urls import holds_credentials
+from pipeline.extract import weights
+from pipeline.extract.precomputed import Lookup
 from pipeline.storage import open_storage
-from pipeline.store import Damaged, Piece, Store
+from pipeline.store.objects import Damaged, Piece, Store
+from pipeline.train import model
 
 OURS = [
     path
@@ -160,16 +162,16 @@ def test_a_hostile_classifier_is_refused(hostile, tmp_path):
     folder.mkdir()
     for kind, data in hostile.items():
         (folder / "model.safetensors").write_bytes(data)
-        card = {"format": _artifact.FORMAT, "classes": ["a"], "tensors": _artifact.sha256(data)}
+        card = {"format": model.FORMAT, "classes": ["a"], "tensors": model.sha256(data)}
         (folder / "model.json").write_text(json.dumps(card))
         with pytest.raises(
             InputError, match=r"classifier: not a classifier that can be read"
         ) as no:
-            _artifact.read(folder)
+            model.read(folder)
         assert "\n" not in str(no.value), kind
         (folder / "model.json").write_bytes(data)
         with pytest.raises(InputError, match=r"model.json: not "):
-            _artifact.read(folder)
+            model.read(folder)
 
 
 @pytest.mark.parametrize("name", ["model.json", "model.safetensors"])
@@ -178,7 +180,7 @@ def test_a_pipe_in_a_classifiers_place_is_refused_at_once(tmp_path, name):
     (tmp_path / name).unlink(missing_ok=True)
     os.mkfifo(tmp_path / name)
     with pytest.raises(InputError, match="it is a pipe or a device"):
-        _artifact.read(tmp_path)
+        model.read(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -203,20 +205,20 @@ def test_a_classifier_whose_parts_do_not_fit_is_refused(tmp_path, tensors):
     for given, refused in ((fitting, False), (fitting | tensors, True)):
         data = save(given)
         (tmp_path / "model.safetensors").write_bytes(data)
-        card = {"format": _artifact.FORMAT, "classes": ["a", "b"]}
-        card["tensors"] = _artifact.sha256(data)
+        card = {"format": model.FORMAT, "classes": ["a", "b"]}
+        card["tensors"] = model.sha256(data)
         (tmp_path / "model.json").write_text(json.dumps(card))
         if refused:
             with pytest.raises(InputError):
-                _artifact.read(tmp_path)
+                model.read(tmp_path)
         else:
-            assert _artifact.read(tmp_path).sizes == (4, 2)
+            assert model.read(tmp_path).sizes == (4, 2)
 
 
 def test_a_hostile_feature_file_is_refused(hostile):
     for kind, data in hostile.items():
         with pytest.raises(InputError) as stop:
-            featurevectors.parse(data)
+            pyspacer_features.parse(data)
         assert "\n" not in str(stop.value), kind
 
 
@@ -246,7 +248,7 @@ def test_bombs_that_call_themselves_features_are_refused_unpacked():
         zeros.replace(b"\x08\x00", b"\x63\x00"),  # packed in a way that nobody knows
     ):
         with pytest.raises(InputError, match="not a feature file of PySpacer's"):
-            featurevectors.parse(data)
+            pyspacer_features.parse(data)
 
 
 @pytest.mark.parametrize(
@@ -265,12 +267,12 @@ def test_a_mangled_card_of_a_classifier_is_refused(tmp_path, card):
     (tmp_path / "model.json").write_bytes(card)
     (tmp_path / "model.safetensors").write_bytes(b"")
     with pytest.raises(InputError, match=r"model\.json: "):
-        _artifact.read(tmp_path)
+        model.read(tmp_path)
 
 
 def test_a_hostile_table_of_features_is_refused(hostile, tmp_path):
     path = tmp_path / "features.parquet"
-    section = params.load(ROOT / "params.yaml").extract
+    section = loader.load(ROOT / "params.yaml").extract
     for data in hostile.values():
         path.write_bytes(data)
         with pytest.raises(InputError, match=r"features\.parquet: not a Parquet file"):
@@ -303,7 +305,7 @@ def test_hostile_yaml_runs_nothing(tmp_path, text):
     path = tmp_path / "params.yaml"
     path.write_text(text.format(canary=tmp_path / "canary"))
     with pytest.raises(SettingError):
-        params.load(path)
+        loader.load(path)
     assert not (tmp_path / "canary").exists()
 
 
@@ -327,7 +329,7 @@ def test_yaml_that_is_none_or_a_bomb_is_one_sentence(tmp_path, data, message):
     path = tmp_path / "params.yaml"
     path.write_bytes(data)
     with pytest.raises(SettingError, match=f"^params.yaml: not YAML: {message}") as stop:
-        params.load(path)
+        loader.load(path)
     assert "\n" not in str(stop.value)
 
 
@@ -356,7 +358,7 @@ def test_an_address_with_credentials_is_refused_and_not_shown(tmp_path, address,
     path = tmp_path / "params.yaml"
     path.write_text("\n".join(text))
     with pytest.raises(SettingError) as stop:
-        params.load(path)
+        loader.load(path)
     assert str(stop.value).startswith(f"params.yaml:{at + 1}: {setting}: the address holds a user")
     assert SECRET not in str(stop.value)
 

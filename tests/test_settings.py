@@ -4,13 +4,13 @@ import luigi
 import pytest
 from conftest import ROOT
 
-from pipeline import numerics
-from pipeline.errors import SettingError
-from pipeline.params import load
-from pipeline.settings import machine
-from pipeline.shard_tasks import ExtractShard, IndexShard, tasks_of, workers
-from pipeline.shards import Planned
-from pipeline.store import Piece
+from pipeline.config.loader import load
+from pipeline.config.machine import machine
+from pipeline.core import hardware
+from pipeline.core.errors import SettingError
+from pipeline.scheduler.shard_tasks import ExtractShard, IndexShard, tasks_of, workers
+from pipeline.store.objects import Piece
+from pipeline.store.shards import Planned
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_the_shipped_file_is_read():
 
 def test_one_process_a_core_or_what_is_asked_for(cfg):
     assert workers(machine(cfg("[quadrat]\nworkers = 5\n"))) == 5
-    assert workers(machine(cfg("[quadrat]\ndevice = cpu\n"))) == numerics.cores()
+    assert workers(machine(cfg("[quadrat]\ndevice = cpu\n"))) == hardware.cores()
 
 
 @pytest.mark.parametrize(
@@ -79,23 +79,23 @@ def test_processes_share_a_card_as_its_memory_allows(tmp_path, monkeypatch, said
     program.write_text(f"#!/bin/sh\necho '{said}'\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    monkeypatch.setattr(numerics, "cores", lambda: 16)
-    numerics.processes.cache_clear()
-    assert numerics.processes("cuda") == many
-    numerics.processes.cache_clear()
+    monkeypatch.setattr(hardware, "cores", lambda: 16)
+    hardware.processes.cache_clear()
+    assert hardware.processes("cuda") == many
+    hardware.processes.cache_clear()
 
 
 def test_only_to_embed_are_processes_counted_by_the_card(cfg, monkeypatch):
-    monkeypatch.setattr(numerics, "device", lambda _: "mps")
+    monkeypatch.setattr(hardware, "device", lambda _: "mps")
     assert workers(machine(cfg("[quadrat]\n"))) == 1
-    assert workers(machine(cfg("[quadrat]\n")), embeds=False) == numerics.cores()
+    assert workers(machine(cfg("[quadrat]\n")), embeds=False) == hardware.cores()
 
 
 def test_where_a_card_embeds_its_processes_alone_share_the_shards(monkeypatch):
     """Of 256 shards each process takes its part at once; only what embeds goes by the card."""
     monkeypatch.setattr(luigi.configuration.get_config(), "getboolean", lambda *_: True)
-    monkeypatch.setattr(numerics, "device", lambda _: "cuda")
-    monkeypatch.setattr(numerics, "processes", {"cuda": 2, "cpu": 16}.__getitem__)
+    monkeypatch.setattr(hardware, "device", lambda _: "cuda")
+    monkeypatch.setattr(hardware, "processes", {"cuda": 2, "cpu": 16}.__getitem__)
     params = load(ROOT / "params.yaml")
     pieces = [Piece("t", "r", f"{n:04d}", "i") for n in range(256)]
     planned = [Planned(n, piece, bytes) for n, piece in enumerate(pieces)]
@@ -106,7 +106,7 @@ def test_where_a_card_embeds_its_processes_alone_share_the_shards(monkeypatch):
 
 
 def test_the_kind_of_processor_is_part_of_the_numerics():
-    kind = numerics.device_kind("cpu")
+    kind = hardware.device_kind("cpu")
     assert kind.startswith("cpu: ")
     assert len(kind.split()) >= 2
 
@@ -117,4 +117,4 @@ def test_a_device_that_is_not_there_is_refused():
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
     with pytest.raises(SettingError, match="'cuda' is not to be had here, torch sees"):
-        numerics.device("cuda")
+        hardware.device("cuda")

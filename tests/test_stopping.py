@@ -16,14 +16,14 @@ def write(number):
     folder.put(f"{number % 5}", bytes(1000))
 """
 PLACE = """
-from pipeline import outs
+from pipeline.store import outputs
 def write(number):
-    outs.place(root / f"{number % 5}", outs.out(bytes(1000)))
+    outputs.place(root / f"{number % 5}", outputs.out(bytes(1000)))
 """
 PROGRAM = """
 import itertools, sys
 from pathlib import Path
-from pipeline import stopping
+from pipeline.core import signals as stopping
 stopping.at_once()
 root = Path(sys.argv[1])
 {how}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import Changed, Missing, Rejected, SettingError, StorageError
+from pipeline.core.errors import Changed, Missing, Rejected, SettingError, StorageError
 from pipeline.storage import _digests, _walk, folder, local_path, open_storage, read_url
 
 

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler
 import pytest
 import servers
 
-from pipeline.errors import Missing, Passing, SettingError, StorageError
+from pipeline.core.errors import Missing, Passing, SettingError, StorageError
 from pipeline.storage import https, read_url
 
 BODY = b"weights" * 1000

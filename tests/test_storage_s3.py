@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler
 import pytest
 import servers
 
-from pipeline.errors import Changed, SettingError, StorageError
+from pipeline.core.errors import Changed, SettingError, StorageError
 from pipeline.storage import _client, open_storage, s3
 
 BODY = bytes(range(256)) * 400

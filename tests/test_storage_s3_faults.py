@@ -9,7 +9,7 @@ import pytest
 import servers
 from faults import Drip, Flip, Headers, Less, Other, Proxy, Reset, Short, Slow, Status, at_random
 
-from pipeline.errors import Changed, Missing, Passing, Rejected, StorageError
+from pipeline.core.errors import Changed, Missing, Passing, Rejected, StorageError
 from pipeline.storage import _client, open_storage, read_url, s3
 
 URL = f"s3://{servers.BUCKET}/reef"

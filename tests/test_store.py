@@ -10,12 +10,13 @@ import pyarrow as pa
 import pytest
 from conftest import ROOT
 
-from pipeline import schemas, shards
-from pipeline.errors import Missing
-from pipeline.hashing import chip_id
-from pipeline.rejects import Reject
+from pipeline.core import schemas
+from pipeline.core.errors import Missing
+from pipeline.core.hashing import chip_id
+from pipeline.core.rejects import Reject
 from pipeline.storage import open_storage
-from pipeline.store import Damaged, Piece, Store
+from pipeline.store import shards
+from pipeline.store.objects import Damaged, Piece, Store
 
 MADE = shards.Made("run", 0)
 

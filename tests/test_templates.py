@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.templates import template
+from pipeline.config.templates import template
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import schemas
-from pipeline.errors import InputError
-from pipeline.schemas import from_out
+from pipeline.core import schemas
+from pipeline.core.errors import InputError
+from pipeline.core.schemas import from_out
 from stages import trace
 
 KEY = "a.png"

@@ -12,14 +12,13 @@ from conftest import ROOT
 from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
-from pipeline import classifiers
-from pipeline.classifiers import _artifact
-from pipeline.errors import InputError, SettingError
-from pipeline.sections import Train
-from pipeline.training import Rows, Splits, fit, learnt
-from pipeline.training._calibration import fit_mixture, fit_sigmoids, fit_temperature, log_loss
-from pipeline.training._loop import Adam
-from pipeline.training._rows import Data
+from pipeline.config.sections import Train
+from pipeline.core.errors import InputError, SettingError
+from pipeline.train import classifiers, model
+from pipeline.train.batches import Data
+from pipeline.train.calibration import fit_mixture, fit_sigmoids, fit_temperature, log_loss
+from pipeline.train.fit import Rows, Splits, fit, learnt
+from pipeline.train.loop import Adam
 
 
 def blobs(count, seed=0, dim=12, classes=3, spread=1.6):
@@ -100,7 +99,7 @@ def test_the_artifact_scores_as_the_network_did_and_comes_back_from_disk(tmp_pat
     fitted = trained(Train(epochs=5))
     for name, data in files(fitted).items():
         (tmp_path / name).write_bytes(data)
-    back = _artifact.read(tmp_path)
+    back = model.read(tmp_path)
     test = blobs(100, seed=3).read(0)
     assert np.array_equal(back.predict_proba(test), fitted.classifier.predict_proba(test))
     assert np.allclose(back.predict_proba(test).sum(1), 1)
@@ -109,7 +108,7 @@ def test_the_artifact_scores_as_the_network_did_and_comes_back_from_disk(tmp_pat
     index = [back.classes.index(label) for label in held.labels]
     logits = back.logits(held.read(0)).astype(np.float64)
     assert np.mean(logits.argmax(1) == index) == pytest.approx(last.calibration_accuracy)
-    own = _artifact.softmax(logits)[np.arange(300), index]
+    own = model.softmax(logits)[np.arange(300), index]
     assert -np.log(own).mean() == pytest.approx(last.calibration_loss, rel=1e-4)
 
 
@@ -117,7 +116,7 @@ def test_the_artifact_scores_as_the_network_did_and_comes_back_from_disk(tmp_pat
 def test_the_temperature_that_spoilt_the_logits_is_found(true):
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 2, (20_000, 5))
-    shares = _artifact.softmax(logits)
+    shares = model.softmax(logits)
     y = np.array([rng.choice(5, p=share) for share in shares])
     assert fit_temperature(logits * true, y) == pytest.approx(true, rel=0.05)
 
@@ -126,7 +125,7 @@ def test_a_few_right_answers_do_not_make_it_infinitely_sure():
     logits = np.eye(3)[[0, 1, 2] * 5] * 4.0
     y = np.array([0, 1, 2] * 5)
     temperature = fit_temperature(logits, y)
-    assert _artifact.softmax(logits / temperature).max() < 0.99
+    assert model.softmax(logits / temperature).max() < 0.99
 
 
 @pytest.mark.parametrize("doubt", [0.0, 0.08, 0.3])
@@ -134,26 +133,26 @@ def test_a_few_right_answers_do_not_make_it_infinitely_sure():
 def test_the_labels_that_are_wrong_whatever_the_score_are_counted(doubt, heat):
     rng = np.random.default_rng(1)
     logits = rng.normal(0, 3, (20_000, 5))
-    shares = _artifact.softmax(logits)
+    shares = model.softmax(logits)
     y = (shares.cumsum(1) > rng.random((20_000, 1))).argmax(1)
     y = np.where(rng.random(20_000) < doubt, rng.integers(0, 5, 20_000), y)
     found_heat, found = fit_mixture(logits * heat, y)
     assert found == pytest.approx(doubt, abs=0.02)
     assert found_heat == pytest.approx(heat, rel=0.06)
-    after = _artifact.mixed(_artifact.softmax(logits * heat / found_heat), found)
-    plain = _artifact.softmax(logits * heat / fit_temperature(logits * heat, y))
+    after = model.mixed(model.softmax(logits * heat / found_heat), found)
+    plain = model.softmax(logits * heat / fit_temperature(logits * heat, y))
     assert log_loss(after, y) <= log_loss(plain, y) + 1e-6
 
 
 def test_a_mixture_is_the_least_loss_that_scipy_finds():
     rng = np.random.default_rng(2)
     logits = rng.standard_t(3, (3000, 4)) * 2
-    shares = _artifact.softmax(logits / 1.3)
+    shares = model.softmax(logits / 1.3)
     y = (shares.cumsum(1) > rng.random((3000, 1))).argmax(1)
     y = np.where(rng.random(3000) < 0.2, rng.integers(0, 4, 3000), y)
 
     def loss(at):
-        scores = _artifact.mixed(_artifact.softmax(logits / at[0]), at[1])
+        scores = model.mixed(model.softmax(logits / at[0]), at[1])
         smooth = 1 / 3002
         return (1 - smooth) * log_loss(scores, y) - smooth * np.log(scores).mean()
 
@@ -219,7 +218,7 @@ def test_a_value_that_never_changes_is_ignored():
 
 
 def test_the_default_sizes_are_pyspacers():
-    from pipeline.classifiers import mlp
+    from pipeline.train.classifiers import mlp
 
     assert mlp.hidden(Train(), 49_999) == (100,)
     assert mlp.hidden(Train(), 50_000) == (200, 100)
@@ -272,7 +271,7 @@ LINEAR, LAST = torch.nn.Linear(4, 3), torch.nn.Linear(3, 2)
 def test_a_network_that_the_file_could_not_hold_is_refused(monkeypatch, network, what):
     """It would be trained as it is and judged as an MLP."""
     mine = SimpleNamespace(build=lambda *_: network)
-    monkeypatch.setattr(classifiers.plugins, "find", lambda *_, **__: mine)
+    monkeypatch.setattr(classifiers.registry, "find", lambda *_, **__: mine)
     with pytest.raises(SettingError, match=f"'mine' is {what}; a classifier is linear layers"):
         classifiers.build(SimpleNamespace(classifier="mine"), 4, 2, 40)
 
@@ -301,7 +300,7 @@ def test_a_classifier_that_cannot_be_trusted_is_refused(tmp_path, harm):
     if harm == "gap":
         broken["layers.2.weight"] = broken.pop("layers.1.weight")
     if harm in {"nan", "lacking", "gap"}:
-        made = _artifact.Classifier(classifier.classes, broken, {}).files()
+        made = model.Classifier(classifier.classes, broken, {}).files()
     said = json.loads(card)
     changes = {
         **{
@@ -311,7 +310,7 @@ def test_a_classifier_that_cannot_be_trusted_is_refused(tmp_path, harm):
             for name in ("classes", "tensors")
         },
         "no safetensors": {
-            "model.json": json.dumps({**said, "tensors": _artifact.sha256(b"no")}).encode(),
+            "model.json": json.dumps({**said, "tensors": model.sha256(b"no")}).encode(),
             "model.safetensors": b"no",
         },
         "classes": {"model.json": re.sub(rb'"c0",\s*', b"", card)},
@@ -327,7 +326,7 @@ def test_a_classifier_that_cannot_be_trusted_is_refused(tmp_path, harm):
     if harm == "missing":
         (tmp_path / "model.json").unlink()
     with pytest.raises(InputError, match=HARMS[harm]):
-        _artifact.read(tmp_path)
+        model.read(tmp_path)
 
 
 def test_a_step_is_bit_equal_to_torchs_own_adam():
@@ -356,8 +355,8 @@ def test_training_does_not_import_torchs_compiler():
 
     code = (
         "import sys, numpy as np\n"
-        "from pipeline.sections import Train\n"
-        "from pipeline.training import Rows, Splits, fit\n"
+        "from pipeline.config.sections import Train\n"
+        "from pipeline.train.fit import Rows, Splits, fit\n"
         "x = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)\n"
         "rows = Rows.of(x, ['a', 'b'] * 20)\n"
         "fit(Splits(rows, rows), Train(epochs=1), 'cpu')\n"
@@ -387,11 +386,11 @@ def test_sigmoids_are_scikit_learns(classes):
             return self.classes_[x.argmax(1)]
 
     rng = np.random.default_rng(0)
-    p = _artifact.softmax(rng.normal(0, 2, (3000, classes)))
+    p = model.softmax(rng.normal(0, 2, (3000, classes)))
     y = np.array([rng.choice(classes, p=share) for share in p**0.5 / (p**0.5).sum(1)[:, None]])
     theirs = CalibratedClassifierCV(Told(), method="sigmoid", ensemble=False).fit(p, y)
     slope, offset = fit_sigmoids(p, y)
-    found = _artifact.sigmoids(p, slope, offset)
+    found = model.sigmoids(p, slope, offset)
     np.testing.assert_allclose(found, theirs.predict_proba(p), atol=2e-4)
     assert found.sum(1) == pytest.approx(1)
 
@@ -401,9 +400,7 @@ def test_a_classifier_with_sigmoids_comes_back_from_disk(tmp_path):
     for name, data in files(fitted).items():
         (tmp_path / name).write_bytes(data)
     x = blobs(100, seed=3).read(0)
-    assert np.array_equal(
-        _artifact.read(tmp_path).predict_proba(x), fitted.classifier.predict_proba(x)
-    )
+    assert np.array_equal(model.read(tmp_path).predict_proba(x), fitted.classifier.predict_proba(x))
     assert fitted.classifier.card["calibration"]["method"] == "sigmoid"
 
 

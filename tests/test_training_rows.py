@@ -5,11 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import InputError
-from pipeline.label_map import LabelMap, read_map
-from pipeline.sections import Train
-from pipeline.training import Rows, Splits, _classes, fit
-from pipeline.training._rows import LEFT_OUT, Data
+from pipeline.config.sections import Train
+from pipeline.core.errors import InputError
+from pipeline.train import classes
+from pipeline.train.batches import LEFT_OUT, Data
+from pipeline.train.fit import Rows, Splits, fit
+from pipeline.train.label_map import LabelMap, read_map
 
 
 def in_blocks(features, labels, sizes):
@@ -73,7 +74,7 @@ def members(y, n_classes):
 def test_resampling_gives_every_class_between_floor_and_cap(y, floor, more):
     y = np.array(y)
     train = Train(balance="resample", balance_floor=floor, balance_cap=floor + more)
-    often = _classes.times(members(y, 5), len(y), train, np.random.default_rng(0))
+    often = classes.times(members(y, 5), len(y), train, np.random.default_rng(0))
     assert (often[y == LEFT_OUT] == 0).all()
     for number in range(5):
         some = often[y == number]
@@ -86,16 +87,16 @@ def test_over_the_epochs_a_cap_shows_every_row():
     y = np.zeros(50, np.int64)
     train = Train(balance="resample", balance_floor=1, balance_cap=10)
     rngs = (np.random.default_rng([0, epoch]) for epoch in range(60))
-    assert (sum(_classes.times(members(y, 1), len(y), train, rng) for rng in rngs) > 0).all()
+    assert (sum(classes.times(members(y, 1), len(y), train, rng) for rng in rngs) > 0).all()
 
 
 def test_weights_follow_the_effective_number():
     counts = np.array([2000, 100, 1])
-    found = _classes.weights(counts, Train(balance="weights"))
+    found = classes.weights(counts, Train(balance="weights"))
     effective = (1 - 0.999**counts) / (1 - 0.999)
     np.testing.assert_allclose(found / found[0], effective[0] / effective, rtol=1e-5)
     assert np.average(found, weights=counts) == pytest.approx(1)
-    assert _classes.weights(counts, Train()) is None
+    assert classes.weights(counts, Train()) is None
 
 
 LABELS = ["Porites"] * 9 + ["Pocillopora"] * 5 + ["sand"] * 4 + ["shadow"] * 2 + ["fish"]
@@ -114,7 +115,7 @@ MAP = LabelMap({"Porites": "coral", "Pocillopora": "coral", "shadow": None}, "x"
     ],
 )
 def test_labels_become_classes_by_map_and_rule(settings, names, fish):
-    found = _classes.classes(LABELS, MAP, Train(**settings))
+    found = classes.classes(LABELS, MAP, Train(**settings))
     assert found.names == names
     index = found.indices(["fish", "Porites", "shadow", "never seen"])
     assert index[0] == fish
@@ -238,19 +239,19 @@ def test_it_stops_early_and_takes_the_best_epoch():
 
 def test_a_cosine_ends_in_smaller_steps():
     rates = []
-    from pipeline.training import _loop
+    from pipeline.train import loop
 
-    class Watched(_loop.Adam):
+    class Watched(loop.Adam):
         def step(self, rate):
             rates.append(rate)
             super().step(rate)
 
-    kept = _loop.Adam
-    _loop.Adam = Watched
+    kept = loop.Adam
+    loop.Adam = Watched
     try:
         fit(splits(), Train(epochs=5, batch=100, learning_rate=1.0, schedule="cosine"), "cpu")
     finally:
-        _loop.Adam = kept
+        loop.Adam = kept
     expected = 0.5 * (1 + np.cos(np.pi * np.arange(20) / 20))
     np.testing.assert_allclose(rates, expected)
 

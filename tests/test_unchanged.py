@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import unchanged
+from pipeline.index import fast_path
 
 
 def index(repo):
@@ -26,7 +26,7 @@ def settled(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("settled")
     repo = new_repo(folder / "repo", textures(folder / "bucket", each=2))
-    time.sleep(unchanged.SETTLED_S + 0.1)
+    time.sleep(fast_path.SETTLED_S + 0.1)
     assert index(repo) == (False, 6, 0)
     return repo
 
@@ -49,7 +49,15 @@ def test_an_unchanged_bucket_costs_no_import_and_counts_every_image_as_reused(kn
 
 def test_the_short_cut_imports_only_the_standard_library_and_two_modules(known):
     done = known.run("python", "-X", "importtime", "-m", "stages.index")
-    for heavy in ("luigi", "pyarrow", "numpy", "pydantic", "ruamel", "boto3", "pipeline.params"):
+    for heavy in (
+        "luigi",
+        "pyarrow",
+        "numpy",
+        "pydantic",
+        "ruamel",
+        "boto3",
+        "pipeline.config.loader",
+    ):
         assert f" {heavy}\n" not in done.stderr, heavy
 
 
@@ -108,9 +116,9 @@ def test_another_environment_closes_the_short_cut(known):
 def test_other_code_closes_the_short_cut(known, monkeypatch, tmp_path):
     files = [str(tmp_path / "code.py")]
     (tmp_path / "code.py").write_text("x = 1")
-    before = unchanged.snapshot(str(known.bucket.folder), files)[0]
+    before = fast_path.snapshot(str(known.bucket.folder), files)[0]
     (tmp_path / "code.py").write_text("x = 2")
-    assert unchanged.snapshot(str(known.bucket.folder), files)[0] != before
+    assert fast_path.snapshot(str(known.bucket.folder), files)[0] != before
 
 
 def test_what_changed_just_now_is_not_remembered(tmp_path, monkeypatch):
@@ -121,20 +129,20 @@ def test_what_changed_just_now_is_not_remembered(tmp_path, monkeypatch):
     (tmp_path / "bucket").mkdir()
     (tmp_path / "bucket/a.png").write_bytes(b"a")
     known = {"bucket": str(tmp_path / "bucket"), "files": [], "rows": 1, "rejected": 0}
-    unchanged.remember(unchanged.snapshot(known["bucket"], [])[0], known)
-    assert not Path(unchanged.MEMORY).exists()
+    fast_path.remember(fast_path.snapshot(known["bucket"], [])[0], known)
+    assert not Path(fast_path.MEMORY).exists()
 
 
 def test_what_moved_while_the_index_was_made_is_not_remembered(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(unchanged, "SETTLED_S", -1000.0)
+    monkeypatch.setattr(fast_path, "SETTLED_S", -1000.0)
     (tmp_path / "data/index").mkdir(parents=True)
     (tmp_path / ".quadrat").mkdir()
     (tmp_path / "bucket").mkdir()
     known = {"bucket": str(tmp_path / "bucket"), "files": [], "rows": 1, "rejected": 0}
-    before = unchanged.snapshot(known["bucket"], [])[0]
+    before = fast_path.snapshot(known["bucket"], [])[0]
     (tmp_path / "bucket/a.png").write_bytes(b"a")
-    unchanged.remember(before, known)
-    assert not Path(unchanged.MEMORY).exists()
-    unchanged.remember(unchanged.snapshot(known["bucket"], [])[0], known)
-    assert Path(unchanged.MEMORY).exists()
+    fast_path.remember(before, known)
+    assert not Path(fast_path.MEMORY).exists()
+    fast_path.remember(fast_path.snapshot(known["bucket"], [])[0], known)
+    assert Path(fast_path.MEMORY).exists()

@@ -3,7 +3,7 @@ import json
 import pytest
 from judging import random_table, table
 
-from pipeline.report.valresult import valresult
+from pipeline.validate.report.valresult import valresult
 
 
 def test_it_has_pyspacers_form():

@@ -16,9 +16,9 @@ import servers
 import torch
 from safetensors.torch import save, save_file
 
-from pipeline import weights
-from pipeline.errors import InputError, SettingError, StorageError
-from pipeline.weights import Source, Weights, apply, fetch, load
+from pipeline.core.errors import InputError, SettingError, StorageError
+from pipeline.extract import weights
+from pipeline.extract.weights import Source, Weights, apply, fetch, load
 
 WAYS = (
     "a file's path in extract.weights",

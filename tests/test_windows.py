@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.windows import around, crop
+from pipeline.images.windows import around, crop
 
 
 def pixels(height, width):

@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline import schemas
-from pipeline.work import _rows
+from pipeline.core import schemas
+from pipeline.train import labelled_features
 
 DIM = 4
 
@@ -13,7 +13,7 @@ DIM = 4
 @pytest.fixture
 def out(tmp_path, monkeypatch):
     """A features' out of two files of three rows; gives the files, and their features."""
-    monkeypatch.setattr(_rows, "FEATURES", tmp_path)
+    monkeypatch.setattr(labelled_features, "FEATURES", tmp_path)
     given = {}
     for number in range(2):
         values = np.random.default_rng(number).normal(size=(3, DIM)).astype(np.float32)
@@ -34,7 +34,7 @@ def out(tmp_path, monkeypatch):
 
 def test_what_was_read_is_kept_as_far_as_there_is_room(out):
     (first, values), (second, _) = out.items()
-    shards = _rows.Shards(room=values.nbytes)
+    shards = labelled_features.Shards(room=values.nbytes)
     for path in (first, second):
         assert np.array_equal(shards.read(path.name, 0), out[path])
         path.unlink()
@@ -45,8 +45,8 @@ def test_what_was_read_is_kept_as_far_as_there_is_room(out):
 
 def test_who_changes_the_rows_of_a_block_changes_no_other_reader_s(out):
     path, values = next(iter(out.items()))
-    shards = _rows.Shards(room=values.nbytes)
-    block = _rows.Block(path.name, 0, np.arange(3), np.arange(3))
-    rows = _rows.Labelled(pa.table({"label": ["a"] * 3}), DIM, [block], shards)
+    shards = labelled_features.Shards(room=values.nbytes)
+    block = labelled_features.Block(path.name, 0, np.arange(3), np.arange(3))
+    rows = labelled_features.Labelled(pa.table({"label": ["a"] * 3}), DIM, [block], shards)
     rows.read(0)[:] = 0
     assert np.array_equal(rows.read(0), values)

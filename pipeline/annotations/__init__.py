@@ -21,9 +21,9 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from pipeline import plugins
-from pipeline.rejects import Reject
-from pipeline.sections import Annotations
+from pipeline.config import registry
+from pipeline.config.sections import Annotations
+from pipeline.core.rejects import Reject
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +49,14 @@ def read(source: Source, params: Annotations) -> tuple[pa.Table, list[Reject]]:
     Raises:
         InputError: the file as a whole cannot be read.
     """
-    part = plugins.find("annotations", params.format, key="annotations.format")
+    part = registry.find("annotations", params.format, key="annotations.format")
     table, rejects = part.read(source, params)
     return table, rejects
 
 
 def level(params: Annotations) -> str:
     """Say whether the format speaks of points or of images."""
-    part = plugins.find("annotations", params.format, key="annotations.format")
+    part = registry.find("annotations", params.format, key="annotations.format")
     return str(part.LEVEL)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline import multilabel
+from pipeline.core import label_sets
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Answers:
 
     def split(self, text: str | None) -> tuple[str, ...]:
         """Give the labels of an answer."""
-        return () if text is None else multilabel.split(text, self.separator)
+        return () if text is None else label_sets.split(text, self.separator)
 
     def labels(self) -> list[str]:
         """Give all labels of the answers, sorted."""

@@ -19,11 +19,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline import schemas
-from pipeline.addresses import shown
 from pipeline.annotations import Source, _rows, _text
-from pipeline.errors import InputError, Rejected, short
-from pipeline.rejects import Reject
+from pipeline.core import schemas
+from pipeline.core.errors import InputError, Rejected, short
+from pipeline.core.rejects import Reject
+from pipeline.core.urls import shown
 
 LEVEL = "object"
 

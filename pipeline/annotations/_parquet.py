@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.annotations import Source
-from pipeline.errors import InputError
+from pipeline.core.errors import InputError
 
 MAGIC = b"PAR1"
 ROWS = 10_000

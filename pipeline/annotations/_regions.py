@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.annotations import _objects, _packed
 from pipeline.annotations._objects import number
-from pipeline.errors import Rejected
+from pipeline.core.errors import Rejected
 
 
 class Percent:

@@ -10,11 +10,11 @@ from typing import Annotated, Any, TypeVar
 import pyarrow as pa
 from pydantic import Field
 
-from pipeline import multilabel, schemas
 from pipeline.annotations import Source, _parquet, _text
-from pipeline.errors import InputError, Rejected, short
-from pipeline.rejects import Reject
-from pipeline.sections import Annotations, Section
+from pipeline.config.sections import Annotations, Section
+from pipeline.core import label_sets, schemas
+from pipeline.core.errors import InputError, Rejected, short
+from pipeline.core.rejects import Reject
 
 ALIASES = {
     "image": (
@@ -221,7 +221,7 @@ def label(cell: str | None, separator: str | None) -> str | None:
     if separator is None or not cell:
         return text(cell)
     found = (text(part) for part in cell.split(separator))
-    return multilabel.join((part for part in found if part), separator) or None
+    return label_sets.join((part for part in found if part), separator) or None
 
 
 def pixel(cell: str, what: str, at: str) -> int:
@@ -306,14 +306,14 @@ def _one(every: list[Row], separator: str | None) -> tuple[Row, list[Row]]:
     first, again = every[0], []
     for said in every[1:]:
         both = [] if separator is None else [*_split(first, separator), *_split(said, separator)]
-        label = first.label if separator is None else multilabel.join(both, separator)
+        label = first.label if separator is None else label_sets.join(both, separator)
         again += [said] if label == first.label else []
         first = replace(first, label=label or None)
     return first, again
 
 
 def _split(said: Annotation, separator: str) -> tuple[str, ...]:
-    return multilabel.split(said.label or "", separator)
+    return label_sets.split(said.label or "", separator)
 
 
 def _place(said: Annotation) -> str:

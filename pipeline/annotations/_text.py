@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from pipeline.annotations import Source
-from pipeline.errors import InputError, SettingError
+from pipeline.core.errors import InputError, SettingError
 
 SEPARATORS = (",", ";", "\t", "|")
 

@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from pipeline.annotations import Source, _objects, _rows
 from pipeline.annotations._objects import LEVEL, Object, number
-from pipeline.errors import InputError, Rejected
-from pipeline.rejects import Reject
+from pipeline.core.errors import InputError, Rejected
+from pipeline.core.rejects import Reject
 
 __all__ = ["LEVEL", "Columns", "Params", "read"]
 

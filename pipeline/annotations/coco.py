@@ -1,7 +1,7 @@
 """COCO: JSON with images, categories and annotations, each a box, an outline, or a mask in runs.
 
 Crowds (`iscrowd`) are regions and no objects: they are left out where a chip is an object, see
-pipeline/chips/_objects.py. A keypoint annotation without a box is left out as a reject.
+pipeline/chip/methods/_objects.py. A keypoint annotation without a box is left out as a reject.
 
 Source: https://cocodataset.org/#format-data; the runs' text form by pycocotools' `maskApi.c`.
 """
@@ -18,8 +18,8 @@ import pyarrow as pa
 from pipeline.annotations import Source, _objects, _rows
 from pipeline.annotations._answers import Answers
 from pipeline.annotations._objects import LEVEL, Object, number
-from pipeline.errors import InputError, Rejected, short
-from pipeline.rejects import Reject
+from pipeline.core.errors import InputError, Rejected, short
+from pipeline.core.rejects import Reject
 
 __all__ = ["LEVEL", "Params", "read", "write"]
 

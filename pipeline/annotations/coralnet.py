@@ -12,7 +12,7 @@ import io
 from pipeline.annotations import _points
 from pipeline.annotations._answers import Answers, Chip
 from pipeline.annotations._points import read
-from pipeline.errors import InputError
+from pipeline.core.errors import InputError
 
 __all__ = ["LEVEL", "Columns", "Params", "read", "write"]
 

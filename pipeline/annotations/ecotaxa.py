@@ -17,8 +17,8 @@ import pyarrow as pa
 
 from pipeline.annotations import Source, _rows
 from pipeline.annotations._answers import Answers
-from pipeline.errors import InputError, Rejected
-from pipeline.rejects import Reject
+from pipeline.core.errors import InputError, Rejected
+from pipeline.core.rejects import Reject
 
 LEVEL = "image"
 

@@ -7,8 +7,8 @@ from pathlib import PurePosixPath
 import pyarrow as pa
 
 from pipeline.annotations import Source, _rows
-from pipeline.rejects import Reject
-from pipeline.sections import Annotations
+from pipeline.config.sections import Annotations
+from pipeline.core.rejects import Reject
 
 LEVEL = "image"
 

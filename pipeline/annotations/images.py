@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from pipeline.annotations import Source, _rows
-from pipeline.rejects import Reject
+from pipeline.core.rejects import Reject
 
 LEVEL = "image"
 

@@ -19,8 +19,8 @@ import pyarrow as pa
 from pipeline.annotations import Source, _objects, _regions, _rows
 from pipeline.annotations._answers import Answers, Chip
 from pipeline.annotations._objects import LEVEL, Object
-from pipeline.errors import InputError, Rejected, short
-from pipeline.rejects import Reject
+from pipeline.core.errors import InputError, Rejected, short
+from pipeline.core.rejects import Reject
 
 __all__ = ["LEVEL", "Params", "read", "write"]
 

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from pipeline.annotations import Source, _rows
-from pipeline.errors import Rejected
-from pipeline.rejects import Reject
+from pipeline.core.errors import Rejected
+from pipeline.core.rejects import Reject
 
 LEVEL = "point"
 

@@ -17,14 +17,14 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile
 
-from pipeline.errors import Rejected
+from pipeline.config.sections import Extract, NoData
+from pipeline.core.errors import Rejected
 from pipeline.images._bands import Bands, Values, bands_of, full, opaque, values
 from pipeline.images._exif import captured_at, exif_of, orientation, place
 from pipeline.images._faults import DAMAGED, pass_storage_errors
 from pipeline.images._opening import opened
 from pipeline.images._png import has_all_rows
 from pipeline.images._ranged import BLOCK_BYTES, RangedFile
-from pipeline.sections import Extract, NoData
 from pipeline.storage import Object, Storage
 
 VERSION = 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 
-from pipeline.errors import StorageError
+from pipeline.core.errors import StorageError
 
 DAMAGED = (
     OSError,

@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from pipeline.errors import Rejected
+from pipeline.core.errors import Rejected
 from pipeline.images._faults import DAMAGED, pass_storage_errors
 
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "JPEG2000", "PPM", "AVIF")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
-from pipeline.images.watch import unwatched
+from pipeline.images.watchdog import unwatched
 from pipeline.storage import Object, Storage
 
 BLOCK_BYTES = 65_536

@@ -18,8 +18,8 @@ from typing import Protocol
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from pipeline.addresses import shown
-from pipeline.errors import Rejected, SettingError, StorageError, short
+from pipeline.core.errors import Rejected, SettingError, StorageError, short
+from pipeline.core.urls import shown
 
 LONGEST = 100
 """Letters of a path that a message shows."""

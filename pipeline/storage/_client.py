@@ -31,8 +31,8 @@ from botocore.exceptions import (
 from botocore.parsers import create_parser
 from botocore.utils import percent_encode
 
-from pipeline.errors import SettingError
-from pipeline.settings import machine
+from pipeline.config.machine import machine
+from pipeline.core.errors import SettingError
 from pipeline.storage._codes import refused
 
 CONNECT_S = 10

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.errors import StorageError
+from pipeline.core.errors import StorageError
 
 GONE = {"404", "NoSuchKey", "NotFound"}
 CHANGED = {"412", "PreconditionFailed"}

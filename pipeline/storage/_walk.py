@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import Missing, StorageError
+from pipeline.core.errors import Missing, StorageError
 from pipeline.storage import Object
 
 NOT_THERE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)

@@ -18,9 +18,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
-from pipeline import stopping
-from pipeline.counts import many
-from pipeline.errors import Changed, Missing, Rejected, StorageError
+from pipeline.core import signals
+from pipeline.core.errors import Changed, Missing, Rejected, StorageError
+from pipeline.core.run_log import many
 from pipeline.storage import Object, opened
 from pipeline.storage._digests import Digests, Hashed, Stamp, is_settled, stamp
 from pipeline.storage._refusals import UNREAD, Refusals, reason
@@ -245,8 +245,8 @@ class Folder:
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary.parent.mkdir(exist_ok=True)
             try:
-                with stopping.creating:
-                    stopping.unfinished.add(str(temporary))
+                with signals.creating:
+                    signals.unfinished.add(str(temporary))
                     stream = temporary.open("wb")
                 with stream:
                     _lock(stream)
@@ -258,7 +258,7 @@ class Folder:
                 temporary.unlink(missing_ok=True)
                 raise
             finally:
-                stopping.unfinished.discard(str(temporary))
+                signals.unfinished.discard(str(temporary))
         except OSError as error:
             raise StorageError(
                 f"{path}: {len(data):,} bytes cannot be written ({error.strerror}); make room "

@@ -11,8 +11,8 @@ import urllib.request
 from functools import partial
 from urllib.parse import urlsplit
 
-from pipeline.addresses import shown
-from pipeline.errors import Missing, Passing, SettingError, StorageError
+from pipeline.core.errors import Missing, Passing, SettingError, StorageError
+from pipeline.core.urls import shown
 from pipeline.storage._patience import ANSWER_S, read, within
 
 TRIES = 4

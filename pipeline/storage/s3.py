@@ -23,8 +23,8 @@ from botocore.exceptions import ConnectionError as NoConnection
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
-from pipeline.addresses import shown
-from pipeline.errors import Changed, Missing, Passing, Rejected, SettingError, StorageError
+from pipeline.core.errors import Changed, Missing, Passing, Rejected, SettingError, StorageError
+from pipeline.core.urls import shown
 from pipeline.storage import Object, _client, _codes
 from pipeline.storage._bodies import MD5, body, check_page, fits, is_whole, part_of, whole
 from pipeline.storage._client import NO_CREDENTIALS

@@ -11,15 +11,16 @@ from conftest import ROOT
 from golden.seeded_weights import seeded
 from safetensors.torch import save_file
 
-from pipeline import extractors, plugins
-from pipeline.extractors import _efficientnet
-from pipeline.extractors import torchvision as backbone
-from pipeline.sections import Extract
+from pipeline.config import registry
+from pipeline.config.sections import Extract
+from pipeline.extract import extractors
+from pipeline.extract.extractors import _efficientnet
+from pipeline.extract.extractors import torchvision as backbone
 
 NAMES = [
     name
-    for name in plugins.names("extractors")
-    if not hasattr(plugins.find("extractors", name, key=""), "LOOKED_UP")
+    for name in registry.names("extract.extractors")
+    if not hasattr(registry.find("extract.extractors", name, key=""), "LOOKED_UP")
 ]
 BATCH = 4
 
@@ -198,7 +199,8 @@ def test_naming_it_again_imports_no_torch(extract):
     extractors.identity(extract, extractors.weights_of(extract))
     assert (
         run(
-            "import sys\nfrom pipeline import extractors\nfrom pipeline.sections import Extract\n"
+            "import sys\nfrom pipeline.extract import extractors\n"
+            "from pipeline.config.sections import Extract\n"
             f"extract = Extract(**{extract.model_dump()!r})\n"
             "extractors.identity(extract, extractors.weights_of(extract))\n"
             "print({'torch', 'torchvision'} & set(sys.modules))"

@@ -1,4 +1,4 @@
-"""What every file of pipeline/metrics/ promises."""
+"""What every file of pipeline/validate/metrics/ promises."""
 
 import math
 
@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from judging import certain_table, random_table, table
 
-from pipeline import plugins
-from pipeline.metrics import judged
+from pipeline.config import registry
+from pipeline.validate.metrics import judged
 
-NAMES = plugins.names("metrics")
+NAMES = registry.names("validate.metrics")
 parts = pytest.mark.parametrize(
-    "part", [plugins.find("metrics", n, key="") for n in NAMES], ids=NAMES
+    "part", [registry.find("validate.metrics", n, key="") for n in NAMES], ids=NAMES
 )
 
 
@@ -92,5 +92,7 @@ def test_every_metric_has_a_sentence(part):
 
 def test_no_two_files_give_the_same_metric():
     facts = judged(*random_table(9, n_classes=7))
-    names = [name for n in NAMES for name in plugins.find("metrics", n, key="").compute(facts)]
+    names = [
+        name for n in NAMES for name in registry.find("validate.metrics", n, key="").compute(facts)
+    ]
     assert len(names) == len(set(names))

@@ -12,7 +12,7 @@ from conftest import ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import Changed, Missing, SettingError, StorageError
+from pipeline.core.errors import Changed, Missing, SettingError, StorageError
 from pipeline.storage import open_storage, read_url
 
 PARTS = st.text(

@@ -24,8 +24,8 @@ from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import IFDRational
 from test_sessions import NAMES, Lake
 
+from pipeline.commands.export import write
 from pipeline.storage.folder import Folder
-from pipeline.work import _making
 from stages import export
 
 LABELS = ("round", "long")
@@ -206,7 +206,7 @@ def test_a_storage_that_loses_a_byte_is_found_out(lake, run, tmp_path, monkeypat
                 data = data[:-1]
             super().put(key, data)
 
-    monkeypatch.setattr(_making, "open_storage", lambda url, **more: Losing(Path(url), **more))
+    monkeypatch.setattr(write, "open_storage", lambda url, **more: Losing(Path(url), **more))
     code, _, said = run(tmp_path / "given")
     assert code == 4
     assert lost[0] in said
@@ -298,7 +298,7 @@ def test_s3_gets_every_object_once(lake, run, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_many_chips_are_encoded_in_processes_to_the_same_bytes(lake, run, tmp_path, monkeypatch):
     run(tmp_path / "one")
-    monkeypatch.setattr(_making, "FEW", 1)
+    monkeypatch.setattr(write, "FEW", 1)
     run(tmp_path / "other")
     files = [path for path in (tmp_path / "one").rglob("*") if path.is_file()]
     assert len(files) == 62

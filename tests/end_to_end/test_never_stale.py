@@ -29,7 +29,7 @@ MINE = '''
 """An extractor of the user's own, with weights and a module beside it."""
 import mine_scale
 import torch
-from pipeline.extractors import Identity
+from pipeline.extract.extractors import Identity
 
 class Mine:
     dim, size = 4, 16

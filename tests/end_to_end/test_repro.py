@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file
 
-from pipeline import schemas
+from pipeline.core import schemas
 
 
 def counts(said):

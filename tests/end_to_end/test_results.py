@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
-from pipeline.classifiers import _artifact
+from pipeline.train import model
 
 
 def table(repo, name):
@@ -225,7 +225,7 @@ def narrower(folder, card):
     sizes = {"mean": 7, "scale": 7, "temperature": 1, "layers.0.bias": len(card["classes"])}
     tensors = {name: np.ones(size, np.float32) for name, size in sizes.items()}
     tensors["layers.0.weight"] = np.ones((len(card["classes"]), 7), np.float32)
-    narrow = _artifact.Classifier(tuple(card["classes"]), tensors, card)
+    narrow = model.Classifier(tuple(card["classes"]), tensors, card)
     (folder / "narrow").mkdir()
     for name, data in narrow.files().items():
         (folder / "narrow" / name).write_bytes(data)

@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 from test_repro import counts
 
-from pipeline.estimator import FeatureClassifier
-from pipeline.report._rows import TILES
+from pipeline.train.estimator import FeatureClassifier
+from pipeline.validate.report._rows import TILES
 
 SEVERAL = {"stripes": ["stripes", "textured"], "noise": ["textured;noise"], "plain": ["plain"]}
 

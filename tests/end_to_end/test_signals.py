@@ -119,7 +119,7 @@ def test_ctrl_c_stops_dvc_repro_within_two_seconds_and_the_next_goes_on(repo):
 
 DISTURBED = """
 import multiprocessing, signal, sys, time
-from pipeline import stopping
+from pipeline.core import signals as stopping
 
 def slow_to_end():
     signal.pthread_sigmask(signal.SIG_BLOCK, stopping.SIGNALS)

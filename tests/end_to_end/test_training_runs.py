@@ -11,10 +11,11 @@ import pytest
 from test_crashes import at_work, start, wait_for
 from test_repro import counts
 
-from pipeline.errors import InputError
-from pipeline.params import load
-from pipeline.settings import machine
-from pipeline.work import _context, train
+from pipeline.config.loader import load
+from pipeline.config.machine import machine
+from pipeline.core.errors import InputError
+from pipeline.store import context as _context
+from pipeline.train import stage as train
 
 
 def card(repo):

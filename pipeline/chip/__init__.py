@@ -1,0 +1,1 @@
+"""Chip: windows on the images, and beside them labels, groups and splits."""

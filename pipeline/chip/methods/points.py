@@ -1,0 +1,28 @@
+"""Points: one square window around every annotated point, exactly where PySpacer cuts it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated
+
+from pydantic import Field
+
+from pipeline.chip.methods import Place
+from pipeline.config.sections import ChipMethod, Positive
+from pipeline.images.windows import Window, around
+
+LEVEL = "point"
+
+
+class Params(ChipMethod):
+    """The settings of `chip.method: points`."""
+
+    size: Positive = 224
+    background: Annotated[int, Field(ge=0)] = 0
+
+
+def windows(place: Place, params: Params) -> Iterator[tuple[int, int, Window]]:
+    """Give the window around the place's point; it may reach over the border."""
+    if place.row is None or place.col is None:
+        raise TypeError("a place without a point")
+    yield place.row, place.col, around(place.row, place.col, params.size)

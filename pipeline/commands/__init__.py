@@ -1,0 +1,1 @@
+"""Commands beside the stages; nothing in the stages imports them."""

@@ -1,0 +1,1 @@
+"""Export: chips as image files."""

@@ -1,0 +1,1 @@
+"""Settings: params.yaml, luigi.cfg and the environment, read once into frozen values."""

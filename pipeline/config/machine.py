@@ -1,0 +1,102 @@
+"""Settings of this machine: where the store is, how many workers, which device.
+
+They change how long a run takes and never what it gives, so they are no part of params.yaml.
+Each is an environment variable `QUADRAT_<NAME>`, else a line under `[quadrat]` in luigi.cfg.
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from pipeline.core.errors import SettingError
+from pipeline.core.urls import holds_credentials
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+YES = {"1", "true", "yes", "on"}
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """The machine's settings, as text; empty where nothing is set."""
+
+    store: str = ""
+    device: str = "auto"
+    workers: str = "auto"
+    anonymous: str = "false"
+    endpoint: str = ""
+    weights_mirror: str = ""
+    careful: str = "false"
+
+    @property
+    def root(self) -> Path:
+        """The checkout that owns the machine's files: the original one in DVC's experiments."""
+        return Path(os.environ.get("DVC_ROOT", ".")).absolute()
+
+    @property
+    def state(self) -> Path:
+        """The folder for what this machine remembers: digests of files, fetched weights."""
+        return self.root / ".quadrat"
+
+    @property
+    def store_url(self) -> str:
+        """Where finished shards are kept: as set, else beside the repository's `.dvc`."""
+        return self.store or str(self.state / "store")
+
+    @property
+    def digests(self) -> Path:
+        """The table in which content digests of a folder's files are remembered."""
+        return self.state / "digests.sqlite"
+
+    @property
+    def runs(self) -> Path:
+        """The list of what every run's stages took, one JSON object a line."""
+        return self.state / "runs.jsonl"
+
+    @property
+    def is_anonymous(self) -> bool:
+        """Whether S3 is asked without credentials."""
+        return self.anonymous.lower() in YES
+
+    @property
+    def is_careful(self) -> bool:
+        """Whether images are read in processes apart from the start."""
+        return self.careful.lower() in YES
+
+
+def machine(environ: Mapping[str, str] = os.environ) -> Machine:
+    """Read the machine's settings from *environ* and luigi.cfg.
+
+    Raises:
+        SettingError: a setting is unknown or its value cannot be used.
+    """
+    path = Path(environ.get("LUIGI_CONFIG_PATH", "luigi.cfg"))
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read([Path("luigi.cfg"), path], encoding="utf-8")  # the one on top of the other
+    except configparser.Error as error:
+        raise SettingError(f"{path}: cannot be read: {error}") from error
+    written = dict(parser["quadrat"]) if parser.has_section("quadrat") else {}
+    names = [field.name for field in fields(Machine)]
+    for name in written:
+        if name not in names:
+            raise SettingError(f"{path}: [quadrat] {name}: not a setting; known are {names}")
+    found = {name: environ.get(f"QUADRAT_{name.upper()}", written.get(name, "")) for name in names}
+    return _checked(Machine(**{name: value for name, value in found.items() if value}), path)
+
+
+def _checked(settings: Machine, path: Path) -> Machine:
+    for name in ("store", "endpoint", "weights_mirror"):
+        if holds_credentials(getattr(settings, name)):
+            raise SettingError(
+                f"{path}: {name}: the address holds a user name, password, token or signature; "
+                "take it out, and give credentials as AWS_PROFILE or AWS_ACCESS_KEY_ID does"
+            )
+    if settings.device not in DEVICES:
+        raise SettingError(f"{path}: device: no {settings.device!r} among {', '.join(DEVICES)}")
+    if settings.workers != "auto" and not (settings.workers.isdigit() and int(settings.workers)):
+        raise SettingError(f"{path}: workers: {settings.workers!r} is not 'auto' or 1 or more")
+    return settings

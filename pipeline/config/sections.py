@@ -1,0 +1,252 @@
+"""The sections of params.yaml: frozen values, their bounds, and what of them shapes a row.
+
+A format's, a method's own settings stand in its own file, with the part.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from pipeline.config.templates import Template, template
+from pipeline.core import schemas
+from pipeline.core.hashing import MAX_SHARDS
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
+
+OWN = re.compile(r"^[\w.]+:\w+$")
+
+BY = ("group", "image", "folder", "day", "place")
+"""What chips may be grouped by, beside the fields of `index.pattern`."""
+
+
+NoData = float | str
+"""What pixels have where a scene shows nothing: a value; or "alpha"; or the keys of masks."""
+
+MASK_FIELDS = ("key", "folder", "stem")
+"""Of an image: its key without the ending, and the two parts of that."""
+
+
+class Section(BaseModel):
+    """One top-level section of params.yaml, or the settings of one part: frozen and closed."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    VERDICTS: ClassVar[frozenset[str]] = frozenset({"max_rejects"})
+    """Fields that judge rows or choose which there are, and shape none: not in the recipe."""
+
+    def shaping(self) -> dict[str, Any]:
+        """Give the fields that shape a row, as JSON values: the section's part of a recipe."""
+        values: dict[str, Any] = self.model_dump(mode="json")
+        return {name: value for name, value in values.items() if name not in self.VERDICTS}
+
+
+class Bucket(Section):
+    """Where the images are, and which of them count."""
+
+    VERDICTS = frozenset({"url", "include", "exclude", "follow_links", "max_rejects"})
+
+    url: str = Field(min_length=1)
+    include: tuple[str, ...] = ("*.jpg", "*.jpeg", "*.png", "*.tif", "*.tiff", "*.webp", "*.bmp")
+    exclude: tuple[str, ...] = ()
+    follow_links: bool = False
+    max_pixels: Positive = 200_000_000
+    max_bytes: Positive = 1_000_000_000
+    max_rejects: Share = 0.05
+
+
+class Index(Section):
+    """What of an image's key goes into the index."""
+
+    pattern: str | None = None
+
+    @field_validator("pattern")
+    @classmethod
+    def _is_a_template(cls, pattern: str | None) -> str | None:
+        fields = () if pattern is None else template(pattern).fields
+        for taken in (name for name in fields if name in {*schemas.IMAGES.names, *BY}):
+            raise ValueError(f"{{{taken}}} is the name of something else; call the field otherwise")
+        return pattern
+
+    @property
+    def template(self) -> Template | None:
+        """The pattern, read."""
+        return None if self.pattern is None else template(self.pattern)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The names in the pattern."""
+        return () if self.template is None else self.template.fields
+
+
+class Annotations(Section):
+    """What people have said about the images. A format's own settings stand in its own file."""
+
+    VERDICTS = frozenset({"path"})
+
+    format: str
+    path: str | None = None
+    background: Annotated[float, Field(ge=0)] = 0.0
+    background_label: str = Field(default="background", min_length=1)
+    background_seed: Annotated[int, Field(ge=0)] = 0
+
+
+class ChipMethod(Section):
+    """Which windows of an image become chips. A method's own settings stand in its own file."""
+
+    method: str
+    max_rejects: Share = 0.05
+
+
+class Split(Section):
+    """Which of the three a group belongs to."""
+
+    by: str = "group"
+    validation: Share = 0.2
+    calibration: Share = 0.15
+
+    @model_validator(mode="after")
+    def _leaves_training(self) -> Self:
+        if self.validation + self.calibration >= 1:
+            raise ValueError("validation and calibration together leave nothing to train on")
+        return self
+
+
+class Shards(Section):
+    """Into how many pieces the tables are cut, by hash of the image's key."""
+
+    count: Positive = 16
+
+    @field_validator("count")
+    @classmethod
+    def _is_a_power_of_two(cls, count: int) -> int:
+        if count & (count - 1) or count > MAX_SHARDS:
+            raise ValueError(f"{count} is not a power of two up to {MAX_SHARDS:,}")
+        return count
+
+
+class Extract(Section):
+    """What turns chips into features.
+
+    What weights, runtime and batch it comes to is part of the recipe, not how they are named here.
+    """
+
+    VERDICTS = frozenset({"batch", "max_rejects", "runtime", "weights", "weights_sha256"})
+
+    extractor: str
+    weights: str | None = None
+    weights_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
+    runtime: Literal["auto", "torch", "openvino"] = "auto"
+    batch: Positive | None = None
+    store: Literal["float32", "float16"] = "float32"
+    levels: tuple[float, float] = (0.0, 65535.0)
+    grey_levels: tuple[float, float] | None = None
+    alpha: Literal["drop", "white", "black"] = "drop"
+    fit: Literal["resize", "pad"] = "resize"
+    span: Positive = 224
+    max_rejects: Share = 0.05
+
+    @field_validator("levels", "grey_levels")
+    @classmethod
+    def _rise(cls, levels: tuple[float, float] | None) -> tuple[float, float] | None:
+        if levels is not None and not levels[0] < levels[1]:
+            raise ValueError("the first level (black) must be below the second (white)")
+        return levels
+
+    @property
+    def part(self) -> tuple[str, str]:
+        """The extractor's file and variant: `torchvision/resnet50` is that file's `resnet50`."""
+        return self.extractor.partition("/")[::2]
+
+    @model_validator(mode="after")
+    def _names_a_part(self) -> Self:
+        name, variant = self.part
+        if OWN.match(self.extractor):
+            return self
+        if name == "torchvision" and not variant:
+            raise ValueError("extractor 'torchvision' needs a model: 'torchvision/resnet50'")
+        return self
+
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "pyspacer": {
+        "epochs": 10,
+        "batch": 200,
+        "weight_decay": 5e-7,
+        "standardize": False,
+        "calibration": "sigmoid",
+    },
+    "mermaid": {
+        "hidden": (500, 300, 100),
+        "learning_rate": 1e-4,
+        "epochs": 40,
+        "patience": 3,
+        "batch": 200,
+        "weight_decay": 5e-7,
+        "standardize": False,
+        "calibration": "sigmoid",
+    },
+}
+"""What peers train with. PySpacer 0.14: `train_classifier.py`, whose MLPClassifier has alpha 1e-4,
+which scikit-learn divides by the batch of 200. MERMAID: its production recipe, on PySpacer."""
+
+
+class Train(Section):
+    """How the classifier learns. Null: as the preset has it, or else the default."""
+
+    VERDICTS = frozenset({"label_map", "label_map_check"})
+
+    preset: Literal["pyspacer", "mermaid"] | None = None
+    classifier: str = "mlp"
+    hidden: tuple[Positive, ...] | None = None
+    epochs: Positive | None = None
+    batch: Positive | None = None
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    schedule: Literal["constant", "cosine"] | None = None
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    patience: Positive | None = None
+    precision: Literal["fp32", "bf16"] = "fp32"
+    standardize: bool = True
+    label_map: str | None = None
+    label_map_check: Literal["names", "closed", "open"] = "names"
+    min_labels: Positive = 1
+    rare: Literal["keep", "drop", "merge"] = "keep"
+    balance: Literal["none", "weights", "resample"] = "none"
+    balance_floor: Positive = 100
+    balance_cap: Positive = 10_000
+    calibration: Literal["mixture", "temperature", "sigmoid", "none"] = "mixture"
+    memory: Annotated[float, Field(gt=0)] = 4.0
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        preset = values.get("preset")
+        given = {name: value for name, value in values.items() if value is not None}
+        return {**(PRESETS.get(preset, {}) if isinstance(preset, str) else {}), **given}
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if self.balance_cap < self.balance_floor:
+            raise ValueError("balance_cap is below balance_floor")
+        return self
+
+
+class Validate(Section):
+    """How the classifier is judged."""
+
+    rounds: Positive = 1000
+    seed: Annotated[int, Field(ge=0)] = 0
+    gallery: Annotated[int, Field(ge=0, le=200)] = 24
+    compare: tuple[str, ...] = ()
+    by: tuple[str, ...] = ()
+    wanted_accuracy: Annotated[float, Field(gt=0, le=1)] = 0.95

@@ -1,0 +1,1 @@
+"""Extract: a feature for every chip."""

@@ -1,0 +1,189 @@
+"""Features that were made elsewhere: taken from a table instead of from a network.
+
+Gives what the engine gives, from the file that the extractor `table` names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pipeline.config.sections import Extract
+from pipeline.core.errors import InputError
+from pipeline.core.rejects import Reject
+from pipeline.extract.engine import Done, Wanted, finish
+
+COLUMNS = ("key", "row", "col", "feature")
+
+LARGEST_DIM = 100_000
+"""Values of a feature: a file may claim any number, and memory is taken for it."""
+
+Places = dict[tuple[Any, ...], list[int]]
+"""Key, row and column of a point → its chips, by their rows."""
+
+
+class Lookup:
+    """Features of tables of chips, by key, row and column, from one Parquet file.
+
+    The memory it takes: the features of one table of chips, and one row group of the file.
+
+    Args:
+        path: the file, with COLUMNS; `feature` is a list of floats, as long in every row.
+        extract: the section.
+
+    Raises:
+        InputError: it is not such a file.
+    """
+
+    def __init__(self, path: Path, extract: Extract) -> None:
+        self.path, self.extract = path, extract
+        try:
+            self.seen = _seen(path)
+            self.file = pq.ParquetFile(path)
+            schema = self.file.schema_arrow
+            names = schema.names
+        except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: not a Parquet file: {error}") from error
+        self._check(schema, names)
+        self.ranges = [self._range(group) for group in range(self.file.num_row_groups)]
+        with self._reading():
+            self.dim = self._dim()
+
+    def _check(self, schema: pa.Schema, columns: list[str]) -> None:
+        """Check that the *columns* are there, each once, and can be those of points."""
+        for many, said in ((0, "no"), (2, "more than one")):
+            named = [name for name in COLUMNS if min(columns.count(name), 2) == many]
+            if named:
+                raise InputError(
+                    f"{self.path}: has {said} column {', '.join(named)}; a table of features has "
+                    f"{', '.join(COLUMNS)} (python -m stages.featurevectors makes one)"
+                )
+        for name in COLUMNS[:3]:
+            if pa.types.is_nested(schema.field(name).type):
+                raise InputError(f"{self.path}: its column {name} holds lists or structures")
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Say what is wrong with the file where its rows cannot be read."""
+        try:
+            yield
+        except (OSError, pa.ArrowException) as error:
+            raise InputError(f"{self.path}: its rows cannot be read: {error}") from error
+
+    def _dim(self) -> int:
+        """Give how many values a feature has, by the type or else by the first row."""
+        kind = self.file.schema_arrow.field("feature").type
+        dim: int | None = None
+        if pa.types.is_fixed_size_list(kind):
+            dim = kind.list_size
+        elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
+            first = next(self.file.iter_batches(1, columns=["feature"]), None)
+            dim = len(first.column(0)[0]) if first and first.column(0)[0].is_valid else None
+        if not dim:
+            raise InputError(f"{self.path}: its column feature is no list of numbers")
+        if dim > LARGEST_DIM:
+            raise InputError(
+                f"{self.path}: its features have {dim:,} values each, and {LARGEST_DIM:,} at most "
+                "are taken"
+            )
+        return dim
+
+    def _range(self, group: int) -> tuple[str, str] | None:
+        """Give the first and the last key of a row group, or None where the file does not say."""
+        row_group = self.file.metadata.row_group(group)
+        columns = (row_group.column(number) for number in range(row_group.num_columns))
+        found = next(column for column in columns if column.path_in_schema == "key").statistics
+        if found is None or not found.has_min_max or not isinstance(found.min, str):
+            return None
+        return found.min, found.max
+
+    def run(
+        self, tables: Iterable[tuple[str, pa.Table]], step: Callable[[int], None] = lambda _: None
+    ) -> Iterator[Done]:
+        """Look every chip of *tables* up; see Engine.run.
+
+        Raises:
+            InputError: the file changed while it was read, or its features are not alike.
+        """
+        for name, chips in tables:
+            features = np.zeros((chips.num_rows, self.dim), np.float32)
+            table = Wanted(name, chips, features, chips.num_rows)
+            columns = (chips[name].to_pylist() for name in COLUMNS[:3])
+            places: Places = {}
+            for place, point in enumerate(zip(*columns, strict=True)):
+                places.setdefault(point, []).append(place)  # boxes may have one centre
+            doubtful = self._fill(table, places)
+            for reason, has, left_out in (
+                ("no_feature", "no feature", places),
+                ("feature_conflict", "two different features", doubtful),
+            ):
+                for (key, row, col), of_chips in left_out.items():
+                    table.rejected.update(of_chips)
+                    said = f"{key}: {self.path.name} has {has} of the point at {row}, {col}"
+                    table.rejects.append(Reject("extract", key, reason, said, row, col))
+            if _seen(self.path) != self.seen:
+                raise InputError(f"{self.path}: changed while it was read; run dvc repro again")
+            step(chips.num_rows)
+            yield finish(table, self.extract.store)
+
+    def _fill(self, table: Wanted, places: Places) -> Places:
+        """Put features where they belong, and take what is found out of *places*.
+
+        Returns:
+            The points of which the file has two features that differ.
+        """
+        found: Places = {}
+        doubtful: Places = {}
+        keys = sorted({key for key, *_ in places})
+        wanted = pa.array(keys, pa.string())
+        for group, spread in enumerate(self.ranges):
+            if spread and not _holds(keys, *spread):
+                continue
+            with self._reading():
+                rows = self.file.read_row_group(group, columns=list(COLUMNS)).select(COLUMNS)
+                rows = rows.set_column(0, "key", rows["key"].cast(pa.string()))
+            rows = rows.filter(pc.is_in(rows["key"], value_set=wanted))
+            if not rows.num_rows:
+                continue
+            features = self._features(rows["feature"])
+            columns = (rows[name].to_pylist() for name in COLUMNS[:3])
+            for point, feature in zip(zip(*columns, strict=True), features, strict=True):
+                if not np.isfinite(feature).all():
+                    continue
+                if point in places:
+                    found[point] = places.pop(point)
+                    table.features[found[point]] = feature
+                elif point in found and (table.features[found[point][0]] != feature).any():
+                    doubtful[point] = found[point]
+        return doubtful
+
+    def _features(self, column: pa.ChunkedArray) -> NDArray[np.float32]:
+        lists = column.combine_chunks()
+        try:
+            values = lists.flatten().to_numpy(zero_copy_only=False)
+            found: NDArray[np.float32] = values.reshape(len(lists), self.dim).astype(np.float32)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"{self.path}: its features are not all of {self.dim:,} numbers"
+            ) from error
+        return found
+
+
+def _holds(keys: list[str], first: str, last: str) -> bool:
+    """Say whether one of the sorted *keys* lies between *first* and *last*."""
+    place = bisect_left(keys, first)
+    return place < len(keys) and keys[place] <= last
+
+
+def _seen(path: Path) -> tuple[int, ...]:
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns

@@ -1,0 +1,1 @@
+"""Index: list the bucket, and read the headers of the images in it."""

@@ -1,0 +1,1 @@
+"""Luigi: how a stage is run, on one machine or on several."""

@@ -1,0 +1,24 @@
+"""LR: multinomial logistic regression, one linear layer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipeline.config.sections import Train
+
+if TYPE_CHECKING:
+    from torch import nn
+
+VERSION = 2
+
+
+def build(train: Train, dim: int, n_classes: int, n_rows: int) -> nn.Module:  # noqa: ARG001
+    """Build the layer; see pipeline/train/classifiers/__init__.py."""
+    from torch import nn
+
+    layer = nn.Linear(dim, n_classes)
+    # Its loss has one lowest point, wherever it starts; what a random start leaves in directions
+    # that the training rows do not show would be noise on all others.
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return nn.Sequential(layer)
