@@ -28,8 +28,8 @@ demo: setup  ## the whole pipeline on the sample bucket: images to validation re
 	@python -m demo.make_bucket
 	@python -m demo.run
 
-test: setup  ## run the tests; T=windows: those whose name matches
-	@$(PYTEST) $(if $(T),-k "$(T)")
+test: setup  ## run the tests; T=chip: those of one package, or whose name matches
+	@$(PYTEST) $(if $(T),$(if $(wildcard tests/$(T)),tests/$(T),-k "$(T)"))
 
 slow: setup  ## the tests that take minutes; MINUTES=30: begin none after that
 	@$(PYTEST) -m slow --timeout 1800 $(if $(MINUTES),--minutes $(MINUTES))

@@ -58,7 +58,7 @@ from pipeline.extract.engine import FETCHED
 from pipeline.images.windows import Window, crop
 from pipeline.storage import open_storage
 
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "support")]
 
 HEIGHT, WIDTH, SIZE = 3000, 4000, 224
 SMALL = 2000

@@ -25,7 +25,7 @@ from pipeline.config.sections import Extract
 from pipeline.core import schemas
 from pipeline.images.windows import crop
 
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "support")]
 
 LIMIT = 2000
 ROUNDS = 5

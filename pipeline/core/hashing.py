@@ -1,7 +1,7 @@
 """Digests that name things: recipes, chips, shards and splits.
 
 Every function here is pure and its results are stored by users for years: to change one is to
-change every name, so the golden values in tests/test_hashing.py must never be regenerated lightly.
+change every name, so the golden values in tests/core/test_hashing.py must never change lightly.
 """
 
 from __future__ import annotations

@@ -150,7 +150,7 @@ def _misread(image: Any) -> Iterator[str]:
     """Name what makes Pillow 13.0 misread the values of this TIFF without a word.
 
     Found by comparing 6,072 TIFFs that tifffile wrote with what is read of them
-    (`tests/test_images_tiff.py`).
+    (`tests/images/test_images_tiff.py`).
     """
     tags, bands = image.tag_v2, image.tag_v2.get(SAMPLES, 1)
     bits: Sequence[int] = tags.get(BITS, (1,))

@@ -172,7 +172,7 @@ def test_it_changes_nothing_global(extract):
 
 PROCESS = """
 import hashlib, sys, torch
-sys.path[:0] = ["tests", "tests/contracts"]
+sys.path[:0] = ["tests", "tests/support", "tests/contracts"]
 import test_every_extractor as here
 torch.set_num_threads(1)
 extract = here.Extract(**{extract!r})

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from test_featurevectors import packed
+from pyspacer_files import packed
 from test_repro import counts
 
 

@@ -11,7 +11,13 @@ from conftest import ROOT, environment
 def fuzz(tmp_path, first, cases):
     """Read damaged images in a process of their own; give what it says of them."""
     last = tmp_path / "last"
-    command = [sys.executable, str(ROOT / "tests/fuzz.py"), str(first), str(cases), str(last)]
+    command = [
+        sys.executable,
+        str(ROOT / "tests/support/fuzz.py"),
+        str(first),
+        str(cases),
+        str(last),
+    ]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
     told = f"ended with {done.returncode} at case {last.read_text()}: {done.stderr[-2000:]}"
     assert done.returncode == 0, told

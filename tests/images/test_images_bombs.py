@@ -92,7 +92,7 @@ def test_what_says_it_is_large_takes_no_memory(tmp_path):
         wanted[name] = name.partition("/")[0]
     command = [sys.executable, "-c", READ, str(tmp_path)]
     env = environment()
-    env["PYTHONPATH"] += os.pathsep + str(ROOT / "tests")
+    env["PYTHONPATH"] += os.pathsep + str(ROOT / "tests" / "support")
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found, grown_kb = json.loads(done.stdout)

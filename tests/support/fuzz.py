@@ -1,6 +1,6 @@
 """Damage valid images and read them: bit flips, truncations, runs of bytes, lengths that lie.
 
-    python tests/fuzz.py FIRST CASES LAST_CASE_FILE
+    python tests/support/fuzz.py FIRST CASES LAST_CASE_FILE
 
 A process of its own, so that a case that kills its decoder ends this and no test run; it writes
 down which case it is at. Case n is the same bytes wherever it is made. At the end it prints, as
@@ -24,7 +24,7 @@ from pipeline.config.sections import Extract
 from pipeline.core.errors import Rejected
 from pipeline.storage import Object
 
-ARCHIVE = Path(__file__).parent / "golden" / "images.zip"
+ARCHIVE = Path(__file__).parents[1] / "golden" / "images.zip"
 EXTRACT = Extract(extractor="filters", alpha="white")
 MAX_PIXELS = 1_000_000
 EXTREME = (0x00, 0x01, 0x7F, 0x80, 0xFF)

@@ -8,7 +8,7 @@ from pipeline.config import loader
 from pipeline.core import code_version
 from pipeline.validate import provenance
 
-SHIPPED = Path(__file__).parents[1] / "params.yaml"
+SHIPPED = Path(__file__).parents[2] / "params.yaml"
 MADE_BY = {
     "code": {"engine": 2},
     "identity": {"name": "filters", "weights": None},

@@ -1,7 +1,6 @@
 """PySpacer's feature files in every form → one table; and features looked up in such a table."""
 
 import io
-import json
 import subprocess
 import sys
 
@@ -13,6 +12,7 @@ from conftest import ROOT, environment
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from pyspacer_files import packed
 
 from pipeline.chip import methods
 from pipeline.commands import pyspacer_features
@@ -29,25 +29,6 @@ EXTRACT = Extract(extractor="table", weights="features.parquet")
 points_of_an_image = st.lists(
     st.tuples(st.integers(0, 65535), st.integers(0, 65535)), min_size=1, max_size=6, unique=True
 )
-
-
-def packed(form, points, features):
-    """One file as PySpacer writes, or once wrote, it; values are float64 there."""
-    features, known = np.asarray(features, float), "legacy" not in form
-    rows, cols = np.array(points, np.uint16).T if known else np.zeros((2, 0))
-    if "archive" in form:
-        sink = io.BytesIO()
-        meta = np.array([known, *features.shape])
-        np.savez_compressed(sink, meta=meta, rows=rows, cols=cols, feat=features)
-        return sink.getvalue()
-    if form == "legacy json":
-        return json.dumps(features.tolist()).encode()
-    found = [
-        {"row": int(row), "col": int(col), "data": feature.tolist()}
-        for row, col, feature in zip(rows, cols, features, strict=True)
-    ]
-    facts = {"valid_rowcol": True, "feature_dim": features.shape[1], "npoints": len(features)}
-    return json.dumps({"point_features": found, **facts}).encode()
 
 
 @given(
