@@ -23,7 +23,7 @@ from pipeline import recipes
 from pipeline.chip import methods
 from pipeline.config.loader import load
 from pipeline.config.machine import machine
-from pipeline.config.sections import Extract
+from pipeline.config.sections import ExtractParams
 from pipeline.core import hardware, schemas
 from pipeline.extract import runtimes
 from pipeline.images.windows import Window, around
@@ -150,7 +150,7 @@ def largest(found: Mapping[str, Any], theirs: Mapping[str, Any]) -> float:
     )
 
 
-def runtime_asked(extract: Extract) -> runtimes.Asked:
+def runtime_asked(extract: ExtractParams) -> runtimes.RuntimeRequest:
     """Give what decides the runtime of *extract*, with all else as shipped."""
     params = replace(load(ROOT / "params.yaml"), extract=extract)
     return recipes.runtime_asked(params, machine())

@@ -86,7 +86,7 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
-def make_shards(pieces: list[shards.Planned]) -> None:
+def make_shards(pieces: list[shards.ShardPlan]) -> None:
     """Cut the windows, as other processes do."""
     chip.make(
         _context.context(load("params.yaml"), machine(), "run"),

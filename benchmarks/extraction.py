@@ -51,7 +51,7 @@ from _shared import (
 
 from pipeline import images
 from pipeline.chip.methods import centre
-from pipeline.config.sections import Extract
+from pipeline.config.sections import ExtractParams
 from pipeline.core import hardware
 from pipeline.extract import runtimes
 from pipeline.extract.engine import FETCHED
@@ -82,7 +82,7 @@ class Work:
 
     url: str
     windows: Windows
-    extract: Extract
+    extract: ExtractParams
     env: dict[str, str]
     keep: bool = False
 
@@ -151,7 +151,9 @@ def forward_process(runtime: str, weights: str, precision: str, start: Any, resu
 
 def ours(runtime: str, weights: str, precision: str) -> tuple[Any, int]:
     """Give the network in one of our runtimes, and its batch."""
-    extract = Extract(extractor="coralnet", weights=weights, runtime=runtime, precision=precision)
+    extract = ExtractParams(
+        extractor="coralnet", weights=weights, runtime=runtime, precision=precision
+    )
     network = runtimes.load(runtime_asked(extract))
     return network, network.batch
 
@@ -163,7 +165,7 @@ def onnxruntime(_: str, weights: str, precision: str) -> tuple[Any, int]:
 
     from pipeline.extract import extractors
 
-    extract = Extract(extractor="coralnet", weights=weights, precision=precision)
+    extract = ExtractParams(extractor="coralnet", weights=weights, precision=precision)
     extractor: Any = extractors.build(extract, extractors.weights_of(extract))
     chips = torch.zeros((2, SIZE, SIZE, 3), dtype=torch.uint8)
     with tempfile.NamedTemporaryFile(suffix=".onnx") as file:
@@ -199,7 +201,7 @@ def together(process: Any, arguments: list[tuple[Any, ...]]) -> Measured:
 
 
 def extraction(
-    url: str, windows: Windows, extract: Extract, env: dict[str, str], *, keep: bool
+    url: str, windows: Windows, extract: ExtractParams, env: dict[str, str], *, keep: bool
 ) -> Measured:
     """Measure the engine, one process a core, each with its share of the images."""
     keys = sorted(windows)
@@ -239,7 +241,7 @@ def delayed(endpoint: str, seconds: float) -> Iterator[str]:
     loop.call_soon_threadsafe(loop.stop)
 
 
-def steps(folder: Path, windows: Windows, extract: Extract) -> dict[str, float]:
+def steps(folder: Path, windows: Windows, extract: ExtractParams) -> dict[str, float]:
     """Give the milliseconds an image takes, step by step, in one process."""
     network = runtimes.load(runtime_asked(extract))
     took = dict.fromkeys(("read", "decode", "cut", "network"), 0.0)
@@ -298,11 +300,11 @@ class Report:
     found: dict[tuple[str, str], Measured] = field(default_factory=dict)
 
     @property
-    def extracts(self) -> list[Extract]:
+    def extracts(self) -> list[ExtractParams]:
         """The settings to measure: exact, and in half precision."""
         weights = str(self.folder / WEIGHTS)
         return [
-            Extract(extractor="coralnet", weights=weights, precision=precision)
+            ExtractParams(extractor="coralnet", weights=weights, precision=precision)
             for precision in PRECISIONS
         ]
 

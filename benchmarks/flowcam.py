@@ -21,7 +21,7 @@ from PIL import Image
 
 from pipeline import images
 from pipeline.chip.methods import _tables, flowcam
-from pipeline.config.sections import Extract
+from pipeline.config.sections import ExtractParams
 from pipeline.core import schemas
 from pipeline.images.windows import crop
 
@@ -43,7 +43,7 @@ def beside(folder: Path, table: Path) -> pa.Table:
     return pa.Table.from_pylist(found, schema=schemas.BESIDE)
 
 
-def cut(folder: Path, table: Path, near: pa.Table, extract: Extract) -> tuple[int, int]:
+def cut(folder: Path, table: Path, near: pa.Table, extract: ExtractParams) -> tuple[int, int]:
     """Read the table, decode every collage once, cut every window; count chips and pixels."""
     read = _tables.Table(f"{folder.name}/{table.name}", table.read_bytes())
     chips = _tables.measure(read, near, flowcam).chips
@@ -76,7 +76,7 @@ def main() -> None:
             sessions.make(folder, asked.particles, side=asked.side)
         folder = folder.absolute()
         table = next(folder.glob("*.lst"))
-        near, extract, seconds = beside(folder, table), Extract(extractor="filters"), []
+        near, extract, seconds = beside(folder, table), ExtractParams(extractor="filters"), []
         for _ in range(ROUNDS):
             started = time.perf_counter()
             count, pixels = cut(folder, table, near, extract)

@@ -156,7 +156,7 @@ class Clock:
         self.begun = time.perf_counter()
 
 
-def scheduled(planned: list[shards.Planned]) -> int:
+def scheduled(planned: list[shards.ShardPlan]) -> int:
     """Give every shard to Luigi's scheduler and take them all back; count the takes."""
     scheduler = luigi.scheduler.Scheduler(prune_on_get_work=False)
     params = load(str(ROOT / "params.yaml"))
@@ -227,12 +227,12 @@ def windows(parts: list[pa.Table], points: int) -> list[Made]:
         return [future.result() for future in futures]
 
 
-def named(item: Made, count: int) -> shards.Planned:
+def named(item: Made, count: int) -> shards.ShardPlan:
     """Name the features of one shard; its chips stand for as many bytes as they had."""
     from pipeline.core.hashing import shard_name
 
     piece = Piece("features", "0" * 64, shard_name(item.number, count), item.sha256)
-    return shards.Planned(item.number, piece, lambda: bytes(item.size))
+    return shards.ShardPlan(item.number, piece, lambda: bytes(item.size))
 
 
 if __name__ == "__main__":

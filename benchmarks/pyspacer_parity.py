@@ -25,7 +25,7 @@ from _shared import PEER, WEIGHTS, largest, peer, peers_features, photograph, ru
 from PIL import Image
 
 from pipeline import images
-from pipeline.config.sections import Extract
+from pipeline.config.sections import ExtractParams
 from pipeline.extract import runtimes
 from pipeline.images.windows import Pixels, around, crop
 
@@ -79,7 +79,7 @@ def prepare(folder: Path, given: list[Path]) -> dict[str, Points]:
 
 def ours(folder: Path, points: dict[str, Points], runtime: str) -> dict[str, Any]:
     """Give our features by picture."""
-    extract = Extract(extractor="coralnet", weights=str(folder / WEIGHTS), runtime=runtime)
+    extract = ExtractParams(extractor="coralnet", weights=str(folder / WEIGHTS), runtime=runtime)
     network = runtimes.load(runtime_asked(extract))
     found = {}
     for name, places in points.items():

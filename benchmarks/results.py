@@ -21,7 +21,7 @@ import pandas as pd
 import pyarrow as pa
 from _shared import about
 
-from pipeline.config.sections import Validate
+from pipeline.config.sections import ValidateParams
 from pipeline.core import rejects, schemas
 from pipeline.validate import metrics, report
 from pipeline.validate.metrics import (
@@ -84,7 +84,9 @@ class Clock:
         return found
 
 
-def results(made: pa.Table, earlier: pa.Table, classes: list[str], validate: Validate) -> Clock:
+def results(
+    made: pa.Table, earlier: pa.Table, classes: list[str], validate: ValidateParams
+) -> Clock:
     """Make all that the validate stage makes of *made*."""
     clock = Clock()
     ours = clock("arrays", lambda: judged(made, classes))
@@ -112,7 +114,7 @@ def results(made: pa.Table, earlier: pa.Table, classes: list[str], validate: Val
         straddling=0,
         rejects=rejects.table([]),
         trust=Trust(0.95, chosen, _trust.confirm(ours, chosen.score)),
-        n_suspects=len(doubts),
+        n_label_issues=len(doubts),
         compared=compared,
     )
     clock("report", lambda: report.render(facts))
@@ -131,7 +133,9 @@ def main() -> int:
     size = (wanted.chips, wanted.classes, wanted.groups)
     made, earlier = made_up(*size, seed=1), made_up(*size, seed=2)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    clock = results(made, earlier, names_of(wanted.classes), Validate(rounds=wanted.rounds))
+    clock = results(
+        made, earlier, names_of(wanted.classes), ValidateParams(bootstrap_rounds=wanted.rounds)
+    )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     total, busy = (sum(seconds) for seconds in zip(*clock.took.values(), strict=True))
     for name, seconds in [*clock.took.items(), ("all", (total, busy))]:

@@ -2,7 +2,7 @@
 
 The same features, as many chips an image as asked, are written by Quadrat and by PySpacer itself,
 and read by both into one array. PySpacer's files are then turned into a table by
-`python -m stages.featurevectors`, and every value compared.
+`python -m stages.pyspacer_features`, and every value compared.
 
     python benchmarks/storage.py [--spacer-python PATH] [--images 800] [--points 25] [--dim 1280]
 """
@@ -111,7 +111,7 @@ def main() -> int:
         theirs = sum(path.stat().st_size for path in files) / features.nbytes
         started = time.perf_counter()
         target = folder / "converted.parquet"
-        command = [sys.executable, "-m", "stages.featurevectors", folder, target]
+        command = [sys.executable, "-m", "stages.pyspacer_features", folder, target]
         subprocess.run(command, check=True, cwd=ROOT)
         converting_s = time.perf_counter() - started
         wrong |= not np.array_equal(read(target, asked.dim), features)

@@ -49,5 +49,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    signals.at_once()
+    signals.stop_on_signals()
     sys.exit(main())

@@ -93,7 +93,7 @@ def calibration(calibrators: list[Any], count: int) -> Tensors:
         doubt = 1 - (ends[0, 1] - ends[0, 0])
         straight = all(list(one.X_thresholds_) == [0.0, 1.0] for one in calibrators)
         if straight and np.allclose(ends, [doubt / count, 1 - doubt + doubt / count], atol=1e-12):
-            return {"doubt": np.array([doubt])}  # what `python -m stages.classifier` wrote
+            return {"doubt": np.array([doubt])}  # what `python -m stages.model_export` wrote
         raise ValueError("an isotonic calibration; only sigmoid ones can be exported")
     slope, offset = sigmoids(calibrators)
     return {"sigmoid.slope": slope, "sigmoid.offset": offset}

@@ -21,7 +21,7 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config.sections import Extract
+from pipeline.config.sections import ExtractParams
 from pipeline.extract.extractors import Identity
 from pipeline.extract.weights import Weights, apply, load, required
 
@@ -47,7 +47,7 @@ class DinoV2:
     dim = 384
     size = 224
 
-    def __init__(self, extract: Extract, weights: Weights | None) -> None:
+    def __init__(self, extract: ExtractParams, weights: Weights | None) -> None:
         if weights is None:
             raise required(extract.extractor)
         self.weights = weights

@@ -20,7 +20,7 @@ from pipeline.chip import labels, methods
 from pipeline.config import registry
 from pipeline.config.loader import SECTIONS, Params
 from pipeline.config.machine import Machine
-from pipeline.config.sections import Section, Train
+from pipeline.config.sections import Section, TrainParams
 from pipeline.core import code_version, hardware, schemas
 from pipeline.core.errors import InputError, Missing, StorageError
 from pipeline.core.hashing import digest
@@ -50,7 +50,7 @@ class Recipe:
 
 
 def _recipe(section: Section, **parts: Any) -> Recipe:
-    return Recipe({"section": section.shaping(), **parts})
+    return Recipe({"section": section.recipe_fields(), **parts})
 
 
 def index(params: Params) -> Recipe:
@@ -74,7 +74,7 @@ def chip(params: Params) -> Recipe:
 
 def label(params: Params) -> Recipe:
     """Give the recipe of labels: the annotations' format, and the split."""
-    split = params.split.shaping()
+    split = params.split.recipe_fields()
     if params.split.by in params.index.fields:
         split["pattern"] = params.index.pattern
     return _recipe(
@@ -100,11 +100,11 @@ def extract_asked(params: Params) -> Recipe:
     return _recipe(params.extract, identity=identity, code=code)
 
 
-def runtime_asked(params: Params, machine: Machine) -> runtimes.Asked:
+def runtime_asked(params: Params, machine: Machine) -> runtimes.RuntimeRequest:
     """Give what decides which runtime computes features on this machine."""
     from pipeline.extract import runtimes
 
-    return runtimes.Asked(params.extract, extract_asked(params).parts, machine)
+    return runtimes.RuntimeRequest(params.extract, extract_asked(params).parts, machine)
 
 
 def extract(params: Params, machine: Machine) -> Recipe:
@@ -112,7 +112,7 @@ def extract(params: Params, machine: Machine) -> Recipe:
     return extract_by(runtime_asked(params, machine))
 
 
-def extract_by(asked: runtimes.Asked) -> Recipe:
+def extract_by(asked: runtimes.RuntimeRequest) -> Recipe:
     """Give the recipe of features by the runtime that *asked* comes to."""
     from pipeline.extract import runtimes
 
@@ -135,7 +135,7 @@ def _several(params: Params) -> dict[str, str]:
     return {} if separator is None else {"label_separator": separator}
 
 
-def label_map(section: Train) -> LabelMap:
+def label_map(section: TrainParams) -> LabelMap:
     """Read the label map that `train.label_map` names.
 
     Raises:
@@ -176,7 +176,7 @@ def shown(params: Params) -> dict[str, Any]:
 
     What chooses the images is among them; where they lie is not.
     """
-    settings = {key: getattr(params, key).shaping() for key in SECTIONS}
+    settings = {key: getattr(params, key).recipe_fields() for key in SECTIONS}
     chosen = params.bucket.model_dump(mode="json", include={"include", "exclude"})
     settings["bucket"] = {**chosen, **settings["bucket"]}
     return {"code": code_version.tree(), "params": settings}

@@ -21,7 +21,7 @@ from pipeline.chip import tables_stage
 from pipeline.config.loader import Params
 from pipeline.config.machine import machine
 from pipeline.core.errors import QuadratError
-from pipeline.core.run_log import Counts, write_down
+from pipeline.core.run_log import Counts, append_run_log
 from pipeline.extract import stage as extract
 from pipeline.index import stage as index
 from pipeline.scheduler._luigi import IS_COMMAND, luigi
@@ -29,16 +29,16 @@ from pipeline.scheduler.shard_tasks import (
     ChipShard,
     ExtractShard,
     IndexShard,
-    Shards,
+    QuadratTask,
+    ShardTask,
     TableShard,
-    Work,
     end_with_the_worker,
     tasks_of,
 )
-from pipeline.scheduler.summary import RUN, InOurWords
+from pipeline.scheduler.summary import RUN, SummaryFilter
 from pipeline.store import context, outputs
 from pipeline.store.context import CHIPS, CLASSIFIER, FEATURES, INDEX, LABELS, RESULTS
-from pipeline.store.shards import Planned, missing
+from pipeline.store.shards import ShardPlan, missing
 from pipeline.train import dvclive
 from pipeline.train import stage as train
 from pipeline.validate import stage as validate
@@ -48,7 +48,7 @@ log = logging.getLogger("quadrat")
 # Luigi reads these from [core] itself, and warns all the same that core has no such parameter.
 luigi.interface.core.ignore_unconsumed |= {"rpc_retry_attempts", "rpc_retry_wait"}
 if IS_COMMAND:  # a stage and a worker say by themselves what came of it
-    logging.getLogger("luigi-interface").addFilter(InOurWords())
+    logging.getLogger("luigi-interface").addFilter(SummaryFilter())
 
 
 class CheckoutParameter(luigi.Parameter[str]):
@@ -59,7 +59,7 @@ class CheckoutParameter(luigi.Parameter[str]):
         return str(x) or f"{socket.gethostname()}:{Path.cwd()}"
 
 
-class Stage(Work):
+class Stage(QuadratTask):
     """One of the five: complete when its out's manifest is what its inputs and recipe ask for."""
 
     checkout = CheckoutParameter(default="")
@@ -110,7 +110,7 @@ class Stage(Work):
         """What the manifest of the last of `folders` must say."""
         raise NotImplementedError
 
-    def lacking(self, kind: type[Shards], planned: Sequence[Planned]) -> Iterator[Any]:
+    def lacking(self, kind: type[ShardTask], planned: Sequence[ShardPlan]) -> Iterator[Any]:
         """Yield the tasks of those shards that are not finished, if there are any."""
         end_with_the_worker()
         found = missing(self.context.store, planned, self.context.run)
@@ -125,7 +125,7 @@ class Stage(Work):
         sys.stdout.write(f"{counts.line()}\n")
         sys.stdout.flush()
         self.tell(100, counts.sentence())
-        write_down(machine().runs, self.run_name, counts)
+        append_run_log(machine().runs, self.run_name, counts)
 
 
 def _whole(manifest: dict[str, Any], folder: Path) -> bool:
@@ -204,7 +204,7 @@ class Train(Stage):
 
     def _is_complete(self) -> bool:
         """Say whether the classifier and its learning curve are there."""
-        return dvclive.there() and super()._is_complete()
+        return dvclive.exists() and super()._is_complete()
 
     def run(self) -> None:
         """Train unless the store has this very classifier."""

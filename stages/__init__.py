@@ -6,7 +6,7 @@ import sys
 from pipeline.core import signals
 
 if sys.argv[0] == "-m":  # as it is while `python -m stages.NAME` looks for its file
-    signals.at_once()
+    signals.stop_on_signals()
 
 # A stage imports for half of its seconds, and what is imported stays: to look for garbage as often
 # as Python does by itself would make that slower.

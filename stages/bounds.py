@@ -11,7 +11,7 @@ from pipeline.commands import bounds
 from pipeline.config.loader import load
 from pipeline.config.machine import machine
 from pipeline.core.errors import QuadratError
-from pipeline.core.run_log import many
+from pipeline.core.run_log import pluralize
 from pipeline.scheduler.summary import RUN
 from pipeline.store import context as _context
 
@@ -31,9 +31,9 @@ def main() -> int:
     except QuadratError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    print(f"{target}: {many(written.chips, 'chips')} of {many(written.scenes, 'scenes')}")
+    print(f"{target}: {pluralize(written.chips, 'chips')} of {pluralize(written.scenes, 'scenes')}")
     if written.others:
-        some = f"{many(len(written.others), 'images')}, as {written.others[0]}"
+        some = f"{pluralize(len(written.others), 'images')}, as {written.others[0]}"
         print(f"left out, since they do not say where they lie: {some}", file=sys.stderr)
     return 0
 

@@ -9,7 +9,7 @@ import logging
 import sys
 
 from pipeline.commands.export import names, run
-from pipeline.commands.export.plan import Asked
+from pipeline.commands.export.plan import ExportRequest
 from pipeline.config.loader import load
 from pipeline.config.machine import machine
 from pipeline.core.errors import QuadratError
@@ -67,7 +67,7 @@ def main() -> int:
         if url == "":
             is_s3 = asked.target.startswith("s3://")
             url = f"{asked.target.rstrip('/')}/" if is_s3 else "/data/local-files/?d="
-        wanted = Asked(asked.target, asked.format, name, asked.webdataset, url)
+        wanted = ExportRequest(asked.target, asked.format, name, asked.webdataset, url)
         settings = machine()
         context = _context.context(params, settings, "")
         counts = run.run(context, wanted)

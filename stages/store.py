@@ -46,7 +46,7 @@ def shown(size: float) -> str:
     return f"{size:,.1f} TB"
 
 
-def table(found: Sequence[gc.Group], needed: gc.Needs, gone: set[int]) -> None:
+def table(found: Sequence[gc.StoredPiece], needed: gc.Needs, gone: set[int]) -> None:
     """Print a line for every table and recipe."""
     rows = defaultdict(list)
     for group in found:

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from pipeline.core import label_sets, schemas
 from pipeline.core.errors import InputError
-from pipeline.core.run_log import many
+from pipeline.core.run_log import pluralize
 from pipeline.store.context import CHIPS, CLASSIFIER, FEATURES, INDEX, LABELS, RESULTS
 
 WHOLE = re.compile(r"-?[0-9]{1,9}")
@@ -82,10 +82,10 @@ def _image(row: Row) -> str:
 
 def _chips(count: int, row: Row | None) -> str:
     if row is None:
-        return "no chip" if not count else f"{many(count, 'chips')}, none there"
+        return "no chip" if not count else f"{pluralize(count, 'chips')}, none there"
     window = f"window {row['top']}, {row['left']}, {row['height']} × {row['width']}"
     shown = f" · {row['valid_share']:.1%} of it valid" if "valid_share" in row else ""
-    return f"{many(count, 'chips')}; ({row['row']}, {row['col']}) → {window}{shown}"
+    return f"{pluralize(count, 'chips')}; ({row['row']}, {row['col']}) → {window}{shown}"
 
 
 def _label(row: Row | None) -> str:
@@ -101,7 +101,8 @@ def _feature(row: Row | None) -> str:
     name = made_by["made_by"]["section"]["extractor"]
     length = pc.sqrt(pc.sum(pc.power(pa.array(row["feature"], pa.float64()), 2))).as_py()
     recipe = made_by["recipe"][:8]
-    return f"{name} · recipe {recipe}… · {many(len(row['feature']), 'values')}, |x| = {length:.3f}"
+    values = pluralize(len(row["feature"]), "values")
+    return f"{name} · recipe {recipe}… · {values}, |x| = {length:.3f}"
 
 
 def _prediction(row: Row | None) -> str:

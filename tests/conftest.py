@@ -187,8 +187,8 @@ def new_repo(path: Path, bucket: Bucket) -> Repo:
         annotations__path="points.csv",
         chip__size=32,
         train__epochs=6,
-        validate__gallery=6,
-        validate__rounds=100,
+        validate__gallery_size=6,
+        validate__bootstrap_rounds=100,
         shards__count=4,
     )
     repo.run("git", "add", "-A")

@@ -22,12 +22,12 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from pipeline.config import registry
-from pipeline.config.sections import Annotations
+from pipeline.config.sections import AnnotationParams
 from pipeline.core.rejects import Reject
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class AnnotationSource:
     """What a format reads.
 
     Attributes:
@@ -43,7 +43,7 @@ class Source:
     sizes: Sequence[tuple[int, int]] = ()
 
 
-def read(source: Source, params: Annotations) -> tuple[pa.Table, list[Reject]]:
+def read(source: AnnotationSource, params: AnnotationParams) -> tuple[pa.Table, list[Reject]]:
     """Read *source* in the format that *params* names.
 
     Raises:
@@ -54,18 +54,18 @@ def read(source: Source, params: Annotations) -> tuple[pa.Table, list[Reject]]:
     return table, rejects
 
 
-def level(params: Annotations) -> str:
+def level(params: AnnotationParams) -> str:
     """Say whether the format speaks of points or of images."""
     part = registry.find("annotations", params.format, key="annotations.format")
     return str(part.LEVEL)
 
 
-def file_name(params: Annotations) -> str:
+def file_name(params: AnnotationParams) -> str:
     """Give the annotation file's name, for messages."""
     return (params.path or "").rpartition("/")[2]
 
 
-def label_separator(params: Annotations) -> str | None:
+def label_separator(params: AnnotationParams) -> str | None:
     """Give what stands between the labels of a chip; None: it has one."""
     separator: str | None = getattr(params, "label_separator", None)
     return separator

@@ -9,7 +9,7 @@ from pipeline.core import label_sets
 
 
 @dataclass(frozen=True, slots=True)
-class Chip:
+class AnnotatedChip:
     """One chip and what is said of it.
 
     Attributes:
@@ -44,7 +44,7 @@ class Chip:
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class WrittenAnnotations:
     """What is to be written.
 
     Attributes:
@@ -57,8 +57,8 @@ class Answers:
         at_points: whether chips stand around points, so that their centres are what matters.
     """
 
-    rows: Sequence[Chip]
-    others: Sequence[Chip] = ()
+    rows: Sequence[AnnotatedChip]
+    others: Sequence[AnnotatedChip] = ()
     prefix: str = ""
     separator: str | None = None
     url: str = ""

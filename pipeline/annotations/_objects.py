@@ -19,9 +19,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.annotations import Source, _rows, _text
+from pipeline.annotations import AnnotationSource, _rows, _text
 from pipeline.core import schemas
-from pipeline.core.errors import InputError, Rejected, short
+from pipeline.core.errors import InputError, Rejected, shorten
 from pipeline.core.rejects import Reject
 from pipeline.core.urls import shown
 
@@ -91,7 +91,7 @@ def number(value: Any, what: str, at: str) -> float:
     except (TypeError, ValueError, OverflowError):
         found = math.nan
     if not abs(found) < FARTHEST:  # NaN is not less either
-        shown = short(repr(value), SHOWN)
+        shown = shorten(repr(value), SHOWN)
         raise Rejected("not_a_box", f"{at}: {what} {shown} is not a number of pixels")
     return found
 
@@ -241,7 +241,7 @@ def _is_text(found: str) -> bool:
     return True
 
 
-def from_json(source: Source) -> Any:
+def from_json(source: AnnotationSource) -> Any:
     """Read a JSON file, in UTF-8, -16 or -32.
 
     Raises:
@@ -269,7 +269,7 @@ class Names:
         prefix: `annotations.prefix`: what stands before a name in its key.
     """
 
-    def __init__(self, source: Source, prefix: str) -> None:
+    def __init__(self, source: AnnotationSource, prefix: str) -> None:
         self.keys, self.prefix = frozenset(source.keys), prefix
         self.sizes = dict(zip(source.keys, source.sizes, strict=False))
 

@@ -9,14 +9,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.annotations import Source
+from pipeline.annotations import AnnotationSource
 from pipeline.core.errors import InputError
 
 MAGIC = b"PAR1"
 ROWS = 10_000
 
 
-def read(source: Source) -> pa.Table:
+def read(source: AnnotationSource) -> pa.Table:
     """Read the file whole; no column of it is decoded twice.
 
     Raises:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from pipeline.annotations import Source, _rows
+from pipeline.annotations import AnnotationSource, _rows
 from pipeline.core.errors import Rejected
 from pipeline.core.rejects import Reject
 
@@ -25,7 +25,7 @@ class Params(_rows.Table):
     keep_unconfirmed: bool = False
 
 
-def read(source: Source, params: Params) -> tuple[pa.Table, list[Reject]]:
+def read(source: AnnotationSource, params: Params) -> tuple[pa.Table, list[Reject]]:
     """Read a points table; see pipeline/annotations/__init__.py.
 
     Raises:
@@ -38,7 +38,9 @@ def read(source: Source, params: Params) -> tuple[pa.Table, list[Reject]]:
     return table, rejects + conflicts
 
 
-def _points(source: Source, params: Params, rejects: list[Reject]) -> Iterator[_rows.Annotation]:
+def _points(
+    source: AnnotationSource, params: Params, rejects: list[Reject]
+) -> Iterator[_rows.Annotation]:
     wanted, needed = params.columns.wanted(), ["image", "row", "column", *params.columns.named()]
     for line, cells in _rows.records(source, params, wanted, needed):
         at = f"{source.name}:{line}"

@@ -10,10 +10,10 @@ from typing import Annotated, Any, TypeVar
 import pyarrow as pa
 from pydantic import Field
 
-from pipeline.annotations import Source, _parquet, _text
-from pipeline.config.sections import Annotations, Section
+from pipeline.annotations import AnnotationSource, _parquet, _text
+from pipeline.config.sections import AnnotationParams, Section
 from pipeline.core import label_sets, schemas
-from pipeline.core.errors import InputError, Rejected, short
+from pipeline.core.errors import InputError, Rejected, shorten
 from pipeline.core.rejects import Reject
 
 ALIASES = {
@@ -59,7 +59,7 @@ class Columns(Section):
         return {cell: name for cell, name in self.model_dump().items() if name}
 
 
-class File(Annotations):
+class File(AnnotationParams):
     """The settings that every format with a file has.
 
     With a `label_separator` a chip may have several labels: in one cell, or one a row.
@@ -98,7 +98,10 @@ class Annotation:
 
 
 def records(
-    source: Source, params: Any, wanted: Mapping[str, Sequence[str]], needed: Sequence[str]
+    source: AnnotationSource,
+    params: Any,
+    wanted: Mapping[str, Sequence[str]],
+    needed: Sequence[str],
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """Give the line and the wanted cells of every row of a table: Parquet, or text with a header.
 
@@ -138,7 +141,7 @@ def _plain(name: str) -> str:
 
 
 def places_of(
-    source: Source,
+    source: AnnotationSource,
     names: Sequence[str],
     wanted: Mapping[str, Sequence[str]],
     needed: Sequence[str],
@@ -181,7 +184,7 @@ def _named(names: Sequence[str], wanted: Mapping[str, Sequence[str]]) -> Iterato
 def _listed(names: Sequence[str]) -> str:
     """Give *names* for a message: the file may be no table at all, and its line of any length."""
     more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
-    return ", ".join(short(name, LONGEST) or "''" for name in names[:SHOWN]) + more
+    return ", ".join(shorten(name, LONGEST) or "''" for name in names[:SHOWN]) + more
 
 
 def _cells(
@@ -248,7 +251,7 @@ NAMED = 3
 
 
 def settle(
-    found: Iterable[Annotation], source: Source, separator: str | None = None
+    found: Iterable[Annotation], source: AnnotationSource, separator: str | None = None
 ) -> tuple[pa.Table, list[Reject]]:
     """Make one row a place of *found*; see `settled`.
 

@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from pipeline.annotations import Source
+from pipeline.annotations import AnnotationSource
 from pipeline.core.errors import InputError, SettingError
 
 SEPARATORS = (",", ";", "\t", "|")
@@ -32,7 +32,7 @@ NO_TEXT = (
 
 
 def rows(
-    source: Source, encoding: str, fits: Callable[[list[str]], bool]
+    source: AnnotationSource, encoding: str, fits: Callable[[list[str]], bool]
 ) -> Iterator[tuple[int, list[str]]]:
     """Give the cells of every row, the header's too, and the line that it begins at.
 
@@ -56,7 +56,7 @@ def rows(
     return iter(_Rows(text, _separator(header, fits), source.name))
 
 
-def _decoded(source: Source, encoding: str) -> str:
+def _decoded(source: AnnotationSource, encoding: str) -> str:
     """Give the file's text, by its byte-order mark, else as *encoding*.
 
     Raises:
@@ -79,7 +79,7 @@ def _decoded(source: Source, encoding: str) -> str:
     return text.lstrip(BOM)  # files that were put together have it twice
 
 
-def check_text(source: Source, remedy: str) -> None:
+def check_text(source: AnnotationSource, remedy: str) -> None:
     """See that the file is no archive and no workbook.
 
     Raises:

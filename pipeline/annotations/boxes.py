@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.annotations import Source, _objects, _rows
+from pipeline.annotations import AnnotationSource, _objects, _rows
 from pipeline.annotations._objects import LEVEL, Object, number
 from pipeline.core.errors import InputError, Rejected
 from pipeline.core.rejects import Reject
@@ -50,7 +50,7 @@ class Params(_objects.Params):
     encoding: str = "utf-8"
 
 
-def read(source: Source, params: Params) -> tuple[pa.Table, list[Reject]]:
+def read(source: AnnotationSource, params: Params) -> tuple[pa.Table, list[Reject]]:
     """Read a table of boxes; see pipeline/annotations/__init__.py.
 
     Raises:
@@ -75,7 +75,9 @@ def read(source: Source, params: Params) -> tuple[pa.Table, list[Reject]]:
     return _objects.table(objects(), rejects)
 
 
-def _edges(cells: dict[str, str], source: Source, at: str) -> tuple[float, float, float, float]:
+def _edges(
+    cells: dict[str, str], source: AnnotationSource, at: str
+) -> tuple[float, float, float, float]:
     left, top = number(cells["left"], "left", at), number(cells["top"], "top", at)
     if {"right", "bottom"} <= set(cells):
         return left, top, number(cells["right"], "right", at), number(cells["bottom"], "bottom", at)

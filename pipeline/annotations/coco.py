@@ -15,10 +15,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.annotations import Source, _objects, _rows
-from pipeline.annotations._answers import Answers
+from pipeline.annotations import AnnotationSource, _objects, _rows
+from pipeline.annotations._answers import WrittenAnnotations
 from pipeline.annotations._objects import LEVEL, Object, number
-from pipeline.core.errors import InputError, Rejected, short
+from pipeline.core.errors import InputError, Rejected, shorten
 from pipeline.core.rejects import Reject
 
 __all__ = ["LEVEL", "Params", "read", "write"]
@@ -32,7 +32,7 @@ class Params(_objects.Params):
     """The settings of `annotations.format: coco`."""
 
 
-def read(source: Source, params: Params) -> tuple[pa.Table, list[Reject]]:
+def read(source: AnnotationSource, params: Params) -> tuple[pa.Table, list[Reject]]:
     """Read a COCO file; see pipeline/annotations/__init__.py.
 
     Raises:
@@ -68,7 +68,7 @@ def read(source: Source, params: Params) -> tuple[pa.Table, list[Reject]]:
     return _objects.table(objects(), rejects)
 
 
-def _list(whole: Any, name: str, source: Source) -> list[Any]:
+def _list(whole: Any, name: str, source: AnnotationSource) -> list[Any]:
     found = whole.get(name) if isinstance(whole, dict) else None
     if not isinstance(found, list):
         raise InputError(
@@ -93,7 +93,7 @@ def _id(said: Any, name: str) -> str | None:
 def _by_ids(
     lists: Mapping[str, list[Any]],
     name: str,
-    source: Source,
+    source: AnnotationSource,
     meant: Callable[[Mapping[str, Any]], Any],
 ) -> dict[str, Any]:
     """Give what is *meant* by each id of the list *name*.
@@ -109,7 +109,7 @@ def _by_ids(
         value = meant(said)
         if table.setdefault(number, value) != value:
             raise InputError(
-                f"{source.name}:{name}[{place}]: the id {short(number, _objects.SHOWN)} is "
+                f"{source.name}:{name}[{place}]: the id {shorten(number, _objects.SHOWN)} is "
                 "another's already; files that are put together need ids of their own"
             )
     return table
@@ -200,7 +200,7 @@ def _decoded(text: str, at: str) -> list[int]:
     return counts
 
 
-def write(answers: Answers) -> bytes:
+def write(answers: WrittenAnnotations) -> bytes:
     """Give a COCO file: the answers as annotations, with their scores as COCO's results have them.
 
     `pycocotools` reads it as it stands, and its annotations as results of a file with the same ids.

@@ -10,7 +10,7 @@ import csv
 import io
 
 from pipeline.annotations import _points
-from pipeline.annotations._answers import Answers, Chip
+from pipeline.annotations._answers import AnnotatedChip, WrittenAnnotations
 from pipeline.annotations._points import read
 from pipeline.core.errors import InputError
 
@@ -34,7 +34,7 @@ class Params(_points.Params):
     columns: Columns = Columns()
 
 
-def write(answers: Answers) -> bytes:
+def write(answers: WrittenAnnotations) -> bytes:
     """Give CoralNet's upload: all points of the images, labelled by people, or by the classifier.
 
     An upload replaces all points and annotations of the images that it names, and what it labels is
@@ -65,6 +65,6 @@ def write(answers: Answers) -> bytes:
     return sink.getvalue().encode()
 
 
-def _place(row: tuple[Chip, str | None]) -> tuple[str, int, int]:
+def _place(row: tuple[AnnotatedChip, str | None]) -> tuple[str, int, int]:
     chip, _ = row
     return chip.key, chip.row, chip.col

@@ -15,8 +15,8 @@ from xml.sax.saxutils import quoteattr
 
 import pyarrow as pa
 
-from pipeline.annotations import Source, _objects, _rows, _text
-from pipeline.annotations._answers import Answers, Chip
+from pipeline.annotations import AnnotationSource, _objects, _rows, _text
+from pipeline.annotations._answers import AnnotatedChip, WrittenAnnotations
 from pipeline.annotations._objects import LEVEL, Object, number
 from pipeline.core.errors import InputError, Rejected
 from pipeline.core.rejects import Reject
@@ -31,7 +31,7 @@ class Params(_objects.Params):
     """The settings of `annotations.format: cvat`."""
 
 
-def read(source: Source, params: Params) -> tuple[pa.Table, list[Reject]]:
+def read(source: AnnotationSource, params: Params) -> tuple[pa.Table, list[Reject]]:
     """Read an XML file; see pipeline/annotations/__init__.py.
 
     Raises:
@@ -61,7 +61,7 @@ def read(source: Source, params: Params) -> tuple[pa.Table, list[Reject]]:
     return _objects.table(found, rejects)
 
 
-def _elements(source: Source) -> Iterator[tuple[int, str, Attributes]]:
+def _elements(source: AnnotationSource) -> Iterator[tuple[int, str, Attributes]]:
     """Give the line, name and attributes of every element.
 
     Declarations of types and entities are refused: CVAT writes none, and an attack would.
@@ -175,9 +175,9 @@ SHAPES: dict[str, Callable[[Attributes, str], list[dict[str, Any]]]] = {
 }
 
 
-def write(answers: Answers) -> bytes:
+def write(answers: WrittenAnnotations) -> bytes:
     """Give "CVAT for images 1.1": a box for every chip, a tag where it is the whole image."""
-    images: dict[str, list[Chip]] = {}
+    images: dict[str, list[AnnotatedChip]] = {}
     for chip in answers.rows:
         images.setdefault(chip.key, []).append(chip)
     lines = ['<?xml version="1.0" encoding="utf-8"?>', "<annotations>", "  <version>1.1</version>"]
@@ -193,7 +193,7 @@ def _attributes(values: Mapping[str, Any]) -> str:
     return "".join(f" {name}={quoteattr(str(value))}" for name, value in values.items())
 
 
-def _element(chip: Chip, label: str) -> str:
+def _element(chip: AnnotatedChip, label: str) -> str:
     said = {"label": label, "source": "manual" if chip.score is None else "auto"}
     top, left, height, width = chip.inside
     if chip.is_whole:

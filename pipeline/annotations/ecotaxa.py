@@ -15,8 +15,8 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from pipeline.annotations import Source, _rows
-from pipeline.annotations._answers import Answers
+from pipeline.annotations import AnnotationSource, _rows
+from pipeline.annotations._answers import WrittenAnnotations
 from pipeline.core.errors import InputError, Rejected
 from pipeline.core.rejects import Reject
 
@@ -39,7 +39,7 @@ class Params(_rows.Table):
     keep_unconfirmed: bool = False
 
 
-def read(source: Source, params: Params) -> tuple[pa.Table, list[Reject]]:
+def read(source: AnnotationSource, params: Params) -> tuple[pa.Table, list[Reject]]:
     """Read one of EcoTaxa's TSV files; see pipeline/annotations/__init__.py.
 
     Raises:
@@ -52,7 +52,9 @@ def read(source: Source, params: Params) -> tuple[pa.Table, list[Reject]]:
     return table, rejects + conflicts
 
 
-def _images(source: Source, params: Params, rejects: list[Reject]) -> Iterator[_rows.Annotation]:
+def _images(
+    source: AnnotationSource, params: Params, rejects: list[Reject]
+) -> Iterator[_rows.Annotation]:
     wanted = {**NAMES, "group": (params.group,)}
     needed = [name for name in wanted if name not in {"object", "status"}]
     for line, cells in _rows.records(source, params, wanted, needed):
@@ -76,7 +78,7 @@ def _confirmed(cells: dict[str, str], label: str | None, params: Params, at: str
     raise Rejected("unconfirmed", f"{at}: the label is {status or 'without a status'}")
 
 
-def write(answers: Answers) -> bytes:
+def write(answers: WrittenAnnotations) -> bytes:
     """Give a TSV for EcoTaxa's import: the answers as `predicted`, people's labels as `validated`.
 
     The object's name is the image's without its ending. Import it to update what is there.

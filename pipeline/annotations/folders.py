@@ -6,20 +6,20 @@ from pathlib import PurePosixPath
 
 import pyarrow as pa
 
-from pipeline.annotations import Source, _rows
-from pipeline.config.sections import Annotations
+from pipeline.annotations import AnnotationSource, _rows
+from pipeline.config.sections import AnnotationParams
 from pipeline.core.rejects import Reject
 
 LEVEL = "image"
 
 
-class Params(Annotations):
+class Params(AnnotationParams):
     """The settings of `annotations.format: folders`."""
 
     path: None = None
 
 
-def read(source: Source, params: Params) -> tuple[pa.Table, list[Reject]]:  # noqa: ARG001
+def read(source: AnnotationSource, params: Params) -> tuple[pa.Table, list[Reject]]:  # noqa: ARG001
     """Label every image by its folder; an image at the bucket's root is unlabelled."""
     found = (
         _rows.Annotation(key=key, label=_rows.text(PurePosixPath(key).parent.name), line=0)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from pipeline.annotations import Source, _rows
+from pipeline.annotations import AnnotationSource, _rows
 from pipeline.core.rejects import Reject
 
 LEVEL = "image"
@@ -18,7 +18,7 @@ class Params(_rows.Table):
     columns: _rows.Columns = _rows.Columns()
 
 
-def read(source: Source, params: Params) -> tuple[pa.Table, list[Reject]]:
+def read(source: AnnotationSource, params: Params) -> tuple[pa.Table, list[Reject]]:
     """Read a table of image labels; see pipeline/annotations/__init__.py.
 
     Raises:
@@ -31,7 +31,9 @@ def read(source: Source, params: Params) -> tuple[pa.Table, list[Reject]]:
     return table, rejects + conflicts
 
 
-def _images(source: Source, params: Params, rejects: list[Reject]) -> Iterator[_rows.Annotation]:
+def _images(
+    source: AnnotationSource, params: Params, rejects: list[Reject]
+) -> Iterator[_rows.Annotation]:
     wanted, needed = params.columns.wanted(), ["image", "label", *params.columns.named()]
     for line, cells in _rows.records(source, params, wanted, needed):
         if fault := cells.get(_rows.FAULT):

@@ -16,10 +16,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.annotations import Source, _objects, _regions, _rows
-from pipeline.annotations._answers import Answers, Chip
+from pipeline.annotations import AnnotationSource, _objects, _regions, _rows
+from pipeline.annotations._answers import AnnotatedChip, WrittenAnnotations
 from pipeline.annotations._objects import LEVEL, Object
-from pipeline.core.errors import InputError, Rejected, short
+from pipeline.core.errors import InputError, Rejected, shorten
 from pipeline.core.rejects import Reject
 
 __all__ = ["LEVEL", "Params", "read", "write"]
@@ -41,7 +41,7 @@ class Params(_objects.Params):
     keep_unconfirmed: bool = False
 
 
-def read(source: Source, params: Params) -> tuple[pa.Table, list[Reject]]:
+def read(source: AnnotationSource, params: Params) -> tuple[pa.Table, list[Reject]]:
     """Read an export; see pipeline/annotations/__init__.py.
 
     Raises:
@@ -82,7 +82,7 @@ def _is_task(task: Any) -> bool:
     return isinstance(task, dict) and "data" in task
 
 
-def _check_control(tasks: list[Any], params: Params, source: Source) -> None:
+def _check_control(tasks: list[Any], params: Params, source: AnnotationSource) -> None:
     """See that something is of the control whose labels are to count: its name may be mistyped."""
     if params.label is None:
         return
@@ -97,7 +97,7 @@ def _check_control(tasks: list[Any], params: Params, source: Source) -> None:
     ]
     found = {str(result.get("from_name")) for result in results if isinstance(result, dict)}
     if found and params.label not in found:
-        listed = short(", ".join(sorted(found - {"None"})), _objects.SHOWN)
+        listed = shorten(", ".join(sorted(found - {"None"})), _objects.SHOWN)
         raise InputError(
             f"{source.name}: no result is of the control {params.label!r}, which annotations.label "
             f"names; there are {listed}"
@@ -163,7 +163,7 @@ def _check_image(result: Any, others: set[str], image: str, at: str) -> None:
     name = str(result.get("to_name", "")) if isinstance(result, dict) else ""
     if name in others:
         what = (
-            f"is of the image {short(name, _objects.SHOWN)!r}, and annotations.image is {image!r}"
+            f"is of the image {shorten(name, _objects.SHOWN)!r}, and annotations.image is {image!r}"
         )
         raise Rejected("not_a_box", f"{at}: {what}")
 
@@ -222,13 +222,13 @@ def _sized(
     return {**found, "image_height": height, "image_width": width}
 
 
-def write(answers: Answers) -> bytes:
+def write(answers: WrittenAnnotations) -> bytes:
     """Give tasks to import: answers as predictions, people's labels as annotations, to correct.
 
     The labelling interface that they fit is the one of docs/annotations/labelstudio.md. Chips of
     points are keypoints at the chip's centre, other chips boxes, whole images choices.
     """
-    images: dict[str, list[Chip]] = {}
+    images: dict[str, list[AnnotatedChip]] = {}
     for chip in answers.rows:
         images.setdefault(chip.key, []).append(chip)
     tasks = []
@@ -248,7 +248,9 @@ def write(answers: Answers) -> bytes:
     return json.dumps(tasks, ensure_ascii=False, indent=1).encode()
 
 
-def _result(answers: Answers, chip: Chip, text: str | None, what: str) -> dict[str, Any]:
+def _result(
+    answers: WrittenAnnotations, chip: AnnotatedChip, text: str | None, what: str
+) -> dict[str, Any]:
     top, left, height, width = chip.inside
     across, down = 100 / chip.image_width, 100 / chip.image_height
     labels = list(answers.split(text))

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from pipeline.annotations import Source, _rows
+from pipeline.annotations import AnnotationSource, _rows
 from pipeline.core.errors import Rejected
 from pipeline.core.rejects import Reject
 
@@ -36,7 +36,7 @@ class Params(_rows.Table):
     group: str | None = None
 
 
-def read(source: Source, params: Params) -> tuple[pa.Table, list[Reject]]:
+def read(source: AnnotationSource, params: Params) -> tuple[pa.Table, list[Reject]]:
     """Read MERMAID's file; see pipeline/annotations/__init__.py.
 
     Raises:
@@ -49,7 +49,9 @@ def read(source: Source, params: Params) -> tuple[pa.Table, list[Reject]]:
     return table, rejects + conflicts
 
 
-def _points(source: Source, params: Params, rejects: list[Reject]) -> Iterator[_rows.Annotation]:
+def _points(
+    source: AnnotationSource, params: Params, rejects: list[Reject]
+) -> Iterator[_rows.Annotation]:
     wanted = {**NAMES, **({"group": (params.group,)} if params.group else {})}
     needed = [name for name in wanted if name != "form"]
     for line, cells in _rows.records(source, params, wanted, needed):

@@ -19,8 +19,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.annotations import Source, _objects, _rows
-from pipeline.annotations._answers import Answers, Chip
+from pipeline.annotations import AnnotationSource, _objects, _rows
+from pipeline.annotations._answers import AnnotatedChip, WrittenAnnotations
 from pipeline.annotations._objects import LEVEL, Object, number
 from pipeline.core.errors import InputError, Rejected
 from pipeline.core.rejects import Reject
@@ -52,7 +52,7 @@ class Params(_objects.Params):
     keep_unconfirmed: bool = False
 
 
-def read(source: Source, params: Params) -> tuple[pa.Table, list[Reject]]:
+def read(source: AnnotationSource, params: Params) -> tuple[pa.Table, list[Reject]]:
     """Read an export: CSV, JSON or Parquet; see pipeline/annotations/__init__.py.
 
     Raises:
@@ -80,7 +80,9 @@ def read(source: Source, params: Params) -> tuple[pa.Table, list[Reject]]:
     return _objects.table(objects(), rejects)
 
 
-def _records(source: Source, params: Params) -> Iterator[tuple[int | str, dict[str, str]]]:
+def _records(
+    source: AnnotationSource, params: Params
+) -> Iterator[tuple[int | str, dict[str, str]]]:
     """Give the line and the wanted cells of every row, or object of JSON."""
     wanted = {**NAMES, "label": (params.label,)}
     wanted |= {"group": (params.group,)} if params.group else {}
@@ -96,7 +98,7 @@ def _records(source: Source, params: Params) -> Iterator[tuple[int | str, dict[s
         yield f"[{number_of}]", cells
 
 
-def _listed(source: Source) -> list[Any]:
+def _listed(source: AnnotationSource) -> list[Any]:
     """Give the objects of a JSON export: a list, or a page of what the API lists."""
     whole = _objects.from_json(source)
     found = whole.get("objects") if isinstance(whole, dict) else whole
@@ -159,7 +161,7 @@ def _shape(cells: dict[str, str], size: tuple[int, int], at: str) -> dict[str, A
     return _objects.outlined([ring], at)
 
 
-def write(answers: Answers) -> bytes:
+def write(answers: WrittenAnnotations) -> bytes:
     """Give a CSV with the columns of an export: the answers need review, people's labels do not.
 
     Chips of points are points, whole images rows without a point, other chips outlines.
@@ -177,7 +179,7 @@ def write(answers: Answers) -> bytes:
     return sink.getvalue().encode()
 
 
-def _place(chip: Chip, at_points: bool) -> tuple[str, str, str]:  # noqa: FBT001
+def _place(chip: AnnotatedChip, at_points: bool) -> tuple[str, str, str]:  # noqa: FBT001
     """Give the cells of point.x, point.y and point.polygon."""
     if chip.is_whole:
         return "", "", ""

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.config.sections import Annotations
+from pipeline.config.sections import AnnotationParams
 from pipeline.core import schemas
 from pipeline.core.errors import InputError
 from pipeline.core.hashing import background_at, background_place
@@ -73,7 +73,7 @@ def label(
     made: pa.Table,
     chips: pa.Table,
     doubtful: Sequence[Reject],
-    section: Annotations,
+    section: AnnotationParams,
     near: pa.Array | None = None,
 ) -> tuple[pa.Table, dict[str, Any]]:
     """Label some of the chips that nobody has labelled as background.

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.config.sections import Split
+from pipeline.config.sections import SplitParams
 from pipeline.core import schemas
 from pipeline.core.hashing import split_of
 
@@ -24,7 +24,7 @@ PLACE_DEGREES = 0.01
 
 
 def make(
-    chips: pa.Table, images: pa.Table, annotations: pa.Table, level: str, split: Split
+    chips: pa.Table, images: pa.Table, annotations: pa.Table, level: str, split: SplitParams
 ) -> pa.Table:
     """Give schemas.LABELS, one row a chip.
 
@@ -87,7 +87,7 @@ def _place(latitude: float | None, longitude: float | None) -> str | None:
     return f"{south * PLACE_DEGREES:.2f} {west * PLACE_DEGREES:.2f}"
 
 
-def _splits(group: pa.ChunkedArray, split: Split) -> pa.Array:
+def _splits(group: pa.ChunkedArray, split: SplitParams) -> pa.Array:
     coded = group.combine_chunks().dictionary_encode()
     if isinstance(coded, pa.ChunkedArray):
         coded = coded.combine_chunks()

@@ -23,13 +23,13 @@ from numpy.typing import NDArray
 
 from pipeline import images
 from pipeline.chip import methods
-from pipeline.config.sections import ChipMethod, NoData
+from pipeline.config.sections import ChipParams, NoData
 from pipeline.core import hardware, rejects, schemas
 from pipeline.core.errors import Changed, InputError, Missing, Rejected, StorageError
 from pipeline.core.progress import Progress
 from pipeline.core.rejects import Reject
-from pipeline.core.run_log import many
-from pipeline.images.sandbox import Apart, no_memory
+from pipeline.core.run_log import pluralize
+from pipeline.images.sandbox import DecoderSandbox, no_memory
 from pipeline.images.watchdog import watched
 from pipeline.storage import Storage
 from pipeline.store import shards
@@ -46,7 +46,7 @@ Valid = Callable[[bytes, str], NDArray[np.bool_]]
 Row = dict[str, Any]
 
 
-def with_masks(places: pa.Table, params: ChipMethod) -> pa.Table:
+def with_masks(places: pa.Table, params: ChipParams) -> pa.Table:
     """Give schemas.SCENE_PLACES where no-data is stated by masks, else *places* as they are."""
     masks = methods.masks(params)
     if masks is None:
@@ -90,7 +90,7 @@ def make(
                 made = pa.Table.from_pylist(rows, schema=schemas.SCENE_CHIPS)
                 whole = made if reuse.rows is None else pa.concat_tables([reuse.rows, made])
                 whole = schemas.conform(whole, schemas.SCENE_CHIPS)
-                computed = shards.Made(context.run, made.num_rows)
+                computed = shards.Provenance(context.run, made.num_rows)
                 shards.finish(context.store, piece, whole, refused, computed)
             moved += changed
             progress.step(wanted.num_rows)
@@ -98,7 +98,7 @@ def make(
         raise StorageError(f"{moved[0]} ({len(moved):,} in all changed); run dvc repro again")
 
 
-def _planned(wanted: pa.Table, params: ChipMethod) -> pa.Table:
+def _planned(wanted: pa.Table, params: ChipParams) -> pa.Table:
     """Give the chips of *wanted*, each with its mask's version."""
     planned = methods.plan(wanted, params)
     if "mask" not in wanted.column_names:
@@ -138,8 +138,8 @@ def _valid(context: Context, ends: ExitStack) -> Valid:
         raise TypeError("no-data is not stated")
     if methods.masks(context.params.chip):
         nodata = 0  # of the mask
-    if context.machine.is_careful:
-        apart = Apart()
+    if context.machine.isolates_decoding:
+        apart = DecoderSandbox()
         ends.callback(apart.close)
         return lambda data, key: apart.valid(data, nodata, key)
     return partial(_valid_here, nodata)
@@ -169,7 +169,7 @@ def _measured(
         else:
             shown = _of_mask(storage, valid, mask)
     except Rejected as why:
-        return Reject("chip", key, why.reason, rejects.sentence(key, why))
+        return Reject("chip", key, why.reason, rejects.message(key, why))
     except MemoryError as error:
         raise no_memory(key) from error
     except (Changed, Missing) as error:
@@ -196,13 +196,13 @@ def share(shown: NDArray[np.bool_], row: Row) -> float:
     return np.count_nonzero(inside) / inside.size
 
 
-def limit(params: ChipMethod) -> dict[str, float]:
+def limit(params: ChipParams) -> dict[str, float]:
     """Give the setting that says which chips are kept; nothing where no-data is not stated."""
     return {} if methods.nodata(params) is None else {"max_nodata": methods.max_nodata(params)}
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class KeptChips:
     """The chips of a run.
 
     Attributes:
@@ -219,7 +219,7 @@ class Kept:
     counted: dict[str, int] = field(default_factory=dict)
 
 
-def kept(context: Context, planned: Sequence[shards.Planned]) -> Kept:
+def kept(context: Context, planned: Sequence[shards.ShardPlan]) -> KeptChips:
     """Gather the finished pieces of *planned*, without the chips that show too little.
 
     Raises:
@@ -229,7 +229,7 @@ def kept(context: Context, planned: Sequence[shards.Planned]) -> Kept:
     found = shards.assemble(context.store, planned, context.run)
     if not limit(context.params.chip):
         table = shards.table_of(context.store, planned, schemas.CHIPS)
-        return Kept(found, schemas.conform(table, schemas.CHIPS))
+        return KeptChips(found, schemas.conform(table, schemas.CHIPS))
     most = limit(context.params.chip)["max_nodata"]
     every = schemas.SCENE_CHIPS.empty_table(), *shards.tables_of(context.store, planned)
     masks = [pc.less_equal(pc.subtract(1.0, table["valid_share"]), most) for table in every]
@@ -244,11 +244,11 @@ def kept(context: Context, planned: Sequence[shards.Planned]) -> Kept:
     counted = _counted(whole["valid_share"]) | {"dropped": dropped.num_rows}
     log.info(
         "chip: %s without no-data, %s with some, %s all of it; chip.max_nodata drops %s",
-        many(counted["none"], "chips"),
+        pluralize(counted["none"], "chips"),
         *(f"{count:,}" for name, count in counted.items() if name != "none"),
     )
     found = _shrunk(found, left[1:])
-    return Kept(
+    return KeptChips(
         found,
         schemas.conform(chosen, schemas.CHIPS),
         rejects.table(_rejects(dropped, most)),

@@ -12,18 +12,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import recipes
-from pipeline.annotations import Source, file_name, label_separator
+from pipeline.annotations import AnnotationSource, file_name, label_separator
 from pipeline.annotations import level as level_of
 from pipeline.annotations import read as read_annotations
 from pipeline.chip import background, labels, methods, nodata, tables_stage
 from pipeline.chip.methods import _covered, _objects
 from pipeline.chip.methods._tables import placed
-from pipeline.config.sections import Annotations, ChipMethod
+from pipeline.config.sections import AnnotationParams, ChipParams
 from pipeline.core import rejects, schemas
 from pipeline.core.errors import InputError
 from pipeline.core.hashing import digest
 from pipeline.core.rejects import Reject
-from pipeline.core.run_log import Counts, many
+from pipeline.core.run_log import Counts, pluralize
 from pipeline.store import outputs, shards
 from pipeline.store.context import CHIPS, INDEX, LABELS, Context, Tell
 from pipeline.store.objects import Piece
@@ -61,11 +61,11 @@ class Inputs:
     said: pa.Table
     rejected: list[Reject]
     level: str
-    measured: tables_stage.Found
+    measured: tables_stage.InstrumentTables
     bare: list[str]
 
 
-def read(context: Context, listed: Sequence[shards.Planned] = ()) -> Inputs:
+def read(context: Context, listed: Sequence[shards.ShardPlan] = ()) -> Inputs:
     """Read the index, the annotations that lie in it, and what tables of windows came to.
 
     Raises:
@@ -78,7 +78,7 @@ def read(context: Context, listed: Sequence[shards.Planned] = ()) -> Inputs:
     name = file_name(params.annotations)
     data = (INDEX / "annotations").read_bytes()
     sizes = zip(images["height"].to_pylist(), images["width"].to_pylist(), strict=True)
-    source = Source(name, data, images["key"].to_pylist(), list(sizes))
+    source = AnnotationSource(name, data, images["key"].to_pylist(), list(sizes))
     level = level_of(params.annotations)
     methods.check_levels(params.chip, params.annotations, level)
     said, rejected = read_annotations(source, params.annotations)
@@ -118,7 +118,7 @@ def read(context: Context, listed: Sequence[shards.Planned] = ()) -> Inputs:
     return Inputs(images, places, said, rejected, level, found, bare)
 
 
-def _with_free_places(images: pa.Table, said: pa.Table, params: ChipMethod) -> pa.Table:
+def _with_free_places(images: pa.Table, said: pa.Table, params: ChipParams) -> pa.Table:
     """Add points that nobody has annotated, where the chip method asks for such."""
     size, count = getattr(params, "size", None), getattr(params, "background", 0)
     if size is None or not count:
@@ -126,7 +126,7 @@ def _with_free_places(images: pa.Table, said: pa.Table, params: ChipMethod) -> p
     return pa.concat_tables([said, background.places(images, said, size, count)])
 
 
-def plan(context: Context, inputs: Inputs) -> list[shards.Planned]:
+def plan(context: Context, inputs: Inputs) -> list[shards.ShardPlan]:
     """Name the pieces of the chips table."""
     places = nodata.with_masks(inputs.places, context.params.chip)
     parts = shards.split(places, context.params.shards.count)
@@ -148,7 +148,7 @@ def make(context: Context, pieces: Sequence[Piece], tell: Tell) -> None:
     for piece, wanted in shards.inputs(context.store, pieces):
         rows = methods.plan(wanted, context.params.chip)
         # Windows are arithmetic, cheaper than finding them: those that are there count as reused.
-        made = shards.Made(context.run, shards.count_new(neighbours, piece, rows))
+        made = shards.Provenance(context.run, shards.count_new(neighbours, piece, rows))
         shards.finish(context.store, piece, rows, [], made)
 
 
@@ -176,13 +176,13 @@ def _say(images: pa.Table, by: str) -> None:
     if unknown:
         log.warning(
             "chip: split.by: the %s of %s of %s is not known; each is a group by itself",
-            *(by, f"{unknown:,}", many(images.num_rows, "images")),
+            *(by, f"{unknown:,}", pluralize(images.num_rows, "images")),
         )
 
 
-def _say_background(told: dict[str, Any], section: Annotations) -> None:
+def _say_background(told: dict[str, Any], section: AnnotationParams) -> None:
     if told:
-        some = f"{told['chosen']:,} of {many(told['candidates'], 'unlabelled chips')}"
+        some = f"{told['chosen']:,} of {pluralize(told['candidates'], 'unlabelled chips')}"
         are = "is" if told["chosen"] == 1 else "are"
         asked = section.background
         log.info(
@@ -191,7 +191,7 @@ def _say_background(told: dict[str, Any], section: Annotations) -> None:
 
 
 def publish(
-    context: Context, inputs: Inputs, planned: Sequence[shards.Planned], facts: dict[str, Any]
+    context: Context, inputs: Inputs, planned: Sequence[shards.ShardPlan], facts: dict[str, Any]
 ) -> Counts:
     """Put `data/chips/` and `data/labels/` together; give what it took.
 
@@ -218,7 +218,7 @@ def publish(
     check_map(
         recipes.label_map(train), labelled_features.names(said, label_separator(section)), train
     )
-    refused = rejects.in_order(
+    refused = rejects.sort(
         pa.concat_tables([rejects.table(rejected), found.rejected, kept.dropped])
     )
     recipe = recipes.chip(context.params)
@@ -231,7 +231,7 @@ def publish(
         "files": sorted(files),
         **({"nodata": kept.counted} if kept.counted else {}),
     }
-    verdict = rejects.verdict(
+    verdict = rejects.check_limit(
         refused,
         out_of=out_of,
         setting="chip.max_rejects",
@@ -262,6 +262,6 @@ def publish(
         )
     if inputs.bare:
         have = "has" if len(inputs.bare) == 1 else "have"
-        some = many(len(inputs.bare), "images")
+        some = pluralize(len(inputs.bare), "images")
         log.info("chip: %s %s no annotation, as %s", some, have, inputs.bare[0])
     return found.counts("chip", "chips")._replace(rejected=refused.num_rows)

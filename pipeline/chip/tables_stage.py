@@ -44,7 +44,7 @@ NAME_CHARS = 120
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class InstrumentTables:
     """What all tables of windows come to.
 
     Attributes:
@@ -65,7 +65,7 @@ def piece_of(recipe: str, made_from: str) -> Piece:
     return Piece(TABLE, recipe, shard_name(0, 1), made_from)
 
 
-def plan(context: Context) -> list[shards.Planned]:
+def plan(context: Context) -> list[shards.ShardPlan]:
     """Name the piece of each table of windows in the index; there are none for most chip methods.
 
     Raises:
@@ -87,7 +87,7 @@ def plan(context: Context) -> list[shards.Planned]:
         near = images.take(pa.array(folders.get(table["key"].rpartition("/")[0], []), pa.int64()))
         rows = schemas.to_bytes(_beside(table, near))
         piece = piece_of(recipe.digest, sha256(rows).hexdigest())
-        planned.append(shards.Planned(number, piece, partial(bytes, rows)))
+        planned.append(shards.ShardPlan(number, piece, partial(bytes, rows)))
     return planned
 
 
@@ -138,14 +138,14 @@ def _make(context: Context, piece: Piece) -> None:
     context.store.put(piece, files, note)
 
 
-def found(context: Context, planned: Sequence[shards.Planned]) -> Found:
+def found(context: Context, planned: Sequence[shards.ShardPlan]) -> InstrumentTables:
     """Gather the finished pieces of *planned*.
 
     Raises:
         Damaged: a piece is not there any more, or not what was written.
     """
     if not planned:
-        return Found()
+        return InstrumentTables()
     store, pieces = context.store, [item.piece for item in planned]
     store.use(pieces)
     records = shards.of_each(pieces, partial(shards.record_of, store))
@@ -168,7 +168,7 @@ def found(context: Context, planned: Sequence[shards.Planned]) -> Found:
         for piece, record in zip(pieces, records, strict=True)
     ]
     chips = schemas.conform(pa.concat_tables(once), schemas.LISTED)
-    return Found(chips, rejected + doubled, files, lines)
+    return InstrumentTables(chips, rejected + doubled, files, lines)
 
 
 def _once(listed: Sequence[pa.Table], tables: Sequence[str]) -> tuple[list[pa.Table], list[Reject]]:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.annotations import label_separator
-from pipeline.annotations._answers import Answers, Chip
+from pipeline.annotations._answers import AnnotatedChip, WrittenAnnotations
 from pipeline.chip import methods
 from pipeline.config import registry
 from pipeline.config.loader import Params
@@ -41,7 +41,7 @@ def _format(name: str) -> Any:
     return registry.find("annotations", name, key="annotations.format")
 
 
-def write(name: str, answers: Answers) -> bytes:
+def write(name: str, answers: WrittenAnnotations) -> bytes:
     """Give *answers* in the format *name*.
 
     Raises:
@@ -51,7 +51,7 @@ def write(name: str, answers: Answers) -> bytes:
     return data
 
 
-def answers(params: Params, which: Which, least: float, url: str | None) -> Answers:
+def answers(params: Params, which: Which, least: float, url: str | None) -> WrittenAnnotations:
     """Gather what is said of chips.
 
     Args:
@@ -79,7 +79,7 @@ def answers(params: Params, which: Which, least: float, url: str | None) -> Answ
         classifier = _artifact.read(CLASSIFIER)
         told = [one if one[1] >= least else NOTHING for one in _told(chosen, classifier)]
         model = f"quadrat {classifier.card['recipe'][:12]}"
-    return Answers(
+    return WrittenAnnotations(
         rows=beside.chips(chosen, told),
         others=beside.chips(others, [NOTHING] * others.num_rows),
         prefix=getattr(params.annotations, "prefix", ""),
@@ -110,7 +110,7 @@ def _chosen(labels: pa.Table, which: Which) -> Any:
     if which == "all":
         return pa.array([True] * labels.num_rows, pa.bool_())
     outputs.require_manifest(RESULTS, "validate")
-    with (RESULTS / "tables" / "suspects.csv").open(encoding="utf-8", newline="") as stream:
+    with (RESULTS / "tables" / "label_issues.csv").open(encoding="utf-8", newline="") as stream:
         doubted = [bytes.fromhex(row["chip_id"]) for row in csv.DictReader(stream)]
     return pc.is_in(labels["chip_id"], value_set=pa.array(doubted, labels["chip_id"].type))
 
@@ -136,10 +136,10 @@ class _Beside:
         own = table.filter(pc.is_in(table["key"], value_set=of))
         self.sizes = {row["key"]: (row["height"], row["width"]) for row in own.to_pylist()}
 
-    def chips(self, labels: pa.Table, told: Sequence[Said]) -> list[Chip]:
+    def chips(self, labels: pa.Table, told: Sequence[Said]) -> list[AnnotatedChip]:
         """Put together what is known of each row of *labels* and what is *told* of it."""
         return [
-            Chip(
+            AnnotatedChip(
                 key=row["key"],
                 row=row["row"],
                 col=row["col"],

@@ -58,7 +58,7 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class BoundsSummary:
     """What a table of bounds came to: chips, scenes, and keys of images that are no scenes."""
 
     chips: int
@@ -66,7 +66,7 @@ class Written:
     others: list[str]
 
 
-def write(context: Context, target: Path) -> Written:
+def write(context: Context, target: Path) -> BoundsSummary:
     """Write schemas.BOUNDS of all chips whose image says where it lies.
 
     Raises:
@@ -97,7 +97,7 @@ def write(context: Context, target: Path) -> Written:
             "nothing was written"
         )
     target.write_bytes(schemas.to_bytes(table))
-    return Written(table.num_rows, len(pc.unique(table["key"])), others)
+    return BoundsSummary(table.num_rows, len(pc.unique(table["key"])), others)
 
 
 def _check_installed() -> None:

@@ -45,7 +45,7 @@ PARTS = 4
 
 
 @dataclass(slots=True)
-class Group:
+class StoredPiece:
     """The files of one piece, or files that belong to none (*piece* is None).
 
     Attributes:
@@ -71,9 +71,9 @@ class Group:
         return max(item.modified for item in self.files)
 
 
-def groups(store: Store) -> list[Group]:
+def groups(store: Store) -> list[StoredPiece]:
     """Give all that lies in the store but descriptions of recipes, with one listing."""
-    found: dict[Any, Group] = {}
+    found: dict[Any, StoredPiece] = {}
     for item in store.storage.list():
         parts = item.key.split("/")
         if parts[0] == "recipes":
@@ -82,7 +82,7 @@ def groups(store: Store) -> list[Group]:
         piece = None
         if len(parts) == PARTS and parts[0] != DAMAGED:
             piece = Piece(parts[0], parts[1], parts[2], name)
-        group = found.setdefault(piece or parts[0], Group(piece))
+        group = found.setdefault(piece or parts[0], StoredPiece(piece))
         group.files.append(item)
         group.finished |= file == RECORD
         group.waiting |= file == INPUT
@@ -206,12 +206,14 @@ class Rule:
     grace_s: float
 
 
-def removable(found: Sequence[Group], needed: Mapping[Piece, set[str]], rule: Rule) -> list[Group]:
+def removable(
+    found: Sequence[StoredPiece], needed: Mapping[Piece, set[str]], rule: Rule
+) -> list[StoredPiece]:
     """Give what of *found* may go by *rule*; never what a running task may be writing."""
     now = time.time()
     busy = _busy(found, now)
 
-    def may_go(group: Group) -> bool:
+    def may_go(group: StoredPiece) -> bool:
         piece, age = group.piece, now - group.used
         if age < rule.grace_s or (piece and (piece.table, piece.recipe) in busy):
             return False
@@ -222,7 +224,7 @@ def removable(found: Sequence[Group], needed: Mapping[Piece, set[str]], rule: Ru
     return [group for group in found if may_go(group)]
 
 
-def _busy(found: Sequence[Group], now: float) -> set[tuple[str, str]]:
+def _busy(found: Sequence[StoredPiece], now: float) -> set[tuple[str, str]]:
     """Give the recipes with shards that wait and in which something was written lately."""
     waiting: set[tuple[str, str]] = set()
     latest: dict[tuple[str, str], float] = {}
@@ -235,7 +237,7 @@ def _busy(found: Sequence[Group], now: float) -> set[tuple[str, str]]:
     return {recipe for recipe in waiting if now - latest[recipe] < AT_WORK_S}
 
 
-def remove(store: Store, gone: Sequence[Group]) -> None:
+def remove(store: Store, gone: Sequence[StoredPiece]) -> None:
     """Remove *gone*, of each piece its record first: without it, it counts as unfinished."""
     for group in gone:
         for item in sorted(group.files, key=lambda item: not item.key.endswith(f".{RECORD}")):

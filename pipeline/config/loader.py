@@ -22,20 +22,21 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from pipeline.config import registry
 from pipeline.config.sections import (
-    BY,
-    OWN,
-    Annotations,
-    Bucket,
-    ChipMethod,
-    Extract,
-    Index,
+    GROUPINGS,
+    RENAMED,
+    USER_PLUGIN,
+    AnnotationParams,
+    BucketParams,
+    ChipParams,
+    ExtractParams,
+    IndexParams,
     Section,
-    Shards,
-    Split,
-    Train,
-    Validate,
+    ShardParams,
+    SplitParams,
+    TrainParams,
+    ValidateParams,
 )
-from pipeline.core.errors import SettingError, short
+from pipeline.core.errors import SettingError, shorten
 from pipeline.core.hashing import canonical_json, digest
 from pipeline.core.urls import holds_credentials
 
@@ -44,15 +45,15 @@ from pipeline.core.urls import holds_credentials
 class Params:
     """params.yaml, whole: one frozen section a top-level key."""
 
-    bucket: Bucket
-    index: Index
-    annotations: Annotations
-    chip: ChipMethod
-    split: Split
-    shards: Shards
-    extract: Extract
-    train: Train
-    validate: Validate
+    bucket: BucketParams
+    index: IndexParams
+    annotations: AnnotationParams
+    chip: ChipParams
+    split: SplitParams
+    shards: ShardParams
+    extract: ExtractParams
+    train: TrainParams
+    validate: ValidateParams
 
     def to_json(self) -> str:
         """Give the text that `from_json` reads back, for Luigi's scheduler."""
@@ -61,15 +62,15 @@ class Params:
 
 
 SECTIONS: Mapping[str, type[Section]] = {
-    "bucket": Bucket,
-    "index": Index,
-    "annotations": Annotations,
-    "chip": ChipMethod,
-    "split": Split,
-    "shards": Shards,
-    "extract": Extract,
-    "train": Train,
-    "validate": Validate,
+    "bucket": BucketParams,
+    "index": IndexParams,
+    "annotations": AnnotationParams,
+    "chip": ChipParams,
+    "split": SplitParams,
+    "shards": ShardParams,
+    "extract": ExtractParams,
+    "train": TrainParams,
+    "validate": ValidateParams,
 }
 
 MOST_VALUES = 100_000
@@ -82,7 +83,7 @@ OPTIONAL = frozenset({"index"})
 
 def recipe(section: Section, **identity: Any) -> str:
     """Digest everything that shapes a row: the whole section and what the parts say they are."""
-    return digest({"section": section.shaping(), "identity": identity})
+    return digest({"section": section.recipe_fields(), "identity": identity})
 
 
 def load(path: Path | str) -> Params:
@@ -102,7 +103,7 @@ def load(path: Path | str) -> Params:
         raise SettingError(f"{path}: cannot be read ({error.strerror})") from error
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        said = short(str(error.problem), LONGEST)
+        said = shorten(str(error.problem), LONGEST)
         raise SettingError(f"{path.name}:{line}: not YAML: {said}") from error
     except (YAMLError, ValueError, RecursionError) as error:  # not UTF-8, a number of 5,000 digits
         said = " ".join(str(error).split())
@@ -165,7 +166,7 @@ def _checked(found: Any, name: str) -> Params:
 
 def _not_to_group_by(sections: Mapping[str, Any], found: Any, name: str) -> Iterator[str]:
     """Find what is to be grouped by and is neither known nor a field of the pattern."""
-    known = [*BY, *sections["index"].fields]
+    known = [*GROUPINGS, *sections["index"].fields]
     asked = {"split": [sections["split"].by], "validate": sections["validate"].by}
     for section, chosen in asked.items():
         for by in (by for by in chosen if by not in known):
@@ -218,7 +219,7 @@ def _section(key: str, kind: type[Section], values: Mapping[str, Any], name: str
         )
     elif key == "extract":
         chosen = values.get("extractor")
-        if isinstance(chosen, str) and not OWN.match(chosen):
+        if isinstance(chosen, str) and not USER_PLUGIN.match(chosen):
             part = chosen.partition("/")[0]
             _named_part("extract.extractors", "extract.extractor", part, values, name)
     try:
@@ -311,13 +312,15 @@ def _faults(
         where = [str(part) for part in fault["loc"]]
         line = _line(values, where[0]) if where else _line(values, "")
         at = f"{name}:{line}: {'.'.join([key, *where])}"
-        if fault["type"] == "extra_forbidden":
+        if renamed := RENAMED.get(f"{key}.{where[0]}" if where else ""):
+            yield f"{at}: is now called {renamed}"
+        elif fault["type"] == "extra_forbidden":
             near = _nearest(where[0], list(kind.model_fields), f"{key}.")
             yield f"{at}: not a setting{near}"
         elif fault["type"] == "missing":
             yield f"{at}: missing"
         else:
             message = fault["msg"].removeprefix("Value error, ")
-            value = short(repr(fault["input"]), LONGEST)
+            value = shorten(repr(fault["input"]), LONGEST)
             shown = "" if not where else f": {value}"
             yield f"{at}{shown}: {message[0].lower()}{message[1:]}"

@@ -29,7 +29,7 @@ class Machine:
     anonymous: str = "false"
     endpoint: str = ""
     weights_mirror: str = ""
-    careful: str = "false"
+    isolate_decoding: str = "false"
 
     @property
     def root(self) -> Path:
@@ -62,9 +62,9 @@ class Machine:
         return self.anonymous.lower() in YES
 
     @property
-    def is_careful(self) -> bool:
+    def isolates_decoding(self) -> bool:
         """Whether images are read in processes apart from the start."""
-        return self.careful.lower() in YES
+        return self.isolate_decoding.lower() in YES
 
 
 def machine(environ: Mapping[str, str] = os.environ) -> Machine:

@@ -24,7 +24,7 @@ from pipeline.core.errors import InputError, SettingError
 
 PACKAGE = Path(__file__).parent.parent
 
-OURS = frozenset({"pipeline", "stages"})
+OUR_PACKAGES = frozenset({"pipeline", "stages"})
 """What a user's code may import of us: its own versions say when it changes."""
 
 
@@ -49,7 +49,7 @@ def find(folder: str, name: str, *, key: str) -> ModuleType:
 
 
 @dataclass(frozen=True, slots=True)
-class Own:
+class UserPlugin:
     """A user's own class, and the source that this process has loaded it from.
 
     Attributes:
@@ -64,7 +64,7 @@ class Own:
 
 
 @cache
-def find_own(name: str, *, key: str) -> Own:
+def find_user_plugin(name: str, *, key: str) -> UserPlugin:
     """Load a user's own part, named `module:Class`, from outside this package.
 
     A process loads it once, and so says of it what it was then: a worker that stays for days must
@@ -86,7 +86,7 @@ def find_own(name: str, *, key: str) -> Own:
         raise SettingError(f"{key}: module {module_name!r} has no {attribute!r}")
     if digests(files) != sha256:
         raise InputError(f"{key}: the code of {name!r} changed while it was loaded; run again")
-    return Own(getattr(loaded, attribute), files, sha256)
+    return UserPlugin(getattr(loaded, attribute), files, sha256)
 
 
 def _source_files(module: str) -> dict[str, Path]:
@@ -106,7 +106,11 @@ def _source_files(module: str) -> dict[str, Path]:
     todo = [module]
     while todo:
         name = todo.pop()
-        if name in found or name.partition(".")[0] in OURS or not (file := _file(root, name)):
+        if (
+            name in found
+            or name.partition(".")[0] in OUR_PACKAGES
+            or not (file := _file(root, name))
+        ):
             continue
         found[name] = file
         todo += _imported(name, file)

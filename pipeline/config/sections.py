@@ -18,9 +18,9 @@ from pipeline.core.hashing import MAX_SHARDS
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 
-OWN = re.compile(r"^[\w.]+:\w+$")
+USER_PLUGIN = re.compile(r"^[\w.]+:\w+$")
 
-BY = ("group", "image", "folder", "day", "place")
+GROUPINGS = ("group", "image", "folder", "day", "place")
 """What chips may be grouped by, beside the fields of `index.pattern`."""
 
 
@@ -36,30 +36,30 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
-    VERDICTS: ClassVar[frozenset[str]] = frozenset({"max_rejects"})
+    NOT_IN_RECIPE: ClassVar[frozenset[str]] = frozenset({"max_rejects"})
     """Fields that judge rows or choose which there are, and shape none: not in the recipe."""
 
-    def shaping(self) -> dict[str, Any]:
+    def recipe_fields(self) -> dict[str, Any]:
         """Give the fields that shape a row, as JSON values: the section's part of a recipe."""
         values: dict[str, Any] = self.model_dump(mode="json")
-        return {name: value for name, value in values.items() if name not in self.VERDICTS}
+        return {name: value for name, value in values.items() if name not in self.NOT_IN_RECIPE}
 
 
-class Bucket(Section):
+class BucketParams(Section):
     """Where the images are, and which of them count."""
 
-    VERDICTS = frozenset({"url", "include", "exclude", "follow_links", "max_rejects"})
+    NOT_IN_RECIPE = frozenset({"url", "include", "exclude", "follow_symlinks", "max_rejects"})
 
     url: str = Field(min_length=1)
     include: tuple[str, ...] = ("*.jpg", "*.jpeg", "*.png", "*.tif", "*.tiff", "*.webp", "*.bmp")
     exclude: tuple[str, ...] = ()
-    follow_links: bool = False
+    follow_symlinks: bool = False
     max_pixels: Positive = 200_000_000
     max_bytes: Positive = 1_000_000_000
     max_rejects: Share = 0.05
 
 
-class Index(Section):
+class IndexParams(Section):
     """What of an image's key goes into the index."""
 
     pattern: str | None = None
@@ -68,7 +68,7 @@ class Index(Section):
     @classmethod
     def _is_a_template(cls, pattern: str | None) -> str | None:
         fields = () if pattern is None else template(pattern).fields
-        for taken in (name for name in fields if name in {*schemas.IMAGES.names, *BY}):
+        for taken in (name for name in fields if name in {*schemas.IMAGES.names, *GROUPINGS}):
             raise ValueError(f"{{{taken}}} is the name of something else; call the field otherwise")
         return pattern
 
@@ -83,10 +83,10 @@ class Index(Section):
         return () if self.template is None else self.template.fields
 
 
-class Annotations(Section):
+class AnnotationParams(Section):
     """What people have said about the images. A format's own settings stand in its own file."""
 
-    VERDICTS = frozenset({"path"})
+    NOT_IN_RECIPE = frozenset({"path"})
 
     format: str
     path: str | None = None
@@ -95,14 +95,14 @@ class Annotations(Section):
     background_seed: Annotated[int, Field(ge=0)] = 0
 
 
-class ChipMethod(Section):
+class ChipParams(Section):
     """Which windows of an image become chips. A method's own settings stand in its own file."""
 
     method: str
     max_rejects: Share = 0.05
 
 
-class Split(Section):
+class SplitParams(Section):
     """Which of the three a group belongs to."""
 
     by: str = "group"
@@ -116,7 +116,7 @@ class Split(Section):
         return self
 
 
-class Shards(Section):
+class ShardParams(Section):
     """Into how many pieces the tables are cut, by hash of the image's key."""
 
     count: Positive = 16
@@ -129,13 +129,13 @@ class Shards(Section):
         return count
 
 
-class Extract(Section):
+class ExtractParams(Section):
     """What turns chips into features.
 
     What weights, runtime and batch it comes to is part of the recipe, not how they are named here.
     """
 
-    VERDICTS = frozenset({"batch", "max_rejects", "runtime", "weights", "weights_sha256"})
+    NOT_IN_RECIPE = frozenset({"batch", "max_rejects", "runtime", "weights", "weights_sha256"})
 
     extractor: str
     weights: str | None = None
@@ -143,15 +143,15 @@ class Extract(Section):
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
     runtime: Literal["auto", "torch", "openvino"] = "auto"
     batch: Positive | None = None
-    store: Literal["float32", "float16"] = "float32"
-    levels: tuple[float, float] = (0.0, 65535.0)
-    grey_levels: tuple[float, float] | None = None
+    dtype: Literal["float32", "float16"] = "float32"
+    intensity_range: tuple[float, float] = (0.0, 65535.0)
+    grey_intensity_range: tuple[float, float] | None = None
     alpha: Literal["drop", "white", "black"] = "drop"
-    fit: Literal["resize", "pad"] = "resize"
-    span: Positive = 224
+    resize: Literal["stretch", "pad"] = "stretch"
+    pad_extent: Positive = 224
     max_rejects: Share = 0.05
 
-    @field_validator("levels", "grey_levels")
+    @field_validator("intensity_range", "grey_intensity_range")
     @classmethod
     def _rise(cls, levels: tuple[float, float] | None) -> tuple[float, float] | None:
         if levels is not None and not levels[0] < levels[1]:
@@ -166,11 +166,30 @@ class Extract(Section):
     @model_validator(mode="after")
     def _names_a_part(self) -> Self:
         name, variant = self.part
-        if OWN.match(self.extractor):
+        if USER_PLUGIN.match(self.extractor):
             return self
         if name == "torchvision" and not variant:
             raise ValueError("extractor 'torchvision' needs a model: 'torchvision/resnet50'")
         return self
+
+
+RENAMED: Mapping[str, str] = {
+    "bucket.follow_links": "follow_symlinks",
+    "extract.fit": "resize, and its value resize is now stretch",
+    "extract.grey_levels": "grey_intensity_range",
+    "extract.levels": "intensity_range",
+    "extract.span": "pad_extent",
+    "extract.store": "dtype",
+    "train.balance_cap": "max_per_class",
+    "train.balance_floor": "min_per_class",
+    "train.memory": "memory_gib",
+    "train.min_labels": "min_class_count",
+    "train.rare": "rare_classes",
+    "validate.gallery": "gallery_size",
+    "validate.rounds": "bootstrap_rounds",
+    "validate.wanted_accuracy": "target_accuracy",
+}
+"""Settings that had another name up to version 0.1, and their new names."""
 
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -196,10 +215,10 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 which scikit-learn divides by the batch of 200. MERMAID: its production recipe, on PySpacer."""
 
 
-class Train(Section):
+class TrainParams(Section):
     """How the classifier learns. Null: as the preset has it, or else the default."""
 
-    VERDICTS = frozenset({"label_map", "label_map_check"})
+    NOT_IN_RECIPE = frozenset({"label_map", "label_map_check"})
 
     preset: Literal["pyspacer", "mermaid"] | None = None
     classifier: str = "mlp"
@@ -216,13 +235,13 @@ class Train(Section):
     standardize: bool = True
     label_map: str | None = None
     label_map_check: Literal["names", "closed", "open"] = "names"
-    min_labels: Positive = 1
-    rare: Literal["keep", "drop", "merge"] = "keep"
+    min_class_count: Positive = 1
+    rare_classes: Literal["keep", "drop", "merge"] = "keep"
     balance: Literal["none", "weights", "resample"] = "none"
-    balance_floor: Positive = 100
-    balance_cap: Positive = 10_000
+    min_per_class: Positive = 100
+    max_per_class: Positive = 10_000
     calibration: Literal["mixture", "temperature", "sigmoid", "none"] = "mixture"
-    memory: Annotated[float, Field(gt=0)] = 4.0
+    memory_gib: Annotated[float, Field(gt=0)] = 4.0
     seed: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="before")
@@ -236,17 +255,17 @@ class Train(Section):
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
-        if self.balance_cap < self.balance_floor:
-            raise ValueError("balance_cap is below balance_floor")
+        if self.max_per_class < self.min_per_class:
+            raise ValueError("max_per_class is below min_per_class")
         return self
 
 
-class Validate(Section):
+class ValidateParams(Section):
     """How the classifier is judged."""
 
-    rounds: Positive = 1000
+    bootstrap_rounds: Positive = 1000
     seed: Annotated[int, Field(ge=0)] = 0
-    gallery: Annotated[int, Field(ge=0, le=200)] = 24
+    gallery_size: Annotated[int, Field(ge=0, le=200)] = 24
     compare: tuple[str, ...] = ()
     by: tuple[str, ...] = ()
-    wanted_accuracy: Annotated[float, Field(gt=0, le=1)] = 0.95
+    target_accuracy: Annotated[float, Field(gt=0, le=1)] = 0.95

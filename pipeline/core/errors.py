@@ -45,7 +45,7 @@ class Missing(StorageError):
     """An object that was asked for is not there."""
 
 
-class Passing(StorageError):
+class TransientError(StorageError):
     """A failure that another try may not meet: the network, a service that is busy or failing."""
 
 
@@ -58,7 +58,7 @@ class Rejected(Exception):
         self.detail = detail
 
 
-def short(text: str, longest: int) -> str:
+def shorten(text: str, longest: int) -> str:
     """Give *text* for a message: in one line, and cut off where it is longer than that."""
     line = " ".join(text.split())
     return line if len(line) <= longest else f"{line[:longest]}…"

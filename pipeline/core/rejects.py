@@ -49,7 +49,7 @@ REASONS: dict[str, str] = {
 DELIBERATE = frozenset({"no_data", "no_shape", "said_again", "unconfirmed"})
 """Reasons that a setting asked for, or that lose nothing: not counted against max_rejects."""
 
-FOR_NOW = frozenset({"corrupt", "forbidden", "unreadable", "vanished"})
+TRANSIENT = frozenset({"corrupt", "forbidden", "unreadable", "vanished"})
 """Reasons that lie in the bucket and not in the image: the next run asks again."""
 
 
@@ -80,38 +80,38 @@ def table(rejects: Iterable[Reject]) -> pa.Table:
         if reject.reason not in REASONS:
             raise KeyError(reject.reason)
         rows.append({name: getattr(reject, name) for name in schemas.REJECTS.names})
-    return in_order(pa.Table.from_pylist(rows, schema=schemas.REJECTS))
+    return sort(pa.Table.from_pylist(rows, schema=schemas.REJECTS))
 
 
-def in_order(rejected: pa.Table) -> pa.Table:
+def sort(rejected: pa.Table) -> pa.Table:
     """Sort a rejects table by all of its columns, so that its bytes repeat."""
     return schemas.conform(rejected, schemas.REJECTS, tuple(schemas.REJECTS.names))
 
 
-def sentence(key: str, why: Rejected) -> str:
+def message(key: str, why: Rejected) -> str:
     """Give why *key* cannot be used, with its name."""
     return why.detail if key in why.detail else f"{key}: {why.detail}"
 
 
-def may_pass(rejected: pa.Table) -> bool:
+def are_transient(rejected: pa.Table) -> bool:
     """Say whether another run may have some of what this one could not have."""
-    return not FOR_NOW.isdisjoint(rejected["reason"].to_pylist())
+    return not TRANSIENT.isdisjoint(rejected["reason"].to_pylist())
 
 
-def counts(rejected: pa.Table) -> dict[str, int]:
+def count_by_reason(rejected: pa.Table) -> dict[str, int]:
     """Count *rejected* by reason, commonest first, then by name."""
     counted = Counter(rejected["reason"].to_pylist())
     return dict(sorted(sorted(counted.items()), key=itemgetter(1), reverse=True))
 
 
-def figures(rejected: pa.Table) -> dict[str, int]:
+def metrics(rejected: pa.Table) -> dict[str, int]:
     """Count *rejected* by stage, under the names of MEANING."""
     counting = [row for row in rejected.to_pylist() if row["reason"] not in DELIBERATE]
     by_stage = Counter(row["stage"] for row in counting)
     return {name: by_stage[name.removeprefix("n_rejects_")] for name in MEANING}
 
 
-def verdict(
+def check_limit(
     rejected: pa.Table, *, out_of: int, setting: str, limit: float
 ) -> TooManyRejects | None:
     """Judge whether the share of rejects is over *limit*.
@@ -125,7 +125,7 @@ def verdict(
     Returns:
         The error to stop with, with the reasons, their counts and the first row of each; or None.
     """
-    counted = {why: n for why, n in counts(rejected).items() if why not in DELIBERATE}
+    counted = {why: n for why, n in count_by_reason(rejected).items() if why not in DELIBERATE}
     total = sum(counted.values())
     if not total or total <= limit * out_of:
         return None

@@ -40,7 +40,7 @@ class Counts(NamedTuple):
         """Say it to a person, in one line."""
         more = f"; {self.more}" if self.more else ""
         return (
-            f"{self.stage}: {many(self.rows, self.unit)}, {self.computed:,} computed, "
+            f"{self.stage}: {pluralize(self.rows, self.unit)}, {self.computed:,} computed, "
             f"{self.reused:,} reused, {self.rejected:,} rejected{more}"
         )
 
@@ -50,13 +50,13 @@ class Counts(NamedTuple):
         return json.dumps({name: getattr(self, name) for name in names})
 
 
-def many(n: int, things: str) -> str:
+def pluralize(n: int, things: str) -> str:
     """Say how many there are of *things*, which is a plural: `1 image`, `1,234 images`."""
     one = things.removesuffix("es" if things.endswith("sses") else "s")
     return f"{n:,} {one if n == 1 else things}"
 
 
-def write_down(path: str | os.PathLike[str], run: str, counts: Counts) -> None:
+def append_run_log(path: str | os.PathLike[str], run: str, counts: Counts) -> None:
     """Add what a stage took in *run* to the file *path*, one JSON object a line."""
     now = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
     line = {"run": run, "at": now, **json.loads(counts.line()), "said": counts.sentence()}

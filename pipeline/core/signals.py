@@ -42,22 +42,22 @@ helpers: set[int] = set()
 _ending = threading.Event()
 
 
-def stand_still_if_ending() -> None:
+def wait_if_stopping() -> None:
     """Do not take for a fault that children have ended: they were told to, and all ends now."""
     if _ending.is_set():
         threading.Event().wait()
 
 
-def at_once() -> None:
+def stop_on_signals() -> None:
     """Let Ctrl-C and SIGTERM stop this process and those that it forks."""
     if os.name == "nt" or signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         return  # Windows wakes nobody by a pipe; in a shell's background Ctrl-C is for others
     _watch(_end_all)
-    atexit.register(stand_still_if_ending)  # or the main thread ends first, with another code
+    atexit.register(wait_if_stopping)  # or the main thread ends first, with another code
     said = sys.excepthook
 
     def say_unless_ending(*error: Any) -> None:
-        stand_still_if_ending()
+        wait_if_stopping()
         said(*error)
 
     sys.excepthook = say_unless_ending

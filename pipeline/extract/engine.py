@@ -21,13 +21,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline import images
-from pipeline.config.sections import Extract
+from pipeline.config.sections import ExtractParams
 from pipeline.core import schemas
 from pipeline.core.errors import Changed, Missing, Rejected, StorageError
-from pipeline.core.rejects import Reject, sentence
+from pipeline.core.rejects import Reject, message
 from pipeline.extract.runtimes import Network
 from pipeline.images.resize import fit
-from pipeline.images.sandbox import Apart, no_memory
+from pipeline.images.sandbox import DecoderSandbox, no_memory
 from pipeline.images.watchdog import watched
 from pipeline.images.windows import Pixels, Window, crop
 from pipeline.storage import Storage
@@ -45,7 +45,7 @@ JOB_CHIPS = 512
 
 
 @dataclass(slots=True)
-class Wanted:
+class PendingTable:
     """One table on its way: its chips, the features so far, and how many rows are open."""
 
     name: str
@@ -61,7 +61,7 @@ class Wanted:
 class Job:
     """Some chips of one image of one table: *rows* are their places in that table."""
 
-    table: Wanted
+    table: PendingTable
     key: str
     version: str
     rows: Sequence[int]
@@ -74,7 +74,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class ExtractedTable:
     """One finished table: *features* as schemas.features, without the rejected rows.
 
     *moved* has a sentence for every image that is not what was indexed any more. Such a table is
@@ -101,7 +101,7 @@ class Engine:
         network: what embeds.
         extract: batch shape, pixel rules.
         decoders: threads that decode and cut.
-        careful: decode in processes apart, which a broken image may kill or hold up. Otherwise
+        isolate: decode in processes apart, which a broken image may kill or hold up. Otherwise
             it kills this one, and so does `images.watch` where a decoder does not come back.
     """
 
@@ -109,19 +109,19 @@ class Engine:
         self,
         storage: Storage,
         network: Network,
-        extract: Extract,
+        extract: ExtractParams,
         decoders: int = 1,
         *,
-        careful: bool = False,
+        isolate: bool = False,
     ) -> None:
         self.storage, self.network, self.extract = storage, network, extract
         self.decoders = decoders
-        self.apart = Apart() if careful else None
+        self.apart = DecoderSandbox() if isolate else None
         self._last = local()
 
     def run(
         self, tables: Iterable[tuple[str, pa.Table]], step: Callable[[int], None] = lambda _: None
-    ) -> Iterator[Done]:
+    ) -> Iterator[ExtractedTable]:
         """Embed every chip of *tables*; give each table as soon as its last row is known.
 
         Args:
@@ -131,7 +131,7 @@ class Engine:
         Raises:
             StorageError: the bucket cannot be read at all.
         """
-        opened: deque[Wanted] = deque()
+        opened: deque[PendingTable] = deque()
         batch = Batch(self, step)
         for job, cut in self._ahead(self._jobs(tables, opened)):
             if isinstance(cut, list):
@@ -140,16 +140,18 @@ class Engine:
                 _reject(job, cut)
                 step(len(job.rows))
             while opened and not opened[0].open_rows:
-                yield finish(opened.popleft(), self.extract.store)
+                yield finish(opened.popleft(), self.extract.dtype)
         batch.flush()
         while opened:
-            yield finish(opened.popleft(), self.extract.store)
+            yield finish(opened.popleft(), self.extract.dtype)
 
-    def _jobs(self, tables: Iterable[tuple[str, pa.Table]], opened: deque[Wanted]) -> Iterator[Job]:
+    def _jobs(
+        self, tables: Iterable[tuple[str, pa.Table]], opened: deque[PendingTable]
+    ) -> Iterator[Job]:
         """Open one table after the other, as the fetchers reach it, and cut it into jobs."""
         for name, chips in tables:
             features = np.zeros((chips.num_rows, self.network.dim), np.float32)
-            opened.append(Wanted(name, chips, features, chips.num_rows))
+            opened.append(PendingTable(name, chips, features, chips.num_rows))
             yield from _jobs_of(opened[-1])
 
     def _ahead(self, jobs: Iterator[Job]) -> Iterator[tuple[Job, Chips | Rejected | StorageError]]:
@@ -226,7 +228,7 @@ class Batch:
         self.engine, self.step = engine, step
         size = engine.network.size
         self.buffer = np.zeros((engine.network.batch, size, size, 3), np.uint8)
-        self.owners: list[tuple[Wanted, int]] = []
+        self.owners: list[tuple[PendingTable, int]] = []
         self.checked = False
 
     def add(self, job: Job, chips: Chips) -> None:
@@ -269,7 +271,7 @@ class Batch:
             )
 
 
-def _jobs_of(table: Wanted) -> Iterator[Job]:
+def _jobs_of(table: PendingTable) -> Iterator[Job]:
     names = ("key", "version", "top", "left", "height", "width")
     columns = (table.chips[name].to_pylist() for name in names)
     rows = enumerate(zip(*columns, strict=True))
@@ -289,11 +291,11 @@ def _reject(job: Job, why: Rejected | StorageError) -> None:
         table.moved.append(str(why))
         return
     for place in table.chips.select(["row", "col"]).take(pa.array(job.rows)).to_pylist():
-        reject = Reject("extract", job.key, why.reason, sentence(job.key, why), **place)
+        reject = Reject("extract", job.key, why.reason, message(job.key, why), **place)
         table.rejects.append(reject)
 
 
-def finish(table: Wanted, store: str) -> Done:
+def finish(table: PendingTable, store: str) -> ExtractedTable:
     """Give *table* as done: its features, sorted, without the rejected rows."""
     kept = [row for row in range(table.chips.num_rows) if row not in table.rejected]
     values = table.features[kept].astype(store)
@@ -303,4 +305,4 @@ def finish(table: Wanted, store: str) -> Done:
     rows = table.chips.select(["chip_id", "key", "row", "col"]).take(pa.array(kept, pa.int64()))
     table.features = np.empty((0, dim), np.float32)
     features = schemas.conform(rows.append_column("feature", vectors), schema)
-    return Done(table.name, features, table.rejects, table.moved)
+    return ExtractedTable(table.name, features, table.rejects, table.moved)

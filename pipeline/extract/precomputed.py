@@ -1,6 +1,6 @@
 """Features that were made elsewhere: taken from a table instead of from a network.
 
-Gives what the engine gives, from the file that the extractor `table` names.
+Gives what the engine gives, from the file that the extractor `precomputed` names.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline.config.sections import Extract
+from pipeline.config.sections import ExtractParams
 from pipeline.core.errors import InputError
 from pipeline.core.rejects import Reject
-from pipeline.extract.engine import Done, Wanted, finish
+from pipeline.extract.engine import ExtractedTable, PendingTable, finish
 
 COLUMNS = ("key", "row", "col", "feature")
 
@@ -31,7 +31,7 @@ Places = dict[tuple[Any, ...], list[int]]
 """Key, row and column of a point → its chips, by their rows."""
 
 
-class Lookup:
+class PrecomputedFeatures:
     """Features of tables of chips, by key, row and column, from one Parquet file.
 
     The memory it takes: the features of one table of chips, and one row group of the file.
@@ -44,7 +44,7 @@ class Lookup:
         InputError: it is not such a file.
     """
 
-    def __init__(self, path: Path, extract: Extract) -> None:
+    def __init__(self, path: Path, extract: ExtractParams) -> None:
         self.path, self.extract = path, extract
         try:
             self.seen = _seen(path)
@@ -65,7 +65,7 @@ class Lookup:
             if named:
                 raise InputError(
                     f"{self.path}: has {said} column {', '.join(named)}; a table of features has "
-                    f"{', '.join(COLUMNS)} (python -m stages.featurevectors makes one)"
+                    f"{', '.join(COLUMNS)} (python -m stages.pyspacer_features makes one)"
                 )
         for name in COLUMNS[:3]:
             if pa.types.is_nested(schema.field(name).type):
@@ -108,7 +108,7 @@ class Lookup:
 
     def run(
         self, tables: Iterable[tuple[str, pa.Table]], step: Callable[[int], None] = lambda _: None
-    ) -> Iterator[Done]:
+    ) -> Iterator[ExtractedTable]:
         """Look every chip of *tables* up; see Engine.run.
 
         Raises:
@@ -116,7 +116,7 @@ class Lookup:
         """
         for name, chips in tables:
             features = np.zeros((chips.num_rows, self.dim), np.float32)
-            table = Wanted(name, chips, features, chips.num_rows)
+            table = PendingTable(name, chips, features, chips.num_rows)
             columns = (chips[name].to_pylist() for name in COLUMNS[:3])
             places: Places = {}
             for place, point in enumerate(zip(*columns, strict=True)):
@@ -133,9 +133,9 @@ class Lookup:
             if _seen(self.path) != self.seen:
                 raise InputError(f"{self.path}: changed while it was read; run dvc repro again")
             step(chips.num_rows)
-            yield finish(table, self.extract.store)
+            yield finish(table, self.extract.dtype)
 
-    def _fill(self, table: Wanted, places: Places) -> Places:
+    def _fill(self, table: PendingTable, places: Places) -> Places:
         """Put features where they belong, and take what is found out of *places*.
 
         Returns:

@@ -12,13 +12,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import recipes
-from pipeline.config.sections import Extract
+from pipeline.config.sections import ExtractParams
 from pipeline.core import hardware, rejects, schemas
 from pipeline.core.errors import InputError, StorageError
 from pipeline.core.hashing import shard_name
 from pipeline.core.progress import Progress
 from pipeline.core.rejects import Reject
-from pipeline.core.run_log import Counts, many
+from pipeline.core.run_log import Counts, pluralize
 from pipeline.store import outputs, shards
 from pipeline.store.context import CHIPS, FEATURES, Context, Tell, bucket
 from pipeline.store.objects import Piece
@@ -26,14 +26,14 @@ from pipeline.store.outputs import Out
 
 if TYPE_CHECKING:
     from pipeline.extract.engine import Engine
-    from pipeline.extract.precomputed import Lookup
+    from pipeline.extract.precomputed import PrecomputedFeatures
 
 log = logging.getLogger("quadrat")
 
 TABLE = "features"
 
 
-def plan(context: Context) -> list[shards.Planned]:
+def plan(context: Context) -> list[shards.ShardPlan]:
     """Name the pieces of the features table: one for each file of `data/chips/`.
 
     A chips file's bytes follow from its rows, so its digest names the input.
@@ -46,7 +46,7 @@ def plan(context: Context) -> list[shards.Planned]:
         name = shard_name(line["shard"], manifest["shards_count"])
         piece = Piece(TABLE, recipe.digest, name, line["sha256"])
         rows = CHIPS / f"{line['shard']:04d}.parquet"
-        planned.append(shards.Planned(line["shard"], piece, rows.read_bytes))
+        planned.append(shards.ShardPlan(line["shard"], piece, rows.read_bytes))
     return planned
 
 
@@ -102,10 +102,10 @@ def _keep(
     context: Context, piece: Piece, parts: Sequence[pa.Table], refused: list[Reject], computed: int
 ) -> None:
     rows = schemas.conform(pa.concat_tables(parts), parts[0].schema)
-    shards.finish(context.store, piece, rows, refused, shards.Made(context.run, computed))
+    shards.finish(context.store, piece, rows, refused, shards.Provenance(context.run, computed))
 
 
-def _engine(context: Context, recipe: str) -> Engine | Lookup:
+def _engine(context: Context, recipe: str) -> Engine | PrecomputedFeatures:
     """Load what gives features, having seen that it is what the shards are named for.
 
     Raises:
@@ -113,7 +113,7 @@ def _engine(context: Context, recipe: str) -> Engine | Lookup:
     """
     from pipeline.extract import extractors, runtimes
     from pipeline.extract.engine import Engine
-    from pipeline.extract.precomputed import Lookup
+    from pipeline.extract.precomputed import PrecomputedFeatures
 
     asked = recipes.runtime_asked(context.params, context.machine)
     if recipes.extract_by(asked).digest != recipe:
@@ -122,11 +122,13 @@ def _engine(context: Context, recipe: str) -> Engine | Lookup:
             "began; run dvc repro again"
         )
     if weights := extractors.looked_up(asked.extract):
-        return Lookup(weights.path, asked.extract)
+        return PrecomputedFeatures(weights.path, asked.extract)
     network = runtimes.load(asked)
     storage = bucket(context)
     decoders = max(1, hardware.cores() // hardware.processes(asked.device))
-    return Engine(storage, network, asked.extract, decoders, careful=context.machine.is_careful)
+    return Engine(
+        storage, network, asked.extract, decoders, isolate=context.machine.isolates_decoding
+    )
 
 
 def expected(context: Context) -> dict[str, Any]:
@@ -141,7 +143,7 @@ def expected(context: Context) -> dict[str, Any]:
     }
 
 
-def publish(context: Context, planned: Sequence[shards.Planned], facts: dict[str, Any]) -> Counts:
+def publish(context: Context, planned: Sequence[shards.ShardPlan], facts: dict[str, Any]) -> Counts:
     """Put `data/features/` together; give what it took.
 
     Raises:
@@ -152,7 +154,7 @@ def publish(context: Context, planned: Sequence[shards.Planned], facts: dict[str
         **found.files,
         "rejects.parquet": shards.rejects_out(found.rejected),
     }
-    verdict = rejects.verdict(
+    verdict = rejects.check_limit(
         found.rejected,
         out_of=found.rows + found.rejected.num_rows,
         setting="extract.max_rejects",
@@ -169,24 +171,24 @@ def publish(context: Context, planned: Sequence[shards.Planned], facts: dict[str
     return found.counts("extract", "chips")
 
 
-def _say_shrunk(extract: Extract) -> None:
-    """Say how many chips are larger than `extract.span`, and so not at the scale of the others."""
-    if extract.fit != "pad":
+def _say_shrunk(extract: ExtractParams) -> None:
+    """Warn of chips larger than `extract.pad_extent`: they are not at the scale of the others."""
+    if extract.resize != "pad":
         return
     lines = outputs.require_manifest(CHIPS, "chip")["shards"]
     paths = [CHIPS / f"{line['shard']:04d}.parquet" for line in lines]
     parts = [pq.read_table(path, columns=["height", "width"]) for path in paths]
     sides = [pc.max_element_wise(part["height"], part["width"]) for part in parts]
-    larger = sum(pc.sum(pc.greater(side, extract.span)).as_py() or 0 for side in sides)
+    larger = sum(pc.sum(pc.greater(side, extract.pad_extent)).as_py() or 0 for side in sides)
     if larger:
         longest = max(pc.max(side).as_py() or 0 for side in sides)
         log.warning(
-            "extract: %s of %s %s larger than extract.span %d and %s shrunk to it; "
+            "extract: %s of %s %s larger than extract.pad_extent %d and %s shrunk to it; "
             "%d would keep all at one scale (every feature is then computed again)",
             f"{larger:,}",
-            many(sum(part.num_rows for part in parts), "chips"),
+            pluralize(sum(part.num_rows for part in parts), "chips"),
             "is" if larger == 1 else "are",
-            extract.span,
+            extract.pad_extent,
             "was" if larger == 1 else "were",
             longest,
         )

@@ -45,7 +45,7 @@ class Weights:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class WeightsSource:
     """Where weights are, and what is known of their digest beforehand.
 
     Attributes:
@@ -63,7 +63,7 @@ class Source:
         return (not self.sha256 or sha256 == self.sha256) and sha256.startswith(self.prefix)
 
 
-def fetch(source: Source, cache: Path) -> Weights:
+def fetch(source: WeightsSource, cache: Path) -> Weights:
     """Give a local file with what *source* names.
 
     A path is used where it is. An address is fetched once and kept below *cache* under its digest;
@@ -97,11 +97,11 @@ def _local(url: str) -> Weights:
         ) from error
 
 
-def _note(source: Source) -> str:
+def _note(source: WeightsSource) -> str:
     return f"addresses/{digest(source.url)}.json"
 
 
-def _cached(source: Source, cache: Path) -> Weights | None:
+def _cached(source: WeightsSource, cache: Path) -> Weights | None:
     """Give the file fetched before, if its digest still stands for what the address has."""
     try:
         note = json.loads((cache / _note(source)).read_text(encoding="utf-8"))
@@ -126,7 +126,7 @@ def _version(url: str) -> str:
         return ""
 
 
-def _fetched(source: Source, cache: Path) -> Weights:
+def _fetched(source: WeightsSource, cache: Path) -> Weights:
     try:
         data, version = read_url(source.url)
     except (Missing, StorageError) as error:

@@ -17,7 +17,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile
 
-from pipeline.config.sections import Extract, NoData
+from pipeline.config.sections import ExtractParams, NoData
 from pipeline.core.errors import Rejected
 from pipeline.images._bands import Bands, Values, bands_of, full, opaque, values
 from pipeline.images._exif import captured_at, exif_of, orientation, place
@@ -139,14 +139,14 @@ def _has_more_frames(image: Image.Image) -> bool:
         return False  # what follows is no picture
 
 
-def decode(data: bytes, *, extract: Extract) -> NDArray[np.uint8]:
+def decode(data: bytes, *, extract: ExtractParams) -> NDArray[np.uint8]:
     """Decode the first frame of an image.
 
     Args:
         data: the object's bytes, whole.
-        extract: `levels` says how values deeper than 8 bits become 0 to 255, `grey_levels` how
-            grey ones of 8 bits do; `alpha` what lies under transparency. Of three bands or more
-            the first three are red, green and blue; of two the first is grey.
+        extract: `intensity_range` says how values deeper than 8 bits become 0 to 255,
+            `grey_intensity_range` how grey ones of 8 bits do; `alpha` what lies under transparency. Of
+            three bands or more the first three are red, green and blue; of two the first is grey.
 
     Returns:
         uint8 [H, W, 3], RGB, in the stored orientation.
@@ -285,9 +285,9 @@ def _stored(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _rgb(image: Image.Image, extract: Extract) -> NDArray[np.uint8]:
+def _rgb(image: Image.Image, extract: ExtractParams) -> NDArray[np.uint8]:
     if image.mode in DEEP:
-        return _scaled(np.asarray(image), extract.levels)
+        return _scaled(np.asarray(image), extract.intensity_range)
     if image.mode not in PLAIN:
         raise Rejected("unsupported", f"pixels of mode {image.mode!r} are not defined here")
     mode = image.mode
@@ -298,13 +298,13 @@ def _rgb(image: Image.Image, extract: Extract) -> NDArray[np.uint8]:
     return _stretched(pixels, mode, extract)
 
 
-def _picture(pixels: Values, bands: Bands, extract: Extract) -> NDArray[np.uint8]:
+def _picture(pixels: Values, bands: Bands, extract: ExtractParams) -> NDArray[np.uint8]:
     """Make uint8 [H, W, 3] of a TIFF's bands."""
     shown = opaque(pixels, bands)
     if bands.dtype.itemsize > 1:
-        picture = _levelled(shown, extract.levels)
-    elif len(bands.shown) == 1 and extract.grey_levels is not None:
-        picture = _levelled(shown, extract.grey_levels)
+        picture = _levelled(shown, extract.intensity_range)
+    elif len(bands.shown) == 1 and extract.grey_intensity_range is not None:
+        picture = _levelled(shown, extract.grey_intensity_range)
     else:
         picture = shown
     if extract.alpha != "drop" and bands.alpha is not None:
@@ -315,11 +315,11 @@ def _picture(pixels: Values, bands: Bands, extract: Extract) -> NDArray[np.uint8
     return np.ascontiguousarray(np.broadcast_to(picture, (*picture.shape[:2], 3)))
 
 
-def _stretched(pixels: NDArray[np.uint8], mode: str, extract: Extract) -> NDArray[np.uint8]:
-    """Map `extract.grey_levels` to 0 and 255, if the image is stored as grey."""
-    if extract.grey_levels is None or mode not in GREY:
+def _stretched(pixels: NDArray[np.uint8], mode: str, extract: ExtractParams) -> NDArray[np.uint8]:
+    """Map `extract.grey_intensity_range` to 0 and 255, if the image is stored as grey."""
+    if extract.grey_intensity_range is None or mode not in GREY:
         return pixels
-    table = _scaled(np.arange(256).reshape(1, -1), extract.grey_levels)[0, :, 0]
+    table = _scaled(np.arange(256).reshape(1, -1), extract.grey_intensity_range)[0, :, 0]
     found: NDArray[np.uint8] = table[pixels]
     return found
 

@@ -1,6 +1,6 @@
 """Fit: a chip of any size in the extractor's square, by the rule that the recipe names.
 
-`resize` stretches the whole chip to the square: its shape and its size are lost. `pad` keeps both:
+`stretch` fills the whole chip to the square: its shape and its size are lost. `pad` keeps both:
 every chip of the data set is brought to one scale, at which `span` pixels fill the square, and
 stands in the middle of its own background. Only a chip that is larger is shrunk further.
 """
@@ -10,13 +10,13 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from pipeline.config.sections import Extract
+from pipeline.config.sections import ExtractParams
 from pipeline.images.windows import Pixels
 
 VERSION = 1
 
 
-def fit(chip: Pixels, size: int, extract: Extract) -> Pixels:
+def fit(chip: Pixels, size: int, extract: ExtractParams) -> Pixels:
     """Give *chip* as the extractor takes it.
 
     Resizing is bilinear with antialiasing, as torchvision's presets do it.
@@ -29,10 +29,10 @@ def fit(chip: Pixels, size: int, extract: Extract) -> Pixels:
     Returns:
         uint8 [size, size, 3]; *chip* itself where nothing is to be done.
     """
-    if extract.fit == "resize":
+    if extract.resize == "stretch":
         return _resized(chip, size, size)
     height, width = chip.shape[:2]
-    longest = max(extract.span, height, width)
+    longest = max(extract.pad_extent, height, width)
     inner = _resized(chip, _scaled(height, size, longest), _scaled(width, size, longest))
     if inner.shape[:2] == (size, size):
         return inner

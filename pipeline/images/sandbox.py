@@ -26,9 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import images
-from pipeline.config.sections import Bucket, Extract, NoData
+from pipeline.config.sections import BucketParams, ExtractParams, NoData
 from pipeline.core import signals
-from pipeline.core.errors import BY_NAME, InputError, Passing, Rejected, StorageError
+from pipeline.core.errors import BY_NAME, InputError, Rejected, StorageError, TransientError
 from pipeline.images.watchdog import watched
 from pipeline.storage import Object, Storage, open_storage
 
@@ -44,7 +44,7 @@ pixels as bucket.max_pixels lets through by default."""
 Pixels = NDArray[np.uint8]
 LOOKS_S = 0.5
 LENGTH = struct.Struct(">Q")
-KINDS = {**BY_NAME, "Passing": Passing}
+KINDS = {**BY_NAME, "Passing": TransientError}
 DIED = {
     getattr(signal, name, None)
     for name in ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL", "SIGTRAP", "SIGSYS")
@@ -55,7 +55,7 @@ class Died(Rejected):
     """The process that read an image has ended; the detail does not name it yet."""
 
 
-class Apart:
+class DecoderSandbox:
     """Reads images in processes of their own, one for each thread that asks.
 
     The processes end with `close`, and with this process however that ends.
@@ -71,7 +71,7 @@ class Apart:
         self._all.close()
         self._mine = threading.local()
 
-    def decode(self, data: bytes, extract: Extract, key: str) -> Pixels:
+    def decode(self, data: bytes, extract: ExtractParams, key: str) -> Pixels:
         """Do as `images.decode`.
 
         Raises:
@@ -94,10 +94,12 @@ class Apart:
         shaped: NDArray[np.bool_] = np.frombuffer(pixels, bool).reshape(said["shape"])
         return shaped
 
-    def header(self, bucket: Bucket, memory: Path, item: Object, max_pixels: int) -> dict[str, Any]:
+    def header(
+        self, bucket: BucketParams, memory: Path, item: Object, max_pixels: int
+    ) -> dict[str, Any]:
         """Do as `images.header` of an object of *bucket*; raise as `decode` too."""
         named = {"key": item.key, "size": item.size, "version": item.version}
-        where = [bucket.url, str(memory), bucket.follow_links]
+        where = [bucket.url, str(memory), bucket.follow_symlinks]
         ask = {"where": where, "item": named, "max_pixels": max_pixels}
         try:
             found = self._ask(ask, b"", item.key)[0]["header"]
@@ -141,19 +143,19 @@ class Apart:
 
 
 @contextmanager
-def decoding(extract: Extract, *, careful: bool) -> Iterator[Callable[[bytes, str], Pixels]]:
-    """Give what decodes bytes of a key: here, or, where *careful*, apart."""
-    if not careful:
+def decoding(extract: ExtractParams, *, isolate: bool) -> Iterator[Callable[[bytes, str], Pixels]]:
+    """Give what decodes bytes of a key: here, or, where *isolate*, apart."""
+    if not isolate:
         yield partial(_decode_here, extract)
         return
-    apart = Apart()
+    apart = DecoderSandbox()
     try:
         yield lambda data, key: apart.decode(data, extract, key)
     finally:
         apart.close()
 
 
-def _decode_here(extract: Extract, data: bytes, key: str) -> Pixels:
+def _decode_here(extract: ExtractParams, data: bytes, key: str) -> Pixels:
     try:
         with watched(key):
             return images.decode(data, extract=extract)
@@ -244,8 +246,8 @@ def _allow_time(limit_s: int) -> None:
 
 
 @cache
-def _storage(url: str, memory: str, follow_links: bool) -> Storage:  # noqa: FBT001
-    return open_storage(url, memory=Path(memory), follow_links=follow_links)
+def _storage(url: str, memory: str, follow_symlinks: bool) -> Storage:  # noqa: FBT001
+    return open_storage(url, memory=Path(memory), follow_symlinks=follow_symlinks)
 
 
 def _answer(ask: Mapping[str, Any], data: bytes) -> tuple[dict[str, Any], Any]:
@@ -254,7 +256,7 @@ def _answer(ask: Mapping[str, Any], data: bytes) -> tuple[dict[str, Any], Any]:
             shown = images.valid(data, ask["nodata"])
             return {"shape": shown.shape}, np.ascontiguousarray(shown)
         if "item" not in ask:
-            extract = Extract.model_validate_json(ask["extract"])
+            extract = ExtractParams.model_validate_json(ask["extract"])
             pixels = np.ascontiguousarray(images.decode(data, extract=extract))
             return {"shape": pixels.shape}, pixels
         storage = _storage(*ask["where"])

@@ -18,7 +18,7 @@ from operator import attrgetter
 from typing import Any
 
 from pipeline.core.errors import QuadratError
-from pipeline.core.run_log import Counts, write_down
+from pipeline.core.run_log import Counts, append_run_log
 
 MEMORY = ".quadrat/index.json"
 INDEX = "data/index"
@@ -44,7 +44,7 @@ def report() -> bool:
     counts = Counts("index", "images", known["rows"], 0, known["rejected"])
     sys.stderr.write(f"{counts.sentence()}\n")
     sys.stdout.write(f"{counts.line()}\n")
-    write_down(known["runs"], os.urandom(16).hex(), counts)
+    append_run_log(known["runs"], os.urandom(16).hex(), counts)
     return True
 
 

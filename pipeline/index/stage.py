@@ -23,14 +23,14 @@ import pyarrow as pa
 from pipeline import images, recipes
 from pipeline.annotations import level as level_of
 from pipeline.chip import methods
-from pipeline.config.sections import Bucket, Index
+from pipeline.config.sections import BucketParams, IndexParams
 from pipeline.core import rejects, schemas
 from pipeline.core.errors import Changed, InputError, Missing, Rejected, SettingError, StorageError
 from pipeline.core.hashing import shard_of
 from pipeline.core.progress import Progress
 from pipeline.core.rejects import Reject
 from pipeline.core.run_log import Counts
-from pipeline.images.sandbox import Apart
+from pipeline.images.sandbox import DecoderSandbox
 from pipeline.images.watchdog import watched
 from pipeline.storage import Object, Storage, read_url
 from pipeline.store import outputs, shards
@@ -66,7 +66,7 @@ FORMATS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
+class BucketListing:
     """What the bucket holds, as schemas.LISTING: images, and what chips are made from beside them.
 
     These are the tables of windows, or the masks, that the chip method asks for.
@@ -76,7 +76,7 @@ class Listing:
     tables: pa.Table
 
 
-def listing(context: Context) -> Listing:
+def listing(context: Context) -> BucketListing:
     """List what of the bucket the patterns let through, with its versions.
 
     Raises:
@@ -107,7 +107,9 @@ def listing(context: Context) -> Listing:
     named = _masks(context, chosen)
     masks = [item for item in every if item.key in named]
     chosen = [item for item in chosen if item.key not in named]
-    return Listing(_table(storage.versioned(chosen)), _table(storage.versioned(tables + masks)))
+    return BucketListing(
+        _table(storage.versioned(chosen)), _table(storage.versioned(tables + masks))
+    )
 
 
 def _masks(context: Context, chosen: Sequence[Object]) -> set[str]:
@@ -128,7 +130,7 @@ def _matches(key: str, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(name, pattern.lower()) for pattern in patterns for name in names)
 
 
-def plan(context: Context, listed: Listing) -> list[shards.Planned]:
+def plan(context: Context, listed: BucketListing) -> list[shards.ShardPlan]:
     """Name the pieces of the images table.
 
     Raises:
@@ -141,7 +143,7 @@ def plan(context: Context, listed: Listing) -> list[shards.Planned]:
     return shards.plan(TABLE, recipe.digest, parts, schemas.LISTING)
 
 
-def _check_pattern(keys: Sequence[str], index: Index) -> None:
+def _check_pattern(keys: Sequence[str], index: IndexParams) -> None:
     pattern = index.template
     if pattern and not any(map(pattern.parse, keys)):
         raise SettingError(
@@ -172,8 +174,8 @@ def _make(context: Context, piece: Piece, reuse: shards.Reuse) -> list[str]:
     moved: list[str] = []
     readers = READERS
     with contextlib.ExitStack() as ends:
-        if context.machine.is_careful:
-            apart, readers = Apart(), CAREFUL_READERS
+        if context.machine.isolates_decoding:
+            apart, readers = DecoderSandbox(), CAREFUL_READERS
             ends.callback(apart.close)
             read = partial(apart.header, section, memory)
         else:
@@ -188,7 +190,7 @@ def _make(context: Context, piece: Piece, reuse: shards.Reuse) -> list[str]:
     made = pa.Table.from_pylist(headers, schema=schemas.HEADERS)
     whole = made if reuse.rows is None else pa.concat_tables([reuse.rows, made])
     if not moved:
-        made_here = shards.Made(context.run, made.num_rows)
+        made_here = shards.Provenance(context.run, made.num_rows)
         whole = schemas.conform(whole, schemas.HEADERS)
         shards.finish(context.store, piece, whole, refused, made_here)
     return moved
@@ -207,7 +209,7 @@ def _in_threads(read: Any, rows: pa.Table, readers: int) -> Iterator[Any]:
             yield from pool.map(read, objects[start : start + AHEAD])
 
 
-def _header(read: Read, section: Bucket, item: Object) -> dict[str, Any] | Reject | str:
+def _header(read: Read, section: BucketParams, item: Object) -> dict[str, Any] | Reject | str:
     """Give one image's row, or why it has none; a sentence if it has changed since the listing."""
     if item.size > section.max_bytes:
         why = f"{item.key}: {item.size:,} bytes, over bucket.max_bytes {section.max_bytes:,}"
@@ -215,7 +217,7 @@ def _header(read: Read, section: Bucket, item: Object) -> dict[str, Any] | Rejec
     try:
         return read(item, max_pixels=section.max_pixels)
     except Rejected as rejected:
-        return Reject("index", item.key, rejected.reason, rejects.sentence(item.key, rejected))
+        return Reject("index", item.key, rejected.reason, rejects.message(item.key, rejected))
     except (Changed, Missing) as error:
         return str(error)
 
@@ -231,7 +233,7 @@ def _say(table: pa.Table) -> None:
         log.info("index: %s of another format than named, as %s", _files(other), other[0])
 
 
-def _with_fields(table: pa.Table, index: Index) -> pa.Table:
+def _with_fields(table: pa.Table, index: IndexParams) -> pa.Table:
     """Add a column for each field of the pattern: what the key says, or null."""
     pattern = index.template
     if pattern is None:
@@ -257,7 +259,7 @@ def _is_misnamed(row: dict[str, Any]) -> bool:
     return named is not None and row["format"] not in named
 
 
-def expected(context: Context, listed: Listing) -> dict[str, Any]:
+def expected(context: Context, listed: BucketListing) -> dict[str, Any]:
     """Give what the manifest of an index of *listed* says, as far as its inputs decide it."""
     return {
         "stage": "index",
@@ -287,7 +289,10 @@ def _annotation_file(path: str) -> bytes:
 
 
 def publish(
-    context: Context, listed: Listing, planned: Sequence[shards.Planned], facts: dict[str, Any]
+    context: Context,
+    listed: BucketListing,
+    planned: Sequence[shards.ShardPlan],
+    facts: dict[str, Any],
 ) -> Counts:
     """Put `data/index/` together; give what it took.
 
@@ -305,10 +310,13 @@ def publish(
         "rejects.parquet": shards.rejects_out(found.rejected),
         "tables.parquet": out(schemas.to_bytes(listed.tables)),
         "annotations": out(_annotations(context)),
-        **{f"asked/{name}.json": out(pretty(dict(recipe.parts))) for name, recipe in asked.items()},
+        **{
+            f"recipes/{name}.json": out(pretty(dict(recipe.parts)))
+            for name, recipe in asked.items()
+        },
     }
     manifest = {**facts, "shards": found.lines, "files": sorted(files)}
-    verdict = rejects.verdict(
+    verdict = rejects.check_limit(
         found.rejected,
         out_of=found.rows + found.rejected.num_rows,
         setting="bucket.max_rejects",

@@ -13,7 +13,7 @@ from pipeline.core import signals
 IS_COMMAND = "luigi.cmdline" in sys.modules  # which `luigi` and `python -m luigi` import, no other
 
 if IS_COMMAND:
-    signals.at_once()
+    signals.stop_on_signals()
 
 HIDDEN = [name for name in ("jsonschema", "requests") if name not in sys.modules]
 

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from pipeline import tasks
 from pipeline.config.loader import Params, load
 from pipeline.config.machine import machine
-from pipeline.config.sections import OWN
+from pipeline.config.sections import USER_PLUGIN
 from pipeline.core import rejects
 from pipeline.core.errors import BY_NAME, QuadratError, SettingError, StorageError
 from pipeline.index import fast_path
@@ -159,7 +159,7 @@ def remembering(kind: type[Stage], params: Params) -> Iterator[None]:
 def _may_pass(folder: Path) -> bool:
     """Say whether some of an out's rejects are such that the next run may not have."""
     try:
-        return rejects.may_pass(pq.read_table(folder / "rejects.parquet", columns=["reason"]))
+        return rejects.are_transient(pq.read_table(folder / "rejects.parquet", columns=["reason"]))
     except (OSError, pa.ArrowInvalid):
         return False  # there is none, or it is damaged and will be made again
 
@@ -174,7 +174,7 @@ def _snapshot(bucket: str, files: list[str]) -> str | None:
 def _files(params: Params) -> list[str] | None:
     """Give the files that shape the index beside the bucket; None if some are no local files."""
     extract, path = params.extract, params.annotations.path
-    if params.validate.compare or params.bucket.follow_links:
+    if params.validate.compare or params.bucket.follow_symlinks:
         return None  # a revision may have moved; a link leads to what is not looked at
     found = [name for name in (path, params.train.label_map) if name]
     if extract.weights and not extract.weights_sha256:
@@ -182,10 +182,10 @@ def _files(params: Params) -> list[str] | None:
     if any("://" in name for name in found):
         return None
     files = [str(local_path(name)) for name in found]
-    if OWN.match(extract.extractor):
+    if USER_PLUGIN.match(extract.extractor):
         from pipeline.config import registry
 
-        own = registry.find_own(extract.extractor, key="extract.extractor")
+        own = registry.find_user_plugin(extract.extractor, key="extract.extractor")
         files += [str(file) for file in own.files.values()]
     return files
 

@@ -25,7 +25,7 @@ from pipeline.chip import tables_stage
 from pipeline.config.loader import Params, from_json, load
 from pipeline.config.machine import Machine, machine
 from pipeline.core import hardware
-from pipeline.core.errors import BY_NAME, Passing, QuadratError
+from pipeline.core.errors import BY_NAME, QuadratError, TransientError
 from pipeline.extract import stage as extract
 from pipeline.index import stage as index
 from pipeline.scheduler._luigi import RPCError, luigi
@@ -34,7 +34,7 @@ from pipeline.storage import local_path
 from pipeline.store import context as _context
 from pipeline.store.context import Context
 from pipeline.store.objects import Piece
-from pipeline.store.shards import Planned
+from pipeline.store.shards import ShardPlan
 
 log = logging.getLogger("quadrat")
 
@@ -68,7 +68,7 @@ class ParamsParameter(luigi.Parameter[Params]):
         return x.to_json()
 
 
-class Work(luigi.Task):
+class QuadratTask(luigi.Task):
     """What stage tasks and shard tasks share: their context, and how they fail."""
 
     params = ParamsParameter(default=PARAMS)
@@ -94,20 +94,20 @@ class Work(luigi.Task):
         What another try may not meet is tried again as luigi.cfg says. Anything else would fail
         again: the worker is told to finish what it has in hand and to take no more.
         """
-        if not isinstance(exception, Passing):
+        if not isinstance(exception, TransientError):
             _take_no_more()
         if not isinstance(exception, QuadratError):
             return str(super().on_failure(exception))
         kind = next(name for name, known in BY_NAME.items() if isinstance(exception, known))
-        passing = isinstance(exception, Passing)
+        passing = isinstance(exception, TransientError)
         return json.dumps({"kind": kind, "message": str(exception), "passing": passing})
 
 
-@Work.event_handler(luigi.Event.PROCESS_FAILURE)  # type: ignore[untyped-decorator]
-def _go_on_with_care(task: Work, said: str) -> None:  # noqa: ARG001 - Luigi gives both
+@QuadratTask.event_handler(luigi.Event.PROCESS_FAILURE)  # type: ignore[untyped-decorator]
+def _go_on_with_care(task: QuadratTask, said: str) -> None:  # noqa: ARG001 - Luigi gives both
     """Have workers that are started from now on read images apart: one may have killed this one."""
     log.warning("%s; from now on images are read in processes of their own", said)
-    os.environ["QUADRAT_CAREFUL"] = "true"
+    os.environ["QUADRAT_ISOLATE_DECODING"] = "true"
 
 
 def _take_no_more() -> None:
@@ -133,7 +133,7 @@ def end_with_the_worker() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-class Shards(Work):
+class ShardTask(QuadratTask):
     """Some missing shards of one table: complete when the store has them all.
 
     The unit of completeness is one shard; the unit of work is as many as the scheduler hands over,
@@ -183,31 +183,33 @@ def _finished(store_url: str, table: str, recipe: str, run: str, age: int) -> di
     return _context.store(store_url).finished(table, recipe, run)
 
 
-class IndexShard(Shards):
+class IndexShard(ShardTask):
     """Headers of the images of some shards."""
 
     work = index
 
 
-class TableShard(Shards):
+class TableShard(ShardTask):
     """What some tables of windows in the bucket list."""
 
     work = tables_stage
 
 
-class ChipShard(Shards):
+class ChipShard(ShardTask):
     """Windows on the images of some shards."""
 
     work = chip
 
 
-class ExtractShard(Shards):
+class ExtractShard(ShardTask):
     """Features of the chips of some shards."""
 
     work = extract
 
 
-def tasks_of(kind: type[Shards], params: Params, planned: Sequence[Planned]) -> list[Shards]:
+def tasks_of(
+    kind: type[ShardTask], params: Params, planned: Sequence[ShardPlan]
+) -> list[ShardTask]:
     """Give the tasks of *planned*.
 
     Without others, each worker takes an equal share of them at once. Where a central scheduler

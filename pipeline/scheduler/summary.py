@@ -15,7 +15,7 @@ RUN = uuid.uuid4().hex
 SUMMARY = "===== Luigi Execution Summary ====="
 
 
-class InOurWords(logging.Filter):
+class SummaryFilter(logging.Filter):
     """Adds what the stages took to Luigi's summary, and says our own errors as sentences."""
 
     def filter(self, record: logging.LogRecord) -> bool:

@@ -21,12 +21,12 @@ from pipeline.config.machine import machine
 from pipeline.core.errors import BY_NAME, QuadratError, SettingError, StorageError
 from pipeline.scheduler._luigi import RPCError, luigi
 from pipeline.scheduler.run import central, check_machine, errors, log_plainly, make_light
-from pipeline.scheduler.shard_tasks import ChipShard, ExtractShard, IndexShard, Shards, workers
+from pipeline.scheduler.shard_tasks import ChipShard, ExtractShard, IndexShard, ShardTask, workers
 
 log = logging.getLogger("quadrat")
 
 LOOK_EVERY_S = 2.0
-KINDS: Mapping[str, type[Shards]] = {
+KINDS: Mapping[str, type[ShardTask]] = {
     kind.get_task_family(): kind for kind in (IndexShard, ChipShard, ExtractShard)
 }
 
@@ -96,7 +96,7 @@ def _scheduler() -> Any:
     return scheduler
 
 
-def _waiting(scheduler: Any) -> Iterator[Shards]:
+def _waiting(scheduler: Any) -> Iterator[ShardTask]:
     """Give the tasks of shards that wait and that this machine can make."""
     found = scheduler.task_list(status="PENDING", upstream_status="", limit=False)
     for _, said in sorted(found.items()):

@@ -18,7 +18,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from pipeline.core.errors import Rejected, SettingError, StorageError, short
+from pipeline.core.errors import Rejected, SettingError, StorageError, shorten
 from pipeline.core.urls import shown
 
 LONGEST = 100
@@ -91,7 +91,7 @@ class Storage(Protocol):
         """Remove what writers that were killed have left unfinished."""
 
 
-def open_storage(url: str, *, memory: Path | None = None, follow_links: bool = False) -> Storage:
+def open_storage(url: str, *, memory: Path | None = None, follow_symlinks: bool = False) -> Storage:
     """Open the storage that *url* names: a folder's path, `file://…` or `s3://bucket/prefix`.
 
     A relative path is looked for in the working directory, and, in an experiment that runs in a
@@ -100,7 +100,7 @@ def open_storage(url: str, *, memory: Path | None = None, follow_links: bool = F
     Args:
         url: a folder or an S3 prefix.
         memory: a file in which a folder's content digests are remembered; None: in no file.
-        follow_links: whether links of a folder may lead out of it.
+        follow_symlinks: whether links of a folder may lead out of it.
 
     Raises:
         SettingError: the scheme is not one that a bucket or store can have.
@@ -113,7 +113,7 @@ def open_storage(url: str, *, memory: Path | None = None, follow_links: bool = F
     if scheme in {"", "file"}:
         from pipeline.storage.folder import Folder
 
-        return Folder(local_path(url), memory=memory, follow_links=follow_links)
+        return Folder(local_path(url), memory=memory, follow_symlinks=follow_symlinks)
     raise SettingError(f"{shown(url)}: no storage for {scheme + '://'!r}; use a folder or s3://…")
 
 
@@ -141,7 +141,7 @@ def local_path(url: str) -> Path:
             return path.absolute()
     except (OSError, RuntimeError, ValueError) as error:  # too long; no such user's home; a NUL
         why = getattr(error, "strerror", None) or error
-        raise SettingError(f"{short(url, LONGEST)!r}: is no path ({why})") from error
+        raise SettingError(f"{shorten(url, LONGEST)!r}: is no path ({why})") from error
     return (Path(os.environ.get("DVC_ROOT", ".")) / path).absolute()
 
 

@@ -18,11 +18,11 @@ LEFT = {
     "out": (
         (
             "link left out, %r: it leads out of the folder, or to a folder; "
-            "bucket.follow_links takes what it leads to"
+            "bucket.follow_symlinks takes what it leads to"
         ),
         (
             "links left out, as %r: they lead out of the folder, or to a folder; "
-            "bucket.follow_links takes what they lead to"
+            "bucket.follow_symlinks takes what they lead to"
         ),
     ),
     "nowhere": (
@@ -48,13 +48,13 @@ class Walk:
         root: what keys are paths below.
         is_inside: says whether a path leads to what may be read.
         left: filled with what is left out.
-        follow_links: whether links to folders are followed.
+        follow_symlinks: whether links to folders are followed.
     """
 
     root: Path
     is_inside: Callable[[str], bool]
     left: Left
-    follow_links: bool
+    follow_symlinks: bool
 
     def files(self, start: Path, name: str) -> Iterator[Object]:
         """Give the files below *start*; of its own entries only those that begin with *name*.
@@ -72,8 +72,8 @@ class Walk:
             for entry in _entries(folder):
                 if folder is start and not entry.name.startswith(name):
                     continue
-                if _is_folder(entry, follow_links=self.follow_links):
-                    real = os.path.realpath(entry.path) if self.follow_links else entry.path
+                if _is_folder(entry, follow_symlinks=self.follow_symlinks):
+                    real = os.path.realpath(entry.path) if self.follow_symlinks else entry.path
                     if real not in within:  # else a link that leads to what holds it
                         folders.append((Path(entry.path), within | {real}))
                 elif isinstance(found := self._stat(entry), os.stat_result):
@@ -97,9 +97,9 @@ class Walk:
         return "out" if stat.S_ISDIR(found.st_mode) else "other"
 
 
-def _is_folder(entry: os.DirEntry[str], *, follow_links: bool) -> bool:
+def _is_folder(entry: os.DirEntry[str], *, follow_symlinks: bool) -> bool:
     try:
-        return entry.is_dir(follow_symlinks=follow_links)
+        return entry.is_dir(follow_symlinks=follow_symlinks)
     except OSError:
         return False  # a link that leads to itself, or that may not be followed
 

@@ -20,7 +20,7 @@ from typing import BinaryIO
 
 from pipeline.core import signals
 from pipeline.core.errors import Changed, Missing, Rejected, StorageError
-from pipeline.core.run_log import many
+from pipeline.core.run_log import pluralize
 from pipeline.storage import Object, opened
 from pipeline.storage._digests import Digests, Hashed, Stamp, is_settled, stamp
 from pipeline.storage._refusals import UNREAD, Refusals, reason
@@ -48,13 +48,13 @@ class Folder:
 
     Names that begin with a dot are not listed: they are the system's, or our unfinished writes.
     A link to a file is followed where it stays below the root, a link to a folder never; with
-    *follow_links*, both are wherever they lead, but for one that leads back to where it stands.
+    *follow_symlinks*, both are wherever they lead, but for one that leads back to where it stands.
     """
 
     def __init__(
-        self, root: Path, memory: Path | None = None, *, follow_links: bool = False
+        self, root: Path, memory: Path | None = None, *, follow_symlinks: bool = False
     ) -> None:
-        self.root, self.follow_links = root, follow_links
+        self.root, self.follow_symlinks = root, follow_symlinks
         self.url = str(root)
         self._real = os.path.realpath(root)
         self._digests = Digests(memory)
@@ -79,7 +79,7 @@ class Folder:
         below, _, name = prefix.rpartition("/")
         start = self._path(below) if below else self.root
         left: Left = {kind: [] for kind in LEFT}
-        walk = Walk(self.root, self._is_inside, left, self.follow_links)
+        walk = Walk(self.root, self._is_inside, left, self.follow_symlinks)
         found = list(walk.files(start, name))
         for kind, names in left.items():
             if names:
@@ -88,12 +88,12 @@ class Folder:
         named = [item for item in found if _is_text(item.key)]
         if len(named) < len(found):
             n = len(found) - len(named)
-            what, whose = many(n, "files"), "its name is" if n == 1 else "their names are"
+            what, whose = pluralize(n, "files"), "its name is" if n == 1 else "their names are"
             log.warning("%s: %s left out: %s not UTF-8", self.root, what, whose)
         yield from sorted(named, key=lambda item: item.key.encode())
 
     def _is_inside(self, path: Path | str) -> bool:
-        if self.follow_links:
+        if self.follow_symlinks:
             return True
         real = os.path.realpath(path)
         return real == self._real or real.startswith(self._real.rstrip(os.sep) + os.sep)

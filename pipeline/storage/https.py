@@ -11,7 +11,7 @@ import urllib.request
 from functools import partial
 from urllib.parse import urlsplit
 
-from pipeline.core.errors import Missing, Passing, SettingError, StorageError
+from pipeline.core.errors import Missing, SettingError, StorageError, TransientError
 from pipeline.core.urls import shown
 from pipeline.storage._patience import ANSWER_S, read, within
 
@@ -62,7 +62,7 @@ def fetch(url: str) -> tuple[bytes, str]:
             if error.code in NOT_FOUND:
                 raise Missing(f"{shown(url)}: not there (HTTP {error.code})") from error
             if error.code not in PASSING or not left:
-                kind = Passing if error.code in PASSING else StorageError
+                kind = TransientError if error.code in PASSING else StorageError
                 raise kind(f"{shown(url)}: the server answers HTTP {error.code}") from error
         except (http.client.InvalidURL, ValueError) as error:
             # Without the error's own text, which quotes the address.
@@ -71,7 +71,7 @@ def fetch(url: str) -> tuple[bytes, str]:
             ) from error
         except (OSError, http.client.HTTPException) as error:
             if not left:
-                raise Passing(f"{shown(url)}: cannot be fetched ({error})") from error
+                raise TransientError(f"{shown(url)}: cannot be fetched ({error})") from error
         else:
             return data, hashlib.sha256(data).hexdigest()
         time.sleep(random.uniform(0, FIRST_WAIT_S * 2 ** (TRIES - left)))

@@ -23,7 +23,14 @@ from botocore.exceptions import ConnectionError as NoConnection
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
-from pipeline.core.errors import Changed, Missing, Passing, Rejected, SettingError, StorageError
+from pipeline.core.errors import (
+    Changed,
+    Missing,
+    Rejected,
+    SettingError,
+    StorageError,
+    TransientError,
+)
 from pipeline.core.urls import shown
 from pipeline.storage import Object, _client, _codes
 from pipeline.storage._bodies import MD5, body, check_page, fits, is_whole, part_of, whole
@@ -166,7 +173,7 @@ class S3:
         came: list[bytes] = []
         try:
             return self._tried(key, partial(self._get, key, ask, came), if_version)
-        except (Missing, Passing) as error:
+        except (Missing, TransientError) as error:
             if not if_version:
                 raise
             if isinstance(error, Missing):
@@ -279,7 +286,7 @@ class S3:
 def _tries(said: StorageError | Rejected, if_version: str) -> int:
     if isinstance(said, Missing):
         return TRIES_OF_404 if if_version else 1
-    return TRIES if isinstance(said, Passing) else 1
+    return TRIES if isinstance(said, TransientError) else 1
 
 
 def _failed(at: str, error: Exception) -> StorageError:
@@ -287,7 +294,7 @@ def _failed(at: str, error: Exception) -> StorageError:
         return _codes.elsewhere(at, _code(error))
     if not isinstance(error, BROKEN) and not _may_pass(error):
         return StorageError(f"{at}: {error}")
-    return Passing(
+    return TransientError(
         f"{at}: {TRIES} tries failed, the last with: {error}; check the endpoint and the network"
     )
 

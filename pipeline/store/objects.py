@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.errors import Missing, Passing
+from pipeline.core.errors import Missing, TransientError
 from pipeline.core.hashing import canonical_json
 from pipeline.storage import Storage
 
@@ -52,7 +52,7 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoredFile:
     """One file of a finished piece: its digest, its bytes' length, its rows."""
 
     sha256: str
@@ -64,7 +64,7 @@ class Kept:
 class Record:
     """What a finished piece consists of, and the note that its maker left."""
 
-    files: Mapping[str, Kept]
+    files: Mapping[str, StoredFile]
     note: Mapping[str, Any]
 
 
@@ -74,7 +74,7 @@ def _signed(piece: Piece, record: Mapping[str, Any]) -> dict[str, Any]:
     return {**record, "sha256": sha256}
 
 
-class Damaged(Passing):
+class Damaged(TransientError):
     """A file of the store is not what was written; it was set aside and can be made again."""
 
 
@@ -202,7 +202,7 @@ class Store:
             found = json.loads(data)
             record = {"files": found["files"], "note": found["note"]}
             if found == _signed(piece, record):
-                files = {name: Kept(**kept) for name, kept in found["files"].items()}
+                files = {name: StoredFile(**kept) for name, kept in found["files"].items()}
                 return Record(files, found["note"])
         except (ValueError, TypeError, KeyError):
             pass

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core import signals
-from pipeline.core.errors import InputError, Passing, StorageError
+from pipeline.core.errors import InputError, StorageError, TransientError
 
 MANIFEST = "manifest.json"
 TEMPORARY = ".quadrat-tmp"
@@ -125,11 +125,11 @@ def publish(
 
 def _place_all(folder: Path, files: Mapping[str, Out]) -> None:
     """Place *files*; where some are not to be had now, find out about all before raising."""
-    failed: Passing | None = None
+    failed: TransientError | None = None
     for name, file in files.items():
         try:
             place(folder / name, file)
-        except Passing as error:  # a piece that is damaged: it can be made again
+        except TransientError as error:  # a piece that is damaged: it can be made again
             failed = failed or error
     if failed:
         raise failed

@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class ShardPlan:
     """A piece that should be there, and how to get the bytes of the rows that it is made from."""
 
     number: int
@@ -58,7 +58,7 @@ def split(table: pa.Table, count: int) -> list[pa.Table]:
     return parts
 
 
-def plan(name: str, recipe: str, parts: Sequence[pa.Table], schema: pa.Schema) -> list[Planned]:
+def plan(name: str, recipe: str, parts: Sequence[pa.Table], schema: pa.Schema) -> list[ShardPlan]:
     """Name the piece that each of *parts*, the shards' input rows, is to become; none if empty."""
     planned = []
     for number, part in enumerate(parts):
@@ -67,7 +67,7 @@ def plan(name: str, recipe: str, parts: Sequence[pa.Table], schema: pa.Schema) -
         rows = partial(_bytes, part, schema)
         made_from = hashlib.sha256(rows()).hexdigest()
         piece = Piece(name, recipe, shard_name(number, len(parts)), made_from)
-        planned.append(Planned(number, piece, rows))
+        planned.append(ShardPlan(number, piece, rows))
     return planned
 
 
@@ -75,7 +75,7 @@ def _bytes(rows: pa.Table, schema: pa.Schema) -> bytes:
     return schemas.to_bytes(schemas.conform(rows, schema))
 
 
-def missing(store: Store, planned: Iterable[Planned], run: str) -> list[Planned]:
+def missing(store: Store, planned: Iterable[ShardPlan], run: str) -> list[ShardPlan]:
     """Give those of *planned* that are not finished, and keep their input rows in the store.
 
     What another run than *run* could not have of the bucket makes a shard unfinished.
@@ -191,7 +191,7 @@ def ids(table: pa.Table) -> pa.Array:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class Provenance:
     """Which run made a piece, and how many of its rows it computed, not copied."""
 
     run: str
@@ -203,7 +203,7 @@ def finish(
     piece: Piece,
     rows: pa.Table,
     rejected: Iterable[rejects.Reject],
-    made: Made,
+    made: Provenance,
 ) -> None:
     """Keep a finished shard: its rows, what it rejected, and how much of it was computed."""
     refused = rejects.table(rejected)
@@ -213,7 +213,7 @@ def finish(
         IDS: (b"".join(ids(rows).to_pylist()), rows.num_rows),
     }
     note: dict[str, Any] = {"run": made.run, "computed": made.computed}
-    if rejects.may_pass(refused):
+    if rejects.are_transient(refused):
         note[AGAIN] = True
     store.put(piece, files, note)
 
@@ -233,7 +233,7 @@ class Assembled:
         return Counts(stage, unit, self.rows, self.computed, self.rejected.num_rows)
 
 
-def assemble(store: Store, planned: Sequence[Planned], run: str) -> Assembled:
+def assemble(store: Store, planned: Sequence[ShardPlan], run: str) -> Assembled:
     """Gather the finished pieces of *planned*.
 
     Args:
@@ -268,7 +268,7 @@ def assemble(store: Store, planned: Sequence[Planned], run: str) -> Assembled:
         computed += record.note["computed"] if record.note["run"] == run else 0
         total += rows.rows
     rejected = pa.concat_tables(refused) if refused else schemas.REJECTS.empty_table()
-    return Assembled(files, lines, rejects.in_order(rejected), computed, total)
+    return Assembled(files, lines, rejects.sort(rejected), computed, total)
 
 
 def of_each(pieces: Sequence[Piece], read: Callable[[Piece], T]) -> list[T]:
@@ -290,12 +290,12 @@ def record_of(store: Store, piece: Piece) -> Record:
         raise Damaged(f"{error}; is made again") from error
 
 
-def table_of(store: Store, planned: Sequence[Planned], schema: pa.Schema) -> pa.Table:
+def table_of(store: Store, planned: Sequence[ShardPlan], schema: pa.Schema) -> pa.Table:
     """Read the rows of all of *planned* into one table of *schema*."""
     return pa.concat_tables([schema.empty_table(), *tables_of(store, planned)])
 
 
-def tables_of(store: Store, planned: Sequence[Planned]) -> list[pa.Table]:
+def tables_of(store: Store, planned: Sequence[ShardPlan]) -> list[pa.Table]:
     """Read the rows of each of *planned*."""
     pieces = [item.piece for item in planned]
     return of_each(pieces, lambda piece: schemas.from_bytes(store.read(piece, ROWS)))

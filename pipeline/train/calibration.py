@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config.sections import Train
+from pipeline.config.sections import TrainParams
 from pipeline.train.batches import Indices
 from pipeline.train.model import Classifier, calibrated, mixed, softmax
 
@@ -25,7 +25,7 @@ MOST_DOUBT = 0.5
 
 
 def calibrate(
-    classifier: Classifier, logits: Floats, y: Indices, train: Train
+    classifier: Classifier, logits: Floats, y: Indices, train: TrainParams
 ) -> tuple[Classifier, dict[str, Any]]:
     """Choose what `train.calibration` names with the least log loss on the calibration split.
 

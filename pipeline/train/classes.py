@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config.sections import Train
+from pipeline.config.sections import TrainParams
 from pipeline.core import label_sets
 from pipeline.train.batches import LEFT_OUT, Indices
 from pipeline.train.label_map import LabelMap, renamed, renamed_all
@@ -59,19 +59,19 @@ class Classes:
             targets[at, list(held)] = 1
         return np.array([place[known[text]] for text in labels], np.int64), targets
 
-    def card(self, train: Train) -> dict[str, Any]:
+    def card(self, train: TrainParams) -> dict[str, Any]:
         """Give what the classifier's card says of it."""
-        return {"to": dict(self.to), "rare": dict(self.rare), "rule": train.rare}
+        return {"to": dict(self.to), "rare": dict(self.rare), "rule": train.rare_classes}
 
 
-def classes(labels: Sequence[str], label_map: LabelMap, train: Train) -> Classes:
+def classes(labels: Sequence[str], label_map: LabelMap, train: TrainParams) -> Classes:
     """Decide on the classes from the train split's *labels*, each as often as it occurs."""
     mapped = Counter(renamed(label_map.to, label) for label in labels)
     counts = {name: count for name, count in mapped.items() if name is not None}
-    rare = {name: count for name, count in sorted(counts.items()) if count < train.min_labels}
+    rare = {name: count for name, count in sorted(counts.items()) if count < train.min_class_count}
     to = dict(label_map.to)
-    if train.rare != "keep":
-        new = OTHER if train.rare == "merge" else None
+    if train.rare_classes != "keep":
+        new = OTHER if train.rare_classes == "merge" else None
         # A rare label that others are rolled up to takes them along.
         to = {old: new if name in rare else name for old, name in to.items()}
         to |= dict.fromkeys((name for name in rare if name not in to), new)
@@ -79,7 +79,7 @@ def classes(labels: Sequence[str], label_map: LabelMap, train: Train) -> Classes
     return Classes(tuple(sorted(filter(None, names))), dict(sorted(to.items())), rare)
 
 
-def weights(rows: Indices, train: Train) -> NDArray[np.float32] | None:
+def weights(rows: Indices, train: TrainParams) -> NDArray[np.float32] | None:
     """Give each class's weight in the loss, 1 on average over the rows; None for all alike.
 
     Args:
@@ -95,20 +95,20 @@ def weights(rows: Indices, train: Train) -> NDArray[np.float32] | None:
     return found * np.float32(rows.sum() / (effective * rows).sum())
 
 
-def wanted(rows: Indices | int, train: Train) -> Indices:
+def wanted(rows: Indices | int, train: TrainParams) -> Indices:
     """Give how many rows resampling makes of a class's *rows*; of none it makes none."""
     least = np.minimum(rows, 1)
-    return np.clip(rows, least * train.balance_floor, train.balance_cap)
+    return np.clip(rows, least * train.min_per_class, train.max_per_class)
 
 
 def times(
-    members: Iterable[Indices], count: int, train: Train, rng: np.random.Generator
+    members: Iterable[Indices], count: int, train: TrainParams, rng: np.random.Generator
 ) -> Indices | None:
     """Give how many times each of *count* rows is learnt from in this epoch; None: once each.
 
-    A class with more rows than `balance_cap` gives so many, others every epoch; one with fewer than
-    `balance_floor` repeats its rows up to that. A row of several classes goes by the one that wants
-    it most often.
+    A class with more rows than `max_per_class` gives so many, others every epoch; one with fewer
+    than `min_per_class` repeats its rows up to that. A row of several classes goes by the one
+    that wants it most often.
 
     Args:
         members: the rows of each class.

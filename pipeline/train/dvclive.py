@@ -53,7 +53,7 @@ def _place(wanted: Mapping[str, bytes]) -> None:
             path.unlink()
 
 
-def there() -> bool:
+def exists() -> bool:
     """Say whether a curve has been written."""
     return (LIVE / "metrics.json").exists() and (LIVE / "plots" / "metrics").exists()
 

@@ -18,7 +18,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from pipeline.config.sections import Train
+from pipeline.config.sections import TrainParams
 from pipeline.train import model as _artifact
 
 if TYPE_CHECKING:
@@ -55,8 +55,8 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         precision: str = "fp32",
         standardize: bool = True,
         balance: str = "none",
-        balance_floor: int = 100,
-        balance_cap: int = 10_000,
+        min_per_class: int = 100,
+        max_per_class: int = 10_000,
         seed: int = 0,
         device: str = "cpu",
     ) -> None:
@@ -72,8 +72,8 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.precision = precision
         self.standardize = standardize
         self.balance = balance
-        self.balance_floor = balance_floor
-        self.balance_cap = balance_cap
+        self.min_per_class = min_per_class
+        self.max_per_class = max_per_class
         self.seed = seed
         self.device = device
 
@@ -179,12 +179,12 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if len(self.classes_) == 1:
             raise ValueError("a classifier needs two classes, and there is 1 class")
 
-    def _section(self) -> Train:
+    def _section(self) -> TrainParams:
         given = {name: value for name, value in self.get_params().items() if name != "device"}
         plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in given.items()}
         if self.hidden is not None:
             plain["hidden"] = tuple(int(size) for size in self.hidden)
-        return Train(**plain)
+        return TrainParams(**plain)
 
     def _data(self, features: NDArray[Any], numbers: NDArray[np.int64]) -> Data:
         from pipeline.train.fit import Data, Rows
@@ -192,25 +192,25 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         rows = Rows.of(features, [""] * len(features))
         return Data(rows, np.asarray(numbers, np.int64), features.size * 4)
 
-    def _begun(self, data: Data, train: Train) -> Loop:
+    def _begun(self, data: Data, train: TrainParams) -> Loop:
         """Start from nothing."""
-        from pipeline.train.fit import begun
+        from pipeline.train.fit import start
 
         if train.standardize:
             data.standardize(*data.measured())
-        return begun(data, len(self.classes_), train, self.device)
+        return start(data, len(self.classes_), train, self.device)
 
-    def _resumed(self, data: Data, train: Train) -> Loop:
+    def _resumed(self, data: Data, train: TrainParams) -> Loop:
         """Start from the model, as it was opened or fitted."""
-        from pipeline.train.fit import resumed
+        from pipeline.train.fit import resume
 
         self._standardize(data)
-        return resumed(self.model_, data, train, self.device)
+        return resume(self.model_, data, train, self.device)
 
     def _standardize(self, data: Data) -> None:
         data.standardize(self.model_.tensors["mean"], self.model_.tensors["scale"])
 
     def _take(self, loop: Loop, data: Data) -> None:
-        from pipeline.train.fit import learnt
+        from pipeline.train.fit import classifier_of
 
-        self.model_ = learnt(tuple(map(str, self.classes_)), data, loop.network)
+        self.model_ = classifier_of(tuple(map(str, self.classes_)), data, loop.network)

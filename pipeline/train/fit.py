@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from pipeline.config.sections import Train
+from pipeline.config.sections import TrainParams
 from pipeline.core import hardware, label_sets
 from pipeline.core.errors import InputError
 from pipeline.train import classes as _classes
@@ -23,23 +23,23 @@ from pipeline.train.batches import Data, Rows
 from pipeline.train.calibration import calibrate
 from pipeline.train.classes import Classes
 from pipeline.train.label_map import LabelMap, renamed_all
-from pipeline.train.loop import Epoch, Forgetful, Keeper, Loop, Pace
+from pipeline.train.loop import Checkpointer, Epoch, Loop, NullCheckpoint, Schedule
 from pipeline.train.losses import Targets, objective
 from pipeline.train.model import Classifier
 from pipeline.train.thresholds import EVEN, calibrate_several
 
 __all__ = [
+    "Checkpointer",
     "Data",
     "Epoch",
     "Fitted",
-    "Keeper",
     "Loop",
     "Rows",
     "Splits",
-    "begun",
+    "classifier_of",
     "fit",
-    "learnt",
-    "resumed",
+    "resume",
+    "start",
 ]
 
 GIB = 2**30
@@ -74,10 +74,10 @@ class Fitted:
 
 def fit(
     splits: Splits,
-    train: Train,
+    train: TrainParams,
     device: str,
     step: Callable[[list[Epoch]], None] = lambda _: None,
-    keeper: Keeper | None = None,
+    keeper: Checkpointer | None = None,
 ) -> Fitted:
     """Train the classifier that *train* names.
 
@@ -96,16 +96,16 @@ def fit(
     classes = _classes.classes(_each(splits), splits.label_map, train)
     y, held_y, targets = _numbered(classes, splits)
     _check(classes, splits, y)
-    room = int(train.memory * GIB)
+    room = int(train.memory_gib * GIB)
     held = Data(held_rows, held_y, min(room // 4, held_y.size * held_rows.dim * 4))
     data = Data(train_rows, y, room - held.room)
     if train.standardize:
         mean, scale = data.measured()
         data.standardize(mean, scale)
         held.standardize(mean, scale)
-    loop = begun(data, len(classes.names), train, device, targets)
-    curve = loop.run(data, held, keeper or Forgetful(), step)
-    classifier = learnt(classes.names, data, loop.network)
+    loop = start(data, len(classes.names), train, device, targets)
+    curve = loop.run(data, held, keeper or NullCheckpoint(), step)
+    classifier = classifier_of(classes.names, data, loop.network)
     logits, truth = _logits(classifier, held)
     if targets is None:
         calibrated, said = calibrate(classifier, logits, truth, train)
@@ -163,7 +163,7 @@ def _check(classes: Classes, splits: Splits, y: NDArray[np.int64]) -> None:
             "train: no labelled chip in the train split; label some, or lower split.validation "
             "and split.calibration"
             if not rows.labels
-            else "train: train.label_map and train.rare leave no labelled chip to train on"
+            else "train: train.label_map and train.rare_classes leave no labelled chip to train on"
         )
     if len(classes.names) == 1:
         raise InputError(
@@ -172,8 +172,8 @@ def _check(classes: Classes, splits: Splits, y: NDArray[np.int64]) -> None:
         )
 
 
-def begun(
-    data: Data, n_classes: int, train: Train, device: str, targets: Targets | None = None
+def start(
+    data: Data, n_classes: int, train: TrainParams, device: str, targets: Targets | None = None
 ) -> Loop:
     """Give a training at its start: an untrained network, and the pace that fits *data*.
 
@@ -189,7 +189,7 @@ def begun(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(train.seed)
         network = classifiers.build(train, data.rows.dim, n_classes, len(data))
-    pace = Pace(
+    pace = Schedule(
         classifiers.epochs(train, len(data)),
         classifiers.batch(train, len(data)),
         classifiers.rate(train, len(data), data.rows.dim),
@@ -201,10 +201,10 @@ def begun(
     return Loop(network, train, pace, aim, torch.device(device))
 
 
-def resumed(model: Classifier, data: Data, train: Train, device: str) -> Loop:
+def resume(model: Classifier, data: Data, train: TrainParams, device: str) -> Loop:
     """Give a training that starts from the weights of *model*."""
     sizes = {"classifier": "mlp", "hidden": model.sizes[1:-1]}
-    loop = begun(data, len(model.classes), train.model_copy(update=sizes), device)
+    loop = start(data, len(model.classes), train.model_copy(update=sizes), device)
     with torch.no_grad():
         for layer, (weight, bias) in zip(_linear(loop.network), model.layers, strict=True):
             layer.weight.copy_(torch.from_numpy(weight))
@@ -212,7 +212,7 @@ def resumed(model: Classifier, data: Data, train: Train, device: str) -> Loop:
     return loop
 
 
-def learnt(classes: tuple[str, ...], data: Data, network: nn.Module) -> Classifier:
+def classifier_of(classes: tuple[str, ...], data: Data, network: nn.Module) -> Classifier:
     """Give what *network* has learnt of *data*, not calibrated yet."""
     tensors: dict[str, NDArray[np.float32]] = {
         "mean": data.mean,

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
-from pipeline.config.sections import Train
+from pipeline.config.sections import TrainParams
 from pipeline.core import label_sets
 from pipeline.core.errors import InputError
 
@@ -113,7 +113,7 @@ def _follow(
     to |= dict.fromkeys([*way, old], end)
 
 
-def check(label_map: LabelMap, labels: Collection[str], train: Train) -> None:
+def check(label_map: LabelMap, labels: Collection[str], train: TrainParams) -> None:
     """Check that the names of a map are those of labels, as `train.label_map_check` asks.
 
     Args:

@@ -19,7 +19,7 @@ from pipeline.store.context import FEATURES, LABELS
 
 
 @dataclass
-class Shards:
+class FeatureShards:
     """The features' out, read by row group.
 
     Attributes:
@@ -44,7 +44,7 @@ class Shards:
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
+class LabelledFeatures:
     """Chips of one split that have a feature, in the labels' order.
 
     Attributes:
@@ -56,8 +56,8 @@ class Labelled:
 
     labels: pa.Table
     dim: int
-    blocks: list[Block]
-    shards: Shards
+    blocks: list[FeatureBlock]
+    shards: FeatureShards
 
     def read(self, number: int) -> NDArray[np.float32]:
         """Give the features of a block's rows, float32 [rows, dim], in an array of its own."""
@@ -68,7 +68,7 @@ class Labelled:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class FeatureBlock:
     """Some rows of a row group: which they are there, and which of the labelled chips."""
 
     file: str
@@ -93,7 +93,9 @@ def names(table: pa.Table, separator: str | None) -> set[str]:
     return {label for text in texts for label in label_sets.split(text, separator)}
 
 
-def labelled(table: pa.Table, *splits: str, shards: Shards | None = None) -> list[Labelled]:
+def labelled(
+    table: pa.Table, *splits: str, shards: FeatureShards | None = None
+) -> list[LabelledFeatures]:
     """Give the labelled rows of each split, joined to their features by chip_id.
 
     Chips whose image could not be read have no feature and are left out; the extract stage's
@@ -103,15 +105,19 @@ def labelled(table: pa.Table, *splits: str, shards: Shards | None = None) -> lis
     rows = table.filter(pc.and_(pc.is_valid(split), pc.is_valid(table["label"]))).combine_chunks()
     number = np.asarray(pc.index_in(rows["split"], value_set=pa.array(splits)), np.int64)
     own = [number == place for place in range(len(splits))]
-    return _joined(rows, own, shards or Shards())
+    return _joined(rows, own, shards or FeatureShards())
 
 
-def joined(rows: pa.Table, shards: Shards | None = None) -> Labelled:
+def joined(rows: pa.Table, shards: FeatureShards | None = None) -> LabelledFeatures:
     """Give *rows* of schemas.LABELS, labelled or not, that have a feature."""
-    return _joined(rows.combine_chunks(), [np.ones(rows.num_rows, bool)], shards or Shards())[0]
+    return _joined(
+        rows.combine_chunks(), [np.ones(rows.num_rows, bool)], shards or FeatureShards()
+    )[0]
 
 
-def _joined(rows: pa.Table, parts: Sequence[NDArray[np.bool_]], shards: Shards) -> list[Labelled]:
+def _joined(
+    rows: pa.Table, parts: Sequence[NDArray[np.bool_]], shards: FeatureShards
+) -> list[LabelledFeatures]:
     """Join *rows* to their features; each of *parts* says which belong to it."""
     groups: list[tuple[str, int]] = []
     ids: list[pa.ChunkedArray] = []
@@ -130,17 +136,19 @@ def _joined(rows: pa.Table, parts: Sequence[NDArray[np.bool_]], shards: Shards) 
     blocks = []
     for (name, group), at in zip(groups, np.split(np.asarray(found, np.int64), ends), strict=False):
         own = np.flatnonzero(at >= 0)
-        blocks.append(Block(name, group, own, at[own]))
+        blocks.append(FeatureBlock(name, group, own, at[own]))
         have[at[own]] = True
-    whole = Labelled(rows, dim, blocks, shards)
+    whole = LabelledFeatures(rows, dim, blocks, shards)
     return [_of_split(whole, have & own) for own in parts]
 
 
-def _of_split(whole: Labelled, own: NDArray[np.bool_]) -> Labelled:
+def _of_split(whole: LabelledFeatures, own: NDArray[np.bool_]) -> LabelledFeatures:
     """Give those of *whole* that are among the *own* rows."""
     place = np.cumsum(own) - 1
     kept = (
-        Block(block.file, block.group, block.rows[own[block.at]], place[block.at[own[block.at]]])
+        FeatureBlock(
+            block.file, block.group, block.rows[own[block.at]], place[block.at[own[block.at]]]
+        )
         for block in whole.blocks
     )
     labels = whole.labels.filter(pa.array(own))

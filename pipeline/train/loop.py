@@ -17,7 +17,7 @@ from safetensors.torch import load, save
 from torch import nn
 from torch.optim.adam import adam
 
-from pipeline.config.sections import Train
+from pipeline.config.sections import TrainParams
 from pipeline.core.hashing import digest
 from pipeline.train import classes
 from pipeline.train.batches import Data
@@ -40,7 +40,7 @@ class Epoch:
     calibration_accuracy: float | None
 
 
-class Pace(NamedTuple):
+class Schedule(NamedTuple):
     """How fast it learns: epochs, rows of a minibatch, the highest learning rate, its schedule."""
 
     epochs: int
@@ -49,7 +49,7 @@ class Pace(NamedTuple):
     schedule: str
 
 
-class Keeper(Protocol):
+class Checkpointer(Protocol):
     """Where a training is kept between its epochs."""
 
     def load(self) -> bytes | None:
@@ -59,7 +59,7 @@ class Keeper(Protocol):
         """Keep *state* in place of what was saved before."""
 
 
-class Forgetful:
+class NullCheckpoint:
     """Keeps nothing: every training begins anew."""
 
     def load(self) -> bytes | None:
@@ -77,7 +77,7 @@ class Adam:
     than most trainings take.
     """
 
-    def __init__(self, parameters: list[nn.Parameter], train: Train) -> None:
+    def __init__(self, parameters: list[nn.Parameter], train: TrainParams) -> None:
         self.parameters, self.train = parameters, train
         self.means = [torch.zeros_like(parameter) for parameter in parameters]
         self.squares = [torch.zeros_like(parameter) for parameter in parameters]
@@ -128,8 +128,8 @@ class Loop:
     def __init__(
         self,
         network: nn.Module,
-        train: Train,
-        pace: Pace,
+        train: TrainParams,
+        pace: Schedule,
         objective: Objective,
         device: torch.device,
     ) -> None:
@@ -143,7 +143,7 @@ class Loop:
         self.best = {name: value.clone() for name, value in self.network.state_dict().items()}
 
     def run(
-        self, data: Data, held: Data, keeper: Keeper, step: Callable[[list[Epoch]], None]
+        self, data: Data, held: Data, keeper: Checkpointer, step: Callable[[list[Epoch]], None]
     ) -> list[Epoch]:
         """Train on *data*, watching *held*, from where *keeper* has it on.
 

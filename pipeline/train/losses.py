@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from pipeline.config.sections import Train
+from pipeline.config.sections import TrainParams
 from pipeline.train import classes
 from pipeline.train.batches import LEFT_OUT, Indices
 
@@ -47,7 +47,7 @@ class Objective(Protocol):
 class OneLabel:
     """Softmax and cross-entropy; *y* is the class."""
 
-    def __init__(self, data_y: Indices, n_classes: int, train: Train) -> None:
+    def __init__(self, data_y: Indices, n_classes: int, train: TrainParams) -> None:
         self.n_classes, self.smoothing = n_classes, train.label_smoothing
         counts = np.bincount(data_y[data_y != LEFT_OUT], minlength=n_classes)
         found = classes.weights(counts, train)
@@ -88,7 +88,7 @@ class SeveralLabels:
         train: the section.
     """
 
-    def __init__(self, targets: Targets, data_y: Indices, train: Train) -> None:
+    def __init__(self, targets: Targets, data_y: Indices, train: TrainParams) -> None:
         self.sets, self.smoothing = targets, train.label_smoothing
         often = np.bincount(data_y[data_y != LEFT_OUT], minlength=len(targets))
         found = classes.weights((often @ targets).astype(np.int64), train)
@@ -138,7 +138,9 @@ def _centred(values: NDArray[np.float64]) -> torch.Tensor:
     return torch.from_numpy((values - values.mean()).astype(np.float32))
 
 
-def objective(data_y: Indices, n_classes: int, targets: Targets | None, train: Train) -> Objective:
+def objective(
+    data_y: Indices, n_classes: int, targets: Targets | None, train: TrainParams
+) -> Objective:
     """Give what to train for: several labels where there are *targets*."""
     if targets is None:
         return OneLabel(data_y, n_classes, train)

@@ -16,7 +16,7 @@ from pipeline.core import hardware
 from pipeline.core.errors import InputError, Missing
 from pipeline.core.hashing import digest
 from pipeline.core.progress import Progress
-from pipeline.core.run_log import Counts, many
+from pipeline.core.run_log import Counts, pluralize
 from pipeline.store import outputs
 from pipeline.store.context import CLASSIFIER, FEATURES, Context, Tell
 from pipeline.store.objects import Piece
@@ -70,15 +70,15 @@ def make(context: Context, target: Piece, tell: Tell) -> None:
         log.info(
             "train: by the label map %s become %s and %d %s dropped; "
             "results/tables/labels.csv will count their chips",
-            many(len(names), "labels"),
-            many(len(kept), "classes"),
+            pluralize(len(names), "labels"),
+            pluralize(len(kept), "classes"),
             dropped,
             "is" if dropped == 1 else "are",
         )
     learnt, held = labelled_features.labelled(labels, "train", "calibration")
     splits = Splits(_learnt(learnt), _learnt(held), label_map, separator)
     device = hardware.device(context.machine.device)
-    keeper = Checkpoint(context, target)
+    keeper = StoreCheckpointer(context, target)
     epochs = classifiers.epochs(train, len(learnt.labels))
     with Progress("train", "epochs", epochs, tell) as progress:
 
@@ -97,14 +97,14 @@ def make(context: Context, target: Piece, tell: Tell) -> None:
     keeper.forget()
 
 
-def _learnt(part: labelled_features.Labelled) -> Rows:
+def _learnt(part: labelled_features.LabelledFeatures) -> Rows:
     from pipeline.train.fit import Rows
 
     labels = part.labels["label"].to_pylist()
     return Rows(labels, part.dim, [block.at for block in part.blocks], part.read)
 
 
-class Checkpoint:
+class StoreCheckpointer:
     """A training's state after its last epoch, in the store under the classifier's own name."""
 
     def __init__(self, context: Context, target: Piece) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config.sections import Train
+from pipeline.config.sections import TrainParams
 from pipeline.train.calibration import (
     Floats,
     ece,
@@ -24,7 +24,7 @@ EVEN = 0.5
 
 
 def calibrate_several(
-    classifier: Classifier, logits: Floats, truth: Targets, train: Train
+    classifier: Classifier, logits: Floats, truth: Targets, train: TrainParams
 ) -> tuple[Classifier, dict[str, Any]]:
     """Choose what `train.calibration` names, then each class's threshold, on the calibration split.
 

@@ -18,7 +18,10 @@ from pipeline.validate.predictions import answers, separator_of
 
 
 def others(
-    context: Context, target: Piece, found: labelled_features.Labelled, to: Mapping[str, str | None]
+    context: Context,
+    target: Piece,
+    found: labelled_features.LabelledFeatures,
+    to: Mapping[str, str | None],
 ) -> dict[str, Either]:
     """Judge the classifiers that `validate.compare` names.
 

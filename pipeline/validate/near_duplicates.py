@@ -33,7 +33,7 @@ PLACE = ("chip_id", "key", "row", "col", "split", "label")
 TWIN = ("near_chip_id", "near_key", "near_row", "near_col", "near_split", "near_label")
 
 
-def near(judged: labelled_features.Labelled, labels: pa.Table) -> NearTwins:
+def near(judged: labelled_features.LabelledFeatures, labels: pa.Table) -> NearTwins:
     """Find the chips of *judged* that look nearly the same as one that was learnt from.
 
     Args:
@@ -72,12 +72,12 @@ def near(judged: labelled_features.Labelled, labels: pa.Table) -> NearTwins:
 class _Side:
     """Chips that are compared: those of the first *blocks* of *rows*, in the blocks' *order*."""
 
-    rows: labelled_features.Labelled
+    rows: labelled_features.LabelledFeatures
     blocks: int
     order: Indices
 
     @classmethod
-    def of(cls, rows: labelled_features.Labelled, most: int) -> _Side:
+    def of(cls, rows: labelled_features.LabelledFeatures, most: int) -> _Side:
         lengths = [len(block.at) for block in rows.blocks]
         blocks = int(np.searchsorted(np.cumsum(lengths), most, side="right"))
         blocks = max(blocks, min(1, len(lengths)))

@@ -25,7 +25,7 @@ NONE = "none of these"
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class Predictions:
     """What the classifier says of one split.
 
     Attributes:
@@ -61,8 +61,8 @@ def separator_of(card: Mapping[str, Any]) -> str | None:
 
 
 def answers(
-    classifier: Classifier, found: labelled_features.Labelled, to: Mapping[str, str | None]
-) -> Answers:
+    classifier: Classifier, found: labelled_features.LabelledFeatures, to: Mapping[str, str | None]
+) -> Predictions:
     """Let *classifier* answer.
 
     Args:
@@ -96,7 +96,7 @@ def answers(
     for name, values in columns.items():
         rows = rows.append_column(name, values)
     kept = rows.filter(pc.is_valid(rows["label"]))
-    return Answers(schemas.conform(kept, schemas.PREDICTIONS), classes, classifier.card)
+    return Predictions(schemas.conform(kept, schemas.PREDICTIONS), classes, classifier.card)
 
 
 def _decided(
@@ -116,7 +116,9 @@ def _decided(
     return predicted, np.where(answered, given, 1 - given).min(axis=1, initial=1.0)
 
 
-def guesses(classifier: Classifier, found: labelled_features.Labelled) -> tuple[list[str], Given]:
+def guesses(
+    classifier: Classifier, found: labelled_features.LabelledFeatures
+) -> tuple[list[str], Given]:
     """Give the answer about each chip of *found*, labelled or not, and its score, float32 [n]."""
     separator = separator_of(classifier.card)
     predicted = [""] * found.labels.num_rows
@@ -131,7 +133,7 @@ def guesses(classifier: Classifier, found: labelled_features.Labelled) -> tuple[
 
 
 def _probabilities(
-    classifier: Classifier, found: labelled_features.Labelled
+    classifier: Classifier, found: labelled_features.LabelledFeatures
 ) -> NDArray[np.float32]:
     given = np.zeros((len(found.labels), len(classifier.classes)), np.float32)
     for number, block in enumerate(found.blocks):

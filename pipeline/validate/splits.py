@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.config.sections import Split
+from pipeline.config.sections import SplitParams
 from pipeline.validate.report import SplitCount
 
 
@@ -33,7 +33,7 @@ def group_in_words(by: str) -> str:
     return known.get(by, f"all images of one {by}, and an image by itself where it is not known")
 
 
-def shares_in_words(split: Split) -> str:
+def shares_in_words(split: SplitParams) -> str:
     """Say which shares of the groups go where."""
     train = 1 - split.validation - split.calibration
     return (

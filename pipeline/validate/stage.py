@@ -40,9 +40,9 @@ from pipeline.train import labelled_features
 if TYPE_CHECKING:
     import pandas as pd
 
-    from pipeline.config.sections import Validate
+    from pipeline.config.sections import ValidateParams
     from pipeline.validate.metrics._several import Either
-    from pipeline.validate.predictions import Answers
+    from pipeline.validate.predictions import Predictions
     from pipeline.validate.report import NearTwins, Trust
 
 log = logging.getLogger(__name__)
@@ -111,12 +111,12 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
     classifier = model.read(CLASSIFIER)
     to = classifier.card["labels"]["to"]
     found = labelled_features.labelled(
-        labels, "validation", "calibration", shards=labelled_features.Shards(room=KEPT_BYTES)
+        labels, "validation", "calibration", shards=labelled_features.FeatureShards(room=KEPT_BYTES)
     )
     answers, held = (predictions.answers(classifier, some, to) for some in found)
     judged = answers.judged()
     trust = _trusted(judged, held, validate)
-    left_out = rejects.in_order(pa.concat_tables(_rejects()))
+    left_out = rejects.sort(pa.concat_tables(_rejects()))
     suspects = _suspects(answers, held)
     classes = _tables.per_class(judged, validate)
     if answers.separator is not None:
@@ -128,12 +128,12 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
     figures = {
         **metrics.compute(judged, validate),
         **_figures(trust, judged, validate),
-        **rejects.figures(left_out),
+        **rejects.metrics(left_out),
         **_counts.counts(judged, labels),
-        "n_straddling": straddling,
-        "n_twins": len(twins),
-        "n_near_twins": len(near.table),
-        "n_suspects": len(suspects),
+        "n_leaking_groups": straddling,
+        "n_exact_duplicates": len(twins),
+        "n_near_duplicates": len(near.table),
+        "n_label_issues": len(suspects),
     }
     groups, covers = _tables.per_group(judged, validate), _cover.cover(judged, validate)
     others = compare.others(context, target, found[0], to)
@@ -152,7 +152,7 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
         groups=groups,
         covers=covers,
         trust=trust,
-        n_suspects=len(suspects),
+        n_label_issues=len(suspects),
         twins=twins,
         near=_with_pictures(context, near),
         compared=compared,
@@ -168,16 +168,16 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
     )
     rounded = {name: round(value, 6) for name, value in figures.items()}
     tables = {
-        "compared": compared,
+        "comparison": compared,
         "confusion": _tables.confusion_rows(judged),
         "cover": covers,
-        "coverage": _trust.coverage(judged.decisions),
-        "near_twins": near.table,
+        "risk_coverage": _trust.coverage(judged.decisions),
+        "near_duplicates": near.table,
         "per_class": classes,
         "per_group": groups,
         "reliability": calibration.reliability(judged.pairs),
-        "suspects": suspects,
-        "twins": twins,
+        "label_issues": suspects,
+        "exact_duplicates": twins,
         **{f"by_{name}": table for name, table in by.items()},
     }
     tables |= _counted(labels, to, answers.separator)
@@ -208,23 +208,23 @@ def _counted(
         "classes": _labels.classes(labels, to, separator),
     }
     if separator is not None:
-        found["together"] = _labels.together(labels, to, separator)
+        found["cooccurrence"] = _labels.together(labels, to, separator)
     return found
 
 
-def _trusted(judged: Either, held: Answers, validate: Validate) -> Trust | None:
+def _trusted(judged: Either, held: Predictions, validate: ValidateParams) -> Trust | None:
     """Choose a threshold on the calibration split, and confirm it on the validation split."""
     from pipeline.validate.metrics import _trust
     from pipeline.validate.report import Trust
 
     if not held.predictions.num_rows:
         return None
-    chosen = _trust.choose(held.judged().decisions, validate.wanted_accuracy)
+    chosen = _trust.choose(held.judged().decisions, validate.target_accuracy)
     confirmed = _trust.confirm(judged.decisions, chosen.score)
-    return Trust(validate.wanted_accuracy, chosen, confirmed)
+    return Trust(validate.target_accuracy, chosen, confirmed)
 
 
-def _figures(trust: Trust | None, judged: Either, validate: Validate) -> dict[str, float]:
+def _figures(trust: Trust | None, judged: Either, validate: ValidateParams) -> dict[str, float]:
     """Give what metrics.json says of the threshold; nothing where there is none."""
     from pipeline.validate.metrics import _trust
 
@@ -236,7 +236,7 @@ def _figures(trust: Trust | None, judged: Either, validate: Validate) -> dict[st
     return {**found, **_trust.interval(judged.decisions, trust.chosen.score, validate)}
 
 
-def _suspects(answers: Answers, held: Answers) -> pd.DataFrame:
+def _suspects(answers: Predictions, held: Predictions) -> pd.DataFrame:
     """List the labels of both splits that are likely to be wrong."""
     from pipeline.validate.metrics import _doubts
 
@@ -251,12 +251,12 @@ def _rejects() -> list[pa.Table]:
 
 
 def _gallery(
-    context: Context, answers: Answers, judged: Either, suspects: pd.DataFrame
+    context: Context, answers: Predictions, judged: Either, suspects: pd.DataFrame
 ) -> list[Any]:
     """Choose the chips that are shown, and cut them and their surroundings out of their images."""
     from pipeline.validate.report import KINDS, GalleryItem, choose, suspected
 
-    count = context.params.validate.gallery
+    count = context.params.validate.gallery_size
     first = suspected(suspects, count // len(KINDS))
     shown = pa.array([chip.chip_id for chip in first], schemas.CHIP_ID)
     taken = np.asarray(pc.is_in(answers.predictions["chip_id"], value_set=shown))
@@ -270,7 +270,7 @@ def _gallery(
 
 def _with_pictures(context: Context, near: NearTwins) -> NearTwins:
     """Cut the first of the near twins out of their images, where the gallery shows any."""
-    if not context.params.validate.gallery:
+    if not context.params.validate.gallery_size:
         return near
     first = near.table[["chip_id", "near_chip_id"]].head(SHOWN_TWINS).to_numpy()
     pairs = [(bytes.fromhex(chip), bytes.fromhex(other)) for chip, other in first]
@@ -306,7 +306,7 @@ def _pictures(context: Context, wanted: Sequence[bytes]) -> dict[bytes, bytes]:
     rows = (
         table.filter(pc.is_in(table["chip_id"], value_set=only)).to_pylist() for table in tables
     )
-    with decoding(context.params.extract, careful=context.machine.is_careful) as decode:
+    with decoding(context.params.extract, isolate=context.machine.isolates_decoding) as decode:
         for (key, version), chips in groupby(
             chain(*rows), lambda row: (row["key"], row["version"])
         ):

@@ -3,14 +3,14 @@
 import pytest
 from conftest import SHARED
 
-from pipeline.annotations import Source, folders, images, points
+from pipeline.annotations import AnnotationSource, folders, images, points
 from pipeline.core.errors import InputError, SettingError
 
 
 def read(text, keys=(), **settings):
     data = text if isinstance(text, bytes) else text.encode()
     params = points.Params(format="points", path="p.csv", **settings)
-    table, rejects = points.read(Source("p.csv", data, list(keys)), params)
+    table, rejects = points.read(AnnotationSource("p.csv", data, list(keys)), params)
     rows = [tuple(row.values()) for row in table.drop_columns(["line"]).to_pylist()]
     return rows, [(reject.reason, reject.detail) for reject in rejects]
 
@@ -276,7 +276,9 @@ def test_a_header_alone_is_a_table_of_nothing():
 
 def test_image_labels():
     params = images.Params(format="images", path="l.csv")
-    source = Source("l.csv", b"image,label,group\na.jpg,cat,s1\nb.jpg,,s2\na.jpg,dog,s1\n", [])
+    source = AnnotationSource(
+        "l.csv", b"image,label,group\na.jpg,cat,s1\nb.jpg,,s2\na.jpg,dog,s1\n", []
+    )
     table, rejects = images.read(source, params)
     assert table.select(["key", "row", "label", "group"]).to_pylist() == [
         {"key": "b.jpg", "row": None, "label": None, "group": "s2"}
@@ -288,7 +290,7 @@ def test_image_labels():
 
 
 def test_a_folders_name_is_the_label():
-    source = Source("", b"", ["x/cat/1.jpg", "dog/2.jpg", "3.jpg"])
+    source = AnnotationSource("", b"", ["x/cat/1.jpg", "dog/2.jpg", "3.jpg"])
     table, _ = folders.read(source, folders.Params(format="folders"))
     assert dict(zip(table["key"].to_pylist(), table["label"].to_pylist(), strict=True)) == {
         "3.jpg": None,

@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import SHARED
 
-from pipeline.annotations import Source, coralnet, ecotaxa, images, mermaid, points
-from pipeline.annotations._answers import Answers, Chip
+from pipeline.annotations import AnnotationSource, coralnet, ecotaxa, images, mermaid, points
+from pipeline.annotations._answers import AnnotatedChip, WrittenAnnotations
 from pipeline.core.errors import InputError
 
 
@@ -22,7 +22,7 @@ def read(part, data, **settings):
     name = part.__name__.rpartition(".")[2]
     params = part.Params(format=name, path=f"x/{name}", **settings)
     raw = data if isinstance(data, bytes) else data.encode()
-    table, rejects = part.read(Source("said", raw, []), params)
+    table, rejects = part.read(AnnotationSource("said", raw, []), params)
     rows = [tuple(row.values()) for row in table.drop_columns(["line"]).to_pylist()]
     return rows, [(reject.reason, reject.detail) for reject in rejects]
 
@@ -146,10 +146,10 @@ def test_coralnets_own_file_is_read_and_given_back_for_upload():
     rows, rejects = read(coralnet, path.read_bytes())
     assert len(rows) + len(rejects) == 3000
     chips = [
-        Chip(key, row, col, (0, 0, 9, 9), 2000, 2000, label, None, None)
+        AnnotatedChip(key, row, col, (0, 0, 9, 9), 2000, 2000, label, None, None)
         for key, row, col, label, _ in rows
     ]
-    again = read(coralnet, coralnet.write(Answers(rows=chips)))
+    again = read(coralnet, coralnet.write(WrittenAnnotations(rows=chips)))
     assert again == (rows, [])
 
 

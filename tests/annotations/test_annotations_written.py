@@ -10,8 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools.coco import COCO
 
-from pipeline.annotations import Source, coco, coralnet, cvat, ecotaxa, labelstudio, squidle
-from pipeline.annotations._answers import Answers, Chip
+from pipeline.annotations import (
+    AnnotationSource,
+    coco,
+    coralnet,
+    cvat,
+    ecotaxa,
+    labelstudio,
+    squidle,
+)
+from pipeline.annotations._answers import AnnotatedChip, WrittenAnnotations
 from pipeline.core.errors import InputError
 
 KEYS = ["reef/a.jpg", "reef/b c.jpg", "ä.jpg"]
@@ -28,7 +36,7 @@ def chips(draw):
     high, wide = SIZES[place]
     top, left = draw(st.integers(0, high - 1)), draw(st.integers(0, wide - 1))
     height, width = draw(st.integers(1, high - top)), draw(st.integers(1, wide - left))
-    return Chip(
+    return AnnotatedChip(
         key=KEYS[place],
         row=top + height // 2,
         col=left + width // 2,
@@ -44,14 +52,14 @@ def chips(draw):
 def answers(some, **more):
     unique = {(chip.key, chip.window): chip for chip in some}
     rows = sorted(unique.values(), key=lambda chip: (chip.key, chip.row, chip.col, chip.window))
-    return Answers(rows=rows, url="s3://bucket/x", model="quadrat 0123", **more)
+    return WrittenAnnotations(rows=rows, url="s3://bucket/x", model="quadrat 0123", **more)
 
 
 def again(part, data, **more):
     """Read what was written."""
     name = part.__name__.rpartition(".")[2]
     params = part.Params(format=name, path=name, **more)
-    table, rejects = part.read(Source(name, data, KEYS, SIZES), params)
+    table, rejects = part.read(AnnotationSource(name, data, KEYS, SIZES), params)
     assert [reject.detail for reject in rejects] == []
     return table.to_pylist()
 
@@ -106,14 +114,14 @@ def test_label_studios_tasks_hold_answers_as_predictions_and_labels_as_annotatio
 @settings(max_examples=25, deadline=None)
 @given(some=MANY)
 def test_without_labels_the_predictions_are_what_is_read_where_they_count(some):
-    bare = [Chip(**{**fields(chip), "label": None}) for chip in some]
+    bare = [AnnotatedChip(**{**fields(chip), "label": None}) for chip in some]
     given_back = answers(bare)
     rows = again(labelstudio, labelstudio.write(given_back), keep_unconfirmed=True)
     assert read_back(rows) == in_order((*place(chip), chip.answer) for chip in given_back.rows)
 
 
 def fields(chip):
-    return {name: getattr(chip, name) for name in Chip.__dataclass_fields__}
+    return {name: getattr(chip, name) for name in AnnotatedChip.__dataclass_fields__}
 
 
 def one(**changed):
@@ -128,7 +136,7 @@ def one(**changed):
         "answer": "Porites",
         "score": 0.75,
     }
-    return Chip(**{**chip, **changed})
+    return AnnotatedChip(**{**chip, **changed})
 
 
 def test_chips_of_points_are_keypoints_at_their_pixels():
@@ -189,7 +197,7 @@ def test_several_labels_are_several_annotations_of_a_chip():
 
 def test_coralnets_upload_has_all_points_of_its_images_and_keeps_peoples_labels():
     """An upload replaces all that CoralNet knows of an image."""
-    given_back = Answers(
+    given_back = WrittenAnnotations(
         rows=[one(), one(row=51, answer=None, score=None), one(row=52, label="Sand")],
         others=[one(row=1, col=2, label="CCA", answer=None, score=None)],
         prefix="reef/",
@@ -203,7 +211,7 @@ def test_coralnets_upload_has_all_points_of_its_images_and_keeps_peoples_labels(
         ["a.jpg", "52", "60", "Sand"],
     ]
     params = coralnet.Params(format="coralnet", path="x", prefix="reef/")
-    table, rejects = coralnet.read(Source("x", data, KEYS), params)
+    table, rejects = coralnet.read(AnnotationSource("x", data, KEYS), params)
     assert rejects == []
     assert table["label"].to_pylist() == ["CCA", "Porites", None, "Sand"]
 
@@ -239,6 +247,6 @@ def test_ecotaxas_objects_are_predicted_or_validated():
         "ä.jpg\tä\tegg<other\tvalidated",
     ]
     params = ecotaxa.Params(format="ecotaxa", path="x", prefix="reef/")
-    table, rejects = ecotaxa.read(Source("x", data, []), params)
+    table, rejects = ecotaxa.read(AnnotationSource("x", data, []), params)
     assert table["label"].to_pylist() == ["egg<other"]
     assert [reject.reason for reject in rejects] == ["unconfirmed"]

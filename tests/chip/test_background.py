@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from pipeline.chip import background, labels, methods
 from pipeline.chip.methods import grid, points
-from pipeline.config.sections import Annotations, Split
+from pipeline.config.sections import AnnotationParams, SplitParams
 from pipeline.core import hashing, schemas
 from pipeline.core.errors import InputError
 from pipeline.core.rejects import Reject
@@ -79,8 +79,8 @@ def scenes(n, **section):
     spoken = said(*({"key": key, "label": "reef", "group": "g"} for key in keys[::3]))
     places, _ = methods.places(images(keys), spoken, params, "")
     every = methods.plan(places, params)
-    made = labels.make(every, images(keys), spoken, "image", Split())
-    return made, every, Annotations(format="images", **section)
+    made = labels.make(every, images(keys), spoken, "image", SplitParams())
+    return made, every, AnnotationParams(format="images", **section)
 
 
 def with_background(n, seed=0):
@@ -141,8 +141,8 @@ def test_a_chosen_chip_is_of_the_group_of_the_nearest_labelled_one_of_its_image(
     params = points.Params(method="points", size=SIZE, background=5)
     spoken = pa.concat_tables([known, background.places(keys, known, SIZE, 5)])
     every = methods.plan(methods.places(keys, spoken, params, "")[0], params)
-    made = labels.make(every, keys, spoken, "point", Split())
-    found, _ = background.label(made, every, [], Annotations(format="points", background=5.0))
+    made = labels.make(every, keys, spoken, "point", SplitParams())
+    found, _ = background.label(made, every, [], AnnotationParams(format="points", background=5.0))
     rows = [row for row in found.to_pylist() if row["label"] == "background"]
     assert len(rows) == 10
     for row in rows:

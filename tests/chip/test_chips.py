@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pipeline.chip import methods
 from pipeline.chip.methods import Place, grid, points, whole
-from pipeline.config.sections import Annotations
+from pipeline.config.sections import AnnotationParams
 from pipeline.core import schemas
 from pipeline.core.errors import SettingError
 
@@ -198,7 +198,7 @@ def test_whole_images_cannot_use_annotated_points():
         "set chip.method to points"
     )
     with pytest.raises(SettingError) as stop:
-        methods.check_levels(params, Annotations(format="points"), "point")
+        methods.check_levels(params, AnnotationParams(format="points"), "point")
     assert str(stop.value) == message
 
 

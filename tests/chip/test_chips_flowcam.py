@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline import images
-from pipeline.annotations import Source
+from pipeline.annotations import AnnotationSource
 from pipeline.chip.methods import _tables, flowcam
-from pipeline.config.sections import Extract
+from pipeline.config.sections import ExtractParams
 from pipeline.core import schemas
 from pipeline.images.windows import crop
 
 NAME = "Lake_Tank10_54.0143_-2.7770_04052023_1"
 REAL = next(iter(sorted((SHARED / "flowcam").glob("*_04052023_1"))), None)
 real = pytest.mark.skipif(REAL is None, reason="needs ../shared/data/flowcam")
-EXTRACT = Extract(extractor="filters")
+EXTRACT = ExtractParams(extractor="filters")
 
 
 @pytest.fixture
@@ -290,7 +290,7 @@ def placed(session, rows, separator=None):
         [{"group": None, "line": str(line), **row} for line, row in enumerate(rows, 2)],
         schema=schemas.ANNOTATIONS,
     )
-    source = Source("said.csv", b"", beside(session.folder)["key"].to_pylist())
+    source = AnnotationSource("said.csv", b"", beside(session.folder)["key"].to_pylist())
     table, rejects = _tables.placed(found.chips, said, source, separator)
     numbers = {
         (row["key"], row["row"], row["col"]): int(row["particle"].rpartition("/")[2])

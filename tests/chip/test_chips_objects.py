@@ -9,13 +9,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from skimage.measure import points_in_poly
 
-from pipeline.annotations import Source, boxes, coco
+from pipeline.annotations import AnnotationSource, boxes, coco
 from pipeline.annotations._objects import Object, box, masked, outlined, table
 from pipeline.chip import background, labels, methods
 from pipeline.chip.methods import _covered, _objects, grid, points, whole
 from pipeline.chip.methods import boxes as boxes_method
 from pipeline.config import registry
-from pipeline.config.sections import Split
+from pipeline.config.sections import SplitParams
 from pipeline.core import schemas
 
 IMAGES = pa.table(
@@ -45,7 +45,7 @@ def at(top, left, height, width, **more):
 
 
 def labelled(places, given, level="chip"):
-    rows = labels.make(places, IMAGES, given, level, Split())
+    rows = labels.make(places, IMAGES, given, level, SplitParams())
     return [(row["key"], row["label"]) for row in rows.to_pylist()]
 
 
@@ -84,7 +84,7 @@ def test_boxes_around_one_centre_keep_their_own_labels():
     assert rejects == []
     assert places["row"].to_pylist() == [10, 10]
     sizes = dict(zip(places["chip_id"].to_pylist(), places["height"].to_pylist(), strict=True))
-    made = labels.make(places, IMAGES, given, "chip", Split())
+    made = labels.make(places, IMAGES, given, "chip", SplitParams())
     assert made.num_rows == 2
     assert {sizes[row["chip_id"]]: row["label"] for row in made.to_pylist()} == {
         3: "polyp",
@@ -170,7 +170,7 @@ def covered(objects, size=10, **settings):
     places, _ = methods.places(IMAGES, schemas.ANNOTATIONS.empty_table(), method, "boxes.csv")
     every = methods.plan(places, method)
     given, rejects = _covered.said(every, objects, params(**settings))
-    made = labels.make(every, IMAGES, given, "chip", Split())
+    made = labels.make(every, IMAGES, given, "chip", SplitParams())
     top_left = dict(
         zip(
             every["chip_id"].to_pylist(),
@@ -248,7 +248,7 @@ def test_two_objects_over_one_middle_are_a_conflict_and_the_image_keeps_one_grou
         methods.places(IMAGES, schemas.ANNOTATIONS.empty_table(), method, "")[0], method
     )
     given, _ = _covered.said(every, objects, params())
-    made = labels.make(every, IMAGES, given, "chip", Split())
+    made = labels.make(every, IMAGES, given, "chip", SplitParams())
     assert made["group"].to_pylist() == ["s1", "b.png"]
 
 
@@ -262,7 +262,7 @@ def test_what_an_object_reaches_into_is_no_background():
     every = methods.plan(places, method)
     section = params(background=100.0)
     given, _ = _covered.said(every, objects, section)
-    made = labels.make(every, IMAGES, given, "chip", Split())
+    made = labels.make(every, IMAGES, given, "chip", SplitParams())
     told, _ = background.label(made, every, [], section, _covered.near(every, objects))
     windows = dict(zip(every["chip_id"].to_pylist(), every.to_pylist(), strict=True))
     found = {
@@ -332,7 +332,7 @@ def test_a_mask_that_is_cut_by_the_border_still_lies_where_it_lay():
             }
         ],
     }
-    source = Source("c", json.dumps(said_so).encode(), ["a.png"], [(30, 40)])
+    source = AnnotationSource("c", json.dumps(said_so).encode(), ["a.png"], [(30, 40)])
     found, _ = coco.read(source, coco.Params(format="coco", path="c"))
     objects, rejects = _objects.checked(found, IMAGES, params())
     assert rejects == []

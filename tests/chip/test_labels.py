@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.chip import labels, methods
 from pipeline.chip.methods import whole
-from pipeline.config.sections import Split
+from pipeline.config.sections import SplitParams
 from pipeline.core import schemas
 
 KNOWN = {
@@ -46,6 +46,6 @@ def test_chips_are_grouped_by_what_is_known_of_their_image(images, by, groups):
         [{"key": "b/3.jpg", "label": "x", "group": "said", "line": "2"}], schemas.ANNOTATIONS
     )
     places, _ = methods.places(images, said, params, "")
-    made = labels.make(methods.plan(places, params), images, said, "image", Split(by=by))
+    made = labels.make(methods.plan(places, params), images, said, "image", SplitParams(by=by))
     assert made["group"].to_pylist() == groups
     assert made["label"].to_pylist() == [None, None, "x", None]

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from pipeline.commands import gc
-from pipeline.commands.gc import Group, Rule, removable
+from pipeline.commands.gc import Rule, StoredPiece, removable
 from pipeline.storage import Object, open_storage
 from pipeline.store.objects import Piece, Store
 
@@ -131,7 +131,7 @@ def test_what_was_not_used_for_some_days_goes_and_using_it_is_noted(done):
 def group(shard, age, *, recipe="r", finished=True, waiting=False):
     piece = Piece("features", recipe, shard, "i")
     item = Object(piece.path("json"), 1, "", time.time() - age)
-    return Group(piece, [item], finished, waiting)
+    return StoredPiece(piece, [item], finished, waiting)
 
 
 ALL = Rule(unneeded=True, unused_days=None, grace_s=0)

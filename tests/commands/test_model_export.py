@@ -100,7 +100,7 @@ def test_the_same_classifier_gives_the_same_bytes():
 
 def command(repo, *words, **env):
     return subprocess.run(
-        [sys.executable, "-m", "stages.classifier", *words],
+        [sys.executable, "-m", "stages.model_export", *words],
         cwd=repo.path,
         env={**repo.env, "PYTHONPATH": str(ROOT), **env},
         capture_output=True,

@@ -16,15 +16,15 @@ from pyspacer_files import packed
 
 from pipeline.chip import methods
 from pipeline.commands import pyspacer_features
-from pipeline.config.sections import Extract
+from pipeline.config.sections import ExtractParams
 from pipeline.core import schemas
 from pipeline.core.errors import InputError
-from pipeline.extract.precomputed import Lookup
+from pipeline.extract.precomputed import PrecomputedFeatures
 from pipeline.images.windows import around
 from pipeline.storage import open_storage
 
 FORMS = ("archive", "json", "legacy json", "legacy archive")
-EXTRACT = Extract(extractor="table", weights="features.parquet")
+EXTRACT = ExtractParams(extractor="precomputed", weights="features.parquet")
 
 points_of_an_image = st.lists(
     st.tuples(st.integers(0, 65535), st.integers(0, 65535)), min_size=1, max_size=6, unique=True
@@ -111,7 +111,7 @@ def bucket(tmp_path):
 
 def command(folder, *options):
     return subprocess.run(
-        (sys.executable, "-m", "stages.featurevectors", *map(str, options)),
+        (sys.executable, "-m", "stages.pyspacer_features", *map(str, options)),
         cwd=folder,
         env=environment(),
         capture_output=True,
@@ -192,7 +192,7 @@ def test_chips_find_their_own_features_in_any_order_and_tables(bucket, tmp_path,
     points = sorted(wanted)
     there, absent = [*points[::2], *points[1::2]], ("reef 0/00.jpg", 5000, 5000)
     tables = [("a", chips_at(there[:40])), ("b", chips_at([*there[40:], absent]))]
-    done = list(Lookup(tmp_path / "f.parquet", EXTRACT).run(tables))
+    done = list(PrecomputedFeatures(tmp_path / "f.parquet", EXTRACT).run(tables))
     assert [table.name for table in done] == ["a", "b"]
     rows = [row for table in done for row in table.features.to_pylist()]
     assert len(rows) == len(wanted)
@@ -212,11 +212,11 @@ def test_tables_of_other_programs_are_taken(tmp_path, kind):
         pa.Table.from_pylist(rows, schema=schema), tmp_path / "f.parquet", write_statistics=False
     )
     table = chips_at([("a", 1, 2), ("a", 1, 3)])
-    (done,) = Lookup(tmp_path / "f.parquet", EXTRACT).run([("a", table)])
+    (done,) = PrecomputedFeatures(tmp_path / "f.parquet", EXTRACT).run([("a", table)])
     assert done.features["feature"].to_pylist() == [[1.0, 2.0]]
     assert [reject.col for reject in done.rejects] == [3]
     twice = pa.concat_tables([table.slice(0, 1)] * 2)  # two boxes around one centre
-    (done,) = Lookup(tmp_path / "f.parquet", EXTRACT).run([("a", twice)])
+    (done,) = PrecomputedFeatures(tmp_path / "f.parquet", EXTRACT).run([("a", twice)])
     assert done.features["feature"].to_pylist() == [[1.0, 2.0]] * 2
 
 
@@ -224,19 +224,19 @@ def test_what_is_no_table_of_features_is_said_to_be_none(tmp_path):
     path = tmp_path / "f.parquet"
     path.write_bytes(b"PAR1")
     with pytest.raises(InputError, match="not a Parquet file"):
-        Lookup(path, EXTRACT)
+        PrecomputedFeatures(path, EXTRACT)
     pq.write_table(pa.table({"key": ["a"], "row": [1], "vector": [[1.0]]}), path)
     with pytest.raises(InputError, match="no column col, feature"):
-        Lookup(path, EXTRACT)
+        PrecomputedFeatures(path, EXTRACT)
     for bad in ([1.0], ["a"], [None], [[]], pa.array([[]], pa.list_(pa.float32(), 0))):
         pq.write_table(pa.table({"key": ["a"], "row": [1], "col": [1], "feature": bad}), path)
         with pytest.raises(InputError, match="no list of numbers"):
-            Lookup(path, EXTRACT)
+            PrecomputedFeatures(path, EXTRACT)
     for ragged in ([[1.0], [1.0, 2.0]], [["a"], ["b"]], [[1.0], None]):
         columns = {"key": ["a", "a"], "row": [1, 1], "col": [1, 2], "feature": ragged}
         pq.write_table(pa.table(columns), path)
         with pytest.raises(InputError, match="not all of 1 numbers"):
-            list(Lookup(path, EXTRACT).run([("a", chips_at([("a", 1, 1)]))]))
+            list(PrecomputedFeatures(path, EXTRACT).run([("a", chips_at([("a", 1, 1)]))]))
 
 
 def test_keys_of_other_types_are_taken_as_the_texts_that_they_are(tmp_path):
@@ -244,7 +244,7 @@ def test_keys_of_other_types_are_taken_as_the_texts_that_they_are(tmp_path):
     columns = {"row": [1, 1], "col": [2, 2], "feature": [[1.0], [2.0]]}
     for kind in (pa.large_string(), pa.binary(), pa.dictionary(pa.int8(), pa.string())):
         pq.write_table(pa.table({"key": texts.cast(kind)} | columns), path)
-        (done,) = Lookup(path, EXTRACT).run([("a", chips_at([("b", 1, 2)]))])
+        (done,) = PrecomputedFeatures(path, EXTRACT).run([("a", chips_at([("b", 1, 2)]))])
         assert done.features["feature"].to_pylist() == [[2.0]]
 
 
@@ -261,9 +261,9 @@ def test_columns_that_cannot_be_those_of_points_are_said(tmp_path):
     ):
         pq.write_table(table, path)
         with pytest.raises(InputError, match=f"f.parquet: {message}"):
-            list(Lookup(path, EXTRACT).run([("a", chips_at([("a", 1, 1)]))]))
+            list(PrecomputedFeatures(path, EXTRACT).run([("a", chips_at([("a", 1, 1)]))]))
     pq.write_table(pa.table(point | {"key": pa.nulls(1)}), path)
-    (done,) = Lookup(path, EXTRACT).run([("a", chips_at([("a", 1, 1)]))])
+    (done,) = PrecomputedFeatures(path, EXTRACT).run([("a", chips_at([("a", 1, 1)]))])
     assert [reject.reason for reject in done.rejects] == ["no_feature"]
 
 
@@ -273,7 +273,7 @@ def test_a_table_with_a_column_whose_name_is_no_text_is_said(tmp_path):
     pq.write_table(pa.table(point), path, store_schema=False)
     path.write_bytes(path.read_bytes().replace(b"abcd", b"abc\xff"))
     with pytest.raises(InputError, match="f.parquet: not a Parquet file: 'utf-8' codec can't dec"):
-        Lookup(path, EXTRACT)
+        PrecomputedFeatures(path, EXTRACT)
 
 
 def test_a_table_whose_pages_are_damaged_is_said(tmp_path):
@@ -284,20 +284,20 @@ def test_a_table_whose_pages_are_damaged_is_said(tmp_path):
     place = pq.ParquetFile(path).metadata.row_group(0).column(0).data_page_offset
     path.write_bytes(data[:place] + bytes(40) + data[place + 40 :])
     with pytest.raises(InputError, match="f.parquet: its rows cannot be read: "):
-        list(Lookup(path, EXTRACT).run([("a", chips_at([("a", 1, 1)]))]))
+        list(PrecomputedFeatures(path, EXTRACT).run([("a", chips_at([("a", 1, 1)]))]))
 
 
 def test_a_table_that_changes_while_it_is_read_is_not_believed(bucket, tmp_path):
     folder, wanted = bucket
     assert command(tmp_path, folder, "f.parquet").returncode == 0
-    found = Lookup(tmp_path / "f.parquet", EXTRACT)
+    found = PrecomputedFeatures(tmp_path / "f.parquet", EXTRACT)
     (tmp_path / "f.parquet").write_bytes((tmp_path / "f.parquet").read_bytes())
     with pytest.raises(InputError, match="changed while it was read"):
         list(found.run([("a", chips_at(sorted(wanted)))]))
 
 
 def test_the_command_reads_from_any_directory():
-    assert "usage: python -m stages.featurevectors" in command(ROOT, "--help").stdout
+    assert "usage: python -m stages.pyspacer_features" in command(ROOT, "--help").stdout
 
 
 @pytest.mark.parametrize("rows_a_group", [1, 100])
@@ -307,7 +307,7 @@ def test_two_features_of_one_point_are_told_apart_only_where_they_differ(tmp_pat
     rows = [dict(zip(("key", "row", "col", "feature"), point, strict=True)) for point in points]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "f.parquet", row_group_size=rows_a_group)
     table = chips_at([("a", 1, 2), ("a", 1, 3), ("b", 0, 0)])
-    (done,) = Lookup(tmp_path / "f.parquet", EXTRACT).run([("a", table)])
+    (done,) = PrecomputedFeatures(tmp_path / "f.parquet", EXTRACT).run([("a", table)])
     assert done.features["feature"].to_pylist() == [[1.0, 2.0], [5.0, 5.0]]
     (reject,) = done.rejects
     assert (reject.reason, reject.key, reject.row, reject.col) == ("feature_conflict", "a", 1, 2)
@@ -319,4 +319,4 @@ def test_a_table_that_claims_endless_features_takes_no_memory(tmp_path):
     fields = [("key", pa.string()), ("row", pa.int64()), ("col", pa.int64()), ("feature", kind)]
     pq.write_table(pa.schema(fields).empty_table(), tmp_path / "f.parquet")
     with pytest.raises(InputError, match="have 2,147,483,647 values each, and 100,000 at most"):
-        Lookup(tmp_path / "f.parquet", EXTRACT)
+        PrecomputedFeatures(tmp_path / "f.parquet", EXTRACT)

@@ -10,7 +10,7 @@ from pipeline.core import hardware
 from pipeline.core.errors import SettingError
 from pipeline.scheduler.shard_tasks import ExtractShard, IndexShard, tasks_of, workers
 from pipeline.store.objects import Piece
-from pipeline.store.shards import Planned
+from pipeline.store.shards import ShardPlan
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_where_a_card_embeds_its_processes_alone_share_the_shards(monkeypatch):
     monkeypatch.setattr(hardware, "processes", {"cuda": 2, "cpu": 16}.__getitem__)
     params = load(ROOT / "params.yaml")
     pieces = [Piece("t", "r", f"{n:04d}", "i") for n in range(256)]
-    planned = [Planned(n, piece, bytes) for n, piece in enumerate(pieces)]
+    planned = [ShardPlan(n, piece, bytes) for n, piece in enumerate(pieces)]
     taken = {
         kind: tasks_of(kind, params, planned)[0].at_once for kind in (IndexShard, ExtractShard)
     }

@@ -7,7 +7,7 @@ from conftest import ROOT
 
 from pipeline import recipes
 from pipeline.config.loader import SECTIONS, from_json, load, recipe
-from pipeline.config.sections import Extract, Train
+from pipeline.config.sections import ExtractParams, TrainParams
 from pipeline.core.errors import SettingError
 
 
@@ -29,7 +29,7 @@ def line_of(path, text):
 def test_the_shipped_file_is_read(tmp_path):
     params = load(shipped(tmp_path))
     assert params.chip.method == "points"
-    assert params.train == Train()
+    assert params.train == TrainParams()
     assert from_json(params.to_json()) == params
     assert hash(from_json(params.to_json())) == hash(params)
 
@@ -80,14 +80,14 @@ def test_yaml_is_read_as_dvc_reads_it(tmp_path):
             "chip.stride: not a setting; it is a setting of chip.method 'grid'",
         ),
         (
-            "  method: points\n",
-            "  method: whole\n",
+            "  method: points ",
+            "  method: whole ",
             "size: 64",
             "chip.size: not a setting; it is a setting of chip.method 'boxes', 'grid', 'points'",
         ),
         (
-            "  batch:\n",
-            "  batch: 0\n",
+            "  batch: null               # chips in one forward",
+            "  batch: 0               # chips in one forward",
             "batch: 0",
             "extract.batch: 0: input should be greater than or equal to 1",
         ),
@@ -143,7 +143,7 @@ def test_yaml_is_read_as_dvc_reads_it(tmp_path):
             "index.pattern: '{site}/{key}.jpg': {key} is the name of something else; "
             "call the field otherwise",
         ),
-        ("split:", "splitt:", "splitt:", "splitt: not a setting; did you mean 'split'?"),
+        ("\nsplit:", "\nsplitt:", "splitt:", "splitt: not a setting; did you mean 'split'?"),
     ],
 )
 def test_a_wrong_setting_is_named_with_its_line(tmp_path, before, after, at, message):
@@ -225,12 +225,12 @@ CHANGED = {
     "precision": "bf16",
     "runtime": "torch",
     "batch": 64,
-    "store": "float16",
-    "levels": (1.0, 2.0),
-    "grey_levels": (1.0, 2.0),
+    "dtype": "float16",
+    "intensity_range": (1.0, 2.0),
+    "grey_intensity_range": (1.0, 2.0),
     "alpha": "white",
-    "fit": "pad",
-    "span": 500,
+    "resize": "pad",
+    "pad_extent": 500,
     "max_rejects": 0.5,
     "weights": "w.pt",
     "weights_sha256": "0" * 64,
@@ -245,12 +245,12 @@ CHANGED = {
     "dropout": 0.5,
     "label_smoothing": 0.5,
     "patience": 3,
-    "min_labels": 3,
-    "rare": "drop",
+    "min_class_count": 3,
+    "rare_classes": "drop",
     "balance": "weights",
-    "balance_floor": 3,
-    "balance_cap": 3000,
-    "memory": 1.0,
+    "min_per_class": 3,
+    "max_per_class": 3000,
+    "memory_gib": 1.0,
     "preset": "pyspacer",
     "label_map": "map.csv",
     "label_map_check": "closed",
@@ -258,19 +258,19 @@ CHANGED = {
 }
 
 
-@pytest.mark.parametrize("name", sorted(Extract.model_fields))
+@pytest.mark.parametrize("name", sorted(ExtractParams.model_fields))
 def test_every_field_of_extract_is_in_the_recipe_or_declared_not_to_be(name):
-    base = Extract(extractor="filters")
-    other = Extract(**{"extractor": "filters", name: CHANGED[name]})
+    base = ExtractParams(extractor="filters")
+    other = ExtractParams(**{"extractor": "filters", name: CHANGED[name]})
     assert other != base
-    assert (recipe(other) == recipe(base)) == (name in Extract.VERDICTS)
+    assert (recipe(other) == recipe(base)) == (name in ExtractParams.NOT_IN_RECIPE)
 
 
-@pytest.mark.parametrize("name", sorted(Train.model_fields))
+@pytest.mark.parametrize("name", sorted(TrainParams.model_fields))
 def test_every_field_of_train_is_in_the_recipe_or_what_it_comes_to_is(name):
-    changed = recipe(Train(**{name: CHANGED[name]})) != recipe(Train())
+    changed = recipe(TrainParams(**{name: CHANGED[name]})) != recipe(TrainParams())
     # The map is in it by its digest, see test_label_maps; how strictly it is checked shapes no row.
-    assert changed is (name not in Train.VERDICTS)
+    assert changed is (name not in TrainParams.NOT_IN_RECIPE)
 
 
 def test_where_things_lie_and_how_strictly_they_are_judged_shape_no_row(tmp_path):

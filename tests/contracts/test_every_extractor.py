@@ -12,7 +12,7 @@ from golden.seeded_weights import seeded
 from safetensors.torch import save_file
 
 from pipeline.config import registry
-from pipeline.config.sections import Extract
+from pipeline.config.sections import ExtractParams
 from pipeline.extract import extractors
 from pipeline.extract.extractors import _efficientnet
 from pipeline.extract.extractors import torchvision as backbone
@@ -53,7 +53,7 @@ def state(tmp_path_factory):
 
 @pytest.fixture(params=NAMES, scope="module")
 def extract(request, state):
-    return Extract(**{"extractor": request.param} | with_weights(request.param, state))
+    return ExtractParams(**{"extractor": request.param} | with_weights(request.param, state))
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ import hashlib, sys, torch
 sys.path[:0] = ["tests", "tests/support", "tests/contracts"]
 import test_every_extractor as here
 torch.set_num_threads(1)
-extract = here.Extract(**{extract!r})
+extract = here.ExtractParams(**{extract!r})
 extractor = here.extractors.build(extract, here.extractors.weights_of(extract))
 with torch.inference_mode():
     print(hashlib.sha256(extractor(here.chips(extractor.size)).numpy().tobytes()).hexdigest())
@@ -200,8 +200,8 @@ def test_naming_it_again_imports_no_torch(extract):
     assert (
         run(
             "import sys\nfrom pipeline.extract import extractors\n"
-            "from pipeline.config.sections import Extract\n"
-            f"extract = Extract(**{extract.model_dump()!r})\n"
+            "from pipeline.config.sections import ExtractParams\n"
+            f"extract = ExtractParams(**{extract.model_dump()!r})\n"
             "extractors.identity(extract, extractors.weights_of(extract))\n"
             "print({'torch', 'torchvision'} & set(sys.modules))"
         )

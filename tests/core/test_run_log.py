@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.core.run_log import Counts, many
+from pipeline.core.run_log import Counts, pluralize
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ from pipeline.core.run_log import Counts, many
     ],
 )
 def test_one_thing_is_no_plural(n, things, said):
-    assert many(n, things) == said
+    assert pluralize(n, things) == said
 
 
 def test_a_stage_of_one_image_says_so_and_keeps_its_unit_for_programs():

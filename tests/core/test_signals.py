@@ -24,7 +24,7 @@ PROGRAM = """
 import itertools, sys
 from pathlib import Path
 from pipeline.core import signals as stopping
-stopping.at_once()
+stopping.stop_on_signals()
 root = Path(sys.argv[1])
 {how}
 print("begun", flush=True)

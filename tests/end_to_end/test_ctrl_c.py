@@ -125,7 +125,7 @@ def slow_to_end():
     signal.pthread_sigmask(signal.SIG_BLOCK, stopping.SIGNALS)
     time.sleep(60)
 
-stopping.at_once()
+stopping.stop_on_signals()
 child = multiprocessing.get_context("fork").Process(target=slow_to_end)
 child.start()
 print(child.pid, flush=True)

@@ -30,7 +30,7 @@ def write(folder, features):
 
 
 def convert(repo):
-    return repo.said("python", "-m", "stages.featurevectors", "vectors", "features.parquet")
+    return repo.said("python", "-m", "stages.pyspacer_features", "vectors", "features.parquet")
 
 
 @pytest.mark.slow
@@ -41,7 +41,7 @@ def test_a_bucket_of_feature_files_gives_results_without_a_forward_pass(repo):
     assert "144 points of 24 images, 206 values each; 0 files left out" in convert(repo)
     shutil.rmtree(repo.path / ".quadrat")
     shutil.rmtree(repo.path / "data/features")
-    repo.set(extract__extractor="table", extract__weights="features.parquet")
+    repo.set(extract__extractor="precomputed", extract__weights="features.parquet")
     said = repo.said("dvc", "repro")
     assert counts(said)["extract"] == (144, 0)
     assert features_of(repo) == wanted
@@ -63,7 +63,7 @@ def test_another_table_is_another_recipe_and_what_it_lacks_is_a_reject(repo):
     features = {chip: rng.normal(size=5).astype(np.float32).tolist() for chip in chips}
     write(repo.path / "vectors", features)
     convert(repo)
-    repo.set(extract__extractor="table", extract__weights="features.parquet")
+    repo.set(extract__extractor="precomputed", extract__weights="features.parquet")
     repo.run("dvc", "repro", "extract")
     assert features_of(repo) == features
 
@@ -87,13 +87,13 @@ def test_another_table_is_another_recipe_and_what_it_lacks_is_a_reject(repo):
 @pytest.mark.slow
 def test_an_image_that_cannot_be_read_is_not_shown_and_judged_all_the_same(repo):
     """Nobody has decoded it before the report's gallery does."""
-    repo.set(validate__gallery=144)
+    repo.set(validate__gallery_size=144)
     repo.run("dvc", "repro", "extract")
     write(repo.path / "vectors", features_of(repo))
     convert(repo)
     for path in (repo.bucket.folder / "noise").iterdir():
         path.write_bytes(path.read_bytes()[:-4000])
-    repo.set(extract__extractor="table", extract__weights="features.parquet")
+    repo.set(extract__extractor="precomputed", extract__weights="features.parquet")
     done = repo.run("dvc", "repro")
     assert re.search(r"validate: noise/\d+.png: not shown: the image's data end early", done.stderr)
     predictions = pq.read_table(repo.path / "results/predictions.parquet")["key"].to_pylist()

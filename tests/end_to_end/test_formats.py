@@ -8,7 +8,7 @@ import pytest
 from conftest import KINDS, SIZE
 from test_repro import counts
 
-from pipeline.annotations import Source, coralnet
+from pipeline.annotations import AnnotationSource, coralnet
 
 BOXES = ((4, 6, 30, 20), (10, 40, 24, 50), (48, 8, 40, 40))
 """Top, left, height, width of the objects on each image."""
@@ -81,7 +81,7 @@ def test_objects_of_a_coco_file_are_chips_or_label_those_of_a_grid(repo):
 def test_answers_are_written_for_a_tool_as_the_predictions_have_them(done_repo, tmp_path):
     target = tmp_path / "tasks.json"
     said = done_repo.said(
-        "python", "-m", "stages.annotations", "labelstudio", str(target), "--url", "s3://reef"
+        "python", "-m", "stages.annotate", "labelstudio", str(target), "--url", "s3://reef"
     )
     predictions = table(done_repo, "results/predictions.parquet")
     assert f"{target}: {len(predictions)} chips of " in said
@@ -104,7 +104,7 @@ def test_answers_are_written_for_a_tool_as_the_predictions_have_them(done_repo, 
 @pytest.mark.slow
 def test_labels_that_people_corrected_in_label_studio_cost_no_feature(copy_of_done):
     repo = copy_of_done()
-    command = ("python", "-m", "stages.annotations")
+    command = ("python", "-m", "stages.annotate")
     assert "with an answer" in repo.said(*command, "labelstudio", "tasks.json", "--of", "all")
     assert "with a label" in repo.said(*command, "coco", "labels.json", "--of", "labels")
     before = {row["chip_id"]: row["label"] for row in table(repo, "data/labels/labels.parquet")}
@@ -130,7 +130,7 @@ def test_unlabelled_points_are_answered_for_coralnet(repo):
         point["label"] = "" if place % 3 == 0 else point["label"]
     repo.points()
     repo.run("dvc", "repro")
-    command = ("python", "-m", "stages.annotations", "coralnet", "upload.csv")
+    command = ("python", "-m", "stages.annotate", "coralnet", "upload.csv")
     done = repo.run(*command, "--of", "unlabelled", check=False)
     assert done.returncode == 3
     assert "have one name there, 000.png; upload them to different sources" in done.stderr
@@ -150,7 +150,7 @@ def test_unlabelled_points_are_answered_for_coralnet(repo):
     }
     assert all(row["Label code"] in KINDS for row in rows)
     params = coralnet.Params(format="coralnet", path="upload.csv", prefix="noise/")
-    source = Source("upload.csv", (repo.path / "upload.csv").read_bytes(), [one])
+    source = AnnotationSource("upload.csv", (repo.path / "upload.csv").read_bytes(), [one])
     assert coralnet.read(source, params)[0].num_rows == len(rows)
 
 

@@ -87,7 +87,7 @@ def test_what_is_read_with_care_has_the_same_bytes(armed):
     assert features(armed) == alone
     before = armed.digests("data/features")
     shutil.rmtree(armed.path / ".quadrat/store")
-    *_, done = run(armed, "index", "chip", "extract", QUADRAT_CAREFUL="true")
+    *_, done = run(armed, "index", "chip", "extract", QUADRAT_ISOLATE_DECODING="true")
     assert "died unexpectedly" not in done.stderr
     assert armed.digests("data/features") == before
 

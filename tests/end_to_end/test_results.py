@@ -126,9 +126,9 @@ def test_the_threshold_is_the_calibration_splits_and_tells_of_the_validation_spl
     assert abs(figures["threshold_coverage"] - len(above) / len(answers)) < 0.02
     right = sum(row["label"] == row["predicted"] for row in above) / len(above)
     assert abs(figures["threshold_accuracy"] - right) < 0.02
-    curve = table(done_repo, "coverage")
-    assert [*curve[0]] == ["score", "coverage", "accuracy"]
-    assert float(curve[-1]["coverage"]) == 1
+    curve = table(done_repo, "risk_coverage")
+    assert [*curve[0]] == ["score", "risk_coverage", "accuracy"]
+    assert float(curve[-1]["risk_coverage"]) == 1
     shares = table(done_repo, "cover")
     assert abs(sum(float(row["cover"]) for row in shares) - 1) < 1e-5
 
@@ -158,7 +158,7 @@ def test_earlier_classifiers_are_judged_on_the_same_chips(copy_of_done, tmp_path
     repo.run("git", "commit", "-qm", "before")
     repo.run("git", "tag", "before")
     shutil.copytree(repo.path / "models/classifier", tmp_path / "old")
-    repo.set(train__classifier="lr", train__epochs=1, validate__rounds=200)
+    repo.set(train__classifier="lr", train__epochs=1, validate__bootstrap_rounds=200)
     repo.set(validate__compare=["before", str(tmp_path / "old")])
     repo.run("dvc", "repro")
     after = json.loads(figures.read_text())
@@ -205,7 +205,7 @@ def test_a_classifier_of_pyspacers_is_judged_once_it_is_exported(copy_of_done, t
     repo = copy_of_done()
     figures = json.loads((repo.path / "results/metrics.json").read_text())
     script, old = ROOT / "docs/pyspacer_export.py", str(tmp_path / "old")
-    repo.run(sys.executable, "-m", "stages.classifier", "old.pkl")
+    repo.run(sys.executable, "-m", "stages.model_export", "old.pkl")
     words = ["old.pkl", old, "--features", "data/features/manifest.json"]
     repo.run(sys.executable, "-W", "ignore", str(script), *words)
     repo.set(validate__compare=[old])

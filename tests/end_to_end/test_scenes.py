@@ -118,7 +118,7 @@ def test_only_new_scenes_are_measured(scenes):
     Image.fromarray(pixels).save(scenes.repo.bucket.folder / "a/new.png")
     damaged = (scenes.repo.bucket.folder / "a/new.png").read_bytes()[:-3000]
     (scenes.repo.bucket.folder / "a/cut.png").write_bytes(damaged)
-    counts, _ = scenes.run("index", "chip", QUADRAT_CAREFUL="true")
+    counts, _ = scenes.run("index", "chip", QUADRAT_ISOLATE_DECODING="true")
     chips = scenes.chips()
     assert chips["valid_share"].tolist() == [scenes.share(row) for row in chips.itertuples()]
     assert (chips["valid_share"] >= 0.5).all()

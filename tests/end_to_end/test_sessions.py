@@ -80,12 +80,12 @@ def test_chips_labels_and_measurements_of_sessions_join(lake):
 
 @pytest.mark.slow
 def test_a_changed_session_costs_itself_and_the_bytes_are_those_of_an_empty_store(lake):
-    lake.repo.set(extract__fit="pad", extract__span=50)
+    lake.repo.set(extract__resize="pad", extract__pad_extent=50)
     sides = [max(row["image_h"], row["image_w"]) for one in lake.sessions for row in one.rows]
     larger = sum(side > 50 for side in sides)
     assert (
-        f"extract: {larger} of 60 chips are larger than extract.span 50 and were shrunk to it; "
-        f"{max(sides)} would keep all at one scale"
+        f"extract: {larger} of 60 chips are larger than extract.pad_extent 50 and were shrunk to "
+        f"it; {max(sides)} would keep all at one scale"
     ) in lake.repo.said("dvc", "repro")
     folder = lake.repo.path / "data/labels/measurements"
     first = {path.name: path.read_bytes() for path in folder.iterdir()}

@@ -68,7 +68,7 @@ def test_classifiers_of_several_labels_are_compared_with_their_like(several):
     assert "extract" not in said
     told = pq.read_table(repo.path / "results/predictions.parquet")["label"].to_pylist()
     assert set(told) == {"plain", "textured", "stripes;textured"}
-    with (repo.path / "results/tables/compared.csv").open() as stream:
+    with (repo.path / "results/tables/comparison.csv").open() as stream:
         (row,) = csv.DictReader(stream)
     assert row["classifier"] == "several"
 

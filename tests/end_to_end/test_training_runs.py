@@ -72,12 +72,12 @@ def test_rare_classes_go_where_the_rule_sends_them(repo):
     for point in repo.bucket.points[:3]:
         point["label"] = "seldom"
     repo.points()
-    repo.set(train__min_labels=10, train__rare="merge")
+    repo.set(train__min_labels=10, train__rare_classes="merge")
     repo.run("dvc", "repro")
     found = card(repo)
     assert found["labels"]["rare"].keys() <= {"seldom"}
     assert "seldom" not in found["classes"]
-    repo.set(train__rare="drop")
+    repo.set(train__rare_classes="drop")
     repo.run("dvc", "repro")
     assert card(repo)["classes"] == ["noise", "plain", "stripes"]
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from pipeline import images
 from pipeline.chip import methods
-from pipeline.config.sections import Extract
+from pipeline.config.sections import ExtractParams
 from pipeline.core import schemas
 from pipeline.core.errors import InputError, StorageError
 from pipeline.extract.engine import Engine
@@ -51,7 +51,7 @@ def table(bucket, places, size=SIZE):
 
 
 def features(bucket, tables, **extract):
-    wanted = Extract(extractor="filters", **extract)
+    wanted = ExtractParams(extractor="filters", **extract)
     network = Eager(filters.build(wanted, None), wanted.batch or 16, "fp32", "cpu")
     engine = Engine(bucket, network, wanted)
     return list(engine.run([(str(number), part) for number, part in enumerate(tables)]))
@@ -97,7 +97,7 @@ def test_a_feature_is_the_extractors_own_of_the_cut_pixels(bucket):
     """Decoded, cut and embedded here, one chip at a time."""
     import torch
 
-    extract = Extract(extractor="filters")
+    extract = ExtractParams(extractor="filters")
     places = [(0, 3, 80), (1, 50, 50), (2, 100, 0)]
     done = features(bucket, [table(bucket, places)])[0].features.to_pylist()
     network = filters.build(extract, None)
@@ -119,7 +119,7 @@ def test_a_chip_of_another_size_is_resized_to_the_extractors(bucket):
 
 def test_features_can_be_stored_at_half_the_size(bucket):
     whole = features(bucket, [table(bucket, [(0, 9, 9)])])[0].features
-    half = features(bucket, [table(bucket, [(0, 9, 9)])], store="float16")[0].features
+    half = features(bucket, [table(bucket, [(0, 9, 9)])], dtype="float16")[0].features
     assert half.schema.equals(schemas.features(filters.Filters.dim, "float16"))
     expected = np.array(whole["feature"][0].as_py(), np.float32).astype(np.float16)
     assert np.array_equal(np.array(half["feature"][0].as_py(), np.float16), expected)
@@ -165,7 +165,7 @@ def test_an_image_that_is_not_what_was_indexed_is_never_used_and_never_kept(tmp_
 
 
 def test_an_extractor_that_lies_about_its_length_is_caught(bucket):
-    extract = Extract(extractor="filters")
+    extract = ExtractParams(extractor="filters")
     liar = filters.build(extract, None)
     liar.dim = 7
     engine = Engine(bucket, Eager(liar, 16, "fp32", "cpu"), extract)
@@ -184,9 +184,9 @@ def test_a_machine_short_of_memory_stops_the_run_and_rejects_nothing(bucket, mon
 
 def test_features_are_the_same_bits_where_images_are_read_apart(bucket):
     places = [(0, 3, 80), (1, 50, 50), (2, 100, 0)]
-    extract = Extract(extractor="filters")
+    extract = ExtractParams(extractor="filters")
     network = Eager(filters.build(extract, None), 16, "fp32", "cpu")
-    engine = Engine(bucket, network, extract, 2, careful=True)
+    engine = Engine(bucket, network, extract, 2, isolate=True)
     done = list(engine.run([("0", table(bucket, places))]))
     assert by_id(done) == by_id(features(bucket, [table(bucket, places)]))
 

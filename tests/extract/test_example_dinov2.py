@@ -10,7 +10,7 @@ import torch
 from conftest import ROOT
 from safetensors.torch import save_file
 
-from pipeline.config.sections import Extract
+from pipeline.config.sections import ExtractParams
 from pipeline.core.errors import InputError, SettingError
 from pipeline.extract import extractors
 
@@ -35,7 +35,7 @@ def build(tmp_path, monkeypatch):
     def built(tensors, name="weights.safetensors"):
         path = tmp_path / name
         save_file(tensors, path) if path.suffix == ".safetensors" else torch.save(tensors, path)
-        extract = Extract(extractor=NAME, weights=str(path))
+        extract = ExtractParams(extractor=NAME, weights=str(path))
         made = extractors.build(extract, extractors.weights_of(extract))
         return made.to(torch.device("cpu")), extract
 
@@ -75,7 +75,7 @@ def test_metas_own_file_gives_the_same(network, build, chips):
 
 def test_weights_are_needed_and_must_be_its_own(network, build):
     with pytest.raises(SettingError, match="needs weights"):
-        extractors.identity(Extract(extractor=NAME), None)
+        extractors.identity(ExtractParams(extractor=NAME), None)
     lacking = {
         name: value for name, value in network.state_dict().items() if "blocks.3" not in name
     }
@@ -88,8 +88,8 @@ def test_naming_it_imports_neither_torch_nor_timm(network, build):
     code = f"""if True:
         import sys
         from pipeline.extract import extractors
-        from pipeline.config.sections import Extract
-        extract = Extract.model_validate_json({extract.model_dump_json()!r})
+        from pipeline.config.sections import ExtractParams
+        extract = ExtractParams.model_validate_json({extract.model_dump_json()!r})
         extractors.identity(extract, extractors.weights_of(extract))
         print([name for name in ("torch", "timm") if name in sys.modules])
     """

@@ -11,7 +11,7 @@ import torch
 from conftest import ROOT
 
 from pipeline.config import registry
-from pipeline.config.sections import Extract
+from pipeline.config.sections import ExtractParams
 from pipeline.core.errors import InputError, SettingError
 from pipeline.extract import extractors
 
@@ -28,14 +28,16 @@ def chips(size, count=4):
 
 def test_an_extractor_that_takes_no_weights_says_so():
     with pytest.raises(SettingError, match="filters takes no weights; set it to null"):
-        extractors.weights_of(Extract(extractor="filters", weights="x.pt"))
+        extractors.weights_of(ExtractParams(extractor="filters", weights="x.pt"))
 
 
 def test_an_unknown_model_or_name_of_weights_is_named_with_what_there_is():
     with pytest.raises(SettingError, match="no classification model 'resnet55' .*resnet50"):
-        extractors.weights_of(Extract(extractor="torchvision/resnet55"))
+        extractors.weights_of(ExtractParams(extractor="torchvision/resnet55"))
     with pytest.raises(SettingError, match="resnet18 has no 'IMAGENET1K_V7' among IMAGENET1K_V1"):
-        extractors.weights_of(Extract(extractor="torchvision/resnet18", weights="IMAGENET1K_V7"))
+        extractors.weights_of(
+            ExtractParams(extractor="torchvision/resnet18", weights="IMAGENET1K_V7")
+        )
 
 
 OWN = """
@@ -65,7 +67,7 @@ def own(tmp_path, monkeypatch):
     path = tmp_path / f"{name}.py"
     path.write_text(OWN)
     monkeypatch.syspath_prepend(str(tmp_path))
-    return path, Extract(extractor=f"{name}:Mean")
+    return path, ExtractParams(extractor=f"{name}:Mean")
 
 
 def identity_elsewhere(path, extract):
@@ -73,8 +75,8 @@ def identity_elsewhere(path, extract):
     code = f"""if True:
         import json, torch
         from pipeline.extract import extractors
-        from pipeline.config.sections import Extract
-        extract = Extract(extractor={extract.extractor!r})
+        from pipeline.config.sections import ExtractParams
+        extract = ExtractParams(extractor={extract.extractor!r})
         told = extractors.identity(extract, None)
         chips = torch.arange(192).reshape(1, 8, 8, 3)
         print(json.dumps([told, extractors.build(extract, None)(chips).tolist()]))
@@ -91,12 +93,12 @@ def test_a_users_own_class_is_found(own):
     assert extractors.build(extract, None)(chips(8)).shape == (4, 3)
     module = extract.extractor.partition(":")[0]
     with pytest.raises(SettingError, match=f"module '{module}' has no 'Other'"):
-        extractors.build(Extract(extractor=f"{module}:Other"), None)
+        extractors.build(ExtractParams(extractor=f"{module}:Other"), None)
     with pytest.raises(SettingError, match="'not_there:Mean' cannot be imported"):
-        extractors.build(Extract(extractor="not_there:Mean"), None)
+        extractors.build(ExtractParams(extractor="not_there:Mean"), None)
     path.with_name("no_python.py").write_text("class Mean\n")
     with pytest.raises(SettingError, match="'no_python:Mean' cannot be imported"):
-        extractors.build(Extract(extractor="no_python:Mean"), None)
+        extractors.build(ExtractParams(extractor="no_python:Mean"), None)
 
 
 def test_its_identity_is_that_of_the_code_that_was_loaded(own):
@@ -156,6 +158,6 @@ def test_whatever_a_users_own_class_imports_of_the_users_is_part_of_it(own):
         file = path.parent / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text.replace("layers.(1, 2)", "(1, 2)"))
-    files = registry.find_own(extract.extractor, key="").files.values()
+    files = registry.find_user_plugin(extract.extractor, key="").files.values()
     found = {file.relative_to(path.parent).as_posix() for file in files}
     assert found == {name for name in names if "unused" not in name}

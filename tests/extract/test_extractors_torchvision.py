@@ -16,11 +16,11 @@ from safetensors.torch import load_file, save_file
 from torchvision import models
 from torchvision.models import regnet
 
-from pipeline.config.sections import Extract
+from pipeline.config.sections import ExtractParams
 from pipeline.core.errors import InputError
 from pipeline.extract import extractors
 from pipeline.extract.extractors import torchvision as backbone
-from pipeline.extract.weights import Source
+from pipeline.extract.weights import WeightsSource
 
 NAMES = models.list_models(module=models)
 
@@ -63,7 +63,7 @@ def test_every_published_file_carries_its_digest_and_can_be_mirrored():
 
 def saved(state, path):
     torch.save(state, path)
-    return Extract(extractor=f"torchvision/{path.stem}", weights=str(path))
+    return ExtractParams(extractor=f"torchvision/{path.stem}", weights=str(path))
 
 
 def build(extract):
@@ -192,7 +192,7 @@ def test_imagenets_own_head_on_our_features_gives_imagenets_answer(name):
     whole = models.get_model(name).eval()
     whole.load_state_dict(load_file(path))
     with torch.inference_mode():
-        feature = build(Extract(extractor=f"torchvision/{name}", weights=str(path)))(pixels)
+        feature = build(ExtractParams(extractor=f"torchvision/{name}", weights=str(path)))(pixels)
         expected = logits(whole, name, "DEFAULT", pixels)
         if name == "mobilenet_v2":
             found = whole.classifier(feature)
@@ -214,9 +214,11 @@ def identity(extract, digest="0" * 64):
 
 def test_other_weights_of_one_model_bring_their_own_size_and_normalisation():
     """SWAG's files of one ViT are for 224 and for 384 pixels; EfficientNetV2-L has other means."""
-    default = identity(Extract(extractor="torchvision/vit_b_16"))
-    swag = identity(Extract(extractor="torchvision/vit_b_16", weights="IMAGENET1K_SWAG_E2E_V1"))
-    large = identity(Extract(extractor="torchvision/efficientnet_v2_l"))
+    default = identity(ExtractParams(extractor="torchvision/vit_b_16"))
+    swag = identity(
+        ExtractParams(extractor="torchvision/vit_b_16", weights="IMAGENET1K_SWAG_E2E_V1")
+    )
+    large = identity(ExtractParams(extractor="torchvision/efficientnet_v2_l"))
     assert (
         default["preprocessing"]
         == "224 px, mean [0.485, 0.456, 0.406], deviation [0.229, 0.224, 0.225]"
@@ -231,11 +233,11 @@ def test_a_vit_of_another_size_takes_its_weights(tmp_path, no_data):
 
 
 def test_named_weights_are_asked_of_torchvision_or_of_its_mirror(monkeypatch):
-    extract = Extract(extractor="torchvision/resnet50", weights="IMAGENET1K_V1")
+    extract = ExtractParams(extractor="torchvision/resnet50", weights="IMAGENET1K_V1")
     from pipeline.config.machine import machine
 
     plain = backbone.source(extract, machine())
-    assert plain == Source(
+    assert plain == WeightsSource(
         "https://download.pytorch.org/models/resnet50-0676ba61.pth", "", "0676ba61"
     )
     for mirror in (
@@ -246,7 +248,7 @@ def test_named_weights_are_asked_of_torchvision_or_of_its_mirror(monkeypatch):
     ):
         monkeypatch.setenv("QUADRAT_WEIGHTS_MIRROR", mirror)
         found = backbone.source(extract, machine())
-        assert found == Source(f"{mirror.rstrip('/')}/resnet50-0676ba61.pth", "", "0676ba61")
+        assert found == WeightsSource(f"{mirror.rstrip('/')}/resnet50-0676ba61.pth", "", "0676ba61")
 
 
 def test_the_default_weights_come_whole_from_a_mirror(tmp_path, monkeypatch):
@@ -276,7 +278,7 @@ def test_the_default_weights_come_whole_from_a_mirror(tmp_path, monkeypatch):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         monkeypatch.setenv("QUADRAT_WEIGHTS_MIRROR", f"http://127.0.0.1:{server.server_port}")
-        extract = Extract(extractor="torchvision/squeezenet1_1")
+        extract = ExtractParams(extractor="torchvision/squeezenet1_1")
         weights = extractors.weights_of(extract)
         server.shutdown()
     backbone._asked.cache_clear()
@@ -293,9 +295,9 @@ def test_a_model_that_was_named_before_is_named_again_without_torch(tmp_path):
     save_file({"a": torch.ones(1)}, tmp_path / "w.safetensors")
     code = (
         "import sys\nfrom pipeline.extract import extractors\n"
-        "from pipeline.config.sections import Extract\n"
+        "from pipeline.config.sections import ExtractParams\n"
         f"w = {str(tmp_path / 'w.safetensors')!r}\n"
-        "e = Extract(extractor='torchvision/resnet18', weights=w)\n"
+        "e = ExtractParams(extractor='torchvision/resnet18', weights=w)\n"
         "print(extractors.identity(e, extractors.weights_of(e)))\n"
         "print(bool({'torch', 'torchvision'} & set(sys.modules)))"
     )

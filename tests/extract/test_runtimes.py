@@ -15,7 +15,7 @@ from torchvision import models
 from pipeline import recipes
 from pipeline.config.loader import load
 from pipeline.config.machine import machine
-from pipeline.config.sections import Extract
+from pipeline.config.sections import ExtractParams
 from pipeline.core.errors import InputError, SettingError
 from pipeline.core.hardware import device_kind
 from pipeline.extract import runtimes
@@ -78,7 +78,7 @@ def weights(tmp_path_factory):
 def mobilenet(weights):
     def extract(**settings):
         name = "torchvision/mobilenet_v3_small"
-        return Extract(extractor=name, weights=str(weights), **settings)
+        return ExtractParams(extractor=name, weights=str(weights), **settings)
 
     return extract
 
@@ -91,7 +91,7 @@ def own(tmp_path, monkeypatch):
     def write(line, **settings):
         name = f"Own{tmp_path.name.replace('_', '')}"
         (tmp_path / f"{name.lower()}.py").write_text(OWN.format(name=name, line=line))
-        return Extract(extractor=f"{name.lower()}:{name}", **settings)
+        return ExtractParams(extractor=f"{name.lower()}:{name}", **settings)
 
     return write
 
@@ -103,7 +103,7 @@ def features(extract, chips):
 
 
 def test_a_processor_computes_with_openvino_and_its_features_are_torchs(mobilenet):
-    assert runtimes.choose(asked(mobilenet())) == runtimes.Choice("openvino", USUAL)
+    assert runtimes.choose(asked(mobilenet())) == runtimes.Runtime("openvino", USUAL)
     chips = _trial.pictures(32, 224)
     exact = features(mobilenet(runtime="torch"), chips)
     found = features(mobilenet(), chips)
@@ -156,12 +156,12 @@ def test_memory_that_passes_between_layers_is_not_asked_for_anew(mobilenet, stat
         import numpy as np
         from pipeline import recipes
         from pipeline.config import loader, machine
-        from pipeline.config.sections import Extract
+        from pipeline.config.sections import ExtractParams
         from pipeline.core import hardware
         from pipeline.extract import runtimes
         if sys.argv[2] == "given back":
             hardware.keep_freed_memory = lambda: None
-        extract = Extract.model_validate_json(sys.argv[1])
+        extract = ExtractParams.model_validate_json(sys.argv[1])
         asked = replace(loader.load(sys.argv[3]), extract=extract)
         network = runtimes.load(recipes.runtime_asked(asked, machine.machine()))
         chips = np.zeros((16, network.size, network.size, 3), np.uint8)
@@ -205,10 +205,10 @@ def test_the_trial_is_remembered_and_what_it_wrote_needs_no_torch(
         from pipeline import recipes
         from pipeline.extract import runtimes
         from pipeline.config.loader import load
-        from pipeline.config.sections import Extract
+        from pipeline.config.sections import ExtractParams
         from pipeline.config.machine import machine
         from dataclasses import replace
-        extract = Extract.model_validate_json({extract.model_dump_json()!r})
+        extract = ExtractParams.model_validate_json({extract.model_dump_json()!r})
         params = replace(load({str(ROOT / "params.yaml")!r}), extract=extract)
         asked = recipes.runtime_asked(params, machine())
         np.save("features.npy", runtimes.load(asked)(np.load("chips.npy")))
@@ -250,7 +250,7 @@ def test_a_users_own_class_leaves_torch_too(own):
 def test_what_openvino_cannot_do_equally_stays_with_torch(own, line, why, caplog):
     caplog.set_level(logging.INFO)
     extract = own(line)
-    assert runtimes.choose(asked(extract)) == runtimes.Choice("torch", 16)
+    assert runtimes.choose(asked(extract)) == runtimes.Runtime("torch", 16)
     assert why in caplog.text
     with pytest.raises(InputError, match=r"extract.runtime: .*; set it to auto or torch"):
         runtimes.choose(asked(extract.model_copy(update={"runtime": "openvino"})))
@@ -264,9 +264,9 @@ def test_a_trial_that_dies_is_told_and_torch_computes(own, caplog):
 
 
 def test_an_extractor_may_say_that_it_stays_with_torch():
-    assert runtimes.choose(asked(Extract(extractor="filters"))).name == "torch"
+    assert runtimes.choose(asked(ExtractParams(extractor="filters"))).name == "torch"
     with pytest.raises(SettingError, match="extractors that can leave torch"):
-        runtimes.choose(asked(Extract(extractor="filters", runtime="openvino")))
+        runtimes.choose(asked(ExtractParams(extractor="filters", runtime="openvino")))
 
 
 def test_a_runtime_that_is_not_installed(mobilenet, monkeypatch):

@@ -18,7 +18,7 @@ from safetensors.torch import save, save_file
 
 from pipeline.core.errors import InputError, SettingError, StorageError
 from pipeline.extract import weights
-from pipeline.extract.weights import Source, Weights, apply, fetch, load
+from pipeline.extract.weights import Weights, WeightsSource, apply, fetch, load
 
 WAYS = (
     "a file's path in extract.weights",
@@ -57,7 +57,9 @@ def web(tmp_path):
 def test_a_path_is_used_where_it_is(tmp_path):
     path = tmp_path / "w.safetensors"
     path.write_bytes(b"some weights")
-    assert fetch(Source(str(path)), tmp_path / "cache") == Weights(path, sha256(b"some weights"))
+    assert fetch(WeightsSource(str(path)), tmp_path / "cache") == Weights(
+        path, sha256(b"some weights")
+    )
     assert not (tmp_path / "cache").exists()
 
 
@@ -65,10 +67,10 @@ def test_a_changed_file_has_another_digest_at_once(tmp_path):
     path = tmp_path / "w.pt"
     path.write_bytes(b"one")
     before = path.stat()
-    assert fetch(Source(str(path)), tmp_path).sha256 == sha256(b"one")
+    assert fetch(WeightsSource(str(path)), tmp_path).sha256 == sha256(b"one")
     path.write_bytes(b"two")
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert fetch(Source(str(path)), tmp_path).sha256 == sha256(b"two")
+    assert fetch(WeightsSource(str(path)), tmp_path).sha256 == sha256(b"two")
 
 
 @pytest.mark.parametrize(
@@ -77,7 +79,7 @@ def test_a_changed_file_has_another_digest_at_once(tmp_path):
 def test_an_address_of_known_digest_is_asked_once(web, tmp_path, expected):
     folder, url, asked = web
     (folder / "w.pth").write_bytes(b"right")
-    source = Source(f"{url}/w.pth?signature=secret", **expected)
+    source = WeightsSource(f"{url}/w.pth?signature=secret", **expected)
     first = fetch(source, tmp_path / "cache")
     assert first == Weights(tmp_path / "cache" / sha256(b"right") / "w.pth", sha256(b"right"))
     (folder / "w.pth").unlink()
@@ -89,7 +91,7 @@ def test_an_address_of_known_digest_is_asked_once(web, tmp_path, expected):
 
 def test_an_address_of_unknown_digest_is_never_stale(web, tmp_path, caplog):
     folder, url, _ = web
-    source = Source(f"{url}/w.pth")
+    source = WeightsSource(f"{url}/w.pth")
     with caplog.at_level(logging.INFO):
         for content in (b"one", b"two"):
             (folder / "w.pth").write_bytes(content)
@@ -100,7 +102,7 @@ def test_an_address_of_unknown_digest_is_never_stale(web, tmp_path, caplog):
 def test_a_damaged_file_in_the_cache_is_fetched_again(web, tmp_path):
     folder, url, asked = web
     (folder / "w.pth").write_bytes(b"right")
-    source = Source(f"{url}/w.pth", sha256(b"right"))
+    source = WeightsSource(f"{url}/w.pth", sha256(b"right"))
     kept = fetch(source, tmp_path / "cache").path
     kept.write_bytes(b"wrong")
     assert fetch(source, tmp_path / "cache").path.read_bytes() == b"right"
@@ -111,7 +113,7 @@ def test_another_expected_digest_does_not_find_the_old_file(web, tmp_path):
     folder, url, _ = web
     for content in (b"one", b"two"):
         (folder / "w.pth").write_bytes(content)
-        found = fetch(Source(f"{url}/w.pth", sha256(content)), tmp_path / "cache")
+        found = fetch(WeightsSource(f"{url}/w.pth", sha256(content)), tmp_path / "cache")
         assert found.path.read_bytes() == content
 
 
@@ -128,7 +130,7 @@ def test_another_digest_than_expected_is_an_error_that_names_both(web, tmp_path,
     (tmp_path / "w.pth").write_bytes(b"w")
     for place in (f"{url}/w.pth", str(tmp_path / "w.pth")):
         with pytest.raises(InputError) as stop:
-            fetch(Source(place, **expected), tmp_path / "cache")
+            fetch(WeightsSource(place, **expected), tmp_path / "cache")
         assert str(stop.value) == (
             f"{place}: has SHA-256 {sha256(b'w')}, not {shown}; get the right file, or set "
             "extract.weights_sha256 to what it has"
@@ -147,17 +149,17 @@ def test_s3_is_asked_for_its_version_and_read_again_only_when_that_changed(tmp_p
         for content in (b"one", b"two"):
             put(Bucket=servers.BUCKET, Key="models/w.pth", Body=content)
             for _ in range(2):
-                assert fetch(Source(url), tmp_path / "cache").path.read_bytes() == content
+                assert fetch(WeightsSource(url), tmp_path / "cache").path.read_bytes() == content
         assert len(reads) == 2
         with pytest.raises(InputError) as stop:
-            fetch(Source(f"s3://{servers.BUCKET}/none.pth"), tmp_path / "cache")
+            fetch(WeightsSource(f"s3://{servers.BUCKET}/none.pth"), tmp_path / "cache")
         assert all(way in str(stop.value) for way in WAYS)
 
 
 def test_what_cannot_be_had_names_the_three_ways(web, tmp_path):
     for place in (f"{web[1]}/none.pth", str(tmp_path / "none.pth")):
         with pytest.raises(InputError) as stop:
-            fetch(Source(place), tmp_path / "cache")
+            fetch(WeightsSource(place), tmp_path / "cache")
         assert str(stop.value).startswith("extract.weights: ")
         assert "none.pth" in str(stop.value)
         assert all(way in str(stop.value) for way in WAYS)
@@ -167,12 +169,12 @@ def test_what_cannot_be_had_names_the_three_ways(web, tmp_path):
 def test_a_pipe_or_a_device_is_no_file_of_weights(tmp_path, name):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(InputError, match=rf"{name} cannot be read \(it is a pipe or a device"):
-        fetch(Source(str(tmp_path / name)), tmp_path / "cache")
+        fetch(WeightsSource(str(tmp_path / name)), tmp_path / "cache")
 
 
 def test_an_address_without_encryption_is_refused(tmp_path):
     with pytest.raises(SettingError, match="not a safe address; use https://"):
-        fetch(Source("http://example.org/w.pth"), tmp_path)
+        fetch(WeightsSource("http://example.org/w.pth"), tmp_path)
 
 
 def test_a_broken_write_leaves_nothing_behind(web, tmp_path, monkeypatch):
@@ -184,7 +186,7 @@ def test_a_broken_write_leaves_nothing_behind(web, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(StorageError, match="No space left"):
-        fetch(Source(f"{url}/w.pth"), tmp_path / "cache")
+        fetch(WeightsSource(f"{url}/w.pth"), tmp_path / "cache")
     assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
 
 

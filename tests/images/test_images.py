@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile, TiffImagePlugin
 
 from pipeline import images
-from pipeline.config.sections import Extract
+from pipeline.config.sections import ExtractParams
 from pipeline.core.errors import Changed, Missing, Rejected, StorageError
 from pipeline.storage import Object, open_storage
 
 # What images.py says of Pillow's warnings at import, pytest's own settings overrule.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL.TiffImagePlugin")
 
-EXTRACT = Extract(extractor="filters")
+EXTRACT = ExtractParams(extractor="filters")
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (40, 60, 3), dtype=np.uint8)
 
@@ -428,7 +428,7 @@ def test_sixteen_bits_are_scaled_by_the_levels_and_never_clipped_to_white():
     data = encoded(Image.fromarray(values))
     full = images.decode(data, extract=EXTRACT)
     assert np.array_equal(full[..., 0], np.rint(values / 65535 * 255).astype(np.uint8))
-    window = Extract(extractor="filters", levels=(600.0, 1100.0))
+    window = ExtractParams(extractor="filters", intensity_range=(600.0, 1100.0))
     got = images.decode(data, extract=window)
     assert np.array_equal(got[..., 1], np.rint((values - 600.0) / 500 * 255).astype(np.uint8))
     assert (got.min(), got.max()) == (0, 255)
@@ -437,7 +437,7 @@ def test_sixteen_bits_are_scaled_by_the_levels_and_never_clipped_to_white():
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 def test_grey_of_eight_bits_has_its_own_levels(kind):
     values = np.tile(np.arange(40, 100, dtype=np.uint8), (40, 1))
-    window = Extract(extractor="filters", grey_levels=(50.0, 90.0))
+    window = ExtractParams(extractor="filters", grey_intensity_range=(50.0, 90.0))
     grey = encoded(Image.fromarray(values), kind)
     plain = images.decode(grey, extract=EXTRACT)
     wanted = np.rint(np.clip((plain - 50.0) / 40, 0, 1) * 255).astype(np.uint8)
@@ -451,7 +451,7 @@ def test_grey_of_eight_bits_has_its_own_levels(kind):
 def test_floats_are_scaled_too_and_what_is_no_number_is_black():
     values = np.linspace(0, 1, 2400, dtype=np.float32).reshape(40, 60)
     values[0, 0] = np.nan
-    extract = Extract(extractor="filters", levels=(0.0, 1.0))
+    extract = ExtractParams(extractor="filters", intensity_range=(0.0, 1.0))
     got = images.decode(encoded(Image.fromarray(values), "TIFF"), extract=extract)
     assert got[0, 0, 0] == 0
     assert np.array_equal(
@@ -470,7 +470,7 @@ def test_a_real_sixteen_bit_frame_is_not_white():
     deep = [path for path in frames if path.exists() and is_deep(path)]
     if not deep:
         pytest.skip("the frames are not here")
-    extract = Extract(extractor="filters", levels=(637.0, 1017.0))
+    extract = ExtractParams(extractor="filters", intensity_range=(637.0, 1017.0))
     got = images.decode(deep[0].read_bytes(), extract=extract)
     assert 20 < got.mean() < 250
     assert got.std() > 5
@@ -481,7 +481,7 @@ def test_transparency_is_laid_on_what_is_asked_for(alpha, corner):
     pixels = np.full((4, 4, 4), 10, np.uint8)
     pixels[..., 3] = 0
     pixels[2:, :, 3] = 255
-    extract = Extract(extractor="filters", alpha=alpha)
+    extract = ExtractParams(extractor="filters", alpha=alpha)
     got = images.decode(encoded(Image.fromarray(pixels)), extract=extract)
     assert got[0, 0].tolist() == [corner] * 3
     assert got[3, 3].tolist() == [10] * 3
@@ -491,7 +491,7 @@ def test_a_palette_with_a_transparent_colour():
     image = Image.new("P", (4, 4), 1)
     image.putpalette([0, 0, 0, 200, 100, 50])
     data = encoded(image, transparency=1)
-    white = Extract(extractor="filters", alpha="white")
+    white = ExtractParams(extractor="filters", alpha="white")
     assert images.decode(data, extract=white)[0, 0].tolist() == [255, 255, 255]
     assert images.decode(data, extract=EXTRACT)[0, 0].tolist() == [200, 100, 50]
 
@@ -527,7 +527,7 @@ def test_a_library_that_lets_truncated_images_pass_does_not_change_that(monkeypa
 @pytest.mark.parametrize("mode", sorted(images.PLAIN | images.DEEP))
 @pytest.mark.parametrize("alpha", ["drop", "white", "black"])
 def test_every_mode_that_is_let_through_has_a_rule(mode, alpha):
-    got = images._rgb(Image.new(mode, (5, 4)), Extract(extractor="filters", alpha=alpha))
+    got = images._rgb(Image.new(mode, (5, 4)), ExtractParams(extractor="filters", alpha=alpha))
     assert (got.shape, got.dtype, got.flags.c_contiguous) == ((4, 5, 3), np.uint8, True)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline import images
-from pipeline.config.sections import Extract
+from pipeline.config.sections import ExtractParams
 from pipeline.core.errors import Rejected
 from pipeline.storage import Object
 from pipeline.storage.folder import Folder
@@ -15,7 +15,7 @@ rasterio = pytest.importorskip("rasterio")
 
 HEIGHT, WIDTH = 45, 70
 LEVELS = (100, 3100)
-EXTRACT = Extract(extractor="filters", levels=LEVELS)
+EXTRACT = ExtractParams(extractor="filters", intensity_range=LEVELS)
 pytestmark = [
     pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning"),
     pytest.mark.filterwarnings("ignore::UserWarning:PIL"),  # as pipeline.images has it
@@ -82,7 +82,7 @@ def test_near_infrared_beside_the_colours_is_a_band_and_transparency_is_none():
     transparent = geotiff(values, photometric="rgb", alpha="non-premultiplied")
     assert np.array_equal(images.valid(transparent, 0), (values[:3] != 0).any(axis=0))
     assert np.array_equal(images.valid(transparent, "alpha"), values[3] != 0)
-    white = images.decode(transparent, extract=Extract(extractor="filters", alpha="white"))
+    white = images.decode(transparent, extract=ExtractParams(extractor="filters", alpha="white"))
     assert (white[35:40] == 255).all()
     assert (white[25:30, :40][values[3, 25:30, :40] > 3500] < 245).all()
 
@@ -101,7 +101,7 @@ def test_colours_that_are_stored_as_on_black_are_the_same_colours(dtype, alpha):
         "premultiplied": np.concatenate([colours * share, [share * most]]),
     }
     levels = (0.0, float(most))
-    extract = Extract(extractor="filters", alpha=alpha, levels=levels)
+    extract = ExtractParams(extractor="filters", alpha=alpha, intensity_range=levels)
     straight, stored = (
         images.decode(
             geotiff(values.astype(dtype), photometric="rgb", alpha=kind), extract=extract

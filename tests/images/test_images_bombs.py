@@ -21,7 +21,7 @@ import json, sys
 from fuzz import peak_kb
 from pipeline import images
 from pipeline.core.errors import Rejected
-from pipeline.config.sections import Bucket, Extract
+from pipeline.config.sections import BucketParams, ExtractParams
 from pipeline.storage import open_storage
 
 storage = open_storage(sys.argv[1])
@@ -29,8 +29,8 @@ before = peak_kb()
 found = {}
 for item in storage.versioned(storage.list()):
     try:
-        images.header(storage, item, max_pixels=Bucket(url="x").max_pixels)
-        images.decode(storage.read(item.key), extract=Extract(extractor="filters"))
+        images.header(storage, item, max_pixels=BucketParams(url="x").max_pixels)
+        images.decode(storage.read(item.key), extract=ExtractParams(extractor="filters"))
         found[item.key] = "pixels"
     except Rejected as why:
         found[item.key] = why.reason

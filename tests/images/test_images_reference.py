@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT
 
 from pipeline import images
-from pipeline.config.sections import Extract
+from pipeline.config.sections import ExtractParams
 from pipeline.core.errors import Rejected
 
 ARCHIVE = zipfile.ZipFile(ROOT / "tests" / "golden" / "images.zip")
@@ -33,7 +33,7 @@ REFUSED = {
 @pytest.mark.parametrize("name", SEEN)
 def test_the_pixels_are_those_that_imagemagick_sees(name):
     wanted = np.frombuffer(ARCHIVE.read(f"{name}.rgb"), np.uint8)
-    got = images.decode(ARCHIVE.read(name), extract=Extract(extractor="filters"))
+    got = images.decode(ARCHIVE.read(name), extract=ExtractParams(extractor="filters"))
     difference = got.astype(int) - wanted.reshape(got.shape)
     inexact = (
         "cmyk" in name or "ycck" in name or "16" in name or name in {"deep.pgm", "palette.tif"}
@@ -44,7 +44,7 @@ def test_the_pixels_are_those_that_imagemagick_sees(name):
 @pytest.mark.parametrize("name", sorted(set(NAMES) - set(SEEN)))
 def test_what_cannot_be_read_rightly_is_refused_with_its_reason(name):
     with pytest.raises(Rejected) as stop:
-        images.decode(ARCHIVE.read(name), extract=Extract(extractor="filters"))
+        images.decode(ARCHIVE.read(name), extract=ExtractParams(extractor="filters"))
     reason, said = REFUSED[name]
     assert stop.value.reason == reason
     assert said in stop.value.detail

@@ -15,9 +15,9 @@ from PIL import Image
 from test_images import EXTRACT, RGB, encoded, exif_of
 
 from pipeline import images
-from pipeline.config.sections import Bucket
+from pipeline.config.sections import BucketParams
 from pipeline.core.errors import InputError, Missing, Rejected
-from pipeline.images.sandbox import Apart
+from pipeline.images.sandbox import DecoderSandbox
 from pipeline.storage import Object, open_storage
 
 
@@ -33,7 +33,7 @@ def armed(tmp_path_factory):
 @pytest.fixture(scope="module")
 def apart(armed):
     """One reader, told to allow a second."""
-    found = Apart(limit_s=1)
+    found = DecoderSandbox(limit_s=1)
     yield found
     found.close()
 
@@ -56,7 +56,7 @@ def test_a_header_is_the_one_that_is_read_here(apart, tmp_path):
     (tmp_path / "a.jpg").write_bytes(encoded(Image.fromarray(RGB), "JPEG", exif=exif.tobytes()))
     storage = open_storage(str(tmp_path))
     item = storage.head("a.jpg")
-    got = apart.header(Bucket(url=str(tmp_path)), tmp_path / "memory", item, 10**9)
+    got = apart.header(BucketParams(url=str(tmp_path)), tmp_path / "memory", item, 10**9)
     assert got == images.header(storage, item, max_pixels=10**9)
     assert got["captured_at"] == datetime(2010, 1, 2, 3, 4, 5)
 
@@ -72,7 +72,7 @@ def test_a_reject_is_the_one_that_is_raised_here(apart):
 def test_a_buckets_fault_stays_the_buckets(apart, tmp_path):
     with pytest.raises(Missing, match="no such file"):
         apart.header(
-            Bucket(url=str(tmp_path)), tmp_path / "memory", Object("gone.jpg", 9, "v"), 10**9
+            BucketParams(url=str(tmp_path)), tmp_path / "memory", Object("gone.jpg", 9, "v"), 10**9
         )
 
 
@@ -91,7 +91,7 @@ def test_a_header_that_kills_is_a_reject(apart, tmp_path):
     (tmp_path / "a.jpg").write_bytes(deadly.image("at once"))
     item = open_storage(str(tmp_path)).head("a.jpg")
     with pytest.raises(Rejected, match="its decoder died of SIGBUS") as stop:
-        apart.header(Bucket(url=str(tmp_path)), tmp_path / "memory", item, 10**9)
+        apart.header(BucketParams(url=str(tmp_path)), tmp_path / "memory", item, 10**9)
     assert stop.value.reason == "decoder_died"
     assert stop.value.detail.startswith("a.jpg: ")
 
@@ -131,7 +131,7 @@ def test_what_a_decoder_prints_is_no_answer(apart):
 
 def test_no_process_outlives_its_reader(armed):
     before = children()
-    reader = Apart()
+    reader = DecoderSandbox()
     reader.decode(encoded(Image.fromarray(RGB)), EXTRACT, "a.png")
     (pid,) = children() - before
     reader.close()
@@ -147,9 +147,10 @@ def test_no_process_outlives_its_reader(armed):
 def test_no_process_outlives_who_asked_it_however_that_ends(armed, tmp_path):
     (tmp_path / "endless.jpg").write_bytes(deadly.image("endless"))
     code = (
-        "import sys; from pathlib import Path; from pipeline.images.sandbox import Apart\n"
-        "from pipeline.config.sections import Extract\n"
-        "Apart().decode(Path(sys.argv[1]).read_bytes(), Extract(extractor='filters'), 'a')"
+        "import sys; from pathlib import Path; from pipeline.images.sandbox import DecoderSandbox\n"
+        "from pipeline.config.sections import ExtractParams\n"
+        "extract = ExtractParams(extractor='filters')\n"
+        "DecoderSandbox().decode(Path(sys.argv[1]).read_bytes(), extract, 'a')"
     )
     path = os.pathsep.join(sys.path)
     asker = subprocess.Popen(

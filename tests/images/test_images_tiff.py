@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from pipeline import images
-from pipeline.config.sections import Extract
+from pipeline.config.sections import ExtractParams
 from pipeline.core.errors import Rejected
 
 tifffile = pytest.importorskip("tifffile")
 
-EXTRACT = Extract(extractor="filters")
+EXTRACT = ExtractParams(extractor="filters")
 HEIGHT, WIDTH = 37, 50
 TYPES = ("u1", "i1", "u2", "i2", "u4", "i4", "f2", "f4", "f8")
 BANDS = {"minisblack": 1, "miniswhite": 1, "rgb": 3, "rgba": 4, "separated": 4}

@@ -12,7 +12,7 @@ from PIL import Image
 
 from pipeline import images
 from pipeline.chip import methods
-from pipeline.config.sections import Extract
+from pipeline.config.sections import ExtractParams
 from pipeline.core import schemas
 from pipeline.extract.engine import Engine
 from pipeline.images.resize import background, fit
@@ -22,14 +22,14 @@ SIDES = st.integers(1, 120)
 
 
 def extract(rule, span=64, **more):
-    return Extract(extractor="filters", fit=rule, span=span, **more)
+    return ExtractParams(extractor="filters", resize=rule, pad_extent=span, **more)
 
 
 def noise(height, width, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-@given(SIDES, SIDES, st.integers(4, 80), st.sampled_from(["resize", "pad"]), st.integers(1, 150))
+@given(SIDES, SIDES, st.integers(4, 80), st.sampled_from(["stretch", "pad"]), st.integers(1, 150))
 def test_a_chip_of_any_size_fills_the_square(height, width, size, rule, span):
     got = fit(noise(height, width), size, extract(rule, span))
     assert (got.shape, got.dtype) == ((size, size, 3), np.uint8)
@@ -38,7 +38,7 @@ def test_a_chip_of_any_size_fills_the_square(height, width, size, rule, span):
 def test_resize_is_pillows_own_of_the_whole_chip():
     chip = noise(30, 90)
     want = Image.fromarray(chip).resize((64, 64), Image.Resampling.BILINEAR)
-    assert np.array_equal(fit(chip, 64, extract("resize")), np.asarray(want))
+    assert np.array_equal(fit(chip, 64, extract("stretch")), np.asarray(want))
 
 
 @given(st.integers(1, 64), st.integers(1, 64))
@@ -68,10 +68,10 @@ def test_pad_keeps_how_large_particles_are_to_one_another_and_resize_does_not():
     small, large = disc(30, 10), disc(120, 40)
     sizes = {
         rule: [dark(fit(chip, 64, extract(rule, 128))) for chip in (small, large)]
-        for rule in ("pad", "resize")
+        for rule in ("pad", "stretch")
     }
     assert sizes["pad"][1] / sizes["pad"][0] == pytest.approx(16, rel=0.2)
-    assert sizes["resize"][1] / sizes["resize"][0] == pytest.approx(1, rel=0.1)
+    assert sizes["stretch"][1] / sizes["stretch"][0] == pytest.approx(1, rel=0.1)
 
 
 def test_pad_does_not_stretch_a_long_particle():
@@ -153,7 +153,7 @@ def test_deep_and_grey_vignettes_are_scaled_by_the_data_sets_window_and_not_by_t
         "dark.tif": Image.fromarray((bright - 200).astype(np.uint16)),
         "grey.png": Image.fromarray(np.tile(np.arange(100, 164, dtype=np.uint8), (64, 1))),
     }
-    got = batch_of(tmp_path, pictures, extract("pad", levels=(400.0, 1100.0)))
+    got = batch_of(tmp_path, pictures, extract("pad", intensity_range=(400.0, 1100.0)))
     want = [np.rint((values - 400.0) / 700 * 255) for values in (bright, bright - 200)]
     assert np.array_equal(got[0][..., 0], want[0])
     assert np.array_equal(got[1][..., 0], want[1])

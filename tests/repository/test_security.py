@@ -22,7 +22,7 @@ from pipeline.config.machine import machine
 from pipeline.core.errors import InputError, SettingError
 from pipeline.core.urls import holds_credentials
 from pipeline.extract import weights
-from pipeline.extract.precomputed import Lookup
+from pipeline.extract.precomputed import PrecomputedFeatures
 from pipeline.storage import open_storage
 from pipeline.store.objects import Damaged, Piece, Store
 from pipeline.train import model
@@ -276,7 +276,7 @@ def test_a_hostile_table_of_features_is_refused(hostile, tmp_path):
     for data in hostile.values():
         path.write_bytes(data)
         with pytest.raises(InputError, match=r"features\.parquet: not a Parquet file"):
-            Lookup(path, section)
+            PrecomputedFeatures(path, section)
 
 
 def test_a_hostile_piece_of_the_store_is_set_aside(hostile, tmp_path):

@@ -235,7 +235,7 @@ def test_links_that_are_not_followed_are_said(root, tmp_path, caplog):
     assert [item.key for item in open_storage(str(root)).list()] == ["a"]
     assert (
         f"{root}: 2 links left out, as 'door': they lead out of the folder, or to a folder; "
-        "bucket.follow_links takes what they lead to"
+        "bucket.follow_symlinks takes what they lead to"
     ) in caplog.text
 
 
@@ -246,7 +246,7 @@ def test_links_in_a_circle_and_what_is_no_file_are_left_out_and_said(root, caplo
     (root / "one").symlink_to("two")
     (root / "two").symlink_to("one")
     os.mkfifo(root / "pipe.png")
-    assert [item.key for item in open_storage(str(root), follow_links=follow).list()] == ["a"]
+    assert [item.key for item in open_storage(str(root), follow_symlinks=follow).list()] == ["a"]
     assert "3 links left out, as 'one': they lead to nothing" in caplog.text
     assert "1 entry left out, 'pipe.png': it is a pipe, a socket or" in caplog.text
 
@@ -255,7 +255,7 @@ def test_links_in_a_circle_and_what_is_no_file_are_left_out_and_said(root, caplo
 def test_a_file_that_the_disk_has_lost_is_refused_and_takes_no_other_with_it(root):
     (root / "lost").symlink_to(MEMORY)
     (root / "a").write_bytes(b"x")
-    storage = open_storage(str(root), follow_links=True)
+    storage = open_storage(str(root), follow_symlinks=True)
     listed = {item.key: item for item in storage.versioned(storage.list())}
     assert storage.read("a", if_version=listed["a"].version) == b"x"
     for part in ({}, {"start": 0, "stop": 9}):
@@ -274,11 +274,11 @@ def test_a_file_that_the_disk_has_lost_is_refused_and_takes_no_other_with_it(roo
 def test_a_folder_of_which_nothing_can_be_read_is_no_matter_of_its_files(root):
     for number in range(20):
         (root / f"lost{number}").symlink_to(MEMORY)
-    storage = open_storage(str(root), follow_links=True)
+    storage = open_storage(str(root), follow_symlinks=True)
     with pytest.raises(StorageError, match="cannot be read"):
         storage.versioned(storage.list())
     (root / "a").write_bytes(b"x")
-    storage = open_storage(str(root), follow_links=True)
+    storage = open_storage(str(root), follow_symlinks=True)
     assert len(storage.versioned(storage.list())) == 21
 
 
@@ -295,7 +295,7 @@ def test_links_are_followed_where_that_is_asked_for_and_circles_end(root, tmp_pa
     (root / "sub").mkdir()
     (root / "sub" / "self").symlink_to(root / "sub")
     (root / "gone").symlink_to(tmp_path / "nothing")
-    storage = open_storage(str(root), follow_links=True)
+    storage = open_storage(str(root), follow_symlinks=True)
     assert [item.key for item in storage.list()] == ["2024/f", "2024/other/f", "one"]
     assert storage.read("2024/other/f") == b"other"
     assert len(storage.versioned(storage.list())) == 3

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler
 import pytest
 import servers
 
-from pipeline.core.errors import Missing, Passing, SettingError, StorageError
+from pipeline.core.errors import Missing, SettingError, StorageError, TransientError
 from pipeline.storage import https, read_url
 
 BODY = b"weights" * 1000
@@ -113,7 +113,7 @@ def test_an_answer_that_drips_is_given_up(monkeypatch, begin):
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Dripping) as running:
         threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
         try:
-            with pytest.raises(Passing, match=r"came in \d s"):
+            with pytest.raises(TransientError, match=r"came in \d s"):
                 https.fetch(f"http://127.0.0.1:{running.server_address[1]}/w")
         finally:
             over.set()

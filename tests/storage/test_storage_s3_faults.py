@@ -9,7 +9,7 @@ import pytest
 import servers
 from faults import Drip, Flip, Headers, Less, Other, Proxy, Reset, Short, Slow, Status, at_random
 
-from pipeline.core.errors import Changed, Missing, Passing, Rejected, StorageError
+from pipeline.core.errors import Changed, Missing, Rejected, StorageError, TransientError
 from pipeline.storage import _client, open_storage, read_url, s3
 
 URL = f"s3://{servers.BUCKET}/reef"
@@ -88,7 +88,9 @@ def test_a_body_that_drips_is_given_up_and_the_object_read_again(proxy, reef):
     proxy.rule = first(2, Drip(0.1), path=KEYS[0])
     assert reef.read(KEYS[0]) == BODIES[KEYS[0]]
     proxy.rule = first(-1, Drip(0.1), path=KEYS[0])
-    with pytest.raises(Passing, match=r"6 tries failed, the last with: \d bytes came in 0 s"):
+    with pytest.raises(
+        TransientError, match=r"6 tries failed, the last with: \d bytes came in 0 s"
+    ):
         reef.read(KEYS[0])
 
 
@@ -100,7 +102,9 @@ def test_an_answer_that_drips_is_not_waited_for(proxy, reef, monkeypatch, fault)
     assert [item.key for item in reef.list()] == KEYS
     proxy.rule = first(-1, fault)
     monkeypatch.setattr(s3, "TRIES", 2)
-    with pytest.raises(Passing, match="2 tries failed, the last with: no whole answer came in 1 s"):
+    with pytest.raises(
+        TransientError, match="2 tries failed, the last with: no whole answer came in 1 s"
+    ):
         list(reef.list())
 
 
@@ -159,7 +163,7 @@ def test_a_wrong_clock_or_region_is_called_so(proxy, reef, fault, what):
     proxy.rule = first(-1, fault)
     with pytest.raises(StorageError, match=what) as stop:
         list(reef.list())
-    assert not isinstance(stop.value, Passing)
+    assert not isinstance(stop.value, TransientError)
 
 
 def test_a_turned_bit_is_found_and_the_object_read_again(proxy, reef):
@@ -201,7 +205,9 @@ def test_what_never_passes_is_given_up_after_six_tries(proxy, reef, fault):
     etag = version(reef, KEYS[0])
     proxy.rule = first(-1, fault, path=KEYS[0])
     asked = len(proxy.requests)
-    with pytest.raises(Passing, match=rf"^{URL}/00.bin: 6 tries failed, the last with: ") as stop:
+    with pytest.raises(
+        TransientError, match=rf"^{URL}/00.bin: 6 tries failed, the last with: "
+    ) as stop:
         reef.read(KEYS[0], if_version=etag)
     assert "check the endpoint and the network" in str(stop.value)
     assert len(proxy.requests) == asked + 6
@@ -209,7 +215,9 @@ def test_what_never_passes_is_given_up_after_six_tries(proxy, reef, fault):
 
 def test_an_endpoint_that_is_down_is_said_after_six_tries(reef, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    with pytest.raises(Passing, match=rf"^{URL}: 6 tries failed.*Could not connect to the endpoin"):
+    with pytest.raises(
+        TransientError, match=rf"^{URL}: 6 tries failed.*Could not connect to the endpoin"
+    ):
         list(open_storage(URL).list())
 
 
@@ -252,7 +260,7 @@ def test_credentials_that_expire_stop_the_run_at_once(proxy, reef, code):
     asked = len(proxy.requests)
     with pytest.raises(StorageError) as stop:
         reef.read(KEYS[0], if_version=etag)
-    assert not isinstance(stop.value, Passing)
+    assert not isinstance(stop.value, TransientError)
     assert str(stop.value) == (
         f"{URL}/00.bin: the AWS credentials have expired ({code}); renew them, run again"
     )
@@ -298,7 +306,7 @@ def test_bytes_that_are_always_wrong_in_another_way_stop_the_run(proxy, reef):
     etag = version(reef, KEYS[0])
     faults = iter([Flip(), Less(1), Less(2), Less(3), Less(4), Less(5)])
     proxy.rule = lambda method, path, number: next(faults) if KEYS[0] in path else None
-    with pytest.raises(Passing, match="6 tries failed"):
+    with pytest.raises(TransientError, match="6 tries failed"):
         reef.read(KEYS[0], if_version=etag)
 
 
@@ -435,7 +443,7 @@ def test_waits_grow_differ_and_are_bounded(monkeypatch, proxy, reef):
     monkeypatch.setattr(s3, "time", SimpleNamespace(sleep=waits.append))
     proxy.rule = first(-1, Status(503, "SlowDown"))
     for _ in range(2):
-        with pytest.raises(Passing):
+        with pytest.raises(TransientError):
             reef.read("k")
     assert len(set(waits)) == 10  # two clients that fail at once do not come back at once
     assert all(0 <= wait <= 0.25 * 2 ** (n % 5 + 1) for n, wait in enumerate(waits))

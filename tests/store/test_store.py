@@ -18,7 +18,7 @@ from pipeline.storage import open_storage
 from pipeline.store import shards
 from pipeline.store.objects import Damaged, Piece, Store
 
-MADE = shards.Made("run", 0)
+MADE = shards.Provenance("run", 0)
 
 
 @pytest.fixture

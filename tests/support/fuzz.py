@@ -20,12 +20,12 @@ from pathlib import Path
 import numpy as np
 
 from pipeline import images
-from pipeline.config.sections import Extract
+from pipeline.config.sections import ExtractParams
 from pipeline.core.errors import Rejected
 from pipeline.storage import Object
 
 ARCHIVE = Path(__file__).parents[1] / "golden" / "images.zip"
-EXTRACT = Extract(extractor="filters", alpha="white")
+EXTRACT = ExtractParams(extractor="filters", alpha="white")
 MAX_PIXELS = 1_000_000
 EXTREME = (0x00, 0x01, 0x7F, 0x80, 0xFF)
 

@@ -6,14 +6,14 @@ import numpy as np
 import pandas as pd
 from judging import random_table, several_table
 
-from pipeline.config.sections import Validate
+from pipeline.config.sections import ValidateParams
 from pipeline.core import rejects
 from pipeline.core.rejects import Reject
 from pipeline.validate import metrics
 from pipeline.validate.metrics import _compared, _cover, _several, _tables, _trust, judged
 from pipeline.validate.report import (
     KINDS,
-    Choice,
+    GalleryChoice,
     GalleryItem,
     ReportFacts,
     SplitCount,
@@ -29,7 +29,7 @@ CURVE = pd.DataFrame(
         "calibration_accuracy": [0.3, 0.6, 0.7],
     }
 )
-FEW_ROUNDS = Validate(rounds=20)
+FEW_ROUNDS = ValidateParams(bootstrap_rounds=20)
 
 
 def facts_of(predictions, classes, separator=None, **changes):
@@ -80,7 +80,7 @@ def full_facts(n_classes, *, several=False, gallery=200):
     return replace(
         made,
         trust=Trust(0.9, chosen, _trust.confirm(made.judged.decisions, chosen.score)),
-        n_suspects=12,
+        n_label_issues=12,
         twins=pd.DataFrame(
             [[f"reef/{i}.jpg", "train", f"again/{i}.jpg", "validation"] for i in range(12)],
             columns=["key", "split", "same_as", "same_as_split"],
@@ -121,7 +121,7 @@ def _gallery(classes, count):
     webp = picture(image, window, count)
     return [
         GalleryItem(
-            Choice(
+            GalleryChoice(
                 i.to_bytes(16, "big"),
                 f"2023/site{i % 7}/transect_{i % 3}/IMG_{i:04d}.jpg",
                 180,

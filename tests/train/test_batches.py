@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.config.sections import Train
+from pipeline.config.sections import TrainParams
 from pipeline.core.errors import InputError
 from pipeline.train import classes
 from pipeline.train.batches import LEFT_OUT, Data
@@ -73,7 +73,7 @@ def members(y, n_classes):
 @given(st.lists(st.integers(-1, 4), min_size=1, max_size=80), st.integers(1, 9), st.integers(0, 30))
 def test_resampling_gives_every_class_between_floor_and_cap(y, floor, more):
     y = np.array(y)
-    train = Train(balance="resample", balance_floor=floor, balance_cap=floor + more)
+    train = TrainParams(balance="resample", min_per_class=floor, max_per_class=floor + more)
     often = classes.times(members(y, 5), len(y), train, np.random.default_rng(0))
     assert (often[y == LEFT_OUT] == 0).all()
     for number in range(5):
@@ -85,18 +85,18 @@ def test_resampling_gives_every_class_between_floor_and_cap(y, floor, more):
 
 def test_over_the_epochs_a_cap_shows_every_row():
     y = np.zeros(50, np.int64)
-    train = Train(balance="resample", balance_floor=1, balance_cap=10)
+    train = TrainParams(balance="resample", min_per_class=1, max_per_class=10)
     rngs = (np.random.default_rng([0, epoch]) for epoch in range(60))
     assert (sum(classes.times(members(y, 1), len(y), train, rng) for rng in rngs) > 0).all()
 
 
 def test_weights_follow_the_effective_number():
     counts = np.array([2000, 100, 1])
-    found = classes.weights(counts, Train(balance="weights"))
+    found = classes.weights(counts, TrainParams(balance="weights"))
     effective = (1 - 0.999**counts) / (1 - 0.999)
     np.testing.assert_allclose(found / found[0], effective[0] / effective, rtol=1e-5)
     assert np.average(found, weights=counts) == pytest.approx(1)
-    assert classes.weights(counts, Train()) is None
+    assert classes.weights(counts, TrainParams()) is None
 
 
 LABELS = ["Porites"] * 9 + ["Pocillopora"] * 5 + ["sand"] * 4 + ["shadow"] * 2 + ["fish"]
@@ -107,15 +107,15 @@ MAP = LabelMap({"Porites": "coral", "Pocillopora": "coral", "shadow": None}, "x"
     ("settings", "names", "fish"),
     [
         ({}, ("coral", "fish", "sand"), 1),
-        ({"min_labels": 2, "rare": "drop"}, ("coral", "sand"), LEFT_OUT),
-        ({"min_labels": 2, "rare": "merge"}, ("coral", "other", "sand"), 1),
-        ({"min_labels": 2}, ("coral", "fish", "sand"), 1),
-        ({"min_labels": 5, "rare": "merge"}, ("coral", "other"), 1),
-        ({"min_labels": 99, "rare": "merge"}, ("other",), 0),
+        ({"min_class_count": 2, "rare_classes": "drop"}, ("coral", "sand"), LEFT_OUT),
+        ({"min_class_count": 2, "rare_classes": "merge"}, ("coral", "other", "sand"), 1),
+        ({"min_class_count": 2}, ("coral", "fish", "sand"), 1),
+        ({"min_class_count": 5, "rare_classes": "merge"}, ("coral", "other"), 1),
+        ({"min_class_count": 99, "rare_classes": "merge"}, ("other",), 0),
     ],
 )
 def test_labels_become_classes_by_map_and_rule(settings, names, fish):
-    found = classes.classes(LABELS, MAP, Train(**settings))
+    found = classes.classes(LABELS, MAP, TrainParams(**settings))
     assert found.names == names
     index = found.indices(["fish", "Porites", "shadow", "never seen"])
     assert index[0] == fish
@@ -172,10 +172,10 @@ def splits(memory_rows=None):
 GIB = 2**30
 SETTINGS = [
     {},
-    {"memory": 2000 / GIB},
+    {"memory_gib": 2000 / GIB},
     {"dropout": 0.3, "schedule": "cosine", "patience": 2, "learning_rate": 0.05},
-    {"balance": "resample", "balance_floor": 90, "balance_cap": 95, "label_smoothing": 0.1},
-    {"precision": "bf16", "min_labels": 90, "rare": "merge"},
+    {"balance": "resample", "min_per_class": 90, "max_per_class": 95, "label_smoothing": 0.1},
+    {"precision": "bf16", "min_class_count": 90, "rare_classes": "merge"},
     {"balance": "weights", "classifier": "lr", "calibration": "sigmoid"},
 ]
 
@@ -183,7 +183,7 @@ SETTINGS = [
 @pytest.mark.parametrize("given", SETTINGS)
 @pytest.mark.parametrize("cut", [1, 3])
 def test_a_training_that_is_cut_off_goes_on_to_the_same_bytes(given, cut):
-    train = Train(epochs=6, batch=32, **given)
+    train = TrainParams(epochs=6, batch=32, **given)
     whole = fit(splits(), train, "cpu")
     kept = Kept(cut)
     with pytest.raises(KeyboardInterrupt):
@@ -196,7 +196,7 @@ def test_a_training_that_is_cut_off_goes_on_to_the_same_bytes(given, cut):
 
 
 def test_a_damaged_state_is_not_gone_on_from():
-    train = Train(epochs=4, batch=32)
+    train = TrainParams(epochs=4, batch=32)
     whole = fit(splits(), train, "cpu").classifier.files()
     kept = Kept()
     fit(splits(), train, "cpu", keeper=kept)
@@ -209,21 +209,21 @@ def test_a_damaged_state_is_not_gone_on_from():
     for state in (b"", b"{}", good[:-9]):
         kept.states = [state]
         assert fit(splits(), train, "cpu", keeper=kept).classifier.files() == whole
-    other = Train(epochs=4, batch=32, hidden=(5,))
+    other = TrainParams(epochs=4, batch=32, hidden=(5,))
     kept.states = [good]
     fit(splits(), other, "cpu", keeper=kept)
 
 
 def test_in_parts_it_learns_as_well_as_whole():
-    train = Train(epochs=30, batch=32)
-    parts = Train(epochs=30, batch=32, memory=2000 / GIB)
+    train = TrainParams(epochs=30, batch=32)
+    parts = TrainParams(epochs=30, batch=32, memory_gib=2000 / GIB)
     found = [fit(splits(), settings, "cpu").curve[-1] for settings in (train, parts)]
     assert abs(found[0].calibration_accuracy - found[1].calibration_accuracy) < 0.05
     assert found[0] != found[1]
 
 
 def test_it_stops_early_and_takes_the_best_epoch():
-    train = Train(epochs=200, batch=32, hidden=(64,), learning_rate=0.02, patience=3)
+    train = TrainParams(epochs=200, batch=32, hidden=(64,), learning_rate=0.02, patience=3)
     found = fit(splits(), train, "cpu")
     losses = [epoch.calibration_loss for epoch in found.curve]
     best = int(np.argmin(losses))
@@ -249,7 +249,7 @@ def test_a_cosine_ends_in_smaller_steps():
     kept = loop.Adam
     loop.Adam = Watched
     try:
-        fit(splits(), Train(epochs=5, batch=100, learning_rate=1.0, schedule="cosine"), "cpu")
+        fit(splits(), TrainParams(epochs=5, batch=100, learning_rate=1.0, schedule="cosine"), "cpu")
     finally:
         loop.Adam = kept
     expected = 0.5 * (1 + np.cos(np.pi * np.arange(20) / 20))
@@ -259,7 +259,7 @@ def test_a_cosine_ends_in_smaller_steps():
 def test_labels_are_rolled_up_dropped_and_said():
     given = LabelMap({"c0": "even", "c2": "even", "c3": None}, "x")
     own = splits()
-    found = fit(Splits(own.train, own.calibration, given), Train(epochs=1), "cpu").classifier
+    found = fit(Splits(own.train, own.calibration, given), TrainParams(epochs=1), "cpu").classifier
     assert found.classes == ("c1", "even")
     dropped = sum(label == "c3" for label in own.train.labels)
     assert found.card["n_train"] == 400 - dropped

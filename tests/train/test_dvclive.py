@@ -22,14 +22,14 @@ def text(name):
 
 def test_each_epoch_adds_a_row(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert not dvclive.there()
+    assert not dvclive.exists()
     for count in (1, 2, 3):
         dvclive.write(epochs(count))
         assert text("train/loss.tsv") == "step\tloss\n0\t0.5\n1\t1.5\n2\t2.5\n"[: 10 + 6 * count]
         said = json.loads((dvclive.LIVE / "metrics.json").read_text())
         assert said["step"] == count - 1
         assert said["calibration"] == {"loss": count - 0.5, "accuracy": count - 0.5}
-    assert dvclive.there()
+    assert dvclive.exists()
 
 
 def test_a_shorter_training_leaves_nothing_of_the_longer_one(tmp_path, monkeypatch):

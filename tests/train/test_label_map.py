@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.config.sections import Train
+from pipeline.config.sections import TrainParams
 from pipeline.core.errors import InputError
 from pipeline.train.label_map import check, read_map
 
@@ -12,7 +12,7 @@ def read(text):
 
 
 def checked(text, labels, how="names"):
-    check(read(text), labels, Train(label_map="maps/map.csv", label_map_check=how))
+    check(read(text), labels, TrainParams(label_map="maps/map.csv", label_map_check=how))
 
 
 def test_a_label_becomes_what_the_one_that_it_becomes_becomes():
@@ -80,7 +80,7 @@ def test_names_are_compared_as_labels_are():
 
 
 def test_without_a_map_nothing_is_checked():
-    check(read("from,to\n"), {"a"}, Train())
+    check(read("from,to\n"), {"a"}, TrainParams())
 
 
 @pytest.mark.parametrize(

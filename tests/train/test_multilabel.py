@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from judging import several_table
 from sklearn import metrics as sk
 
-from pipeline.annotations import Source, points
+from pipeline.annotations import AnnotationSource, points
 from pipeline.commands import model_export
-from pipeline.config.sections import Train, Validate
+from pipeline.config.sections import TrainParams, ValidateParams
 from pipeline.core import label_sets
 from pipeline.core.errors import InputError, SettingError
 from pipeline.train import classes as _classes
@@ -40,7 +40,7 @@ from pipeline.validate.report.valresult import valresult
 
 def annotated(text, separator=";"):
     params = points.Params(format="points", path="p.csv", label_separator=separator)
-    table, rejects = points.read(Source("p.csv", text.encode(), []), params)
+    table, rejects = points.read(AnnotationSource("p.csv", text.encode(), []), params)
     return table["label"].to_pylist(), [reject.reason for reject in rejects]
 
 
@@ -79,7 +79,7 @@ names = st.sets(st.sampled_from(["a", "b", "c", "d"]), max_size=3)
 @given(st.lists(names, min_size=1, max_size=20))
 def test_every_row_has_the_set_that_its_text_says(rows):
     texts = [label_sets.join(row, "|") for row in rows]
-    classes = _classes.classes([one for row in rows for one in row], LabelMap(), Train())
+    classes = _classes.classes([one for row in rows for one in row], LabelMap(), TrainParams())
     y, sets = classes.sets(texts, "|")
     for row, number in zip(rows, y, strict=True):
         assert {classes.names[at] for at in np.flatnonzero(sets[number])} == row
@@ -90,7 +90,7 @@ def test_a_map_rolls_up_and_drops_each_of_the_labels():
     label_map = LabelMap({"cod": "fish", "eel": "fish", "sand": None}, "")
     texts = ["cod;eel", "cod;coral", "sand", "coral;sand"]
     each = [one for text in texts for one in label_sets.split(text, ";")]
-    classes = _classes.classes(each, label_map, Train())
+    classes = _classes.classes(each, label_map, TrainParams())
     assert classes.names == ("coral", "fish")
     y, sets = classes.sets(texts, ";")
     assert sets[y].tolist() == [[0, 1], [1, 1], [0, 0], [1, 0]]
@@ -102,7 +102,7 @@ def test_the_loss_is_binary_cross_entropy_of_every_class(seed, smoothing, weight
     rng = np.random.default_rng(seed)
     sets = np.unique(rng.integers(0, 2, (6, 4)), axis=0).astype(np.float32)
     y = rng.integers(0, len(sets), 50)
-    train = Train(label_smoothing=smoothing, balance="weights" if weighted else "none")
+    train = TrainParams(label_smoothing=smoothing, balance="weights" if weighted else "none")
     aim = SeveralLabels(sets, y, train)
     logits = rng.normal(0, 3, (50, 4))
     wanted = sets[y] * (1 - smoothing) + smoothing / 2
@@ -120,7 +120,7 @@ def test_the_loss_is_binary_cross_entropy_of_every_class(seed, smoothing, weight
 def test_resampling_gives_a_row_of_several_classes_by_the_one_that_wants_it_most():
     sets = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
     y = np.repeat([0, 1, 2, 3], [3, 3, 40, 2])
-    train = Train(balance="resample", balance_floor=10, balance_cap=20)
+    train = TrainParams(balance="resample", min_per_class=10, max_per_class=20)
     members = SeveralLabels(sets, y, train).members(y)
     often = _classes.times(members, len(y), train, np.random.default_rng(0))
     assert often[y == 0].sum() == 10  # of no class: as if they had one
@@ -146,7 +146,7 @@ def learnt(train, count=2000):
 
 @pytest.mark.parametrize("calibration", ["temperature", "mixture", "sigmoid", "none"])
 def test_it_learns_each_label_and_says_how_likely_it_is(calibration):
-    found = learnt(Train(calibration=calibration, epochs=30)).classifier
+    found = learnt(TrainParams(calibration=calibration, epochs=30)).classifier
     x, _, has = scenes(4000, 2)
     p = found.predict_proba(x)
     assert found.is_multilabel
@@ -174,7 +174,7 @@ def test_it_is_as_good_as_one_classifier_for_each_label(name):
         if name == "lr"
         else MLPClassifier(max_iter=30, random_state=0)
     ).fit(x, has)
-    ours = learnt(Train(classifier=name, epochs=30)).classifier
+    ours = learnt(TrainParams(classifier=name, epochs=30)).classifier
     for score, slack in ((sk.log_loss, 0.02), (sk.average_precision_score, -0.01)):
         found, wanted = (
             np.mean([score(truth[:, at], p[:, at]) for at in range(3)])
@@ -184,8 +184,8 @@ def test_it_is_as_good_as_one_classifier_for_each_label(name):
 
 
 def test_two_trainings_give_the_same_bytes_and_the_artifact_reads_back(tmp_path):
-    fitted = learnt(Train(epochs=2))
-    assert learnt(Train(epochs=2)).classifier.files() == fitted.classifier.files()
+    fitted = learnt(TrainParams(epochs=2))
+    assert learnt(TrainParams(epochs=2)).classifier.files() == fitted.classifier.files()
     for name, data in fitted.classifier.files().items():
         (tmp_path / name).write_bytes(data)
     again = read(tmp_path)
@@ -200,7 +200,7 @@ def test_two_trainings_give_the_same_bytes_and_the_artifact_reads_back(tmp_path)
 
 
 def test_thresholds_that_are_not_one_for_each_class_are_refused(tmp_path):
-    found = learnt(Train(epochs=1)).classifier.of_several(np.zeros(2, np.float32))
+    found = learnt(TrainParams(epochs=1)).classifier.of_several(np.zeros(2, np.float32))
     for name, data in found.files().items():
         (tmp_path / name).write_bytes(data)
     with pytest.raises(InputError, match=r"thresholds is \(\d,\), not \(\d,\)"):
@@ -210,7 +210,7 @@ def test_thresholds_that_are_not_one_for_each_class_are_refused(tmp_path):
 def test_without_a_calibration_chip_every_threshold_is_one_half():
     x, texts, _ = scenes(300)
     splits = Splits(Rows.of(x, texts), Rows.of(x[:0], []), separator=";")
-    found = fit(splits, Train(epochs=1), "cpu").classifier
+    found = fit(splits, TrainParams(epochs=1), "cpu").classifier
     assert found.tensors["thresholds"].tolist() == [0.5] * 3
 
 
@@ -236,7 +236,7 @@ def test_a_threshold_gives_the_highest_f1_that_any_gives(rows):
 @pytest.mark.parametrize("calibration", ["temperature", "mixture", "sigmoid"])
 def test_onnx_gives_equal_scores_and_answers(calibration):
     onnxruntime = pytest.importorskip("onnxruntime")
-    found = learnt(Train(calibration=calibration, epochs=5)).classifier
+    found = learnt(TrainParams(calibration=calibration, epochs=5)).classifier
     x, _, _ = scenes(500, 4)
     session = onnxruntime.InferenceSession(model_export.onnx(found))
     labels, p = session.run(["labels", "probabilities"], {"features": x})
@@ -247,7 +247,7 @@ def test_onnx_gives_equal_scores_and_answers(calibration):
 
 
 def test_a_pickle_for_pyspacer_is_refused_in_a_sentence():
-    found = learnt(Train(epochs=1)).classifier
+    found = learnt(TrainParams(epochs=1)).classifier
     with pytest.raises(SettingError, match="PySpacer knows one label a point"):
         pickle.loads(model_export.scikit_learn(found))
 
@@ -316,7 +316,7 @@ def test_metrics_are_what_others_say(seed):
         assert found["log_loss"] == pytest.approx(np.mean(losses))
     briers = [sk.brier_score_loss(truth[:, at], p[:, at], pos_label=1) for at in range(4)]
     assert found["brier"] == pytest.approx(np.mean(briers), abs=1e-6)
-    precision = _tables.per_class(judged, Validate(rounds=10)).set_index("label")
+    precision = _tables.per_class(judged, ValidateParams(bootstrap_rounds=10)).set_index("label")
     for at, name in enumerate(judged.classes):
         if answered[:, at].any():
             wanted = sk.precision_score(truth[:, at], answered[:, at])
@@ -326,7 +326,7 @@ def test_metrics_are_what_others_say(seed):
 
 def test_intervals_hold_the_value_and_widen_with_fewer_groups():
     judged = made(3, n=400)[3]
-    bounds = _bootstrap.intervals(judged, [_multilabel], Validate(rounds=200))
+    bounds = _bootstrap.intervals(judged, [_multilabel], ValidateParams(bootstrap_rounds=200))
     found = _multilabel.compute(judged)
     for name, (low, high) in bounds.items():
         assert low - 1e-9 <= found[name] <= high + 1e-9, name
@@ -348,7 +348,7 @@ def test_what_is_taken_for_what_is_itself_or_nothing():
         [0, 1, 0, 1],
     ]
     assert judged.correct.tolist() == [False, False, True, False]
-    cover = _cover.cover(judged, Validate(rounds=50)).set_index("label")
+    cover = _cover.cover(judged, ValidateParams(bootstrap_rounds=50)).set_index("label")
     # One image has the first two chips, two others one each.
     assert cover.loc["b", "cover"] == pytest.approx(np.mean([1 / 2, 0, 1]))
     assert cover.loc["zz", "cover"] == pytest.approx(1 / 3)
@@ -379,7 +379,9 @@ def test_classifiers_of_several_labels_are_compared_chip_by_chip():
     theirs = _several.judged(
         several_table(truth, ~answered, 1 - p, ours.classes), ours.classes, ";"
     )
-    found = _compared.compared(ours, {"worse": theirs}, Validate(rounds=100)).iloc[0]
+    found = _compared.compared(ours, {"worse": theirs}, ValidateParams(bootstrap_rounds=100)).iloc[
+        0
+    ]
     assert found["accuracy_difference"] == pytest.approx(
         (truth == answered).all(1).mean() - (truth == ~answered).all(1).mean()
     )

@@ -12,12 +12,12 @@ from conftest import ROOT
 from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
-from pipeline.config.sections import Train
+from pipeline.config.sections import TrainParams
 from pipeline.core.errors import InputError, SettingError
 from pipeline.train import classifiers, model
 from pipeline.train.batches import Data
 from pipeline.train.calibration import fit_mixture, fit_sigmoids, fit_temperature, log_loss
-from pipeline.train.fit import Rows, Splits, fit, learnt
+from pipeline.train.fit import Rows, Splits, classifier_of, fit
 from pipeline.train.loop import Adam
 
 
@@ -39,17 +39,17 @@ def files(fitted):
 
 @pytest.mark.parametrize("name", ["lr", "mlp"])
 def test_two_trainings_give_the_same_bytes_and_another_seed_does_not(name):
-    train = Train(classifier=name, epochs=3)
+    train = TrainParams(classifier=name, epochs=3)
     first = files(trained(train))
     torch.manual_seed(12345)
     np.random.default_rng(5).normal()
     assert files(trained(train)) == first
-    assert files(trained(Train(classifier=name, epochs=3, seed=1))) != first
+    assert files(trained(TrainParams(classifier=name, epochs=3, seed=1))) != first
 
 
 def test_lr_comes_to_scikit_learns_answer():
     rows, test = blobs(600), blobs(2000, seed=2)
-    ours = trained(Train(classifier="lr", epochs=200, learning_rate=0.01)).classifier
+    ours = trained(TrainParams(classifier="lr", epochs=200, learning_rate=0.01)).classifier
     mean, scale = rows.read(0).mean(0), rows.read(0).std(0)
     theirs = LogisticRegression(C=1e4, max_iter=2000).fit(
         (rows.read(0) - mean) / scale, rows.labels
@@ -64,10 +64,10 @@ def test_lr_comes_to_scikit_learns_answer():
 def test_lr_starts_from_the_shares_of_the_classes():
     x = blobs(100).read(0)
     rows = Rows.of(x, ["a"] * 79 + ["b"] * 20 + ["c"])
-    train = Train(classifier="lr", epochs=1, learning_rate=1e-12, calibration="none")
+    train = TrainParams(classifier="lr", epochs=1, learning_rate=1e-12, calibration="none")
     for balance, shares in (("none", [80, 21, 2]), ("resample", [31, 21, 21])):
         settings = train.model_copy(
-            update={"balance": balance, "balance_floor": 20, "balance_cap": 30}
+            update={"balance": balance, "min_per_class": 20, "max_per_class": 30}
         )
         found = trained(settings, rows, rows).classifier.predict_proba(x)
         np.testing.assert_allclose(found, [np.array(shares) / sum(shares)] * 100, atol=1e-6)
@@ -80,7 +80,7 @@ def test_few_steps_on_uneven_classes_are_enough_for_their_shares():
     labels = rng.choice(["a", "b", "c"], 3000, p=[0.9, 0.09, 0.01]).tolist()
     splits = Splits(Rows.of(x[:1500], labels[:1500]), Rows.of(x[1500:], labels[1500:]))
     for name in ("lr", "mlp"):
-        train = Train(classifier=name, epochs=1, calibration="none")
+        train = TrainParams(classifier=name, epochs=1, calibration="none")
         found = fit(splits, train, "cpu").classifier.predict_proba(x[1500:]).mean(axis=0)
         np.testing.assert_allclose(found, [0.9, 0.09, 0.01], atol=0.04)
 
@@ -90,13 +90,13 @@ def test_mlp_learns_what_no_line_can_part():
     x = rng.uniform(-1, 1, (1500, 2)).astype(np.float32)
     labels = ["in" if near else "out" for near in (x**2).sum(1) < 0.5]
     splits = Splits(Rows.of(x[:1000], labels[:1000]), Rows.of(x[1000:], labels[1000:]))
-    fitted = fit(splits, Train(epochs=60, learning_rate=0.01), "cpu")
+    fitted = fit(splits, TrainParams(epochs=60, learning_rate=0.01), "cpu")
     found = np.array(fitted.classifier.classes)[fitted.classifier.predict_proba(x[1000:]).argmax(1)]
     assert np.mean(found == labels[1000:]) > 0.95
 
 
 def test_the_artifact_scores_as_the_network_did_and_comes_back_from_disk(tmp_path):
-    fitted = trained(Train(epochs=5))
+    fitted = trained(TrainParams(epochs=5))
     for name, data in files(fitted).items():
         (tmp_path / name).write_bytes(data)
     back = model.read(tmp_path)
@@ -162,14 +162,16 @@ def test_a_mixture_is_the_least_loss_that_scipy_finds():
 
 def test_calibration_lowers_the_loss_of_an_overtrained_network():
     rows, held = blobs(80, spread=3), blobs(400, seed=1, spread=3)
-    card = trained(Train(epochs=300, learning_rate=0.01), rows, held).classifier.card["calibration"]
+    card = trained(TrainParams(epochs=300, learning_rate=0.01), rows, held).classifier.card[
+        "calibration"
+    ]
     assert card["temperature"] > 1.5
     assert card["log_loss_after"] < card["log_loss_before"]
 
 
 def test_without_calibration_chips_the_card_says_why():
     nothing = Rows.of(np.zeros((0, 12), np.float32), [])
-    fitted = trained(Train(epochs=1), held=nothing)
+    fitted = trained(TrainParams(epochs=1), held=nothing)
     assert fitted.classifier.card["calibration"] == {
         "method": "none",
         "why": "no calibration chip has a known label",
@@ -180,7 +182,7 @@ def test_without_calibration_chips_the_card_says_why():
 def test_labels_of_the_calibration_split_that_training_never_saw_are_counted():
     held = blobs(50, seed=1)
     strange = Rows.of(held.read(0), ["new", *held.labels[1:]])
-    assert trained(Train(epochs=1), held=strange).classifier.card["n_calibration_unseen"] == 1
+    assert trained(TrainParams(epochs=1), held=strange).classifier.card["n_calibration_unseen"] == 1
 
 
 @pytest.mark.parametrize(
@@ -201,7 +203,7 @@ def test_labels_of_the_calibration_split_that_training_never_saw_are_counted():
 def test_what_cannot_be_learnt_from_says_so(labels, message):
     rows = Rows.of(np.zeros((len(labels), 4), np.float32), labels)
     with pytest.raises(InputError) as stop:
-        fit(Splits(rows, rows), Train(), "cpu")
+        fit(Splits(rows, rows), TrainParams(), "cpu")
     assert str(stop.value) == message
 
 
@@ -209,7 +211,7 @@ def test_a_value_that_never_changes_is_ignored():
     rows = blobs(200)
     flat = rows.read(0).copy()
     flat[:, 3] = 5.0
-    fitted = trained(Train(epochs=2), *[Rows.of(flat, rows.labels)] * 2)
+    fitted = trained(TrainParams(epochs=2), *[Rows.of(flat, rows.labels)] * 2)
     far = flat.copy()
     far[:, 3] = 1e6
     assert np.array_equal(
@@ -220,9 +222,9 @@ def test_a_value_that_never_changes_is_ignored():
 def test_the_default_sizes_are_pyspacers():
     from pipeline.train.classifiers import mlp
 
-    assert mlp.hidden(Train(), 49_999) == (100,)
-    assert mlp.hidden(Train(), 50_000) == (200, 100)
-    assert mlp.hidden(Train(hidden=(7,)), 10) == (7,)
+    assert mlp.hidden(TrainParams(), 49_999) == (100,)
+    assert mlp.hidden(TrainParams(), 50_000) == (200, 100)
+    assert mlp.hidden(TrainParams(hidden=(7,)), 10) == (7,)
 
 
 HARMS = {
@@ -281,7 +283,7 @@ def test_layers_and_their_relu_may_stand_in_a_network_twice():
     inner = torch.nn.Sequential(torch.nn.Linear(3, 3), rectified)
     network = torch.nn.Sequential(LINEAR, rectified, inner, inner, torch.nn.Dropout(0.1), LAST)
     data = Data(blobs(40, dim=4), np.zeros(40, np.int64), 1 << 20)
-    kept = learnt(("a", "b"), data, classifiers.checked(network, "mine").eval())
+    kept = classifier_of(("a", "b"), data, classifiers.checked(network, "mine").eval())
     rows = np.random.default_rng(0).normal(0, 1, (20, 4)).astype(np.float32)
     logits = network(torch.from_numpy(rows)).detach().numpy()
     np.testing.assert_allclose(kept.of_standard(rows), logits, atol=1e-6)
@@ -289,9 +291,9 @@ def test_layers_and_their_relu_may_stand_in_a_network_twice():
 
 @pytest.mark.parametrize("harm", HARMS)
 def test_a_classifier_that_cannot_be_trusted_is_refused(tmp_path, harm):
-    made = files(trained(Train(epochs=1)))
+    made = files(trained(TrainParams(epochs=1)))
     tensors, card = made["model.safetensors"], made["model.json"]
-    classifier = trained(Train(epochs=1)).classifier
+    classifier = trained(TrainParams(epochs=1)).classifier
     broken = dict(classifier.tensors)
     if harm == "nan":
         broken["mean"] = broken["mean"] * np.float32("nan")
@@ -330,7 +332,7 @@ def test_a_classifier_that_cannot_be_trusted_is_refused(tmp_path, harm):
 
 
 def test_a_step_is_bit_equal_to_torchs_own_adam():
-    chosen = Train(learning_rate=3e-3, weight_decay=1e-2)
+    chosen = TrainParams(learning_rate=3e-3, weight_decay=1e-2)
     torch.manual_seed(0)
     ours = torch.nn.Linear(7, 3)
     theirs = torch.nn.Linear(7, 3)
@@ -355,11 +357,11 @@ def test_training_does_not_import_torchs_compiler():
 
     code = (
         "import sys, numpy as np\n"
-        "from pipeline.config.sections import Train\n"
+        "from pipeline.config.sections import TrainParams\n"
         "from pipeline.train.fit import Rows, Splits, fit\n"
         "x = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)\n"
         "rows = Rows.of(x, ['a', 'b'] * 20)\n"
-        "fit(Splits(rows, rows), Train(epochs=1), 'cpu')\n"
+        "fit(Splits(rows, rows), TrainParams(epochs=1), 'cpu')\n"
         "print('torch._dynamo' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
@@ -396,7 +398,7 @@ def test_sigmoids_are_scikit_learns(classes):
 
 
 def test_a_classifier_with_sigmoids_comes_back_from_disk(tmp_path):
-    fitted = trained(Train(epochs=5, calibration="sigmoid"))
+    fitted = trained(TrainParams(epochs=5, calibration="sigmoid"))
     for name, data in files(fitted).items():
         (tmp_path / name).write_bytes(data)
     x = blobs(100, seed=3).read(0)
@@ -405,7 +407,7 @@ def test_a_classifier_with_sigmoids_comes_back_from_disk(tmp_path):
 
 
 def test_presets_fill_what_is_null_and_what_is_set_wins():
-    assert Train(preset="mermaid", epochs=None, batch=64) == Train(
+    assert TrainParams(preset="mermaid", epochs=None, batch=64) == TrainParams(
         preset="mermaid",
         hidden=(500, 300, 100),
         learning_rate=1e-4,
@@ -416,10 +418,10 @@ def test_presets_fill_what_is_null_and_what_is_set_wins():
         standardize=False,
         calibration="sigmoid",
     )
-    assert Train(preset="pyspacer", standardize=True).standardize
-    assert Train(epochs=None).epochs == Train().epochs
-    told = Train(preset="pyspacer").shaping()
-    assert told == Train(**told).shaping()
+    assert TrainParams(preset="pyspacer", standardize=True).standardize
+    assert TrainParams(epochs=None).epochs == TrainParams().epochs
+    told = TrainParams(preset="pyspacer").recipe_fields()
+    assert told == TrainParams(**told).recipe_fields()
     assert told["preset"] == "pyspacer"  # which the learning rate goes by
 
 
@@ -435,22 +437,24 @@ def test_presets_fill_what_is_null_and_what_is_set_wins():
     ],
 )
 def test_what_is_null_goes_by_the_number_of_rows(n_rows, epochs, rate):
-    assert classifiers.epochs(Train(), n_rows) == epochs
+    assert classifiers.epochs(TrainParams(), n_rows) == epochs
     for dim in (20, 1280):
-        assert classifiers.rate(Train(), n_rows, dim) == pytest.approx(rate)
-    linear, own = Train(classifier="lr"), rate if n_rows < 50_000 else rate / 2
+        assert classifiers.rate(TrainParams(), n_rows, dim) == pytest.approx(rate)
+    linear, own = TrainParams(classifier="lr"), rate if n_rows < 50_000 else rate / 2
     assert classifiers.rate(linear, n_rows, 1280) == pytest.approx(own)
     assert classifiers.rate(linear, n_rows, 80) == pytest.approx(4 * own)
     assert classifiers.rate(linear, n_rows, 2) == pytest.approx(10 * own)
-    assert classifiers.rate(Train(learning_rate=0.5), n_rows, 80) == 0.5
-    assert classifiers.schedule(Train(), n_rows) == ("cosine" if n_rows >= 50_000 else "constant")
-    theirs = Train(preset="pyspacer")
+    assert classifiers.rate(TrainParams(learning_rate=0.5), n_rows, 80) == 0.5
+    assert classifiers.schedule(TrainParams(), n_rows) == (
+        "cosine" if n_rows >= 50_000 else "constant"
+    )
+    theirs = TrainParams(preset="pyspacer")
     assert classifiers.epochs(theirs, n_rows) == 10
     assert classifiers.rate(theirs, n_rows, 80) == (1e-3 if n_rows < 50_000 else 1e-4)
     assert classifiers.schedule(theirs, n_rows) == "constant"
 
 
 def test_a_constant_rate_is_smaller_and_takes_more_epochs():
-    steady = Train(schedule="constant")
+    steady = TrainParams(schedule="constant")
     assert classifiers.epochs(steady, 200_000) == 4
     assert classifiers.rate(steady, 200_000, 1280) == pytest.approx(5e-4 * (500 / 200) ** 0.5)

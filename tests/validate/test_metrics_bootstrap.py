@@ -8,7 +8,7 @@ from judging import random_table
 from scipy import sparse
 from sklearn import metrics as sk
 
-from pipeline.config.sections import Validate
+from pipeline.config.sections import ValidateParams
 from pipeline.validate import metrics
 from pipeline.validate.metrics import _bootstrap, judged, scores
 
@@ -50,7 +50,7 @@ def test_every_round_equals_a_loop_over_scikit_learn(seed, unseen):
 def test_the_interval_is_the_middle_95_percent_of_the_rounds():
     facts = judged(*random_table(4, n=120, n_classes=5, n_groups=7))
     rounds = [one["accuracy"] for one in naive(facts, 200, seed=11)]
-    flat = metrics.compute(facts, Validate(rounds=200, seed=11))
+    flat = metrics.compute(facts, ValidateParams(bootstrap_rounds=200, seed=11))
     expected = np.percentile(rounds, [2.5, 97.5])
     assert [flat["accuracy_low"], flat["accuracy_high"]] == pytest.approx(expected.tolist())
 
@@ -75,7 +75,7 @@ def test_a_round_draws_as_many_groups_as_there_are(n_groups, rounds, seed):
 
 def test_the_seed_decides_the_interval():
     facts = judged(*random_table(6))
-    first, again, other = (metrics.compute(facts, Validate(seed=seed)) for seed in (1, 1, 2))
+    first, again, other = (metrics.compute(facts, ValidateParams(seed=seed)) for seed in (1, 1, 2))
     assert first == again
     assert first["accuracy_low"] != other["accuracy_low"]
     assert first["accuracy"] == other["accuracy"]
@@ -92,12 +92,12 @@ def test_groups_are_resampled_and_not_chips():
     ]
     at = predictions.schema.get_field_index("group")
     facts = judged(predictions.set_column(at, "group", [group]), classes)
-    flat = metrics.compute(facts, Validate())
+    flat = metrics.compute(facts, ValidateParams())
     assert (flat["accuracy_low"], flat["accuracy_high"]) == (0, 1)
 
 
 def test_one_group_gives_the_whole_range():
-    flat = metrics.compute(judged(*random_table(0, n_groups=1)), Validate())
+    flat = metrics.compute(judged(*random_table(0, n_groups=1)), ValidateParams())
     assert (flat["accuracy_low"], flat["accuracy_high"]) == (0, 1)
     assert (flat["matthews_correlation_low"], flat["matthews_correlation_high"]) == (-1, 1)
 
@@ -113,6 +113,6 @@ def test_as_many_groups_as_chips_need_little_memory():
 
 
 def test_the_names_that_scripts_read_are_there():
-    flat = metrics.compute(judged(*random_table(0)), Validate(rounds=10))
+    flat = metrics.compute(judged(*random_table(0)), ValidateParams(bootstrap_rounds=10))
     promised = {"accuracy", "accuracy_low", "accuracy_high", "balanced_accuracy", "macro_f1"}
     assert promised | {"log_loss", "ece", "n_validation"} <= flat.keys()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from judging import random_table, table
 
-from pipeline.config.sections import Validate
+from pipeline.config.sections import ValidateParams
 from pipeline.validate.metrics import _bootstrap, calibration, judged
 from pipeline.validate.metrics.calibration import reliability
 
@@ -71,5 +71,7 @@ def test_the_rounds_scatter_around_the_figure():
     totals = _bootstrap.resample(calibration.sums(facts), 300, seed=0)
     rounds = calibration.from_sums(facts, totals)["ece"]
     assert rounds.mean() == pytest.approx(calibration.compute(facts)["ece"], abs=1e-3)
-    low, high = _bootstrap.intervals(facts, [calibration], Validate(rounds=300))["ece"]
+    low, high = _bootstrap.intervals(facts, [calibration], ValidateParams(bootstrap_rounds=300))[
+        "ece"
+    ]
     assert low < calibration.compute(facts)["ece"] < high

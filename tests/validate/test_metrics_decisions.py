@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from judging import certain_table, random_table, table
 
-from pipeline.config.sections import Validate
+from pipeline.config.sections import ValidateParams
 from pipeline.core import schemas
 from pipeline.validate.metrics import (
     _bootstrap,
@@ -23,7 +23,7 @@ from pipeline.validate.metrics import (
     scores,
 )
 
-FEW = Validate(rounds=40)
+FEW = ValidateParams(bootstrap_rounds=40)
 
 
 def with_images(made, keys):
@@ -81,7 +81,7 @@ def test_the_intervals_of_cover_are_those_of_the_same_draws_by_hand(seed):
     keys = [f"{group}/{at % 3}" for at, group in enumerate(groups)]
     facts = judged(with_images(made, keys), classes)
     found = _cover.cover(facts, FEW).set_index("label")
-    draws = _bootstrap.draws(np.random.default_rng(FEW.seed), FEW.rounds, 6).astype(int)
+    draws = _bootstrap.draws(np.random.default_rng(FEW.seed), FEW.bootstrap_rounds, 6).astype(int)
     images = sorted(set(keys))
     of_group = [[at for at, key in enumerate(images) if key.startswith(f"g{g}/")] for g in range(6)]
     true, said = _cover.shares(facts)
@@ -198,7 +198,7 @@ def test_equal_bytes_in_two_splits_are_found():
 
 def test_a_classifier_is_no_better_than_itself():
     facts = judged(*random_table(3))
-    row = _compared.compared(facts, {"it": facts}, Validate(rounds=30)).iloc[0]
+    row = _compared.compared(facts, {"it": facts}, ValidateParams(bootstrap_rounds=30)).iloc[0]
     for name in _compared.FIGURES:
         assert row[name] == pytest.approx(scores.compute(facts)[name])
         assert [row[f"{name}{end}"] for end in ("_difference", "_low", "_high")] == [0, 0, 0]
@@ -216,7 +216,9 @@ def test_differences_are_of_the_same_resamples_of_groups():
             for every in (5, 3)
         )
     )
-    row = _compared.compared(own, {"old": other}, Validate(rounds=60, seed=4)).iloc[0]
+    row = _compared.compared(own, {"old": other}, ValidateParams(bootstrap_rounds=60, seed=4)).iloc[
+        0
+    ]
     drawn = _bootstrap.draws(np.random.default_rng(4), 60, 7).astype(int)
     differences = []
     for times in drawn:
@@ -233,14 +235,14 @@ def test_differences_are_of_the_same_resamples_of_groups():
 
 def test_one_group_has_no_interval_of_a_difference():
     facts = judged(*random_table(3, n_groups=1))
-    row = _compared.compared(facts, {"it": facts}, Validate(rounds=30)).iloc[0]
+    row = _compared.compared(facts, {"it": facts}, ValidateParams(bootstrap_rounds=30)).iloc[0]
     assert np.isnan(row["accuracy_low"])
 
 
 @pytest.mark.parametrize(("seed", "score"), [(0, 0.5), (1, 0.9), (2, 0.999)])
 def test_the_interval_of_a_threshold_is_that_of_a_loop_over_groups(seed, score):
     facts = judged(*random_table(seed, n=60, n_groups=5, hit=2.0))
-    found = _trust.interval(facts, score, Validate(rounds=50, seed=seed))
+    found = _trust.interval(facts, score, ValidateParams(bootstrap_rounds=50, seed=seed))
     generator = np.random.default_rng(seed)
     shares, accuracies = [], []
     for _ in range(50):
@@ -261,7 +263,7 @@ def test_the_interval_of_a_threshold_is_that_of_a_loop_over_groups(seed, score):
 
 def test_of_one_group_a_threshold_has_the_whole_range():
     facts = judged(*random_table(0, n_groups=1))
-    ends = _trust.interval(facts, 0.5, Validate(rounds=10))
+    ends = _trust.interval(facts, 0.5, ValidateParams(bootstrap_rounds=10))
     assert set(ends.values()) == {0.0, 1.0}
 
 

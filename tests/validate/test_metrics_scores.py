@@ -7,7 +7,7 @@ import pytest
 from judging import certain_table, random_table, table
 from sklearn import metrics as sk
 
-from pipeline.config.sections import Validate
+from pipeline.config.sections import ValidateParams
 from pipeline.core.errors import InputError
 from pipeline.validate.metrics import _bootstrap, _tables, judged, scores
 
@@ -135,7 +135,7 @@ def test_a_probability_of_zero_for_the_label_costs_a_finite_loss():
 
 def test_per_class_agrees_with_scikit_learn():
     facts = judged(*random_table(3, unseen=4))
-    found = _tables.per_class(facts, Validate(rounds=50)).set_index("label")
+    found = _tables.per_class(facts, ValidateParams(bootstrap_rounds=50)).set_index("label")
     n_labels = len(facts.labels)
     precision, recall, f1, support = sk.precision_recall_fscore_support(
         facts.y_true, facts.y_pred, labels=range(n_labels), zero_division=np.nan
@@ -149,7 +149,7 @@ def test_per_class_agrees_with_scikit_learn():
 
 def test_per_class_says_nothing_of_a_class_that_never_occurred():
     predictions = certain_table(["a", "a"], ["a", "a"], ["a", "b"])
-    found = _tables.per_class(judged(predictions, ["a", "b"]), Validate(rounds=50))
+    found = _tables.per_class(judged(predictions, ["a", "b"]), ValidateParams(bootstrap_rounds=50))
     row = found.set_index("label").loc["b"]
     assert row[["precision", "recall", "f1"]].isna().all()
     assert row[["recall_low", "recall_high"]].isna().all()
@@ -157,7 +157,7 @@ def test_per_class_says_nothing_of_a_class_that_never_occurred():
 
 def test_intervals_of_classes_are_those_of_resampled_groups():
     facts = judged(*random_table(5, n=400))
-    found = _tables.per_class(facts, Validate(rounds=40, seed=3)).set_index("label")
+    found = _tables.per_class(facts, ValidateParams(bootstrap_rounds=40, seed=3)).set_index("label")
     drawn = _bootstrap.draws(np.random.default_rng(3), 40, facts.n_groups)
     recalls = []
     for times in drawn.astype(int):
@@ -169,7 +169,7 @@ def test_intervals_of_classes_are_those_of_resampled_groups():
         assert found.loc[label, "recall_low"] == pytest.approx(low[at])
         assert found.loc[label, "recall_high"] == pytest.approx(high[at])
     alone = judged(*random_table(5, n_groups=1))
-    row = _tables.per_class(alone, Validate(rounds=40)).iloc[0]
+    row = _tables.per_class(alone, ValidateParams(bootstrap_rounds=40)).iloc[0]
     assert (row["f1_low"], row["f1_high"]) == (0, 1)
 
 
@@ -177,7 +177,9 @@ def test_a_label_of_one_group_has_an_interval_that_says_nothing():
     """Or 60 % of one site's chips would stand there as if every site were like it."""
     labels, answers = list("aaaaabbbb"), list("aaabbbbbb")
     made = certain_table(labels, answers, ["a", "b"], list("uuuuuuvwv"))
-    found = _tables.per_class(judged(made, ["a", "b"]), Validate(rounds=50)).set_index("label")
+    found = _tables.per_class(
+        judged(made, ["a", "b"]), ValidateParams(bootstrap_rounds=50)
+    ).set_index("label")
     assert found.loc["a", ["recall", "recall_low", "recall_high"]].tolist() == [0.6, 0, 1]
     assert found.loc["b", "recall_low"] == 1  # all right in all three groups
 
@@ -185,7 +187,7 @@ def test_a_label_of_one_group_has_an_interval_that_says_nothing():
 def test_groups_stand_worst_first_and_the_larger_of_equals_before_the_smaller():
     labels, answers = list("aaaaaa"), list("abbaaa")
     predictions = certain_table(labels, answers, ["a", "b"], "uuvwxx")
-    found = _tables.per_group(judged(predictions, ["a", "b"]), Validate(rounds=10))
+    found = _tables.per_group(judged(predictions, ["a", "b"]), ValidateParams(bootstrap_rounds=10))
     rows = [tuple(row)[:3] for row in found.itertuples(index=False)]
     assert rows == [("v", 1, 0.0), ("u", 2, 0.5), ("x", 2, 1.0), ("w", 1, 1.0)]
 
@@ -193,7 +195,9 @@ def test_groups_stand_worst_first_and_the_larger_of_equals_before_the_smaller():
 def test_values_stand_as_groups_do_and_what_is_not_known_has_no_name():
     predictions = certain_table(list("aaaaaa"), list("abbaaa"), ["a", "b"])
     known = ["reef", "reef", None, "bank", "lagoon", "lagoon"]
-    found = _tables.per_value(judged(predictions, ["a", "b"]), known, Validate(rounds=10))
+    found = _tables.per_value(
+        judged(predictions, ["a", "b"]), known, ValidateParams(bootstrap_rounds=10)
+    )
     rows = [tuple(row)[:3] for row in found.itertuples(index=False)]
     assert rows == [("", 1, 0.0), ("reef", 2, 0.5), ("lagoon", 2, 1.0), ("bank", 1, 1.0)]
 
@@ -214,7 +218,9 @@ def of_images(seed, n_images, n_groups):
 def test_a_groups_interval_is_what_resampling_its_images_by_hand_gives(monkeypatch, block):
     monkeypatch.setattr(_bootstrap, "BLOCK_VALUES", block)
     made = of_images(3, 40, 4)
-    found = _tables.per_group(judged(made, ["a", "b"]), Validate(rounds=4000)).set_index("group")
+    found = _tables.per_group(
+        judged(made, ["a", "b"]), ValidateParams(bootstrap_rounds=4000)
+    ).set_index("group")
     generator = np.random.default_rng(99)
     frame = made.select(["key", "group", "label", "predicted"]).to_pandas()
     frame["right"] = frame["label"] == frame["predicted"]
@@ -231,12 +237,14 @@ def test_a_groups_interval_is_what_resampling_its_images_by_hand_gives(monkeypat
 def test_a_group_of_one_image_and_a_value_of_one_group_have_no_interval():
     made = of_images(1, 3, 2)  # two images in g0, one in g1
     facts = judged(made, ["a", "b"])
-    groups = _tables.per_group(facts, Validate(rounds=50)).set_index("group")
+    groups = _tables.per_group(facts, ValidateParams(bootstrap_rounds=50)).set_index("group")
     assert np.isnan(groups.loc["g1", ["accuracy_low", "accuracy_high"]].astype(float)).all()
     assert groups.loc["g0", "accuracy_low"] < groups.loc["g0", "accuracy_high"]
-    values = _tables.per_value(facts, made["group"].to_pylist(), Validate(rounds=50))
+    values = _tables.per_value(
+        facts, made["group"].to_pylist(), ValidateParams(bootstrap_rounds=50)
+    )
     assert values[["accuracy_low", "accuracy_high"]].isna().all(axis=None)
-    both = _tables.per_value(facts, ["reef"] * facts.n, Validate(rounds=50)).iloc[0]
+    both = _tables.per_value(facts, ["reef"] * facts.n, ValidateParams(bootstrap_rounds=50)).iloc[0]
     assert both["accuracy_low"] < both["accuracy"] < both["accuracy_high"]
 
 

@@ -16,13 +16,13 @@ from judging import certain_table, random_table, table
 from pages import CURVE, facts_of
 from PIL import Image
 
-from pipeline.config.sections import Validate
+from pipeline.config.sections import ValidateParams
 from pipeline.core import rejects
 from pipeline.core.rejects import Reject
 from pipeline.validate.metrics import _tables, judged
 from pipeline.validate.metrics._trust import Threshold
 from pipeline.validate.report import (
-    Choice,
+    GalleryChoice,
     GalleryItem,
     NearTwins,
     SplitCount,
@@ -79,7 +79,7 @@ def facts():
 
 
 def chip(kind="right", **changes):
-    made = Choice(b"0" * 16, "a.jpg", 3, 4, "sand", "sand", 0.75, kind)
+    made = GalleryChoice(b"0" * 16, "a.jpg", 3, 4, "sand", "sand", 0.75, kind)
     return replace(made, **changes)
 
 
@@ -94,7 +94,9 @@ def test_texts_with_html_in_them_are_text_everywhere():
         [HOSTILE, "g"] * 6,
     )
     hostile = chip(key=HOSTILE, label=HOSTILE, predicted=HOSTILE)
-    by = _tables.per_value(judged(predictions, [HOSTILE, "b"]), [HOSTILE] * 12, Validate(rounds=9))
+    by = _tables.per_value(
+        judged(predictions, [HOSTILE, "b"]), [HOSTILE] * 12, ValidateParams(bootstrap_rounds=9)
+    )
     page = Page(
         render(
             facts_of(
@@ -367,7 +369,7 @@ def test_the_threshold_is_told_with_what_it_comes_to(facts):
 
 def test_suspects_are_counted_and_shown(facts):
     item = GalleryItem(chip("suspect", label="sand", predicted="rock"), thumbnail(NOISE, 1))
-    text = Page(render(replace(facts, n_suspects=3, gallery=[item]))).text
+    text = Page(render(replace(facts, n_label_issues=3, gallery=[item]))).text
     assert "3 labels of the calibration and validation splits may be wrong" in text
     assert "Is the label right? The classifier is confident of another" in text
 
@@ -630,7 +632,9 @@ def test_groups_values_and_cover_are_shown_with_their_intervals():
     made = made.set_column(at, "key", pa.array(keys, pa.string()))
     facts = facts_of(made, classes)
     values = [group[-1] for group in made["group"].to_pylist()]
-    by = _tables.per_value(facts.judged, [str(int(v) % 2) for v in values], Validate(rounds=50))
+    by = _tables.per_value(
+        facts.judged, [str(int(v) % 2) for v in values], ValidateParams(bootstrap_rounds=50)
+    )
     html = render(replace(facts, by={"site": by}))
     for row in [*facts.groups.itertuples(), *by.itertuples()]:
         low, high = round(100 * row.accuracy_low), round(100 * row.accuracy_high)

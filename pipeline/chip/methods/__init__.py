@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.config import registry
-from pipeline.config.sections import Annotations, ChipMethod, NoData
+from pipeline.config.sections import AnnotationParams, ChipParams, NoData
 from pipeline.config.templates import Template, template
 from pipeline.core import schemas
 from pipeline.core.errors import SettingError
@@ -50,24 +50,24 @@ class Place:
     col: int | None
 
 
-def level(params: ChipMethod) -> str:
+def level(params: ChipParams) -> str:
     """Say whether the method of *params* starts from points or from images."""
     return str(registry.find("chip.methods", params.method, key="chip.method").LEVEL)
 
 
-def tables(params: ChipMethod) -> tuple[str, ...]:
+def tables(params: ChipParams) -> tuple[str, ...]:
     """Give the patterns of the tables that the method of *params* reads in the bucket."""
     part = registry.find("chip.methods", params.method, key="chip.method")
     return tuple(getattr(part, "TABLES", ()))
 
 
-def nodata(params: ChipMethod) -> NoData | None:
+def nodata(params: ChipParams) -> NoData | None:
     """Give what pixels without data have, where the method of *params* looks for such."""
     found: NoData | None = getattr(params, "nodata", None)
     return found
 
 
-def masks(params: ChipMethod) -> Template | None:
+def masks(params: ChipParams) -> Template | None:
     """Give how masks are named; None where no-data is not stated by masks."""
     asked = nodata(params)
     return template(asked) if isinstance(asked, str) and asked != "alpha" else None
@@ -81,13 +81,13 @@ def mask_of(named: Template, key: str) -> str:
     return named.format(own).removeprefix("/")
 
 
-def max_nodata(params: ChipMethod) -> float:
+def max_nodata(params: ChipParams) -> float:
     """Give the largest share of no-data that a chip may have."""
     most: float = getattr(params, "max_nodata", 1.0)
     return most
 
 
-def check_levels(chip: ChipMethod, annotations: Annotations, annotated: str) -> None:
+def check_levels(chip: ChipParams, annotations: AnnotationParams, annotated: str) -> None:
     """Check that the chip method can use what the annotation format gives.
 
     Raises:
@@ -107,7 +107,7 @@ def check_levels(chip: ChipMethod, annotations: Annotations, annotated: str) -> 
 
 
 def places(
-    images: pa.Table, annotations: pa.Table, params: ChipMethod, name: str
+    images: pa.Table, annotations: pa.Table, params: ChipParams, name: str
 ) -> tuple[pa.Table, list[Reject]]:
     """Give where chips are wanted, as schemas.PLACES, and the annotations that cannot be used.
 
@@ -166,7 +166,7 @@ def _outside(row: dict[str, Any], name: str) -> Reject:
     return Reject("chip", row["key"], "points_outside", detail, row=row["row"], col=row["col"])
 
 
-def plan(wanted: pa.Table, params: ChipMethod) -> pa.Table:
+def plan(wanted: pa.Table, params: ChipParams) -> pa.Table:
     """Turn schemas.PLACES into schemas.CHIPS by the method of *params*; no window stands twice.
 
     Windows that a table lists are chips already.

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline.annotations import _rows, file_name, label_separator
 from pipeline.chip.methods._objects import WINDOW, Said, inside, no_shape
-from pipeline.config.sections import Annotations
+from pipeline.config.sections import AnnotationParams
 from pipeline.core import schemas
 from pipeline.core.rejects import Reject
 from pipeline.images.windows import Window
@@ -24,7 +24,9 @@ from pipeline.images.windows import Window
 Mask = NDArray[np.bool_]
 
 
-def said(chips: pa.Table, objects: pa.Table, params: Annotations) -> tuple[pa.Table, list[Reject]]:
+def said(
+    chips: pa.Table, objects: pa.Table, params: AnnotationParams
+) -> tuple[pa.Table, list[Reject]]:
     """Give what objects say of the chips that they cover, as schemas.SAID.
 
     A word about a whole image speaks of all of its chips, and a point of the chip whose middle it
@@ -46,7 +48,7 @@ def said(chips: pa.Table, objects: pa.Table, params: Annotations) -> tuple[pa.Ta
 
 
 def _said(
-    chips: pa.Table, objects: pa.Table, params: Annotations, rejects: list[Reject]
+    chips: pa.Table, objects: pa.Table, params: AnnotationParams, rejects: list[Reject]
 ) -> Iterator[Said]:
     name, by_centre = file_name(params), getattr(params, "labelled_by", "centre") == "centre"
     of_image = _slices(chips["key"])

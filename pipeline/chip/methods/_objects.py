@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from pipeline.annotations import _rows, file_name, label_separator
 from pipeline.chip.methods import _folded, _stranger, centre
-from pipeline.config.sections import Annotations, ChipMethod
+from pipeline.config.sections import AnnotationParams, ChipParams
 from pipeline.core import schemas
 from pipeline.core.hashing import chip_id
 from pipeline.core.rejects import Reject
@@ -37,7 +37,7 @@ class Said(_rows.Annotation):
 
 
 def checked(
-    objects: pa.Table, images: pa.Table, params: Annotations
+    objects: pa.Table, images: pa.Table, params: AnnotationParams
 ) -> tuple[pa.Table, list[Reject]]:
     """Give the objects that lie in images of the index, with their images' sizes; and the others.
 
@@ -103,7 +103,7 @@ def _fault(row: dict[str, Any], image: dict[str, Any]) -> tuple[str, str] | None
 
 
 def places(
-    objects: pa.Table, images: pa.Table, chip: ChipMethod, params: Annotations
+    objects: pa.Table, images: pa.Table, chip: ChipParams, params: AnnotationParams
 ) -> tuple[pa.Table, pa.Table, list[Reject]]:
     """Make a chip of every object with a window.
 
@@ -157,7 +157,7 @@ def _chips(rows: dict[bytes, tuple[Any, ...]]) -> pa.Table:
     return schemas.conform(pa.table(arrays, schema=schemas.CHIPS), schemas.CHIPS)
 
 
-def middles(objects: pa.Table, params: Annotations) -> tuple[pa.Table, list[Reject]]:
+def middles(objects: pa.Table, params: AnnotationParams) -> tuple[pa.Table, list[Reject]]:
     """Give the point, or the window's middle, of every object, as schemas.ANNOTATIONS."""
     name = file_name(params)
     rejects: list[Reject] = []

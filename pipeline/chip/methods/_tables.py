@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-from pipeline.annotations import Source, _rows
+from pipeline.annotations import AnnotationSource, _rows
 from pipeline.chip.methods import centre
 from pipeline.core import schemas
 from pipeline.core.hashing import chip_id
@@ -211,7 +211,7 @@ def widened(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def placed(
-    chips: pa.Table, annotations: pa.Table, source: Source, separator: str | None = None
+    chips: pa.Table, annotations: pa.Table, source: AnnotationSource, separator: str | None = None
 ) -> tuple[pa.Table, list[Reject]]:
     """Find the chip that each annotation speaks of.
 
@@ -235,7 +235,7 @@ def placed(
 
 
 def _found(
-    chips: pa.Table, annotations: pa.Table, source: Source, rejects: list[Reject]
+    chips: pa.Table, annotations: pa.Table, source: AnnotationSource, rejects: list[Reject]
 ) -> Iterator[_rows.Annotation]:
     by_image, images = _ByImage(chips), set(source.keys)
     by_name: dict[str, list[int]] = {}

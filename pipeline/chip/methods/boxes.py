@@ -5,12 +5,12 @@ A window is what of the object's box lies in the image. Without a `size` chips h
 
 from __future__ import annotations
 
-from pipeline.config.sections import ChipMethod, Positive
+from pipeline.config.sections import ChipParams, Positive
 
 LEVEL = "object"
 
 
-class Params(ChipMethod):
+class Params(ChipParams):
     """The settings of `chip.method: boxes`; *size* in pixels: squares; null: the boxes."""
 
     size: Positive | None = None

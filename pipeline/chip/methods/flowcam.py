@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.chip.methods._tables import Listed, Row, Session, Table
-from pipeline.config.sections import ChipMethod
+from pipeline.config.sections import ChipParams
 from pipeline.core.errors import Rejected
 from pipeline.core.rejects import Reject
 
@@ -57,7 +57,7 @@ SESSION = re.compile(
 HALF_TURNS = {"lat": ("latitude", 90), "lon": ("longitude", 180)}
 
 
-class Params(ChipMethod):
+class Params(ChipParams):
     """The settings of `chip.method: flowcam`: none of its own."""
 
 

@@ -8,14 +8,14 @@ from typing import Literal
 from pydantic import field_validator
 
 from pipeline.chip.methods import Place, centre
-from pipeline.config.sections import MASK_FIELDS, ChipMethod, NoData, Positive, Share
+from pipeline.config.sections import MASK_FIELDS, ChipParams, NoData, Positive, Share
 from pipeline.config.templates import template
 from pipeline.images.windows import Window
 
 LEVEL = "image"
 
 
-class Params(ChipMethod):
+class Params(ChipParams):
     """The settings of `chip.method: grid`."""
 
     size: Positive = 224
@@ -24,7 +24,7 @@ class Params(ChipMethod):
     nodata: NoData | None = None
     max_nodata: Share = 1.0
 
-    VERDICTS = frozenset({"max_rejects", "max_nodata"})
+    NOT_IN_RECIPE = frozenset({"max_rejects", "max_nodata"})
 
     @field_validator("nodata")
     @classmethod

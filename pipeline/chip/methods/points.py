@@ -8,13 +8,13 @@ from typing import Annotated
 from pydantic import Field
 
 from pipeline.chip.methods import Place
-from pipeline.config.sections import ChipMethod, Positive
+from pipeline.config.sections import ChipParams, Positive
 from pipeline.images.windows import Window, around
 
 LEVEL = "point"
 
 
-class Params(ChipMethod):
+class Params(ChipParams):
     """The settings of `chip.method: points`."""
 
     size: Positive = 224

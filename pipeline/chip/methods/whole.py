@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pipeline.chip.methods import Place, centre
-from pipeline.config.sections import ChipMethod
+from pipeline.config.sections import ChipParams
 from pipeline.images.windows import Window
 
 LEVEL = "image"
 
 
-class Params(ChipMethod):
+class Params(ChipParams):
     """The settings of `chip.method: whole`: none of its own."""
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from pipeline.config.templates import Template, template
-from pipeline.core.errors import SettingError, short
+from pipeline.core.errors import SettingError, shorten
 
 LONGEST = 255
 """Bytes of a file's or a folder's name: more no usual file system takes."""
@@ -108,8 +108,9 @@ def too_long(wanted: Template, row: Row, given: str) -> SettingError:
     chip = f"{row['key']} ({row['row']}, {row['col']})"
     size = max(len(part.encode()) for part in given.split("/"))
     return SettingError(
-        f"--name: {wanted.text!r} gives {chip} a name of {size:,} bytes, {short(given, SHOWN)!r}; "
-        f"a file or a folder has {LONGEST} at most: put {{chip_id}} in a long field's place"
+        f"--name: {wanted.text!r} gives {chip} a name of {size:,} bytes, "
+        f"{shorten(given, SHOWN)!r}; a file or a folder has "
+        f"{LONGEST} at most: put {{chip_id}} in a long field's place"
     )
 
 

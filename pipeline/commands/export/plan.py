@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from pipeline import images
 from pipeline.commands.export import names as chipnames
-from pipeline.config.sections import Extract
+from pipeline.config.sections import ExtractParams
 from pipeline.config.templates import Template
 from pipeline.core import schemas
 from pipeline.core.hashing import digest
@@ -37,7 +37,7 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ExportRequest:
     """What is asked of an export.
 
     Attributes:
@@ -71,7 +71,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class FilePlan:
     """One file to be: its key below the target, its chips, and the digest of all that shapes it."""
 
     key: str
@@ -79,7 +79,7 @@ class Planned:
     made_from: str
 
 
-class Known:
+class ChipMetadata:
     """What is known of every chip: schemas.EXPORTED without a name and a file, a shard at a time.
 
     Place and time are the image's, or, of an instrument's chip, its own.
@@ -101,7 +101,7 @@ class Known:
         self.headers = schemas.from_out(INDEX / "images.parquet", of_image)
         self.measured = [_own(path) for path in sorted(MEASUREMENTS.glob("*.parquet"))]
 
-    def rows(self, asked: Asked) -> Iterator[tuple[list[dict[str, Any]], int]]:
+    def rows(self, asked: ExportRequest) -> Iterator[tuple[list[dict[str, Any]], int]]:
         """Give the chips of each shard that have a name, and how many of it have none.
 
         A template that speaks of labels, or of fields of `index.pattern`, names those chips alone
@@ -146,7 +146,7 @@ def _measured(chips: pa.Table, measured: pa.Table) -> pa.Table:
     return chips
 
 
-def count(known: Known, asked: Asked) -> tuple[int, int]:
+def count(known: ChipMetadata, asked: ExportRequest) -> tuple[int, int]:
     """Count the chips that have a name, and those that have none.
 
     Raises:
@@ -172,10 +172,12 @@ def count(known: Known, asked: Asked) -> tuple[int, int]:
     return len(seen), nameless
 
 
-def plan(known: Known, asked: Asked, extract: Extract) -> Iterator[list[Planned]]:
+def plan(
+    known: ChipMetadata, asked: ExportRequest, extract: ExtractParams
+) -> Iterator[list[FilePlan]]:
     """Give the files to be of each shard: of other images most tars stay as they are."""
     code = [encode.VERSION, images.VERSION, windows.VERSION]
-    base = digest({"code": code, "kind": asked.kind, "extract": extract.shaping()})
+    base = digest({"code": code, "kind": asked.kind, "extract": extract.recipe_fields()})
     for rows, _ in known.rows(asked):
         every = [{**row, "name": chipnames.name(asked.name, row)} for row in rows]
         if asked.tars:
@@ -183,16 +185,16 @@ def plan(known: Known, asked: Asked, extract: Extract) -> Iterator[list[Planned]
         else:
             ending = encode.ENDINGS[asked.kind]
             yield [
-                Planned(f"{row['name']}.{ending}", [row], digest([base, _facts(row)]))
+                FilePlan(f"{row['name']}.{ending}", [row], digest([base, _facts(row)]))
                 for row in every
             ]
 
 
-def _tars(rows: Sequence[Row], base: str) -> Iterator[Planned]:
+def _tars(rows: Sequence[Row], base: str) -> Iterator[FilePlan]:
     for number, start in enumerate(range(0, len(rows), MEMBERS)):
         some = rows[start : start + MEMBERS]
         said = [[sample(row), _facts(row), said_of(row).decode()] for row in some]
-        yield Planned(f"{some[0]['shard']:04d}-{number:04d}.tar", some, digest([base, said]))
+        yield FilePlan(f"{some[0]['shard']:04d}-{number:04d}.tar", some, digest([base, said]))
 
 
 def facts(row: Row) -> encode.Facts:

@@ -20,13 +20,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.commands.export import labelstudio, plan
-from pipeline.commands.export.plan import MANIFEST, TABLE, TASKS, Asked, Planned
-from pipeline.commands.export.write import Made, Maker
+from pipeline.commands.export.plan import MANIFEST, TABLE, TASKS, ExportRequest, FilePlan
+from pipeline.commands.export.write import ChipWriter, WrittenFile
 from pipeline.core import rejects, schemas
 from pipeline.core.errors import InputError, Missing, SettingError, StorageError
 from pipeline.core.progress import Progress
 from pipeline.core.rejects import Reject
-from pipeline.core.run_log import Counts, many
+from pipeline.core.run_log import Counts, pluralize
 from pipeline.core.urls import shown
 from pipeline.storage import Storage, local_path, open_storage
 from pipeline.storage.folder import TEMPORARY
@@ -55,7 +55,7 @@ class State:
     refused: list[Reject] = field(default_factory=list)
     noted_at: float = field(default_factory=time.monotonic)
 
-    def add(self, made: Sequence[Made]) -> None:
+    def add(self, made: Sequence[WrittenFile]) -> None:
         """Take in files that stand."""
         rows = [{**row, **file.columns()} for file in made for row in file.rows]
         self.tables.append(pa.Table.from_pylist(rows, schema=schemas.EXPORTED))
@@ -71,7 +71,7 @@ class State:
         return self.tables[0]
 
 
-def run(context: Context, asked: Asked) -> Counts:
+def run(context: Context, asked: ExportRequest) -> Counts:
     """Make the target hold every chip that is asked for, and nothing else that an export left.
 
     Raises:
@@ -81,7 +81,7 @@ def run(context: Context, asked: Asked) -> Counts:
         TooManyRejects: more chips could not be read than extract.max_rejects allows.
     """
     apart(asked.target, context.params.bucket.url)
-    known = plan.Known(asked.of_keys)
+    known = plan.ChipMetadata(asked.of_keys)
     chips, nameless = plan.count(known, asked)
     if not chips:
         raise InputError("export: there is no chip to export; a name with {label} needs labels")
@@ -90,7 +90,10 @@ def run(context: Context, asked: Asked) -> Counts:
     noted = read(target, present)
     before = files(noted, present)
     state = State()
-    with Maker(context, asked, before) as maker, Progress("export", "chips", chips) as progress:
+    with (
+        ChipWriter(context, asked, before) as maker,
+        Progress("export", "chips", chips) as progress,
+    ):
         try:
             for planned in plan.plan(known, asked, context.params.extract):
                 kept = [old for file in planned if (old := _kept(file, before.get(file.key)))]
@@ -114,14 +117,14 @@ def run(context: Context, asked: Asked) -> Counts:
     _remove(asked.target, stale)
     _finish(context, asked, state, chips)
     written, removed = state.written[0], len(stale)
-    more = f"{many(len(state.files), 'files')}, {written:,} written, {removed:,} removed"
+    more = f"{pluralize(len(state.files), 'files')}, {written:,} written, {removed:,} removed"
     if nameless:
-        more += f"; {many(nameless, 'chips')} without {' and '.join(asked.needed)} left out"
+        more += f"; {pluralize(nameless, 'chips')} without {' and '.join(asked.needed)} left out"
     rows = state.table().num_rows
     return Counts("export", "chips", rows, state.written[1], chips - rows, more)
 
 
-def _kept(file: Planned, old: Made | None) -> Made | None:
+def _kept(file: FilePlan, old: WrittenFile | None) -> WrittenFile | None:
     """Give what stands for *file* already, made from the same; None: it is to be made."""
     if old is None or (old.made_from, old.chips) != (file.made_from, len(file.rows)):
         return None
@@ -180,7 +183,7 @@ def read(target: Storage, present: Mapping[str, int]) -> pa.Table:
     return table.filter(there)
 
 
-def files(noted: pa.Table, present: Mapping[str, int]) -> dict[str, Made]:
+def files(noted: pa.Table, present: Mapping[str, int]) -> dict[str, WrittenFile]:
     """Give the files of *noted*; what has another size by now is made from nothing known."""
     names = ["object", "made_from", "object_size", "sha256"]
     grouped = noted.select(names).group_by(names, use_threads=False)
@@ -188,7 +191,7 @@ def files(noted: pa.Table, present: Mapping[str, int]) -> dict[str, Made]:
     for row in grouped.aggregate([([], "count_all")]).to_pylist():
         key, size = row["object"], row["object_size"]
         known = (row["made_from"], row["sha256"]) if present[key] == size else ("", "")
-        found[key] = Made(key, known[0], size, known[1], row["count_all"])
+        found[key] = WrittenFile(key, known[0], size, known[1], row["count_all"])
     return found
 
 
@@ -213,7 +216,7 @@ def _remove_empty(url: str, folders: Sequence[str]) -> None:
                 (local_path(url) / each).rmdir()
 
 
-def _finish(context: Context, asked: Asked, state: State, chips: int) -> None:
+def _finish(context: Context, asked: ExportRequest, state: State, chips: int) -> None:
     """See that every file is there in its size; then write what is beside them, manifest last.
 
     Raises:
@@ -228,7 +231,7 @@ def _finish(context: Context, asked: Asked, state: State, chips: int) -> None:
             raise StorageError(
                 f"{target.url}/{key}: {found}, and {wanted:,} were written; run it again"
             )
-    stop = rejects.verdict(
+    stop = rejects.check_limit(
         rejects.table(state.refused),
         out_of=chips,
         setting="extract.max_rejects",

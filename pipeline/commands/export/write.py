@@ -20,13 +20,13 @@ from typing import Literal, Self
 
 from pipeline import images
 from pipeline.commands.export import plan
-from pipeline.commands.export.plan import Asked, Planned, Row
-from pipeline.config.sections import Extract
+from pipeline.commands.export.plan import ExportRequest, FilePlan, Row
+from pipeline.config.sections import ExtractParams
 from pipeline.core import hardware, signals
 from pipeline.core.errors import Rejected
-from pipeline.core.rejects import Reject, sentence
+from pipeline.core.rejects import Reject, message
 from pipeline.images import encode
-from pipeline.images.sandbox import Apart, no_memory
+from pipeline.images.sandbox import DecoderSandbox, no_memory
 from pipeline.images.watchdog import watched
 from pipeline.images.windows import Pixels, crop
 from pipeline.storage import open_storage
@@ -46,7 +46,7 @@ FEW = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class WrittenFile:
     """One file: what it was made from, its size, its digest, how many chips; *written*: now."""
 
     key: str
@@ -63,7 +63,7 @@ class Made:
         return {**said, "object_size": self.size}
 
 
-class Maker:
+class ChipWriter:
     """Makes files of chips.
 
     Args:
@@ -72,7 +72,9 @@ class Maker:
         before: those that stand: one that comes out as it is there is not written again.
     """
 
-    def __init__(self, context: Context, asked: Asked, before: Mapping[str, Made]) -> None:
+    def __init__(
+        self, context: Context, asked: ExportRequest, before: Mapping[str, WrittenFile]
+    ) -> None:
         self.bucket = open_storage(context.params.bucket.url, memory=context.machine.digests)
         self.target = open_storage(asked.target)
         self.asked, self.extract = asked, context.params.extract
@@ -82,9 +84,9 @@ class Maker:
         self.threads = ThreadPoolExecutor(
             writers, thread_name_prefix="export", initializer=leave_ctrl_c
         )
-        self.apart, self.switching = Apart(), threading.Lock()
-        self.is_careful = context.machine.is_careful
-        self.encoders: Executor = self._with_care(self.cores if self.is_careful else 1)
+        self.apart, self.switching = DecoderSandbox(), threading.Lock()
+        self.isolates_decoding = context.machine.isolates_decoding
+        self.encoders: Executor = self._with_care(self.cores if self.isolates_decoding else 1)
 
     def _with_care(self, threads: int) -> ThreadPoolExecutor:
         """Give threads, of which each has a process of its own that decodes for it alone."""
@@ -102,7 +104,7 @@ class Maker:
         self.encoders.shutdown(wait=True, cancel_futures=True)
         self.apart.close()
 
-    def make(self, todo: Sequence[Planned]) -> Iterator[tuple[list[Made], list[Reject]]]:
+    def make(self, todo: Sequence[FilePlan]) -> Iterator[tuple[list[WrittenFile], list[Reject]]]:
         """Make the files *todo*, some at a time, in their order.
 
         Raises:
@@ -110,13 +112,13 @@ class Maker:
             InputError: there is not enough memory for an image.
         """
         before, self.chips = self.chips, self.chips + sum(len(file.rows) for file in todo)
-        if before <= FEW < self.chips and not self.is_careful:
+        if before <= FEW < self.chips and not self.isolates_decoding:
             self.encoders.shutdown()
             spawn = multiprocessing.get_context("spawn")
             self.encoders = ProcessPoolExecutor(self.cores, spawn, end_with_the_export)
         yield from self.threads.map(self._make, _units(todo))
 
-    def _make(self, files: Sequence[Planned]) -> tuple[list[Made], list[Reject]]:
+    def _make(self, files: Sequence[FilePlan]) -> tuple[list[WrittenFile], list[Reject]]:
         """Cut, encode and write the chips of *files*."""
         found: dict[bytes, bytes] = {}
         refused: list[Reject] = []
@@ -159,7 +161,7 @@ class Maker:
 
     def _go_on_with_care(self, broken: Executor) -> None:
         """Have an image that ends its process end no other's from now on."""
-        signals.stand_still_if_ending()
+        signals.wait_if_stopping()
         with self.switching:
             if self.encoders is broken:
                 log.warning(
@@ -168,7 +170,7 @@ class Maker:
                 )
                 self.encoders = self._with_care(self.cores)
 
-    def _write(self, file: Planned, found: Mapping[bytes, bytes]) -> Made | None:
+    def _write(self, file: FilePlan, found: Mapping[bytes, bytes]) -> WrittenFile | None:
         rows = [row for row in file.rows if row["chip_id"] in found]
         if not rows:
             return None
@@ -178,7 +180,9 @@ class Maker:
         new = old is None or old.sha256 != sha256
         if new:
             self.target.put(file.key, data)
-        return Made(file.key, file.made_from, len(data), sha256, len(rows), rows, written=new)
+        return WrittenFile(
+            file.key, file.made_from, len(data), sha256, len(rows), rows, written=new
+        )
 
     def _packed(self, rows: Sequence[Row], found: Mapping[bytes, bytes]) -> bytes:
         """Give a tar that WebDataset reads: of each chip the picture, and what is known as JSON."""
@@ -203,7 +207,7 @@ def _format(member: tarfile.TarInfo) -> Literal[0, 1]:
     return tarfile.USTAR_FORMAT
 
 
-def _units(todo: Sequence[Planned]) -> Iterator[list[Planned]]:
+def _units(todo: Sequence[FilePlan]) -> Iterator[list[FilePlan]]:
     """Give what one thread makes at a time: a tar, or some chips of one image."""
     for _, grouped in groupby(todo, lambda file: (file.rows[0]["key"], len(file.rows) > 1)):
         own = list(grouped)
@@ -231,12 +235,12 @@ def end_with_the_export() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _decode(extract: Extract, data: bytes, key: str) -> Pixels:
+def _decode(extract: ExtractParams, data: bytes, key: str) -> Pixels:
     with watched(key):
         return images.decode(data, extract=extract)
 
 
-def _decode_apart(apart: Apart, extract: Extract, data: bytes, key: str) -> Pixels:
+def _decode_apart(apart: DecoderSandbox, extract: ExtractParams, data: bytes, key: str) -> Pixels:
     return apart.decode(data, extract, key)
 
 
@@ -258,4 +262,4 @@ def _cut(
 
 def _refusal(row: Row, why: Rejected) -> Reject:
     place = {name: row[name] for name in ("row", "col")}
-    return Reject("export", row["key"], why.reason, sentence(row["key"], why), **place)
+    return Reject("export", row["key"], why.reason, message(row["key"], why), **place)

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pipeline.config import registry
 from pipeline.config.machine import Machine, machine
-from pipeline.config.sections import OWN, Extract
+from pipeline.config.sections import USER_PLUGIN, ExtractParams
 from pipeline.core.errors import SettingError
 from pipeline.core.hashing import digest
-from pipeline.extract.weights import Source, Weights, fetch, required
+from pipeline.extract.weights import Weights, WeightsSource, fetch, required
 
 if TYPE_CHECKING:
     import torch
@@ -87,7 +87,7 @@ def in_whole_vectors(rows: torch.Tensor) -> torch.Tensor:
     return torch.cat([rows, rows.new_zeros(missing, *rows.shape[1:])]) if missing else rows
 
 
-def weights_of(extract: Extract) -> Weights | None:
+def weights_of(extract: ExtractParams) -> Weights | None:
     """Get the weights that *extract* names, or None for an extractor that takes none.
 
     Raises:
@@ -95,7 +95,7 @@ def weights_of(extract: Extract) -> Weights | None:
         InputError: they cannot be had, or have another digest.
     """
     settings = machine()
-    if OWN.match(extract.extractor):
+    if USER_PLUGIN.match(extract.extractor):
         source = own_source(extract) if extract.weights else None
     else:
         part = registry.find("extract.extractors", extract.part[0], key="extract.extractor")
@@ -107,15 +107,15 @@ def weights_of(extract: Extract) -> Weights | None:
     return None if source is None else fetch(source, settings.state / "weights")
 
 
-def looked_up(extract: Extract) -> Weights | None:
+def looked_up(extract: ExtractParams) -> Weights | None:
     """Give the table whose features are taken as they are, for an extractor that is one."""
-    if OWN.match(extract.extractor):
+    if USER_PLUGIN.match(extract.extractor):
         return None
     part = registry.find("extract.extractors", extract.part[0], key="extract.extractor")
     return weights_of(extract) if getattr(part, "LOOKED_UP", False) else None
 
 
-def own_source(extract: Extract, machine: Machine | None = None) -> Source:  # noqa: ARG001
+def own_source(extract: ExtractParams, machine: Machine | None = None) -> WeightsSource:  # noqa: ARG001
     """Give the source that `extract.weights` itself names: a part's `source` where no other is.
 
     Raises:
@@ -123,28 +123,28 @@ def own_source(extract: Extract, machine: Machine | None = None) -> Source:  # n
     """
     if not extract.weights:
         raise required(extract.extractor)
-    return Source(extract.weights, extract.weights_sha256 or "")
+    return WeightsSource(extract.weights, extract.weights_sha256 or "")
 
 
-def identity(extract: Extract, weights: Weights | None) -> dict[str, Any]:
+def identity(extract: ExtractParams, weights: Weights | None) -> dict[str, Any]:
     """Give what the extractor of *extract* adds to the recipe, as JSON values.
 
     For a user's own class the digest of its file, and of every file beside it that it imports, is
     added: other code is another extractor.
     """
-    if not OWN.match(extract.extractor):
+    if not USER_PLUGIN.match(extract.extractor):
         part = registry.find("extract.extractors", extract.part[0], key="extract.extractor")
         return asdict(part.identity(extract, weights))
-    own = registry.find_own(extract.extractor, key="extract.extractor")
+    own = registry.find_user_plugin(extract.extractor, key="extract.extractor")
     identity: Identity = own.kind(extract, weights).identity()
     return {**asdict(identity), "source_sha256": digest(dict(own.sha256))}
 
 
-def build(extract: Extract, weights: Weights | None) -> Extractor:
+def build(extract: ExtractParams, weights: Weights | None) -> Extractor:
     """Build the extractor that *extract* names, in evaluation mode, on the CPU."""
     extractor: Extractor
-    if OWN.match(extract.extractor):
-        own = registry.find_own(extract.extractor, key="extract.extractor")
+    if USER_PLUGIN.match(extract.extractor):
+        own = registry.find_user_plugin(extract.extractor, key="extract.extractor")
         extractor = own.kind(extract, weights)
     else:
         part = registry.find("extract.extractors", extract.part[0], key="extract.extractor")

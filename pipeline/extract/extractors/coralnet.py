@@ -5,7 +5,7 @@ Pixels are only brought to 0 … 1; chips are 224 pixels wide, cut by `chip.meth
 
 from __future__ import annotations
 
-from pipeline.config.sections import Extract
+from pipeline.config.sections import ExtractParams
 from pipeline.extract.extractors import Extractor, Identity, own_source
 from pipeline.extract.weights import Weights, apply, load, required
 
@@ -15,14 +15,14 @@ VERSION = 1
 source = own_source
 
 
-def identity(extract: Extract, weights: Weights | None) -> Identity:
+def identity(extract: ExtractParams, weights: Weights | None) -> Identity:
     """Say what the network adds to a recipe."""
     if weights is None:
         raise required(extract.extractor)
     return Identity("coralnet", "efficientnet_b0", weights.sha256, "0 to 1, 224 px", VERSION)
 
 
-def build(extract: Extract, weights: Weights | None) -> Extractor:
+def build(extract: ExtractParams, weights: Weights | None) -> Extractor:
     """Build the network; see pipeline/extract/extractors/__init__.py."""
     import torch
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config.sections import Extract
+from pipeline.config.sections import ExtractParams
 from pipeline.extract.extractors import NO_WEIGHTS, Extractor, Identity
 from pipeline.extract.weights import Weights
 
@@ -45,12 +45,12 @@ SMALLEST = 1e-8
 """Added to energies, whose root has no slope at 0."""
 
 
-def identity(extract: Extract, weights: Weights | None) -> Identity:  # noqa: ARG001
+def identity(extract: ExtractParams, weights: Weights | None) -> Identity:  # noqa: ARG001
     """Say what the filters add to a recipe."""
     return Identity("filters", "", NO_WEIGHTS, f"opponent colours, {SIZE} px", VERSION)
 
 
-def build(extract: Extract, weights: Weights | None) -> Extractor:  # noqa: ARG001
+def build(extract: ExtractParams, weights: Weights | None) -> Extractor:  # noqa: ARG001
     """Build the filters; see pipeline/extract/extractors/__init__.py."""
     return Filters()
 

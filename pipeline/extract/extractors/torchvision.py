@@ -15,10 +15,10 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config.machine import Machine, machine
-from pipeline.config.sections import Extract
+from pipeline.config.sections import ExtractParams
 from pipeline.core.errors import SettingError
 from pipeline.extract.extractors import Extractor, Identity, in_whole_vectors, own_source
-from pipeline.extract.weights import Source, Weights, apply, load, required
+from pipeline.extract.weights import Weights, WeightsSource, apply, load, required
 
 if TYPE_CHECKING:
     import torch
@@ -46,7 +46,7 @@ Source: torchvision 0.29, `densenet.py: _load_state_dict`, `vision_transformer.p
 """
 
 
-def source(extract: Extract, machine: Machine) -> Source:
+def source(extract: ExtractParams, machine: Machine) -> WeightsSource:
     """Say where the weights are; a mirror's address stands for torchvision's own."""
     name = extract.weights or "DEFAULT"
     if not ENUM_NAME.fullmatch(name):
@@ -55,10 +55,10 @@ def source(extract: Extract, machine: Machine) -> Source:
     prefix = HASH_IN_NAME.search(url)
     if machine.weights_mirror:
         url = url.replace(HOME, machine.weights_mirror.rstrip("/"))
-    return Source(url, extract.weights_sha256 or "", prefix[1] if prefix else "")
+    return WeightsSource(url, extract.weights_sha256 or "", prefix[1] if prefix else "")
 
 
-def identity(extract: Extract, weights: Weights | None) -> Identity:
+def identity(extract: ExtractParams, weights: Weights | None) -> Identity:
     """Say what the model adds to a recipe."""
     if weights is None:
         raise required(extract.extractor)
@@ -67,7 +67,7 @@ def identity(extract: Extract, weights: Weights | None) -> Identity:
     return Identity("torchvision", extract.part[1], weights.sha256, preprocessing, VERSION)
 
 
-def build(extract: Extract, weights: Weights | None) -> Extractor:
+def build(extract: ExtractParams, weights: Weights | None) -> Extractor:
     """Build the model without its head; see pipeline/extract/extractors/__init__.py."""
     if weights is None:
         raise required(extract.extractor)
@@ -146,7 +146,7 @@ class Backbone:
         return features[: len(chips)]
 
 
-def _facts(extract: Extract) -> dict[str, Any]:
+def _facts(extract: ExtractParams) -> dict[str, Any]:
     """Give address, size, mean and deviation of a model's own weights.
 
     They are remembered beside the weights, by torchvision's version: importing it takes seconds,

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pipeline.config import registry
 from pipeline.config.machine import Machine
-from pipeline.config.sections import OWN, Extract
+from pipeline.config.sections import USER_PLUGIN, ExtractParams
 from pipeline.core import hardware
 from pipeline.core.errors import InputError, SettingError
 from pipeline.core.hashing import digest
@@ -92,7 +92,7 @@ class Network(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class Runtime:
     """What computes, and in batches of how many."""
 
     name: str
@@ -105,7 +105,7 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RuntimeRequest:
     """What decides the choice: the section, and all else that it stands for.
 
     Args:
@@ -114,7 +114,7 @@ class Asked:
         machine: its settings.
     """
 
-    extract: Extract
+    extract: ExtractParams
     parts: Mapping[str, Any]
     machine: Machine
 
@@ -123,11 +123,11 @@ class Asked:
         """Torch's name of the device."""
         return hardware.device(self.machine.device)
 
-    def choice(self, name: str) -> Choice:
+    def choice(self, name: str) -> Runtime:
         """Give the choice of *name* with its batch."""
-        return Choice(name, self.extract.batch or _batch(name, self.device))
+        return Runtime(name, self.extract.batch or _batch(name, self.device))
 
-    def folder(self, choice: Choice) -> Path:
+    def folder(self, choice: Runtime) -> Path:
         """Name the folder of a trial and what it wrote by all that decides them."""
         facts = {
             "asked": dict(self.parts),
@@ -147,7 +147,7 @@ def _batch(name: str, device: str) -> int:
     return BATCH[name, device]
 
 
-def choose(asked: Asked) -> Choice:
+def choose(asked: RuntimeRequest) -> Runtime:
     """Choose what computes on this machine.
 
     Raises:
@@ -182,7 +182,7 @@ def choose(asked: Asked) -> Choice:
     return choice
 
 
-def load(asked: Asked) -> Network:
+def load(asked: RuntimeRequest) -> Network:
     """Load the extractor into what `choose` gives."""
     hardware.keep_freed_memory()
     choice = choose(asked)
@@ -205,7 +205,7 @@ def part(name: str) -> Any:
     return registry.find("extract.runtimes", name, key="extract.runtime")
 
 
-def _lacks(name: str, extract: Extract) -> str:
+def _lacks(name: str, extract: ExtractParams) -> str:
     """Say what keeps a runtime from being tried at all, and what to do, or nothing."""
     found = part(name)
     missing = [each for each in found.PACKAGES if importlib.util.find_spec(each) is None]
@@ -216,16 +216,16 @@ def _lacks(name: str, extract: Extract) -> str:
     return ""
 
 
-def _exports(extract: Extract) -> bool:
+def _exports(extract: ExtractParams) -> bool:
     """Say whether the extractor can run elsewhere than in torch; `EXPORTS = False` says no."""
-    if OWN.match(extract.extractor):
-        kind = registry.find_own(extract.extractor, key="extract.extractor").kind
+    if USER_PLUGIN.match(extract.extractor):
+        kind = registry.find_user_plugin(extract.extractor, key="extract.extractor").kind
     else:
         kind = registry.find("extract.extractors", extract.part[0], key="extract.extractor")
     return bool(getattr(kind, "EXPORTS", True))
 
 
-def _verdict(asked: Asked, choice: Choice) -> dict[str, Any]:
+def _verdict(asked: RuntimeRequest, choice: Runtime) -> dict[str, Any]:
     """Give what the trial of a runtime found: `equal`, and `why` in a sentence."""
     folder = asked.folder(choice)
     found = _read(folder)
@@ -247,7 +247,7 @@ def _verdict(asked: Asked, choice: Choice) -> dict[str, Any]:
     return found
 
 
-def _tried(asked: Asked, choice: Choice, folder: Path) -> str:
+def _tried(asked: RuntimeRequest, choice: Runtime, folder: Path) -> str:
     """Run a trial in a process of its own: what it imports must not be forked. Say its end."""
     section = asked.extract.model_copy(update={"batch": choice.batch}).model_dump_json()
     code = "from pipeline.extract.runtimes import _trial; _trial.main()"

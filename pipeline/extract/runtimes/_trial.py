@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.config.sections import Extract
+from pipeline.config.sections import ExtractParams
 from pipeline.extract import extractors, runtimes
 from pipeline.extract.extractors import Extractor
 from pipeline.extract.runtimes.torch import Eager
@@ -22,11 +22,11 @@ Features = NDArray[np.float32]
 def main() -> None:
     """Try a runtime as the arguments say: its name, the folder to fill, the section as JSON."""
     name, folder, section = sys.argv[1:]
-    found = verdict(name, Path(folder), Extract.model_validate_json(section))
+    found = verdict(name, Path(folder), ExtractParams.model_validate_json(section))
     runtimes.write(Path(folder), found)
 
 
-def verdict(name: str, folder: Path, extract: Extract) -> dict[str, Any]:
+def verdict(name: str, folder: Path, extract: ExtractParams) -> dict[str, Any]:
     """Export the extractor into *folder*, run it, and say whether its features are torch's."""
     extractor = extractors.build(extract, extractors.weights_of(extract))
     batch = int(extract.batch or 0)

@@ -16,7 +16,7 @@ import math
 from typing import TYPE_CHECKING
 
 from pipeline.config import registry
-from pipeline.config.sections import Train
+from pipeline.config.sections import TrainParams
 from pipeline.core.errors import SettingError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ ENOUGH_ROWS = 400_000
 made-up set of 60,000 rows no further."""
 
 
-def build(train: Train, dim: int, n_classes: int, n_rows: int) -> nn.Module:
+def build(train: TrainParams, dim: int, n_classes: int, n_rows: int) -> nn.Module:
     """Build the untrained network that *train* names, for *n_rows* rows of training.
 
     Raises:
@@ -68,18 +68,18 @@ def checked(network: nn.Module, name: str) -> nn.Module:
     return network
 
 
-def batch(train: Train, n_rows: int) -> int:
+def batch(train: TrainParams, n_rows: int) -> int:
     """Give the rows of a minibatch: what is set, or 500; of few rows a tenth, 32 at least."""
     return train.batch or min(max(n_rows // 10, 32), 500)
 
 
-def schedule(train: Train, n_rows: int) -> str:
+def schedule(train: TrainParams, n_rows: int) -> str:
     """Give how the rate goes over the epochs: as set, or from 50,000 rows on down to nothing."""
     usual = "cosine" if n_rows >= MANY_ROWS and train.preset is None else "constant"
     return train.schedule or usual
 
 
-def epochs(train: Train, n_rows: int) -> int:
+def epochs(train: TrainParams, n_rows: int) -> int:
     """Give how often all rows are learnt from: what is set, or by the number of rows.
 
     10 times; of fewer than 10,000 rows up to 40 times. From 50,000 rows on 4 times, or, where the
@@ -93,7 +93,7 @@ def epochs(train: Train, n_rows: int) -> int:
     return min(max(ENOUGH_ROWS // n_rows, 2), 4) if schedule(train, n_rows) == "cosine" else 4
 
 
-def rate(train: Train, n_rows: int, dim: int) -> float:
+def rate(train: TrainParams, n_rows: int, dim: int) -> float:
     """Give the learning rate at its highest: what is set, or by the number of rows and the batch.
 
     From 50,000 rows on half of 1e-3, which with 4 epochs gives what PySpacer's tenth gives with 10;
@@ -113,7 +113,7 @@ def rate(train: Train, n_rows: int, dim: int) -> float:
     return found
 
 
-def _rate(train: Train, n_rows: int) -> float:
+def _rate(train: TrainParams, n_rows: int) -> float:
     """Give the rate for batches of 200."""
     if n_rows < MANY_ROWS:
         return 1e-3
@@ -124,6 +124,6 @@ def _rate(train: Train, n_rows: int) -> float:
     return 1.25e-3 if train.classifier == "lr" else 2.5e-3
 
 
-def version(train: Train) -> int:
+def version(train: TrainParams) -> int:
     """Give the version of the code of the classifier that *train* names."""
     return int(registry.find("train.classifiers", train.classifier, key="train.classifier").VERSION)

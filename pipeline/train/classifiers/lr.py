@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.config.sections import Train
+from pipeline.config.sections import TrainParams
 
 if TYPE_CHECKING:
     from torch import nn
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 VERSION = 2
 
 
-def build(train: Train, dim: int, n_classes: int, n_rows: int) -> nn.Module:  # noqa: ARG001
+def build(train: TrainParams, dim: int, n_classes: int, n_rows: int) -> nn.Module:  # noqa: ARG001
     """Build the layer; see pipeline/train/classifiers/__init__.py."""
     from torch import nn
 

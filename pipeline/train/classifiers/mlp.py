@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from pipeline.config.sections import Train
+from pipeline.config.sections import TrainParams
 from pipeline.train.classifiers import MANY_ROWS
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 VERSION = 1
 
 
-def hidden(train: Train, n_rows: int) -> tuple[int, ...]:
+def hidden(train: TrainParams, n_rows: int) -> tuple[int, ...]:
     """Give the sizes of the hidden layers.
 
     Source: PySpacer 0.14, `train_classifier.py`: 100, and 200-100 above 50,000 labels.
@@ -24,7 +24,7 @@ def hidden(train: Train, n_rows: int) -> tuple[int, ...]:
     return (200, 100) if n_rows >= MANY_ROWS else (100,)
 
 
-def build(train: Train, dim: int, n_classes: int, n_rows: int) -> nn.Module:
+def build(train: TrainParams, dim: int, n_classes: int, n_rows: int) -> nn.Module:
     """Build the network; see pipeline/train/classifiers/__init__.py."""
     from torch import nn
 

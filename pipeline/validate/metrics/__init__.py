@@ -23,7 +23,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipeline.config import registry
-from pipeline.config.sections import Validate
+from pipeline.config.sections import ValidateParams
 from pipeline.validate.metrics._bootstrap import Metrics, intervals
 from pipeline.validate.metrics._judged import Judged, judged
 
@@ -43,7 +43,7 @@ def parts(judged: Either | None = None) -> list[Metrics]:
     return [registry.find("validate.metrics", name, key="metrics") for name in names]
 
 
-def compute(judged: Either, validate: Validate) -> dict[str, float]:
+def compute(judged: Either, validate: ValidateParams) -> dict[str, float]:
     """Compute every metric, and a 95 % interval for those that can be resampled.
 
     Returns:

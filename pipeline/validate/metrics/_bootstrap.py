@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from pipeline.config.sections import Validate
+from pipeline.config.sections import ValidateParams
 from pipeline.validate.metrics._judged import Floats, Indices, Judged
 
 TAILS = (0.025, 0.975)
@@ -33,7 +33,7 @@ class Metrics(Protocol):
 
 
 def intervals(
-    judged: Any, parts: list[Metrics], validate: Validate
+    judged: Any, parts: list[Metrics], validate: ValidateParams
 ) -> dict[str, tuple[float, float]]:
     """Give the 95 % interval of every metric of *parts* that can be resampled.
 
@@ -46,7 +46,7 @@ def intervals(
     if judged.n_groups == 1:
         return {name: part.RANGE[name] for part in able for name in resampled(judged, part)}
     tables = [part.sums(judged) for part in able]
-    totals = resample(sparse.hstack(tables, format="csr"), validate.rounds, validate.seed)
+    totals = resample(sparse.hstack(tables, format="csr"), validate.bootstrap_rounds, validate.seed)
     edges = np.cumsum([table.shape[1] for table in tables])[:-1]
     found: dict[str, tuple[float, float]] = {}
     for part, own in zip(able, np.split(totals, edges, axis=1), strict=True):
@@ -97,7 +97,7 @@ def defined(drawn: Floats, known: NDArray[np.bool_]) -> tuple[Floats, Floats]:
 
 
 def shares_within(
-    strata: Indices, right: Floats, n: Indices, validate: Validate
+    strata: Indices, right: Floats, n: Indices, validate: ValidateParams
 ) -> tuple[Floats, Floats]:
     """Give the 95 % interval of each stratum's share, by resampling the stratum's own witnesses.
 
@@ -119,7 +119,7 @@ def shares_within(
     first = np.cumsum(sizes) - sizes
     low, high = np.full((2, len(sizes)), np.nan)
     several = np.flatnonzero(sizes > 1)
-    most = max(1, BLOCK_VALUES // validate.rounds)
+    most = max(1, BLOCK_VALUES // validate.bootstrap_rounds)
     blocks = np.flatnonzero(np.diff(np.cumsum(sizes[several]) // most)) + 1
     for block in np.split(several, blocks):
         if not len(block):
@@ -128,7 +128,7 @@ def shares_within(
         offset = np.repeat(first[block], sizes[block])
         begins = np.cumsum(sizes[block]) - sizes[block]
         drawn = []
-        for rounds in _rounds(validate.rounds, len(own)):
+        for rounds in _rounds(validate.bootstrap_rounds, len(own)):
             at = offset + (generator.random((rounds, len(own))) * own).astype(np.int64)
             whole = np.add.reduceat(n[at], begins, axis=1)
             drawn.append(np.add.reduceat(right[at], begins, axis=1) / whole)

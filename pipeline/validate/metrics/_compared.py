@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from pipeline.config.sections import Validate
+from pipeline.config.sections import ValidateParams
 from pipeline.validate.metrics import _multilabel, scores
 from pipeline.validate.metrics._bootstrap import TAILS, resample
 from pipeline.validate.metrics._judged import Judged
@@ -18,7 +18,7 @@ from pipeline.validate.metrics._several import Either
 FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss")
 
 
-def compared(ours: Either, others: Mapping[str, Either], validate: Validate) -> pd.DataFrame:
+def compared(ours: Either, others: Mapping[str, Either], validate: ValidateParams) -> pd.DataFrame:
     """Set *ours* against each of *others*, all judged on the same chips in the same order.
 
     A difference is ours less theirs. Its 95 % interval comes from resampling groups, the same
@@ -39,7 +39,7 @@ def compared(ours: Either, others: Mapping[str, Either], validate: Validate) -> 
     return pd.DataFrame(rows, columns=columns)
 
 
-def _row(ours: Either, theirs: Either, validate: Validate) -> dict[str, float]:
+def _row(ours: Either, theirs: Either, validate: ValidateParams) -> dict[str, float]:
     from scipy.stats import binomtest
 
     own, other = (_part(both).compute(both) for both in (ours, theirs))
@@ -60,11 +60,11 @@ def _row(ours: Either, theirs: Either, validate: Validate) -> dict[str, float]:
     return {**found, "only_ours": only_ours, "only_theirs": only_theirs, "mcnemar_p": p}
 
 
-def _drawn(ours: Either, theirs: Either, validate: Validate) -> dict[str, np.ndarray]:
+def _drawn(ours: Either, theirs: Either, validate: ValidateParams) -> dict[str, np.ndarray]:
     """Give the differences in each resample of groups."""
     part = _part(ours)
     sums = [part.sums(ours), part.sums(theirs)]
-    totals = resample(sparse.hstack(sums, format="csr"), validate.rounds, validate.seed)
+    totals = resample(sparse.hstack(sums, format="csr"), validate.bootstrap_rounds, validate.seed)
     cut = sums[0].shape[1]
     own = part.from_sums(ours, totals[:, :cut])
     other = part.from_sums(theirs, totals[:, cut:])

@@ -13,10 +13,10 @@ MEANING = {
     "n_train": "labelled chips of the train split, before the label map",
     "n_calibration": "labelled chips of the calibration split, before the label map",
     "n_unlabelled": "chips of all splits that nobody has labelled",
-    "n_straddling": "groups with chips in more than one split; the splits leak if there is one",
-    "n_twins": "pairs of images of different splits with the same bytes",
-    "n_near_twins": "validation chips that look nearly the same as one that was learnt from",
-    "n_suspects": "labels of the calibration and validation splits that may be wrong",
+    "n_leaking_groups": "groups with chips in more than one split; the splits leak if there is one",
+    "n_exact_duplicates": "pairs of images of different splits with the same bytes",
+    "n_near_duplicates": "validation chips that look nearly the same as one that was learnt from",
+    "n_label_issues": "labels of the calibration and validation splits that may be wrong",
 }
 """What metrics.json says of each; the last four are counted where they are found."""
 

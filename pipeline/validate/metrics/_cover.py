@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from pipeline.config.sections import Validate
+from pipeline.config.sections import ValidateParams
 from pipeline.validate.metrics._bootstrap import defined, resample
 from pipeline.validate.metrics._judged import Floats, Judged
 from pipeline.validate.metrics._several import Either
@@ -20,7 +20,7 @@ NO_SPREAD = 1e-12
 """A variance of shares that is nothing but rounding."""
 
 
-def cover(judged: Either, validate: Validate) -> pd.DataFrame:
+def cover(judged: Either, validate: ValidateParams) -> pd.DataFrame:
     """Give, for each label, how far the answers' cover of an image is from the true one.
 
     An image counts once, however many chips it has. R² is of the line of equality, so that a bias
@@ -41,7 +41,7 @@ def cover(judged: Either, validate: Validate) -> pd.DataFrame:
     columns = {name: values[0] for name, values in found.items()}
     intervals = {}
     if judged.n_groups > 1:
-        totals = resample(_added(judged, of_images), validate.rounds, validate.seed)
+        totals = resample(_added(judged, of_images), validate.bootstrap_rounds, validate.seed)
         for name, drawn in _of_sums(totals).items():
             intervals[name] = defined(drawn, np.isfinite(columns[name]))
     table = pd.DataFrame({"label": judged.labels, "images": len(true)})

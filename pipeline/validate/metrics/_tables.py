@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from pipeline.config.sections import Validate
+from pipeline.config.sections import ValidateParams
 from pipeline.validate.metrics._bootstrap import defined, label_counts, resample, shares_within
 from pipeline.validate.metrics._judged import Floats, Indices, Judged
 from pipeline.validate.metrics._several import Either
 
 
-def per_class(of: Either, validate: Validate) -> pd.DataFrame:
+def per_class(of: Either, validate: ValidateParams) -> pd.DataFrame:
     """Give `label`, `support`, `predicted`, `precision`, `recall`, `f1`; commonest label first.
 
     Each of the last three has a 95 % interval beside it (`precision_low`, `precision_high`, …),
@@ -38,7 +38,9 @@ def per_class(of: Either, validate: Validate) -> pd.DataFrame:
     return table.sort_values(["support", "label"], ascending=[False, True], ignore_index=True)
 
 
-def _drawn(judged: Judged, validate: Validate) -> tuple[dict[str, Floats], dict[str, Indices]]:
+def _drawn(
+    judged: Judged, validate: ValidateParams
+) -> tuple[dict[str, Floats], dict[str, Indices]]:
     """Resample groups.
 
     Returns:
@@ -46,7 +48,7 @@ def _drawn(judged: Judged, validate: Validate) -> tuple[dict[str, Floats], dict[
         there is anything that the figure tells of, int64 [n_labels].
     """
     sums = label_counts(judged)
-    totals = resample(sparse.hstack(sums, format="csr"), validate.rounds, validate.seed)
+    totals = resample(sparse.hstack(sums, format="csr"), validate.bootstrap_rounds, validate.seed)
     has, gives = (table.toarray() > 0 for table in sums[1:])
     groups = {"precision": gives.sum(0), "recall": has.sum(0), "f1": (has | gives).sum(0)}
     return _of_counts(*np.split(totals, 3, axis=1)), groups
@@ -73,7 +75,7 @@ def _interval(drawn: Floats, values: Floats, n_groups: Indices) -> tuple[Floats,
     return low, high
 
 
-def per_group(judged: Either, validate: Validate) -> pd.DataFrame:
+def per_group(judged: Either, validate: ValidateParams) -> pd.DataFrame:
     """Give `group`, `n`, `accuracy`; worst first, and of equally bad ones the largest.
 
     The 95 % interval beside it (`accuracy_low`, `accuracy_high`) comes from resampling the
@@ -83,7 +85,9 @@ def per_group(judged: Either, validate: Validate) -> pd.DataFrame:
     return _by(judged, groups, judged.images, validate)
 
 
-def per_value(judged: Either, values: Sequence[str | None], validate: Validate) -> pd.DataFrame:
+def per_value(
+    judged: Either, values: Sequence[str | None], validate: ValidateParams
+) -> pd.DataFrame:
     """Give `value`, `n`, `accuracy`, as `per_group`, by what is known of each chip.
 
     The interval comes from resampling the groups that have the value; NaN where it is but one.
@@ -98,7 +102,7 @@ def per_value(judged: Either, values: Sequence[str | None], validate: Validate) 
 
 
 def _by(
-    judged: Either, values: pd.Series[str], witnesses: Indices, validate: Validate
+    judged: Either, values: pd.Series[str], witnesses: Indices, validate: ValidateParams
 ) -> pd.DataFrame:
     codes, names = pd.factorize(values, sort=True)
     n = np.bincount(codes)

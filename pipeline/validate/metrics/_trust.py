@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from pipeline.config.sections import Validate
+from pipeline.config.sections import ValidateParams
 from pipeline.validate.metrics._bootstrap import TAILS, resample, summed
 from pipeline.validate.metrics._judged import Judged
 
@@ -79,7 +79,7 @@ def confirm(judged: Judged, score: float | None) -> Threshold:
     return Threshold(score, n / judged.n, accuracy)
 
 
-def interval(judged: Judged, score: float, validate: Validate) -> dict[str, float]:
+def interval(judged: Judged, score: float, validate: ValidateParams) -> dict[str, float]:
     """Give the 95 % interval of what `confirm` says, from resamples of groups.
 
     One group says nothing of how groups differ: the interval is then from 0 to 1. Accuracy is over
@@ -91,7 +91,7 @@ def interval(judged: Judged, score: float, validate: Validate) -> dict[str, floa
     """
     above = judged.score >= score
     sums = summed(judged, [np.ones(judged.n), above, above & judged.correct])
-    n, taken, right = resample(sums, validate.rounds, validate.seed).T
+    n, taken, right = resample(sums, validate.bootstrap_rounds, validate.seed).T
     drawn = {"threshold_coverage": taken / n}
     if above.any():
         drawn["threshold_accuracy"] = right[taken > 0] / taken[taken > 0]

@@ -19,7 +19,7 @@ from pipeline.validate.report import _charts, _confusion, _rows
 from pipeline.validate.report._facts import NearTwins, ReportFacts, SplitCount, Trust
 from pipeline.validate.report._gallery import (
     KINDS,
-    Choice,
+    GalleryChoice,
     GalleryItem,
     choose,
     picture,
@@ -30,7 +30,7 @@ from pipeline.validate.report._png import plots
 
 __all__ = [
     "KINDS",
-    "Choice",
+    "GalleryChoice",
     "GalleryItem",
     "NearTwins",
     "ReportFacts",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from pipeline.core.run_log import many
+from pipeline.core.run_log import pluralize
 from pipeline.validate.metrics import Judged
 from pipeline.validate.metrics._trust import coverage
 from pipeline.validate.metrics.calibration import reliability
@@ -142,7 +142,7 @@ def _histogram(judged: Judged) -> Chart:
     for count, low, high in zip(n, edges[:-1], edges[1:], strict=True):
         left, above = chart.across(low), chart.down(count)
         width = round(chart.across(high) - left - 1, 2)
-        title = f"{many(int(count), 'chips')} with a score from {low:.2f} to {high:.2f}"
+        title = f"{pluralize(int(count), 'chips')} with a score from {low:.2f} to {high:.2f}"
         chart.bars.append(Mark(left, above, width, round(chart.bottom - above, 2), title))
     return chart
 

@@ -76,7 +76,7 @@ class ReportFacts:
         covers: what `cover` gave.
         trust: the threshold that gives the accuracy that was wanted, chosen and confirmed; None
             where no chip could choose it.
-        n_suspects: labels that are likely to be wrong.
+        n_label_issues: labels that are likely to be wrong.
         compared: what `_compared.compared` gave: earlier classifiers on the same chips.
         twins: images of different splits with the same bytes: `key`, `split`, `same_as` and
             `same_as_split`.
@@ -105,7 +105,7 @@ class ReportFacts:
     split_by: str = ""
     split_shares: str = ""
     trust: Trust | None = None
-    n_suspects: int = 0
+    n_label_issues: int = 0
     twins: pd.DataFrame = field(default_factory=pd.DataFrame)
     near: NearTwins | None = None
     compared: pd.DataFrame = field(default_factory=pd.DataFrame)

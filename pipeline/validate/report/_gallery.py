@@ -36,7 +36,7 @@ SURROUNDINGS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class GalleryChoice:
     """One chip to show: its row of the predictions, and why it was chosen."""
 
     chip_id: bytes
@@ -53,14 +53,14 @@ class Choice:
 class GalleryItem:
     """One chip to show, with its picture as WebP."""
 
-    chip: Choice
+    chip: GalleryChoice
     picture: bytes
 
 
-def suspected(suspects: pd.DataFrame, count: int) -> list[Choice]:
+def suspected(suspects: pd.DataFrame, count: int) -> list[GalleryChoice]:
     """Give the first *count* of `_doubts.table`: chips whose label is likely to be wrong."""
     return [
-        Choice(
+        GalleryChoice(
             bytes.fromhex(row.chip_id),
             row.key,
             row.row,
@@ -76,7 +76,7 @@ def suspected(suspects: pd.DataFrame, count: int) -> list[Choice]:
 
 def choose(
     predictions: pa.Table, facts: Judged, count: int, among: NDArray[np.bool_] | None = None
-) -> list[Choice]:
+) -> list[GalleryChoice]:
     """Choose at most *count* chips: a third each of wrong, doubtful and right ones.
 
     Wrong ones are the surest of their wrong answer, doubtful ones have the two likeliest classes
@@ -97,7 +97,9 @@ def choose(
         chosen.update(dict.fromkeys(candidates[:quota], kind))
     columns = ["chip_id", "key", "row", "col", "label", "predicted", "score"]
     rows = predictions.select(columns).take(pa.array(chosen, pa.int64())).to_pylist()
-    return [Choice(**row, kind=kind) for row, kind in zip(rows, chosen.values(), strict=True)]
+    return [
+        GalleryChoice(**row, kind=kind) for row, kind in zip(rows, chosen.values(), strict=True)
+    ]
 
 
 def _ranked(facts: Judged, kind: Kind, among: NDArray[np.bool_] | None) -> list[int]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from pipeline.core.rejects import MEANING, REASONS
-from pipeline.core.run_log import many
+from pipeline.core.run_log import pluralize
 from pipeline.validate.metrics import Judged, _counts, _trust, parts
 from pipeline.validate.report import _confusion
 from pipeline.validate.report._facts import ReportFacts
@@ -173,7 +173,7 @@ def notes(facts: ReportFacts) -> Iterator[str]:
     if facts.straddling:
         have = "has" if facts.straddling == 1 else "have"
         yield (
-            f"{many(facts.straddling, 'groups')} {have} chips in more than one split: the "
+            f"{pluralize(facts.straddling, 'groups')} {have} chips in more than one split: the "
             "classifier has seen places that it is judged on, and every figure here flatters it."
         )
     if len(facts.twins):

@@ -1,6 +1,6 @@
 """Write the classifier's answers, or people's labels, as a file of an annotation tool.
 
-usage: python -m stages.annotations FORMAT TARGET [--of CHIPS] [--at-least SCORE] [--url ADDRESS]
+usage: python -m stages.annotate FORMAT TARGET [--of CHIPS] [--at-least SCORE] [--url ADDRESS]
 """
 
 import argparse
@@ -10,14 +10,14 @@ from pathlib import Path
 from pipeline.commands import annotate
 from pipeline.config.loader import load
 from pipeline.core.errors import QuadratError
-from pipeline.core.run_log import many
+from pipeline.core.run_log import pluralize
 from pipeline.storage import open_storage
 
 
 def options() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m stages.annotations",
+        prog="python -m stages.annotate",
         description="Write the classifier's answers, or people's labels, as a file that an "
         "annotation tool takes: see docs/annotations.md.",
     )
@@ -66,8 +66,8 @@ def main() -> int:
     said = sum(chip.answer is not None for chip in found.rows)
     what = "a label" if asked.of == "labels" else "an answer"
     print(
-        f"{asked.target}: {many(len(found.rows), 'chips')} of {many(images, 'images')}, {said:,} "
-        f"with {what}, {many(len(found.labels()), 'labels')}"
+        f"{asked.target}: {pluralize(len(found.rows), 'chips')} of {pluralize(images, 'images')}, "
+        f"{said:,} with {what}, {pluralize(len(found.labels()), 'labels')}"
     )
     return 0
 

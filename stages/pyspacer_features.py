@@ -1,6 +1,6 @@
-"""Turn PySpacer's feature files into one table, for `extract.extractor: table`.
+"""Turn PySpacer's feature files into one table, for `extract.extractor: precomputed`.
 
-usage: python -m stages.featurevectors SOURCE FEATURES.parquet [--suffix TEXT] [--image TEXT]
+usage: python -m stages.pyspacer_features SOURCE FEATURES.parquet [--suffix TEXT] [--image TEXT]
 """
 
 import argparse
@@ -9,14 +9,14 @@ from pathlib import Path
 
 from pipeline.commands import pyspacer_features
 from pipeline.core.errors import QuadratError
-from pipeline.core.run_log import many
+from pipeline.core.run_log import pluralize
 from pipeline.storage import open_storage
 
 
 def options() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m stages.featurevectors",
+        prog="python -m stages.pyspacer_features",
         description="Turn PySpacer's feature files, old and new, into one Parquet table of "
         "features, by key, row and column.",
     )
@@ -47,8 +47,9 @@ def main() -> int:
         print(error, file=sys.stderr)
         return error.exit_code
     print(
-        f"{asked.target}: {many(found.points, 'points')} of {many(found.images, 'images')}, "
-        f"{many(found.dim, 'values')} each; {many(len(found.faults), 'files')} left out"
+        f"{asked.target}: {pluralize(found.points, 'points')} of "
+        f"{pluralize(found.images, 'images')}, "
+        f"{pluralize(found.dim, 'values')} each; {pluralize(len(found.faults), 'files')} left out"
     )
     if found.faults:
         print(pyspacer_features.told(found.faults), file=sys.stderr)

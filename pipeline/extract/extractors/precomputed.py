@@ -1,12 +1,12 @@
 """Table: features that were made elsewhere, looked up by key, row and column; no network, no image.
 
 `extract.weights` names the Parquet file, with columns `key`, `row`, `col` and `feature`;
-`python -m stages.featurevectors` makes one of PySpacer's feature files.
+`python -m stages.pyspacer_features` makes one of PySpacer's feature files.
 """
 
 from __future__ import annotations
 
-from pipeline.config.sections import Extract
+from pipeline.config.sections import ExtractParams
 from pipeline.extract.extractors import Identity, own_source
 from pipeline.extract.weights import Weights, required
 
@@ -21,8 +21,8 @@ LOOKED_UP = True
 source = own_source
 
 
-def identity(extract: Extract, weights: Weights | None) -> Identity:
+def identity(extract: ExtractParams, weights: Weights | None) -> Identity:
     """Say what the table adds to a recipe: its digest."""
     if weights is None:
         raise required(extract.extractor)
-    return Identity("table", "", weights.sha256, "none", VERSION)
+    return Identity("precomputed", "", weights.sha256, "none", VERSION)

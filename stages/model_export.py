@@ -1,6 +1,6 @@
 """Write the trained classifier in another's format.
 
-usage: python -m stages.classifier TARGET.onnx | TARGET.pkl [--folder models/classifier]
+usage: python -m stages.model_export TARGET.onnx | TARGET.pkl [--folder models/classifier]
 """
 
 import argparse
@@ -15,7 +15,7 @@ from pipeline.train import model
 def options() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m stages.classifier",
+        prog="python -m stages.model_export",
         description="Write the trained classifier, its standardisation and calibration included, "
         "in another's format: .onnx for ONNX, .pkl for a scikit-learn pickle that PySpacer loads. "
         "Whoever opens a pickle runs what is in it: give it to people who trust you.",
