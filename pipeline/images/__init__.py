@@ -145,8 +145,9 @@ def decode(data: bytes, *, extract: ExtractParams) -> NDArray[np.uint8]:
     Args:
         data: the object's bytes, whole.
         extract: `intensity_range` says how values deeper than 8 bits become 0 to 255,
-            `grey_intensity_range` how grey ones of 8 bits do; `alpha` what lies under transparency. Of
-            three bands or more the first three are red, green and blue; of two the first is grey.
+            `grey_intensity_range` how grey ones of 8 bits do; `alpha` what lies under transparency.
+            Of three bands or more the first three are red, green and blue; of two the first is
+            grey.
 
     Returns:
         uint8 [H, W, 3], RGB, in the stored orientation.

@@ -127,8 +127,8 @@ def test_the_threshold_is_the_calibration_splits_and_tells_of_the_validation_spl
     right = sum(row["label"] == row["predicted"] for row in above) / len(above)
     assert abs(figures["threshold_accuracy"] - right) < 0.02
     curve = table(done_repo, "risk_coverage")
-    assert [*curve[0]] == ["score", "risk_coverage", "accuracy"]
-    assert float(curve[-1]["risk_coverage"]) == 1
+    assert [*curve[0]] == ["score", "coverage", "accuracy"]
+    assert float(curve[-1]["coverage"]) == 1
     shares = table(done_repo, "cover")
     assert abs(sum(float(row["cover"]) for row in shares) - 1) < 1e-5
 
