@@ -8,7 +8,6 @@ import subprocess
 import sys
 import venv
 from collections.abc import Mapping
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,15 +18,15 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from pipeline import recipes
 from pipeline.chip import methods
-from pipeline.config.loader import load
 from pipeline.config.machine import machine
 from pipeline.config.sections import ExtractParams
 from pipeline.core import hardware, schemas
-from pipeline.extract import runtimes
+from pipeline.extract import recipe, runtime
+from pipeline.extract.runtimes import Network
 from pipeline.images.windows import Window, around
 from pipeline.storage import Storage
+from pipeline.store import outputs
 
 ROOT = Path(__file__).resolve().parent.parent
 PEER = "pyspacer==0.14.*"
@@ -150,7 +149,14 @@ def largest(found: Mapping[str, Any], theirs: Mapping[str, Any]) -> float:
     )
 
 
-def runtime_asked(extract: ExtractParams) -> runtimes.RuntimeRequest:
-    """Give what decides the runtime of *extract*, with all else as shipped."""
-    params = replace(load(ROOT / "params.yaml"), extract=extract)
-    return recipes.runtime_asked(params, machine())
+def network(extract: ExtractParams) -> Network:
+    """Load the network that this machine would use for *extract*."""
+    embedding = recipe.embedding(extract, machine())
+    return runtime.load(embedding.request, embedding.runtime)
+
+
+def write_manifest(folder: Path, out: Path, manifest: dict[str, Any]) -> None:
+    """Write the manifest of an out of the checkout *folder*."""
+    path = folder / outputs.manifest_path(out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(outputs.pretty(manifest))

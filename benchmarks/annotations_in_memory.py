@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import multiprocessing
 import os
 import resource
@@ -23,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 import pyarrow as pa
+from _shared import write_manifest
 from ruamel.yaml import YAML
 
 from pipeline.chip import stage as chip
@@ -31,8 +31,8 @@ from pipeline.config.loader import load
 from pipeline.config.machine import machine
 from pipeline.core import schemas
 from pipeline.scheduler.run import make_light
-from pipeline.store import context as _context
 from pipeline.store import shards
+from pipeline.store.context import Context, open_store
 
 ROOT = Path(__file__).resolve().parent.parent
 POINTS = 25
@@ -58,7 +58,7 @@ def prepare(count: int) -> None:
         "files": [],
         "inputs": {"annotations": "x", "tables": []},
     }
-    (index / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    write_manifest(Path(), index, manifest)
     rng = np.random.default_rng(0)
     with (index / "annotations").open("w", encoding="utf-8") as stream:
         stream.write("image,row,column,label\n")
@@ -89,7 +89,7 @@ def peak_mb() -> float:
 def make_shards(pieces: list[shards.ShardPlan]) -> None:
     """Cut the windows, as other processes do."""
     chip.make(
-        _context.context(load("params.yaml"), machine(), "run"),
+        Context(load("params.yaml"), machine(), open_store(machine()), "run"),
         [item.piece for item in pieces],
         lambda *_: None,
     )
@@ -97,18 +97,18 @@ def make_shards(pieces: list[shards.ShardPlan]) -> None:
 
 def run() -> None:
     """Run the stage's own parts and print what each has taken so far."""
-    context = _context.context(load("params.yaml"), machine(), "run")
+    context = Context(load("params.yaml"), machine(), open_store(machine()), "run")
     begun = time.perf_counter()
     inputs = chip.read(context, tables_stage.plan(context))
     print(f"read      {time.perf_counter() - begun:6.1f} s  {peak_mb():7,.0f} MB", flush=True)
     planned = chip.plan(context, inputs)
-    missing = shards.missing(context.store, planned, context.run)
+    missing = shards.missing_shards(context.store, planned, context.run)
     print(f"planned   {time.perf_counter() - begun:6.1f} s  {peak_mb():7,.0f} MB", flush=True)
     others = multiprocessing.get_context("fork").Process(target=make_shards, args=(missing,))
     others.start()
     others.join()
     begun = time.perf_counter()
-    print(chip.publish(context, inputs, planned, chip.expected(context)).sentence())
+    print(chip.publish(context, inputs, planned, lambda _: None).summary())
     print(f"published {time.perf_counter() - begun:6.1f} s  {peak_mb():7,.0f} MB", flush=True)
 
 

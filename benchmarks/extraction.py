@@ -45,15 +45,17 @@ from _shared import (
     peers_features,
     photograph,
     places,
-    runtime_asked,
     table,
+)
+from _shared import (
+    network as network_of,
 )
 
 from pipeline import images
 from pipeline.chip.methods import centre
+from pipeline.config.machine import machine
 from pipeline.config.sections import ExtractParams
 from pipeline.core import hardware
-from pipeline.extract import runtimes
 from pipeline.extract.engine import FETCHED
 from pipeline.images.windows import Window, crop
 from pipeline.storage import open_storage
@@ -112,7 +114,7 @@ def engine_process(work: Work, start: Any, results: Any) -> None:
         (keys[0], table(storage, {key: work.windows[key] for key in keys}))
         for keys in in_tables(sorted(work.windows))
     ]
-    engine = Engine(storage, runtimes.load(runtime_asked(work.extract)), work.extract)
+    engine = Engine(storage, network_of(work.extract), work.extract)
     key = min(work.windows)
     list(engine.run([("warm", table(storage, {key: work.windows[key][:8]}))]))
     before = peak()
@@ -154,7 +156,7 @@ def ours(runtime: str, weights: str, precision: str) -> tuple[Any, int]:
     extract = ExtractParams(
         extractor="coralnet", weights=weights, runtime=runtime, precision=precision
     )
-    network = runtimes.load(runtime_asked(extract))
+    network = network_of(extract)
     return network, network.batch
 
 
@@ -166,7 +168,7 @@ def onnxruntime(_: str, weights: str, precision: str) -> tuple[Any, int]:
     from pipeline.extract import extractors
 
     extract = ExtractParams(extractor="coralnet", weights=weights, precision=precision)
-    extractor: Any = extractors.build(extract, extractors.weights_of(extract))
+    extractor: Any = extractors.build(extract, extractors.weights_of(extract, machine()))
     chips = torch.zeros((2, SIZE, SIZE, 3), dtype=torch.uint8)
     with tempfile.NamedTemporaryFile(suffix=".onnx") as file:
         settings: Any = {"dynamo": True, "external_data": False, "verbose": False}
@@ -243,7 +245,7 @@ def delayed(endpoint: str, seconds: float) -> Iterator[str]:
 
 def steps(folder: Path, windows: Windows, extract: ExtractParams) -> dict[str, float]:
     """Give the milliseconds an image takes, step by step, in one process."""
-    network = runtimes.load(runtime_asked(extract))
+    network = network_of(extract)
     took = dict.fromkeys(("read", "decode", "cut", "network"), 0.0)
     chips = np.zeros((network.batch, SIZE, SIZE, 3), np.uint8)
     keys = sorted(windows)[:8]

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from _shared import about
+from _shared import about, write_manifest
 
 from pipeline.core import schemas
 from pipeline.store import outputs
@@ -65,10 +65,10 @@ def made_up(folder: Path, learnt: int, judged: int, dim: int) -> None:
         said = {"label": ["a"] * len(x), "group": common["key"], "split": split}
         labels.append(pa.table({**common, **said}).cast(schemas.LABELS))
     manifest = {"stage": "extract", "recipe": "made up", "made_by": {}, "shards": lines}
-    (features / outputs.MANIFEST).write_bytes(outputs.pretty(manifest))
+    write_manifest(folder, outputs.FEATURES, manifest)
     pq.write_table(pa.concat_tables(labels), folder / "data/labels/labels.parquet")
     labelled = {"stage": "chip", "labels": "made up"}
-    (folder / "data/labels" / outputs.MANIFEST).write_bytes(outputs.pretty(labelled))
+    write_manifest(folder, outputs.LABELS, labelled)
 
 
 def main() -> int:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -131,6 +132,9 @@ class Bucket:
         return [str(key) for key in self.rng.choice(keys, count, replace=False)]
 
 
+COMPUTED = re.compile(r"extract: [\d,]+ chips, ([\d,]+) computed")
+
+
 @dataclass(frozen=True)
 class Repo:
     """A git repository with DVC in it."""
@@ -146,7 +150,7 @@ class Repo:
         )
         if done.returncode:
             raise SystemExit(f"{command} gave {done.returncode}\n{done.stdout}\n{done.stderr}")
-        return done.stdout.splitlines()
+        return done.stderr.splitlines()
 
     def begin(self) -> Repo:
         """Put what lies in the folder under git and DVC."""
@@ -160,8 +164,8 @@ class Repo:
         started = time.perf_counter()
         lines = self.run("dvc repro")
         seconds = time.perf_counter() - started
-        counts = [json.loads(line) for line in lines if line.startswith('{"stage": "extract"')]
-        return seconds, sum(line["computed"] for line in counts)
+        computed = [COMPUTED.match(line) for line in lines]
+        return seconds, sum(int(match[1].replace(",", "")) for match in computed if match)
 
     def set(self, section: str, **settings: Any) -> None:
         """Change settings of a section of params.yaml."""

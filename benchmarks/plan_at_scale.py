@@ -32,13 +32,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import luigi
 import numpy as np
 import pyarrow as pa
+from pipeline.scheduler.shard_tasks import ExtractShard
 
 from pipeline.chip import methods
 from pipeline.chip.methods.points import Params as Points
 from pipeline.config.loader import load
 from pipeline.core import schemas
 from pipeline.core.errors import Missing
-from pipeline.scheduler.shard_tasks import ExtractShard
 from pipeline.storage import Object
 from pipeline.store import shards
 from pipeline.store.objects import Piece, Store
@@ -198,14 +198,14 @@ def main() -> None:
     clock.say("(the listing is made up)", peak())
     parts = shards.split(listed, asked.shards)
     planned = shards.plan("images", "0" * 64, parts, schemas.LISTING)
-    shards.missing(store, planned, RUN)
+    shards.missing_shards(store, planned, RUN)
     clock.say(f"index: {len(planned):,} shards named and their rows kept", peak())
     del planned, listed
     found = windows(parts, asked.points)
     most = max(item.peak for item in found)
     clock.say(f"chip: windows, a shard at a time in {multiprocessing.cpu_count()} processes", most)
     pieces = [named(item, asked.shards) for item in found]
-    shards.missing(store, pieces, RUN)
+    shards.missing_shards(store, pieces, RUN)
     clock.say(f"extract: {len(pieces):,} shards named, listed and their chips kept", peak())
     takes = scheduled(pieces)
     clock.say(f"luigi: {len(pieces):,} shards scheduled, given out in {takes:,} takes", peak())
@@ -232,7 +232,7 @@ def named(item: Made, count: int) -> shards.ShardPlan:
     from pipeline.core.hashing import shard_name
 
     piece = Piece("features", "0" * 64, shard_name(item.number, count), item.sha256)
-    return shards.ShardPlan(item.number, piece, lambda: bytes(item.size))
+    return shards.ShardPlan(item.number, piece, lambda: bytes(item.size), item.size)
 
 
 if __name__ == "__main__":

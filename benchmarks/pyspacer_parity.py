@@ -21,12 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _shared import PEER, WEIGHTS, largest, peer, peers_features, photograph, runtime_asked
+from _shared import PEER, WEIGHTS, largest, peer, peers_features, photograph
+from _shared import network as network_of
 from PIL import Image
 
 from pipeline import images
 from pipeline.config.sections import ExtractParams
-from pipeline.extract import runtimes
+from pipeline.extract.runtimes import Network
 from pipeline.images.windows import Pixels, around, crop
 
 SIZE = 224
@@ -80,15 +81,15 @@ def prepare(folder: Path, given: list[Path]) -> dict[str, Points]:
 def ours(folder: Path, points: dict[str, Points], runtime: str) -> dict[str, Any]:
     """Give our features by picture."""
     extract = ExtractParams(extractor="coralnet", weights=str(folder / WEIGHTS), runtime=runtime)
-    network = runtimes.load(runtime_asked(extract))
+    loaded = network_of(extract)
     found = {}
     for name, places in points.items():
         pixels = images.decode((folder / name).read_bytes(), extract=extract)
-        found[name] = embedded(network, pixels, places)
+        found[name] = embedded(loaded, pixels, places)
     return found
 
 
-def embedded(network: runtimes.Network, pixels: Pixels, places: Points) -> Any:
+def embedded(network: Network, pixels: Pixels, places: Points) -> Any:
     """Embed the chips around *places*, a batch at a time, the last one padded."""
     batches = np.zeros((-(-len(places) // network.batch), network.batch, SIZE, SIZE, 3), np.uint8)
     for number, (row, col) in enumerate(places):

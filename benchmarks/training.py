@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from _shared import ROOT, about, peer
+from _shared import ROOT, about, peer, write_manifest
 from numpy.typing import NDArray
 from ruamel.yaml import YAML
 from sklearn.calibration import CalibratedClassifierCV
@@ -137,11 +137,11 @@ def made_up(folder: Path, count: int, dim: int, store: str) -> None:
         }
         labels.append(pa.table({**common, **said}).cast(schemas.LABELS))
     manifest = {"stage": "extract", "recipe": "made up", "made_by": {}, "shards": lines}
-    (features / outputs.MANIFEST).write_bytes(outputs.pretty(manifest))
+    write_manifest(folder, outputs.FEATURES, manifest)
     (folder / "data/labels").mkdir()
     pq.write_table(pa.concat_tables(labels), folder / "data/labels/labels.parquet")
     labelled = {"stage": "chip", "labels": digest([count, dim, store])}
-    (folder / "data/labels" / outputs.MANIFEST).write_bytes(outputs.pretty(labelled))
+    write_manifest(folder, outputs.LABELS, labelled)
 
 
 class Bench:

@@ -1,67 +1,133 @@
-"""Luigi tasks: which work is missing, in what order, by how many workers.
+"""Luigi tasks: which work is missing, in what order, and by how many workers.
 
-`scheduler/run.py` has Luigi run one stage's task alone, since DVC has ordered the stages already.
-`luigi --module pipeline.tasks Validate` runs the whole chain without DVC. A stage task yields the
-tasks of its missing shards and then puts its out together; the work is in the stages' folders.
-The calls of one key's walk are drawn in the README.
+`luigi --module pipeline.tasks Validate` runs the whole chain without DVC. `dvc repro` runs one
+stage's task at a time (scheduler/run.py), since DVC has ordered the stages already. A stage task
+yields the tasks of its missing shards and then puts its out together. The work itself is in the
+stages' folders.
 """
 
 from __future__ import annotations
 
 import logging
 import socket
-import sys
 from collections.abc import Iterator, Sequence
-from functools import cache
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar
 
+import luigi
+
+from pipeline.chip import recipe as chip_recipe
 from pipeline.chip import stage as chip
 from pipeline.chip import tables_stage
-from pipeline.config.loader import Params
-from pipeline.config.machine import machine
+from pipeline.config.loader import Params, load
+from pipeline.config.machine import Machine, machine
+from pipeline.core import progress, signals
 from pipeline.core.errors import QuadratError
-from pipeline.core.run_log import Counts, append_run_log
+from pipeline.core.hashing import digest
+from pipeline.core.luigi_task import QuadratTask
+from pipeline.core.run_log import RUN, Counts, append_run_log
+from pipeline.extract import recipe as extract_recipe
 from pipeline.extract import stage as extract
 from pipeline.index import stage as index
-from pipeline.scheduler._luigi import IS_COMMAND, luigi
-from pipeline.scheduler.shard_tasks import (
-    ChipShard,
-    ExtractShard,
-    IndexShard,
-    QuadratTask,
-    ShardTask,
-    TableShard,
-    end_with_the_worker,
-    tasks_of,
-)
-from pipeline.scheduler.summary import RUN, SummaryFilter
-from pipeline.store import context, outputs
-from pipeline.store.context import CHIPS, CLASSIFIER, FEATURES, INDEX, LABELS, RESULTS
-from pipeline.store.shards import ShardPlan, missing
-from pipeline.train import dvclive
+from pipeline.storage import local_path
+from pipeline.store import outputs, requests
+from pipeline.store.context import Context, open_store
+from pipeline.store.outputs import CHIPS, CLASSIFIER, FEATURES, INDEX, LABELS, RESULTS
+from pipeline.store.recipe import Recipe
+from pipeline.store.shard_task import ShardTask, shard_tasks
+from pipeline.store.shards import ShardPlan, missing_shards
+from pipeline.train import recipe as train_recipe
 from pipeline.train import stage as train
+from pipeline.validate import recipe as validate_recipe
 from pipeline.validate import stage as validate
 
 log = logging.getLogger("quadrat")
 
-# Luigi reads these from [core] itself, and warns all the same that core has no such parameter.
-luigi.interface.core.ignore_unconsumed |= {"rpc_retry_attempts", "rpc_retry_wait"}
-if IS_COMMAND:  # a stage and a worker say by themselves what came of it
-    logging.getLogger("luigi-interface").addFilter(SummaryFilter())
+PARAMS: Any = "params.yaml"
+"""The default of every task's `params`: the file, which is read when the first task is created."""
+
+DIGEST_SHOWN = 8
+
+
+class ParamsParameter(luigi.Parameter[Params]):
+    """All of params.yaml as one task parameter: the name of the file, or the value itself."""
+
+    def parse(self, x: str) -> Params:
+        """Read the file *x*."""
+        return load(x)
+
+    def normalize(self, x: Any) -> Params:
+        """Return *x* as Params."""
+        return x if isinstance(x, Params) else self.parse(x)
+
+    def serialize(self, x: Params) -> str:
+        """Return a short digest: the scheduler's page shows it, and nobody reads it back."""
+        return digest(x.to_json())[:DIGEST_SHOWN]
 
 
 class CheckoutParameter(luigi.Parameter[str]):
-    """The checkout whose outs a stage task writes; another checkout's is another task."""
+    """The checkout whose outs a stage task writes; in another checkout it is another task."""
 
     def normalize(self, x: Any) -> str:
-        """Give host and folder if nothing was given."""
+        """Return *x*, or host and folder if it is empty."""
         return str(x) or f"{socket.gethostname()}:{Path.cwd()}"
 
 
-class Stage(QuadratTask):
-    """One of the five: complete when its out's manifest is what its inputs and recipe ask for."""
+class IndexShard(ShardTask):
+    """Headers of the images of some shards."""
 
+    stage, unit = index, "images"
+
+
+class TableShard(ShardTask):
+    """The windows that some instrument tables in the bucket list."""
+
+    stage, unit = tables_stage, "tables"
+
+
+class ChipShard(ShardTask):
+    """Windows on the images of some shards."""
+
+    stage, unit = chip, "places"
+
+
+class ExtractShard(ShardTask):
+    """Features of the chips of some shards."""
+
+    stage, unit, embeds = extract, "chips", True
+
+
+def _with_absolute_paths(params: Params) -> Params:
+    """Return *params* with absolute paths: another checkout of this machine may make the shard."""
+    bucket, section = params.bucket, params.extract
+    if "://" not in bucket.url:
+        bucket = bucket.model_copy(update={"url": str(local_path(bucket.url))})
+    if section.weights and local_path(section.weights).exists():
+        section = section.model_copy(update={"weights": str(local_path(section.weights))})
+    return replace(params, bucket=bucket, extract=section)
+
+
+def requested_recipes(params: Params, machine: Machine) -> dict[str, Recipe]:
+    """Return what is requested of each stage after the index.
+
+    The index writes them to `data/index/recipes/`, on which DVC lets the stages depend: a change of
+    weights or code, which params.yaml does not show, is seen there.
+    """
+    return {
+        "chip": chip_recipe.requested(params),
+        "extract": extract_recipe.request(params.extract, machine).recipe,
+        "train": train_recipe.requested(params),
+        "validate": validate_recipe.requested(params),
+    }
+
+
+class StageTask(QuadratTask):
+    """One of the stages: complete when the manifests of its outs say what its inputs ask for."""
+
+    params = ParamsParameter(default=PARAMS)
     checkout = CheckoutParameter(default="")
     chain = luigi.BoolParameter(
         default=True,
@@ -70,22 +136,28 @@ class Stage(QuadratTask):
         description="run the stages before this one first",
     )
 
-    before: ClassVar[type[Stage] | None] = None
+    before: ClassVar[type[StageTask] | None] = None
+    stage: ClassVar[ModuleType]
     folders: ClassVar[tuple[Path, ...]]
 
+    @property
+    def context(self) -> Context:
+        """The context of the stage's functions."""
+        return Context(self.params, machine(), open_store(machine()), self.run_name)
+
     def requires(self) -> list[luigi.Task]:
-        """The stage before, unless DVC has seen to it."""
+        """Return the stage before this one, unless DVC has run it."""
         return [self.before(params=self.params)] if self.chain and self.before else []
 
     def output(self) -> list[luigi.LocalTarget]:
-        """The manifests of the outs."""
-        return [luigi.LocalTarget(str(folder / outputs.MANIFEST)) for folder in self.folders]
+        """Return the manifests of the outs."""
+        return [luigi.LocalTarget(str(outputs.manifest_path(at))) for at in self.folders]
 
     def complete(self) -> bool:
-        """Say whether the out is what its inputs ask for, and theirs, up to the bucket.
+        """Return True if this stage's outs, and those of the stages before it, are up to date.
 
-        In a chain, what cannot be told is not complete: `run` meets the same fault, and a task that
-        fails ends the chain, while Luigi would wait for ever for one of which nothing can be told.
+        In a chain, an error counts as incomplete: `run` meets it again and ends the chain, while
+        Luigi would wait for ever for a task whose completeness it cannot tell.
         """
         try:
             return self._is_complete()
@@ -97,138 +169,114 @@ class Stage(QuadratTask):
     def _is_complete(self) -> bool:
         if not all(task.complete() for task in self.requires()):
             return False
-        found = [outputs.read_manifest(folder) for folder in self.folders]
+        manifests = [outputs.read_manifest(folder) for folder in self.folders]
         if not all(
-            manifest and _whole(manifest, folder)
-            for manifest, folder in zip(found, self.folders, strict=True)
+            manifest is not None and outputs.is_complete(folder, manifest)
+            for manifest, folder in zip(manifests, self.folders, strict=True)
         ):
             return False
-        facts = self.expected()
-        return all(found[-1].get(name) == value for name, value in facts.items())  # type: ignore[union-attr]
+        last = manifests[-1] or {}
+        return all(last.get(name) == value for name, value in self.expected().items())
 
     def expected(self) -> dict[str, Any]:
-        """What the manifest of the last of `folders` must say."""
-        raise NotImplementedError
+        """Return what the manifest of the last of `folders` must say, as far as inputs tell."""
+        expected: dict[str, Any] = self.stage.expected(self.context)
+        return expected
 
-    def lacking(self, kind: type[ShardTask], planned: Sequence[ShardPlan]) -> Iterator[Any]:
-        """Yield the tasks of those shards that are not finished, if there are any."""
-        end_with_the_worker()
-        found = missing(self.context.store, planned, self.context.run)
-        if found:
+    def missing(self, kind: type[ShardTask], plans: Sequence[ShardPlan]) -> Iterator[Any]:
+        """Yield the tasks of the shards that are not finished, if there are any."""
+        signals.end_with_parent()
+        store = self.context.store
+        missing = missing_shards(store, plans, self.run_name)
+        if missing:
+            progress.expect(sum(plan.size for plan in missing), kind.unit)
+            request = requests.put(store, _with_absolute_paths(self.params).to_json(), plans)
             # They have just been listed as missing: Luigi need not ask for each of them.
-            tasks = tasks_of(kind, self.params, found)
+            tasks = shard_tasks(kind, self.run_name, request, missing)
             yield luigi.DynamicRequirements(tasks, custom_complete=lambda _: False)
 
-    def report(self, counts: Counts) -> None:
-        """Say and write down what the stage took, for people, programs and the scheduler."""
-        log.info(counts.sentence())
-        sys.stdout.write(f"{counts.line()}\n")
-        sys.stdout.flush()
-        self.tell(100, counts.sentence())
+    def done(self, counts: Counts) -> None:
+        """Report the counts to people, to the run log, and to the scheduler."""
+        log.info(counts.summary())
+        self.report(100, counts.summary())
         append_run_log(machine().runs, self.run_name, counts)
 
 
-def _whole(manifest: dict[str, Any], folder: Path) -> bool:
-    return all((folder / name).exists() for name in manifest.get("files", []))
-
-
-class Index(Stage):
+class Index(StageTask):
     """bucket → images."""
 
-    folders = (INDEX,)
+    stage, folders = index, (INDEX,)
 
     def expected(self) -> dict[str, Any]:
-        """What the index must say of the bucket as it was when this run began."""
-        return index.expected(self.context, _listing(self.params))
+        """Return what the index must say of the bucket as it was when this run began."""
+        recipes = requested_recipes(self.params, machine())
+        return index.expected(self.context, _listing(self.params), recipes)
 
     def run(self) -> Iterator[Any]:
-        """Read the headers that are missing, then put the index together."""
-        listed = _listing(self.params)
-        planned = index.plan(self.context, listed)
-        yield from self.lacking(IndexShard, planned)
-        self.report(index.publish(self.context, listed, planned, self.expected()))
+        """Read the missing headers, then put the index together."""
+        listing = _listing(self.params)
+        plans = index.plan(self.context, listing)
+        yield from self.missing(IndexShard, plans)
+        recipes = requested_recipes(self.params, machine())
+        self.done(index.publish(self.context, listing, plans, recipes))
 
 
 @cache
-def _listing(params: Params) -> Any:
-    """List the bucket once a run: what is fixed here is what every later read is checked by."""
-    return index.listing(context.context(params, machine(), RUN))
+def _listing(params: Params) -> index.BucketListing:
+    """List the bucket once in a run: every later read is checked against this listing."""
+    beside = chip.files_beside_images(params.chip, params.annotations)
+    context = Context(params, machine(), open_store(machine()), RUN)
+    return index.list_bucket(context, beside)
 
 
-class Chip(Stage):
+class Chip(StageTask):
     """images and annotations → chips and labels."""
 
-    before = Index
-    folders = (CHIPS, LABELS)
-
-    def expected(self) -> dict[str, Any]:
-        """What the labels' manifest must say."""
-        return chip.expected(self.context)
+    before, stage, folders = Index, chip, (CHIPS, LABELS)
 
     def run(self) -> Iterator[Any]:
-        """Plan the windows that are missing, then put chips and labels together."""
-        listed = tables_stage.plan(self.context)
-        yield from self.lacking(TableShard, listed)
-        inputs = chip.read(self.context, listed)
-        planned = chip.plan(self.context, inputs)
-        yield from self.lacking(ChipShard, planned)
-        self.report(chip.publish(self.context, inputs, planned, self.expected()))
+        """Plan the missing windows, then put chips and labels together."""
+        tables = tables_stage.plan(self.context)
+        yield from self.missing(TableShard, tables)
+        inputs = chip.read(self.context, tables)
+        plans = chip.plan(self.context, inputs)
+        yield from self.missing(ChipShard, plans)
+        # Training checks the label map again; here, a wrong name costs no features.
+        check_labels = partial(train.check_labels, self.params)
+        self.done(chip.publish(self.context, inputs, plans, check_labels))
 
 
-class Extract(Stage):
+class Extract(StageTask):
     """chips and the bucket → features."""
 
-    before = Chip
-    folders = (FEATURES,)
-
-    def expected(self) -> dict[str, Any]:
-        """What the features' manifest must say."""
-        return extract.expected(self.context)
+    before, stage, folders = Chip, extract, (FEATURES,)
 
     def run(self) -> Iterator[Any]:
         """Embed what is missing, then put the features together."""
-        planned = extract.plan(self.context)
-        yield from self.lacking(ExtractShard, planned)
-        self.report(extract.publish(self.context, planned, self.expected()))
+        plans = extract.plan(self.context)
+        yield from self.missing(ExtractShard, plans)
+        self.done(extract.publish(self.context, plans, self.expected()))
 
 
-class Train(Stage):
+class WholeTask(StageTask):
+    """A stage whose out is one piece of the store, and is made in this process."""
+
+    def run(self) -> None:
+        """Make the piece, unless the store has it already, and put the out together."""
+        signals.end_with_parent()
+        piece = self.stage.piece(self.context)
+        if not self.context.store.has(piece):
+            self.stage.make(self.context, piece, self.report)
+        self.done(self.stage.publish(self.context, piece, self.expected()))
+
+
+class Train(WholeTask):
     """features and labels → classifier."""
 
-    before = Extract
-    folders = (CLASSIFIER,)
-
-    def expected(self) -> dict[str, Any]:
-        """What the classifier's manifest must say."""
-        return train.expected(self.context)
-
-    def _is_complete(self) -> bool:
-        """Say whether the classifier and its learning curve are there."""
-        return dvclive.exists() and super()._is_complete()
-
-    def run(self) -> None:
-        """Train unless the store has this very classifier."""
-        end_with_the_worker()
-        piece = train.piece(self.context)
-        if not self.context.store.has(piece):
-            train.make(self.context, piece, self.tell)
-        self.report(train.publish(self.context, piece, self.expected()))
+    before, stage, folders = Extract, train, (CLASSIFIER,)
 
 
-class Validate(Stage):
+class Validate(WholeTask):
     """classifier, features and labels → results."""
 
-    before = Train
-    folders = (RESULTS,)
-
-    def expected(self) -> dict[str, Any]:
-        """What the results' manifest must say."""
-        return validate.expected(self.context)
-
-    def run(self) -> None:
-        """Judge unless the store has these very results."""
-        end_with_the_worker()
-        piece = validate.piece(self.context)
-        if not self.context.store.has(piece):
-            validate.make(self.context, piece, self.tell)
-        self.report(validate.publish(self.context, piece, self.expected()))
+    before, stage, folders = Train, validate, (RESULTS,)

@@ -11,9 +11,8 @@ from pipeline.commands import bounds
 from pipeline.config.loader import load
 from pipeline.config.machine import machine
 from pipeline.core.errors import QuadratError
-from pipeline.core.run_log import pluralize
-from pipeline.scheduler.summary import RUN
-from pipeline.store import context as _context
+from pipeline.core.run_log import RUN, pluralize
+from pipeline.store.context import Context, open_store
 
 
 def main() -> int:
@@ -26,7 +25,7 @@ def main() -> int:
     parser.add_argument("target", type=Path, metavar="BOUNDS.parquet")
     target: Path = parser.parse_args().target
     try:
-        context = _context.context(load("params.yaml"), machine(), RUN)
+        context = Context(load("params.yaml"), machine(), open_store(machine()), RUN)
         written = bounds.write(context, target)
     except QuadratError as error:
         print(error, file=sys.stderr)

@@ -4,4 +4,4 @@ if __name__ == "__main__":
     from pipeline import tasks
     from pipeline.scheduler import run
 
-    raise SystemExit(run.stage(tasks.Chip))
+    raise SystemExit(run.main(tasks.Chip))

@@ -5,6 +5,7 @@ usage: python -m stages.export TARGET [--format png|jpeg] [--name TEMPLATE] [--b
 """
 
 import argparse
+import json
 import logging
 import sys
 
@@ -13,7 +14,7 @@ from pipeline.commands.export.plan import ExportRequest
 from pipeline.config.loader import load
 from pipeline.config.machine import machine
 from pipeline.core.errors import QuadratError
-from pipeline.store import context as _context
+from pipeline.store.context import Context, open_store
 
 DEFAULT = "{key}_{row}_{col}"
 
@@ -69,13 +70,13 @@ def main() -> int:
             url = f"{asked.target.rstrip('/')}/" if is_s3 else "/data/local-files/?d="
         wanted = ExportRequest(asked.target, asked.format, name, asked.webdataset, url)
         settings = machine()
-        context = _context.context(params, settings, "")
+        context = Context(params, settings, open_store(settings), "")
         counts = run.run(context, wanted)
     except QuadratError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    print(counts.sentence(), file=sys.stderr)
-    print(counts.line())
+    print(counts.summary(), file=sys.stderr)
+    print(json.dumps(counts.values()))
     return 0
 
 

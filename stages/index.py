@@ -8,4 +8,4 @@ if __name__ == "__main__":
     from pipeline import tasks
     from pipeline.scheduler import run
 
-    raise SystemExit(run.stage(tasks.Index))
+    raise SystemExit(run.main(tasks.Index))

@@ -12,7 +12,7 @@ from pathlib import Path
 from pipeline.commands import gc
 from pipeline.config.machine import machine
 from pipeline.core.errors import QuadratError
-from pipeline.store.context import store as store_at
+from pipeline.store.context import open_store
 
 
 def options() -> argparse.Namespace:
@@ -67,7 +67,7 @@ def main() -> int:
     """Show, and remove where asked to."""
     asked = options()
     try:
-        store = store_at(machine().store_url)
+        store = open_store(machine())
         needed = gc.needs([Path.cwd(), *asked.also])
         found = gc.groups(store)
         rule = gc.Rule(asked.unneeded, asked.unused, asked.grace * 3600)

@@ -18,7 +18,18 @@ import pyarrow.compute as pc
 from pipeline.core import label_sets, schemas
 from pipeline.core.errors import InputError
 from pipeline.core.run_log import pluralize
-from pipeline.store.context import CHIPS, CLASSIFIER, FEATURES, INDEX, LABELS, RESULTS
+from pipeline.store import tables
+from pipeline.store.outputs import (
+    CHIPS,
+    CLASSIFIER,
+    FEATURES,
+    INDEX,
+    LABELS,
+    RESULTS,
+    manifest_path,
+    rejects_path,
+    shard_path,
+)
 
 WHOLE = re.compile(r"-?[0-9]{1,9}")
 Row = Mapping[str, Any]
@@ -28,7 +39,7 @@ def rows(path: Path, key: str) -> list[Row]:
     """Give the rows of one image in the table *path*; none if the stage has not run."""
     if not path.exists():
         return []
-    table = schemas.from_out(path)
+    table = tables.read(path)
     found: list[Row] = table.filter(pc.equal(table["key"], key)).to_pylist()
     return found
 
@@ -42,13 +53,13 @@ def trace(key: str, place: tuple[int, int] | None) -> Iterator[tuple[str, str, P
         return
     image = found[0]
     yield "index", _image(image), images
-    name = f"{image['shard']:04d}.parquet"
-    chips = rows(CHIPS / name, key)
+    path = shard_path(CHIPS, image["shard"])
+    chips = rows(path, key)
     chip = next((row for row in chips if _is_at(row, place)), None)
-    yield "chip", _chips(len(chips), chip), CHIPS / name
+    yield "chip", _chips(len(chips), chip), path
     if chip is None:
         return
-    labels, features = LABELS / "labels.parquet", FEATURES / name
+    labels, features = LABELS / "labels.parquet", shard_path(FEATURES, image["shard"])
     yield "labels", _label(_same(rows(labels, key), chip)), labels
     yield "extract", _feature(_same(rows(features, key), chip)), features
     predictions = RESULTS / "predictions.parquet"
@@ -57,8 +68,8 @@ def trace(key: str, place: tuple[int, int] | None) -> Iterator[tuple[str, str, P
 
 def refused(key: str) -> Iterator[tuple[str, str, Path]]:
     """Give every reject of one image, with the stage's own sentence."""
-    for folder in (INDEX, CHIPS, FEATURES):
-        path = folder / "rejects.parquet"
+    for stage in ("index", "chip", "extract"):
+        path = rejects_path(stage)
         for row in rows(path, key):
             yield row["stage"], f"rejected as {row['reason']}: {row['detail']}", path
 
@@ -97,7 +108,7 @@ def _label(row: Row | None) -> str:
 def _feature(row: Row | None) -> str:
     if row is None:
         return "no feature"
-    made_by = json.loads((FEATURES / "manifest.json").read_text(encoding="utf-8"))
+    made_by = json.loads(manifest_path(FEATURES).read_text(encoding="utf-8"))
     name = made_by["made_by"]["section"]["extractor"]
     length = pc.sqrt(pc.sum(pc.power(pa.array(row["feature"], pa.float64()), 2))).as_py()
     recipe = made_by["recipe"][:8]

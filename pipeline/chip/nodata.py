@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline import images
@@ -32,10 +31,10 @@ from pipeline.core.run_log import pluralize
 from pipeline.images.sandbox import DecoderSandbox, no_memory
 from pipeline.images.watchdog import watched
 from pipeline.storage import Storage
-from pipeline.store import shards
-from pipeline.store.context import INDEX, Context, Tell, bucket
+from pipeline.store import shards, tables
+from pipeline.store.context import Context, Report
 from pipeline.store.objects import Piece
-from pipeline.store.outputs import out
+from pipeline.store.outputs import CHIPS, INDEX, out
 
 log = logging.getLogger(__name__)
 
@@ -52,14 +51,14 @@ def with_masks(places: pa.Table, params: ChipParams) -> pa.Table:
     if masks is None:
         return places
     named = [methods.mask_of(masks, key) for key in places["key"].to_pylist()]
-    listed = pq.read_table(INDEX / "tables.parquet")
+    listed = tables.read(INDEX / "tables.parquet")
     at = pc.index_in(pa.array(named, pa.string()), value_set=listed["key"].combine_chunks())
     places = places.append_column("mask", pa.array(named, pa.string()))
     return places.append_column("mask_version", listed["version"].take(at))
 
 
 def make(
-    context: Context, pieces: Sequence[Piece], neighbours: shards.Neighbours, tell: Tell
+    context: Context, pieces: Sequence[Piece], neighbours: shards.Neighbours, report: Report
 ) -> None:
     """Measure the chips of *pieces* that no neighbour has; each piece is kept once it is done.
 
@@ -67,10 +66,10 @@ def make(
         StorageError: the bucket cannot be read, or images changed since they were indexed.
     """
     params = context.params
-    storage = bucket(context)
+    storage = context.bucket
     moved: list[str] = []
     total = shards.count_rows(context.store, pieces)
-    with Progress("chip", "images", total, tell) as progress, ExitStack() as ends:
+    with Progress("chip", "images", total, report) as progress, ExitStack() as ends:
         measure = partial(_measured, storage, _valid(context, ends))
         pool = ends.enter_context(ThreadPoolExecutor(_threads(context), thread_name_prefix="scene"))
         for piece, wanted in shards.inputs(context.store, pieces):
@@ -213,7 +212,7 @@ class KeptChips:
             nothing where no-data is not stated.
     """
 
-    found: shards.Assembled
+    found: shards.AssembledTable
     chips: pa.Table
     dropped: pa.Table = field(default_factory=schemas.REJECTS.empty_table)
     counted: dict[str, int] = field(default_factory=dict)
@@ -226,12 +225,12 @@ def kept(context: Context, planned: Sequence[shards.ShardPlan]) -> KeptChips:
         Damaged: a piece is not there any more, or not what was written.
         InputError: no chip is left.
     """
-    found = shards.assemble(context.store, planned, context.run)
+    found = shards.assemble(context.store, planned, context.run, CHIPS)
     if not limit(context.params.chip):
-        table = shards.table_of(context.store, planned, schemas.CHIPS)
+        table = shards.read_table(context.store, planned, schemas.CHIPS)
         return KeptChips(found, schemas.conform(table, schemas.CHIPS))
     most = limit(context.params.chip)["max_nodata"]
-    every = schemas.SCENE_CHIPS.empty_table(), *shards.tables_of(context.store, planned)
+    every = schemas.SCENE_CHIPS.empty_table(), *shards.read_tables(context.store, planned)
     masks = [pc.less_equal(pc.subtract(1.0, table["valid_share"]), most) for table in every]
     left = [table.filter(mask) for table, mask in zip(every, masks, strict=True)]
     whole, chosen = pa.concat_tables(every), pa.concat_tables(left)
@@ -263,7 +262,7 @@ def _counted(shares: pa.ChunkedArray) -> dict[str, int]:
     return {"none": none, "partial": len(values) - none - every, "all": every}
 
 
-def _shrunk(found: shards.Assembled, left: Sequence[pa.Table]) -> shards.Assembled:
+def _shrunk(found: shards.AssembledTable, left: Sequence[pa.Table]) -> shards.AssembledTable:
     """Give *found* with the rows that are left; files that lost none are as they were."""
     files, lines = {}, []
     for (name, file), line, table in zip(found.files.items(), found.lines, left, strict=True):

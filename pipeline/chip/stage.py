@@ -4,32 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from pipeline import recipes
 from pipeline.annotations import AnnotationSource, file_name, label_separator
 from pipeline.annotations import level as level_of
 from pipeline.annotations import read as read_annotations
-from pipeline.chip import background, labels, methods, nodata, tables_stage
+from pipeline.chip import background, labels, methods, nodata, recipe, tables_stage
 from pipeline.chip.methods import _covered, _objects
 from pipeline.chip.methods._tables import placed
 from pipeline.config.sections import AnnotationParams, ChipParams
 from pipeline.core import rejects, schemas
 from pipeline.core.errors import InputError
 from pipeline.core.hashing import digest
+from pipeline.core.progress import Progress
 from pipeline.core.rejects import Reject
 from pipeline.core.run_log import Counts, pluralize
-from pipeline.store import outputs, shards
-from pipeline.store.context import CHIPS, INDEX, LABELS, Context, Tell
+from pipeline.index.stage import FilesBeside
+from pipeline.store import outputs, shards, tables
+from pipeline.store.context import Context, Report
 from pipeline.store.objects import Piece
-from pipeline.store.outputs import out
-from pipeline.train import labelled_features
-from pipeline.train.label_map import check as check_map
+from pipeline.store.outputs import CHIPS, INDEX, LABELS, out, rejects_path
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +64,18 @@ class Inputs:
     bare: list[str]
 
 
+def files_beside_images(chip: ChipParams, annotations: AnnotationParams) -> FilesBeside:
+    """Return which files of the bucket besides the images the chip method reads.
+
+    Raises:
+        SettingError: the chip method cannot use what the annotation format describes.
+    """
+    methods.check_levels(chip, annotations, level_of(annotations))
+    masks = methods.masks(chip)
+    mask_of = partial(methods.mask_of, masks) if masks else None
+    return FilesBeside(methods.tables(chip), mask_of, chip.method)
+
+
 def read(context: Context, listed: Sequence[shards.ShardPlan] = ()) -> Inputs:
     """Read the index, the annotations that lie in it, and what tables of windows came to.
 
@@ -73,8 +84,7 @@ def read(context: Context, listed: Sequence[shards.ShardPlan] = ()) -> Inputs:
         SettingError: the chip method and the annotation format do not fit.
     """
     params = context.params
-    outputs.require_manifest(INDEX, "index")
-    images = pq.read_table(INDEX / "images.parquet")
+    images = tables.images()
     name = file_name(params.annotations)
     data = (INDEX / "annotations").read_bytes()
     sizes = zip(images["height"].to_pylist(), images["width"].to_pylist(), strict=True)
@@ -130,12 +140,12 @@ def plan(context: Context, inputs: Inputs) -> list[shards.ShardPlan]:
     """Name the pieces of the chips table."""
     places = nodata.with_masks(inputs.places, context.params.chip)
     parts = shards.split(places, context.params.shards.count)
-    recipe = recipes.chip(context.params)
-    context.store.describe(recipe.digest, recipe.parts)
-    return shards.plan(TABLE, recipe.digest, parts, places.schema)
+    chips = recipe.chips(context.params.chip)
+    context.store.describe(chips.digest, chips.parts)
+    return shards.plan(TABLE, chips.digest, parts, places.schema)
 
 
-def make(context: Context, pieces: Sequence[Piece], tell: Tell) -> None:
+def make(context: Context, pieces: Sequence[Piece], report: Report) -> None:
     """Cut windows for *pieces*: arithmetic; pixels are read only where no-data is looked for.
 
     Raises:
@@ -143,23 +153,27 @@ def make(context: Context, pieces: Sequence[Piece], tell: Tell) -> None:
     """
     neighbours = shards.Neighbours(context.store, TABLE, pieces[0].recipe)
     if methods.nodata(context.params.chip) is not None:
-        nodata.make(context, pieces, neighbours, tell)
+        nodata.make(context, pieces, neighbours, report)
         return
-    for piece, wanted in shards.inputs(context.store, pieces):
-        rows = methods.plan(wanted, context.params.chip)
-        # Windows are arithmetic, cheaper than finding them: those that are there count as reused.
-        made = shards.Provenance(context.run, shards.count_new(neighbours, piece, rows))
-        shards.finish(context.store, piece, rows, [], made)
+    total = shards.count_rows(context.store, pieces)
+    with Progress("chip", "places", total, report) as progress:
+        for piece, wanted in shards.inputs(context.store, pieces):
+            rows = methods.plan(wanted, context.params.chip)
+            # To compute windows is cheaper than to find them: those of other pieces count as
+            # reused.
+            made = shards.Provenance(context.run, shards.count_new(neighbours, piece, rows))
+            shards.finish(context.store, piece, rows, [], made)
+            progress.step(wanted.num_rows)
 
 
 def expected(context: Context) -> dict[str, Any]:
     """Give what the labels' manifest says, as far as inputs decide it."""
-    manifest = outputs.require_manifest(INDEX, "index")
+    manifest = outputs.require_manifest(INDEX)
     by_shard = [[line["shard"], line["sha256"]] for line in manifest["shards"]]
     return {
         "stage": "chip",
         "recipe": digest(
-            [recipes.chip(context.params).digest, recipes.label(context.params).digest]
+            [recipe.chips(context.params.chip).digest, recipe.labels(context.params).digest]
         ),
         "inputs": {
             "images": digest(by_shard),
@@ -170,7 +184,7 @@ def expected(context: Context) -> dict[str, Any]:
     }
 
 
-def _say(images: pa.Table, by: str) -> None:
+def _warn_of_unknown_groups(images: pa.Table, by: str) -> None:
     """Say of how many images it is not known what they are to be grouped by."""
     unknown = 0 if by == "group" else labels.of_keys(images["key"], images, by).null_count
     if unknown:
@@ -180,7 +194,7 @@ def _say(images: pa.Table, by: str) -> None:
         )
 
 
-def _say_background(told: dict[str, Any], section: AnnotationParams) -> None:
+def _log_background(told: dict[str, Any], section: AnnotationParams) -> None:
     if told:
         some = f"{told['chosen']:,} of {pluralize(told['candidates'], 'unlabelled chips')}"
         are = "is" if told["chosen"] == 1 else "are"
@@ -191,77 +205,79 @@ def _say_background(told: dict[str, Any], section: AnnotationParams) -> None:
 
 
 def publish(
-    context: Context, inputs: Inputs, planned: Sequence[shards.ShardPlan], facts: dict[str, Any]
+    context: Context,
+    inputs: Inputs,
+    plans: Sequence[shards.ShardPlan],
+    check_labels: Callable[[pa.Table], None],
 ) -> Counts:
-    """Put `data/chips/` and `data/labels/` together; give what it took.
+    """Put `data/chips/` and `data/labels/` together, and return the counts.
+
+    Args:
+        context: of the stage.
+        inputs: what `read` has returned.
+        plans: what `plan` has returned.
+        check_labels: called with schemas.LABELS before anything is written; it may raise.
 
     Raises:
         TooManyRejects: more annotations were rejected than chip.max_rejects allows.
-        InputError: the label map has other names than the labels.
     """
-    kept = nodata.kept(context, planned)
-    found, every = kept.found, kept.chips
-    _say(inputs.images, context.params.split.by)
-    given, level, rejected = inputs.said, inputs.level, inputs.rejected
+    kept = nodata.kept(context, plans)
+    assembled, chips = kept.found, kept.chips
+    _warn_of_unknown_groups(inputs.images, context.params.split.by)
+    annotations, level, rejected = inputs.said, inputs.level, inputs.rejected
     section, near, out_of = context.params.annotations, None, inputs.places.num_rows
     if level == "object":
-        out_of += given.num_rows
-        near = _covered.near(every, given)
-        given, conflicts = _covered.said(every, given, section)
+        out_of += annotations.num_rows
+        near = _covered.near(chips, annotations)
+        annotations, conflicts = _covered.said(chips, annotations, section)
         level, rejected = "chip", rejected + conflicts
     out_of += len(rejected)
-    said = labels.make(every, inputs.images, given, level, context.params.split)
-    said, told = background.label(said, every, rejected, section, near)
-    _say_background(told, section)
-    # Training checks it too: here it costs no features if a name is wrong.
-    train = context.params.train
-    check_map(
-        recipes.label_map(train), labelled_features.names(said, label_separator(section)), train
+    labelled = labels.make(chips, inputs.images, annotations, level, context.params.split)
+    labelled, chosen = background.label(labelled, chips, rejected, section, near)
+    _log_background(chosen, section)
+    check_labels(labelled)
+    rejected_table = rejects.sort(
+        pa.concat_tables([rejects.table(rejected), assembled.rejected, kept.dropped])
     )
-    refused = rejects.sort(
-        pa.concat_tables([rejects.table(rejected), found.rejected, kept.dropped])
-    )
-    recipe = recipes.chip(context.params)
-    files = {**found.files, "rejects.parquet": shards.rejects_out(refused)}
+    files = {
+        **assembled.files,
+        rejects_path("chip"): out(schemas.to_bytes(rejected_table)),
+    }
     manifest = {
         "stage": "chip",
-        "recipe": recipe.digest,
+        "recipe": recipe.chips(context.params.chip).digest,
         "shards_count": context.params.shards.count,
-        "shards": found.lines,
-        "files": sorted(files),
+        "shards": assembled.lines,
         **({"nodata": kept.counted} if kept.counted else {}),
     }
-    verdict = rejects.check_limit(
-        refused,
+    error = rejects.check_limit(
+        rejected_table,
         out_of=out_of,
         setting="chip.max_rejects",
         limit=context.params.chip.max_rejects,
     )
-    outputs.publish(CHIPS, files, manifest, verdict)
-    beside = {
-        "labels.parquet": out(schemas.to_bytes(said)),
-        "rejects.parquet": shards.rejects_out(schemas.REJECTS.empty_table()),
-        **inputs.measured.files,
-    }
-    facts = {
-        **facts,
-        "rows": said.num_rows,
-        "labels": beside["labels.parquet"].sha256,
+    outputs.publish(CHIPS, files, manifest, error)
+    labels_out = out(schemas.to_bytes(labelled))
+    labels_manifest = {
+        **expected(context),
+        "rows": labelled.num_rows,
+        "labels": labels_out.sha256,
         "chips": hashlib.sha256(outputs.pretty(manifest)).hexdigest(),
-        "files": sorted(beside),
         **({"tables": inputs.measured.lines} if inputs.measured.lines else {}),
-        **({"background": told} if told else {}),
+        **({"background": chosen} if chosen else {}),
     }
-    outputs.publish(LABELS, beside, facts)
-    if said.num_rows and said["label"].null_count == said.num_rows:
-        # Nothing to learn from is an error of training only: features may be all that is wanted.
+    files = {LABELS / name: file for name, file in inputs.measured.files.items()}
+    outputs.publish(LABELS, {LABELS / "labels.parquet": labels_out, **files}, labels_manifest)
+    if labelled.num_rows and labelled["label"].null_count == labelled.num_rows:
+        # Only training needs labels: features may be all that is wanted.
         log.warning(
-            "chip: none of %s chips has a label; if the annotations hold labels, set "
+            "chip: none of %s chips has a label; if the annotations have labels, set "
             "annotations.columns.label to their column",
-            f"{said.num_rows:,}",
+            f"{labelled.num_rows:,}",
         )
     if inputs.bare:
         have = "has" if len(inputs.bare) == 1 else "have"
-        some = pluralize(len(inputs.bare), "images")
-        log.info("chip: %s %s no annotation, as %s", some, have, inputs.bare[0])
-    return found.counts("chip", "chips")._replace(rejected=refused.num_rows)
+        count = pluralize(len(inputs.bare), "images")
+        log.info("chip: %s %s no annotation, such as %s", count, have, inputs.bare[0])
+    counts = assembled.counts("chip", "chips")
+    return counts._replace(rejected=rejects.count_by_reason(rejected_table))

@@ -17,21 +17,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from pipeline import recipes
 from pipeline.chip import methods
 from pipeline.chip.methods import _tables
+from pipeline.chip.recipe import chips as chips_recipe
 from pipeline.config import registry
 from pipeline.core import rejects, schemas
 from pipeline.core.errors import Rejected, StorageError
 from pipeline.core.hashing import CHIP_ID_BYTES, shard_name
 from pipeline.core.progress import Progress
 from pipeline.core.rejects import Reject
-from pipeline.store import outputs, shards
-from pipeline.store.context import INDEX, Context, Tell, bucket
+from pipeline.store import shards, tables
+from pipeline.store.context import Context, Report
 from pipeline.store.objects import Piece, Record, Store
-from pipeline.store.outputs import Out, out
+from pipeline.store.outputs import INDEX, Out, out
 from pipeline.store.shards import REJECTS, ROWS
 
 TABLE = "tables"
@@ -71,14 +70,12 @@ def plan(context: Context) -> list[shards.ShardPlan]:
     Raises:
         InputError: the index is not there.
     """
-    outputs.require_manifest(INDEX, "index")
+    images = tables.images(["key", "version", "height", "width"])
     if not methods.tables(context.params.chip):
         return []
-    listed = pq.read_table(INDEX / "tables.parquet").to_pylist()
-    recipe = recipes.chip(context.params)
+    listed = tables.read(INDEX / "tables.parquet").to_pylist()
+    recipe = chips_recipe(context.params.chip)
     context.store.describe(recipe.digest, recipe.parts)
-    columns = ["key", "version", "height", "width"]
-    images = pq.read_table(INDEX / "images.parquet", columns=columns)
     folders: dict[str, list[int]] = {}
     for place, key in enumerate(images["key"].to_pylist()):
         folders.setdefault(key.rpartition("/")[0], []).append(place)
@@ -87,7 +84,7 @@ def plan(context: Context) -> list[shards.ShardPlan]:
         near = images.take(pa.array(folders.get(table["key"].rpartition("/")[0], []), pa.int64()))
         rows = schemas.to_bytes(_beside(table, near))
         piece = piece_of(recipe.digest, sha256(rows).hexdigest())
-        planned.append(shards.ShardPlan(number, piece, partial(bytes, rows)))
+        planned.append(shards.ShardPlan(number, piece, partial(bytes, rows), 1))
     return planned
 
 
@@ -99,7 +96,7 @@ def _beside(table: dict[str, Any], images: pa.Table) -> pa.Table:
     return schemas.conform(pa.table(columns, names=schemas.BESIDE.names), schemas.BESIDE)
 
 
-def make(context: Context, pieces: Sequence[Piece], tell: Tell) -> None:
+def make(context: Context, pieces: Sequence[Piece], report: Report) -> None:
     """Read the tables of *pieces*, each checked against the images beside it.
 
     Raises:
@@ -107,7 +104,7 @@ def make(context: Context, pieces: Sequence[Piece], tell: Tell) -> None:
     """
     work = partial(_make, context)
     with (
-        Progress("chip", "tables", len(pieces), tell) as progress,
+        Progress("chip", "tables", len(pieces), report) as progress,
         ThreadPoolExecutor(READERS, thread_name_prefix="tables") as pool,
     ):
         for _ in pool.map(work, pieces):
@@ -120,7 +117,7 @@ def _make(context: Context, piece: Piece) -> None:
         return
     params = context.params
     key, version = beside["table"][0].as_py(), beside["table_version"][0].as_py()
-    storage = bucket(context)
+    storage = context.bucket
     try:
         table = _tables.Table(key, storage.read(key, if_version=version))
     except Rejected as error:  # it would take an unknown number of chips with it
@@ -147,13 +144,15 @@ def found(context: Context, planned: Sequence[shards.ShardPlan]) -> InstrumentTa
     if not planned:
         return InstrumentTables()
     store, pieces = context.store, [item.piece for item in planned]
-    store.use(pieces)
-    records = shards.of_each(pieces, partial(shards.record_of, store))
-    listed = shards.of_each(pieces, lambda piece: schemas.from_bytes(store.read(piece, ROWS)))
+    store.mark_used(pieces)
+    records = shards.read_each(pieces, partial(shards.read_record, store))
+    listed = shards.read_each(pieces, lambda piece: schemas.from_bytes(store.read(piece, ROWS)))
     refusing = [
         piece for piece, record in zip(pieces, records, strict=True) if record.files[REJECTS].rows
     ]
-    refused = shards.of_each(refusing, lambda piece: schemas.from_bytes(store.read(piece, REJECTS)))
+    refused = shards.read_each(
+        refusing, lambda piece: schemas.from_bytes(store.read(piece, REJECTS))
+    )
     rejected = [Reject(**row) for table in refused for row in table.to_pylist()]
     once, doubled = _once(listed, [str(record.note["table"]) for record in records])
     schema = _tables.common([_schema(record) for record in records if record.files[ROWS].rows])

@@ -9,7 +9,6 @@ from typing import Any, Literal, get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline.annotations import label_separator
 from pipeline.annotations._answers import AnnotatedChip, WrittenAnnotations
@@ -17,8 +16,8 @@ from pipeline.chip import methods
 from pipeline.config import registry
 from pipeline.config.loader import Params
 from pipeline.core.errors import InputError
-from pipeline.store import outputs
-from pipeline.store.context import CHIPS, CLASSIFIER, INDEX, RESULTS
+from pipeline.store import outputs, tables
+from pipeline.store.outputs import CLASSIFIER, RESULTS
 from pipeline.train import labelled_features
 from pipeline.train import model as _artifact
 from pipeline.train.model import Classifier
@@ -64,7 +63,7 @@ def answers(params: Params, which: Which, least: float, url: str | None) -> Writ
     Raises:
         InputError: a stage has not run, or there is no such chip.
     """
-    labels = labelled_features.labels()
+    labels = tables.labels()
     chosen = labels.filter(_chosen(labels, which))
     if not chosen.num_rows:
         raise InputError(f"annotations: there are no chips to write ({which})")
@@ -92,7 +91,7 @@ def answers(params: Params, which: Which, least: float, url: str | None) -> Writ
 
 def _told(chosen: pa.Table, classifier: Classifier) -> Iterator[tuple[str | None, float]]:
     """Give the answer about each chip, and its score; none, at no score, of unreadable images."""
-    found = labelled_features.joined(chosen)
+    found = labelled_features.of_rows(chosen)
     predicted, score = predictions.guesses(classifier, found)
     answered = zip(predicted, score.tolist(), strict=True)
     known = dict(zip(found.labels["chip_id"].to_pylist(), answered, strict=True))
@@ -109,7 +108,7 @@ def _chosen(labels: pa.Table, which: Which) -> Any:
         return pc.and_(pc.equal(labels["split"], "validation"), pc.is_valid(labels["label"]))
     if which == "all":
         return pa.array([True] * labels.num_rows, pa.bool_())
-    outputs.require_manifest(RESULTS, "validate")
+    outputs.require_manifest(RESULTS)
     with (RESULTS / "tables" / "label_issues.csv").open(encoding="utf-8", newline="") as stream:
         doubted = [bytes.fromhex(row["chip_id"]) for row in csv.DictReader(stream)]
     return pc.is_in(labels["chip_id"], value_set=pa.array(doubted, labels["chip_id"].type))
@@ -126,13 +125,12 @@ class _Beside:
         of = pc.unique(keys)
         self.windows: dict[bytes, tuple[int, int, int, int]] = {}
         names = ["chip_id", "top", "left", "height", "width"]
-        for line in outputs.require_manifest(CHIPS, "chip")["shards"]:
-            table = pq.read_table(CHIPS / f"{line['shard']:04d}.parquet")
+        for table in tables.chips():
             own = table.filter(pc.is_in(table["key"], value_set=of)).select(names)
             columns = (column.to_pylist() for column in own.columns)
             for identity, top, left, height, width in zip(*columns, strict=True):
                 self.windows[identity] = (top, left, height, width)
-        table = pq.read_table(INDEX / "images.parquet", columns=["key", "height", "width"])
+        table = tables.images(["key", "height", "width"])
         own = table.filter(pc.is_in(table["key"], value_set=of))
         self.sizes = {row["key"]: (row["height"], row["width"]) for row in own.to_pylist()}
 

@@ -14,15 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline.core import schemas
 from pipeline.core.errors import InputError, Rejected, SettingError, StorageError
 from pipeline.images._ranged import BLOCK_BYTES, RangedFile
 from pipeline.images.windows import Window
 from pipeline.storage import Object, Storage
-from pipeline.store import outputs
-from pipeline.store.context import CHIPS, INDEX, Context, bucket
+from pipeline.store import tables
+from pipeline.store.context import Context
 
 if TYPE_CHECKING:
     from affine import Affine
@@ -75,10 +74,8 @@ def write(context: Context, target: Path) -> BoundsSummary:
         StorageError, Changed, Missing: an image cannot be read, or is not the indexed version.
     """
     _check_installed()
-    lines = outputs.require_manifest(CHIPS, "chip")["shards"]
-    outputs.require_manifest(INDEX, "index")
-    storage = bucket(context)
-    images = pq.read_table(INDEX / "images.parquet", columns=["key", "version", "size", "format"])
+    storage = context.bucket
+    images = tables.images(["key", "version", "size", "format"])
     found: dict[str, Reference] = {}
     others: list[str] = []
     for key, reference in _references(storage, images):
@@ -86,10 +83,7 @@ def write(context: Context, target: Path) -> BoundsSummary:
             others.append(key)
         else:
             found[key] = reference
-    parts = [schemas.BOUNDS.empty_table()]
-    for line in lines:
-        chips = pq.read_table(CHIPS / f"{line['shard']:04d}.parquet")
-        parts.append(_bounds(chips, found))
+    parts = [schemas.BOUNDS.empty_table(), *(_bounds(chips, found) for chips in tables.chips())]
     table = schemas.conform(pa.concat_tables(parts), schemas.BOUNDS)
     if not table.num_rows:
         raise InputError(

@@ -27,9 +27,9 @@ from pipeline.core.hashing import shard_name
 from pipeline.extract import stage as extract
 from pipeline.index import stage as index
 from pipeline.storage import Object
-from pipeline.store import outputs
-from pipeline.store.context import CHIPS, CLASSIFIER, FEATURES, INDEX, LABELS, RESULTS
+from pipeline.store import requests
 from pipeline.store.objects import INPUT, RECORD, Piece, Store
+from pipeline.store.outputs import CLASSIFIER, STAGES, manifest_path
 from pipeline.train import stage as train
 from pipeline.validate import stage as validate
 
@@ -38,7 +38,8 @@ AT_WORK_S = 2 * A_DAY_S
 """Shards that wait, by a recipe in which nothing was written for so long, have been given up."""
 
 TABLES = {"index": index.TABLE, "chip": chip.TABLE, "extract": extract.TABLE}
-OUTS = (INDEX, CHIPS, LABELS, FEATURES, CLASSIFIER, RESULTS)
+MANIFESTS = {manifest_path(folder) for folder in STAGES}
+MANIFEST = manifest_path(CLASSIFIER).name
 DAMAGED = "damaged"
 PARTS = 4
 """Of a key in the store: table, recipe, shard, file."""
@@ -66,6 +67,11 @@ class StoredPiece:
         return sum(item.size for item in self.files)
 
     @property
+    def is_request(self) -> bool:
+        """Whether it is a request, which the tasks of a running stage may still have to read."""
+        return self.files[0].key.startswith(f"{requests.FOLDER}/")
+
+    @property
     def used(self) -> float:
         """When it was last written or, by the time of its record, used."""
         return max(item.modified for item in self.files)
@@ -82,7 +88,8 @@ def groups(store: Store) -> list[StoredPiece]:
         piece = None
         if len(parts) == PARTS and parts[0] != DAMAGED:
             piece = Piece(parts[0], parts[1], parts[2], name)
-        group = found.setdefault(piece or parts[0], StoredPiece(piece))
+        name_of_group = item.key if parts[0] == requests.FOLDER else parts[0]
+        group = found.setdefault(piece or name_of_group, StoredPiece(piece))
         group.files.append(item)
         group.finished |= file == RECORD
         group.waiting |= file == INPUT
@@ -135,15 +142,15 @@ def pieces_of(manifest: Mapping[str, Any]) -> Iterator[Piece]:
 def _manifests(checkout: Path) -> Iterator[tuple[str, Path]]:
     """Give the files of manifests that *checkout* leads to, and what leads there."""
     cache = checkout / _said(checkout, "dvc", "cache", "dir") / "files" / "md5"
-    for folder in OUTS:  # as they lie there, with or without DVC
-        if (checkout / folder / outputs.MANIFEST).exists():
-            yield "here", checkout / folder / outputs.MANIFEST
+    for path in sorted(MANIFESTS):  # those of the working tree, with or without DVC
+        if (checkout / path).exists():
+            yield "here", checkout / path
     for revision, lock in _locks(checkout):
         for path, md5 in _outs_of(lock):
-            if path in OUTS:
-                yield revision, _in_folder(cache, md5)
-            elif path == RESULTS / outputs.MANIFEST:
+            if path in MANIFESTS:
                 yield revision, _cached(cache, md5)
+            elif path == CLASSIFIER:
+                yield revision, _in_folder(cache, md5)
 
 
 def _locks(checkout: Path) -> Iterator[tuple[str, str]]:
@@ -172,7 +179,7 @@ def _in_folder(cache: Path, md5: str) -> Path:
     """Give the cached manifest of a cached folder; the folder's list if that leads nowhere."""
     try:
         listed = json.loads(_cached(cache, md5).read_bytes())
-        return _cached(cache, {item["relpath"]: item["md5"] for item in listed}[outputs.MANIFEST])
+        return _cached(cache, {item["relpath"]: item["md5"] for item in listed}[MANIFEST])
     except (OSError, ValueError, KeyError):
         return _cached(cache, md5)
 
@@ -215,6 +222,8 @@ def removable(
 
     def may_go(group: StoredPiece) -> bool:
         piece, age = group.piece, now - group.used
+        if group.is_request and (busy or age < AT_WORK_S):
+            return False
         if age < rule.grace_s or (piece and (piece.table, piece.recipe) in busy):
             return False
         if rule.unused_days is not None and age > rule.unused_days * A_DAY_S:

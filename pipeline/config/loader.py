@@ -43,7 +43,7 @@ from pipeline.core.urls import holds_credentials
 
 @dataclass(frozen=True, slots=True)
 class Params:
-    """params.yaml, whole: one frozen section a top-level key."""
+    """All of params.yaml: one frozen section for each top-level key."""
 
     bucket: BucketParams
     index: IndexParams
@@ -56,9 +56,18 @@ class Params:
     validate: ValidateParams
 
     def to_json(self) -> str:
-        """Give the text that `from_json` reads back, for Luigi's scheduler."""
+        """Return the text that `from_json` reads back, for other processes."""
         sections = {key: getattr(self, key).model_dump(mode="json") for key in SECTIONS}
         return canonical_json(sections).decode()
+
+    def recipe_fields(self) -> dict[str, dict[str, Any]]:
+        """Return the settings that shape rows, by section, as JSON values.
+
+        What selects the images is included; where they are is not.
+        """
+        fields = {key: getattr(self, key).recipe_fields() for key in SECTIONS}
+        selection = self.bucket.model_dump(mode="json", include={"include", "exclude"})
+        return {**fields, "bucket": {**selection, **fields["bucket"]}}
 
 
 SECTIONS: Mapping[str, type[Section]] = {

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from pipeline.core import hardware
 from pipeline.core.errors import SettingError
 from pipeline.core.urls import holds_credentials
 
@@ -30,6 +31,7 @@ class Machine:
     endpoint: str = ""
     weights_mirror: str = ""
     isolate_decoding: str = "false"
+    verbose: str = "false"
 
     @property
     def root(self) -> Path:
@@ -52,6 +54,11 @@ class Machine:
         return self.state / "digests.sqlite"
 
     @property
+    def weights(self) -> Path:
+        """The folder in which downloaded weights are kept."""
+        return self.state / "weights"
+
+    @property
     def runs(self) -> Path:
         """The list of what every run's stages took, one JSON object a line."""
         return self.state / "runs.jsonl"
@@ -60,6 +67,17 @@ class Machine:
     def is_anonymous(self) -> bool:
         """Whether S3 is asked without credentials."""
         return self.anonymous.lower() in YES
+
+    @property
+    def is_verbose(self) -> bool:
+        """Whether Luigi's own summary is shown."""
+        return self.verbose.lower() in YES
+
+    def processes(self, *, embeds: bool = True) -> int:
+        """Return the number of worker processes: as many as the cores or the device can use."""
+        if self.workers != "auto":
+            return int(self.workers)
+        return hardware.processes(hardware.device(self.device) if embeds else "cpu")
 
     @property
     def isolates_decoding(self) -> bool:

@@ -10,9 +10,11 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from pipeline.core.errors import SettingError
 
@@ -115,6 +117,20 @@ def _cpu() -> list[str]:
 def libraries(*names: str) -> dict[str, str]:
     """Give the major.minor version of each of *names*: a patch release keeps its bits."""
     return {name: ".".join(version(name).split(".")[:2]) for name in names}
+
+
+def numerics(device_name: str, names: Sequence[str]) -> dict[str, Any]:
+    """Return what decides the bits of floats that a process computes here, for a recipe.
+
+    Args:
+        device_name: torch's name of the device.
+        names: the libraries that compute.
+    """
+    return {
+        "device": device_kind(device_name),
+        "libraries": libraries(*names),
+        "threads": THREADS,
+    }
 
 
 def keep_freed_memory() -> None:

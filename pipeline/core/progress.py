@@ -1,76 +1,65 @@
-"""Progress of long work, on a terminal and in a log."""
+"""Progress of a stage: one bar over all its workers on a terminal, a line now and then in a log.
+
+Each worker writes how much it has done to a file of its own in a folder that the environment names.
+The process that started the run reads them: files, since workers may be forked or spawned.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Self
 
 log = logging.getLogger(__name__)
 
-EVERY_S = 10.0
+FOLDER = "QUADRAT_PROGRESS"
+"""The environment variable with the folder of the workers' files."""
+
+TOTAL = "total"
+LOG_EVERY_S = 10.0
+DRAW_EVERY_S = 0.2
+MINUTE_S = 60
 
 
 class Progress:
-    """Counts done units of work; use as a context manager.
+    """Counts units of work that are done; use it as a context manager.
 
     Args:
-        what: the work's name and its unit, as "extract" and "chips".
-        unit: see *what*.
-        total: how many units there are.
-        tell: called now and then with a percentage and a sentence, as for Luigi's status page.
+        what: the name of the work, such as "extract".
+        unit: what is counted, in the plural, such as "chips".
+        total: how many units this process has to do.
+        report: called now and then with a percentage and a sentence, for Luigi's status page.
     """
 
     def __init__(
-        self, what: str, unit: str, total: int, tell: Callable[[int, str], None] | None = None
+        self, what: str, unit: str, total: int, report: Callable[[int, str], None] | None = None
     ) -> None:
-        self.what, self.unit, self.total, self.tell = what, unit, total, tell
+        self.what, self.unit, self.total, self.report = what, unit, total, report
         self.done = 0
-        self.begun = self.said = time.monotonic()
-        self.bar: Any = None
+        self.begun = self.reported = self.written = time.monotonic()
 
     def __enter__(self) -> Self:
-        if sys.stderr.isatty():
-            import multiprocessing
-
-            from tqdm import tqdm
-
-            # Luigi's worker processes are numbered from 1; each has its own line of the terminal.
-            worker = multiprocessing.current_process()._identity or (1,)  # noqa: SLF001
-            self.bar = tqdm(
-                total=self.total,
-                desc=self.what,
-                unit=f" {self.unit}",
-                position=worker[0] - 1,
-                leave=False,
-                dynamic_ncols=True,
-            )
         return self
 
     def step(self, count: int = 1) -> None:
-        """Say that *count* more units are done."""
+        """Count *count* more units."""
         self.done += count
-        if self.bar is not None:
-            self.bar.update(count)
         now = time.monotonic()
-        if now - self.said >= EVERY_S:
-            self.said = now
-            self._say(now)
-
-    def _say(self, now: float) -> None:
-        rate = self.done / max(now - self.begun, 1e-9)
-        left_s = (self.total - self.done) / max(rate, 1e-9)
-        message = (
-            f"{self.what}: {self.done:,} of {self.total:,} {self.unit}, {rate:,.0f} a second, "
-            f"{left_s:,.0f} s left"
-        )
-        if self.bar is None:
-            log.info(message)
-        if self.tell is not None:
-            self.tell(100 * self.done // max(self.total, 1), message)
+        if now - self.written >= DRAW_EVERY_S:
+            self.written = now
+            _write(self)
+        if self.report is not None and now - self.reported >= LOG_EVERY_S:
+            self.reported = now
+            message = line(self.what, self.unit, self.done, self.total, now - self.begun)
+            self.report(100 * self.done // max(self.total, 1), message)
 
     def __exit__(
         self,
@@ -78,7 +67,85 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self.bar is not None:
-            self.bar.close()
-        if self.tell is not None:
-            self.tell(100 * self.done // max(self.total, 1), f"{self.done:,} {self.unit} done")
+        _write(self)
+        if self.report is not None:
+            share = 100 * self.done // max(self.total, 1)
+            self.report(share, f"{self.done:,} {self.unit} done")
+
+
+def line(what: str, unit: str, done: int, total: int, seconds: float) -> str:
+    """Return the progress in one line, with the rate and the time left once something is done."""
+    progress = f"{what}: {done:,} of {total:,} {unit}"
+    if not done or not seconds:
+        return progress
+    rate = done / seconds
+    left_s = round((total - done) / rate)
+    left = f"{left_s} s" if left_s < MINUTE_S else f"{left_s // MINUTE_S:,} min"
+    return f"{progress}, {rate:,.{0 if rate >= 10 else 1}f} per second, {left} left"  # noqa: PLR2004
+
+
+def expect(total: int, unit: str) -> None:
+    """Write how many units all workers together have to do."""
+    if folder := os.environ.get(FOLDER):
+        Path(folder, TOTAL).write_text(f"{total} {unit}", encoding="utf-8")
+
+
+def _write(progress: Progress) -> None:
+    if folder := os.environ.get(FOLDER):
+        # A worker may do several tasks, each with a Progress of its own.
+        name = f"{os.getpid()}-{id(progress)}-{int(progress.begun * 1e6)}"
+        with suppress(OSError):  # the run has ended: nobody reads it any more
+            Path(folder, name).write_text(str(progress.done), encoding="utf-8")
+
+
+@contextmanager
+def shown(what: str) -> Iterator[None]:
+    """Show the progress of all workers that are started inside this context."""
+    with TemporaryDirectory(prefix="quadrat-") as folder:
+        os.environ[FOLDER] = folder
+        ended = threading.Event()
+        show = _draw if sys.stderr.isatty() else _log
+        thread = threading.Thread(target=show, args=(what, Path(folder), ended), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+            del os.environ[FOLDER]
+
+
+def _counted(folder: Path) -> tuple[int, int, str]:
+    """Return the units done, the units in all, and their name."""
+    done, total, unit = 0, 0, ""
+    for path in folder.iterdir():
+        text = path.read_text(encoding="utf-8")
+        if path.name == TOTAL:
+            number, _, unit = text.partition(" ")
+            total = int(number or 0)
+        else:
+            done += int(text or 0)  # it may be empty while it is written
+    return done, total, unit
+
+
+def _draw(what: str, folder: Path, ended: threading.Event) -> None:
+    bar: Any = None
+    while not ended.wait(DRAW_EVERY_S):
+        done, total, unit = _counted(folder)
+        if total and bar is None:
+            from tqdm import tqdm
+
+            bar = tqdm(total=total, desc=what, unit=f" {unit}", leave=False, dynamic_ncols=True)
+        if bar is not None:
+            bar.total, bar.n = total, done
+            bar.refresh()
+    if bar is not None:
+        bar.close()
+
+
+def _log(what: str, folder: Path, ended: threading.Event) -> None:
+    begun = time.monotonic()
+    while not ended.wait(LOG_EVERY_S):
+        done, total, unit = _counted(folder)
+        if total:
+            log.info(line(what, unit, done, total, time.monotonic() - begun))

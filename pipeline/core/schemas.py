@@ -8,8 +8,7 @@ one changes no byte; docs/tables.md is made from them.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.core.errors import InputError
 from pipeline.core.hashing import CHIP_ID_BYTES, digest
 
 ROW_GROUP_ROWS = 10_000
@@ -337,16 +335,3 @@ def to_bytes(table: pa.Table) -> bytes:
 def from_bytes(data: bytes) -> pa.Table:
     """Read a table that `to_bytes` wrote."""
     return pq.read_table(pa.BufferReader(data))
-
-
-def from_out(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read a table of an out, for a command that stands beside the stages.
-
-    Raises:
-        InputError: it is damaged, or not there.
-    """
-    try:
-        return pq.read_table(path, columns=columns and list(columns))
-    except (OSError, pa.ArrowException) as error:
-        said = " ".join(str(error).split())
-        raise InputError(f"{path}: cannot be read ({said}); dvc repro makes it again") from error

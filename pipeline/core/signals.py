@@ -1,8 +1,9 @@
-"""Ctrl-C and SIGTERM: children are ended, half-written files removed, one line said, at once.
+"""Ctrl-C and SIGTERM: end the child processes, remove half-written files, print one line, and exit.
 
-A finished shard is whole whatever happens, so there is nothing to wait for. A thread waits for the
-signal: Python's own handlers wait for the main thread, which may be in the midst of a forward pass.
-Only the lightest of the standard library is imported here: it comes before everything else.
+A finished shard is complete whatever happens, so there is nothing to wait for. A thread waits for
+the signal: Python's own handlers run in the main thread, which may be in the middle of a forward
+pass. This module is imported before everything else, so it imports only light parts of the standard
+library.
 """
 
 from __future__ import annotations
@@ -16,57 +17,60 @@ import time
 from contextlib import suppress
 from typing import Any
 
-LINE = "stopped by {name}; what is finished stays, and the next run goes on from there\n"
+LINE = "stopped by {name}; finished work is kept, and the next run continues from there\n"
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 CHILDREN_S = 1.0
-"""How long children may take to remove their own files before they are killed."""
+"""How long child processes may take to remove their own files before they are killed."""
+PARENT_CHECK_S = 1.0
 CREATING_S = 0.5
-"""How long is waited for a file that is being made: a disk that hangs must not keep us."""
+"""How long to wait for a file that is being created: a disk that hangs must not block the exit."""
 
 unfinished: set[str] = set()
-"""Paths of the files that this process is writing, to be removed if it is stopped."""
+"""The files that this process is writing; they are removed if it is stopped."""
 
 creating = threading.Lock()
-"""Held while a file is noted in `unfinished` and made: whoever ends this process keeps it, so that
-none is made after they were removed."""
+"""Held while a file is added to `unfinished` and created. Whoever ends this process keeps the lock,
+so that no file is created after the others have been removed."""
 
-if hasattr(os, "register_at_fork"):  # a fork must not have it locked by a thread that it lacks
+if hasattr(
+    os, "register_at_fork"
+):  # a child must not inherit it locked by a thread that it does not have
     os.register_at_fork(
         before=creating.acquire, after_in_parent=creating.release, after_in_child=creating.release
     )
 
 helpers: set[int] = set()
-"""Processes that work for this one alone and write nothing: killed if it is stopped."""
+"""Processes that work for this one only and write nothing; they are killed if it is stopped."""
 
 
 _ending = threading.Event()
 
 
 def wait_if_stopping() -> None:
-    """Do not take for a fault that children have ended: they were told to, and all ends now."""
+    """Block if this process is being stopped: an error caused by that must not be reported."""
     if _ending.is_set():
         threading.Event().wait()
 
 
 def stop_on_signals() -> None:
-    """Let Ctrl-C and SIGTERM stop this process and those that it forks."""
+    """Stop this process and its child processes on Ctrl-C and SIGTERM."""
     if os.name == "nt" or signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-        return  # Windows wakes nobody by a pipe; in a shell's background Ctrl-C is for others
+        return  # Windows has no wake-up pipe; a background job of a shell ignores Ctrl-C
     _watch(_end_all)
-    atexit.register(wait_if_stopping)  # or the main thread ends first, with another code
-    said = sys.excepthook
+    atexit.register(wait_if_stopping)  # or the main thread exits first, with another code
+    show = sys.excepthook
 
-    def say_unless_ending(*error: Any) -> None:
+    def show_unless_stopping(*error: Any) -> None:
         wait_if_stopping()
-        said(*error)
+        show(*error)
 
-    sys.excepthook = say_unless_ending
+    sys.excepthook = show_unless_stopping
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_as_child)
 
 
 def _as_child() -> None:
-    """Leave Ctrl-C to the process that forked this one, which ends it by SIGTERM."""
+    """Ignore Ctrl-C in a child process: its parent ends it with SIGTERM."""
     unfinished.clear()
     helpers.clear()
     _watch(lambda _: _end(128 + signal.SIGTERM))
@@ -74,14 +78,14 @@ def _as_child() -> None:
 
 
 def _watch(act: Any) -> None:
-    heard, said = os.pipe()
-    os.set_blocking(said, False)
-    signal.set_wakeup_fd(said, warn_on_full_buffer=False)
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     for number in SIGNALS:
         signal.signal(number, _nothing)
 
     def wait() -> None:
-        while (number := os.read(heard, 1)[0]) not in SIGNALS:
+        while (number := os.read(reading, 1)[0]) not in SIGNALS:
             pass
         act(number)
 
@@ -89,7 +93,7 @@ def _watch(act: Any) -> None:
 
 
 def _nothing(*_: object) -> None:
-    """Be there, so that the signal is written to the pipe and does nothing else."""
+    """Do nothing: with a handler, the signal is written to the pipe and has no other effect."""
 
 
 def _end_all(number: int) -> None:
@@ -107,14 +111,14 @@ def _end_all(number: int) -> None:
             os.kill(pid, signal.SIGKILL)
     _forget_semaphores()
     name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-    begin = "\n" if sys.stderr.isatty() else ""  # a line of progress stands there
+    begin = "\n" if sys.stderr.isatty() else ""  # after the progress bar
     with suppress(OSError):
         os.write(2, (begin + LINE.format(name=name)).encode())
     _end(128 + number)
 
 
 def _children() -> list[int]:
-    """Give the processes that Luigi has forked and that still run."""
+    """Return the ids of the child processes that still run."""
     if "multiprocessing" not in sys.modules:
         return []
     import multiprocessing
@@ -123,11 +127,11 @@ def _children() -> list[int]:
 
 
 def _forget_semaphores() -> None:
-    """Do what multiprocessing does at its own end, or its tracker warns of what is left."""
+    """Run multiprocessing's finalizers, or its resource tracker warns of leaked semaphores."""
     if "multiprocessing.synchronize" in sys.modules:
         from multiprocessing import util
 
-        ending = threading.Thread(target=util._run_finalizers, args=(0,), daemon=True)  # type: ignore[attr-defined]  # noqa: SLF001 - there is no other
+        ending = threading.Thread(target=util._run_finalizers, args=(0,), daemon=True)  # type: ignore[attr-defined]  # noqa: SLF001 - there is no public way
         ending.start()
         ending.join(CHILDREN_S / 2)
 
@@ -141,3 +145,22 @@ def _end(code: int) -> None:
         with suppress(OSError):
             os.unlink(path)
     os._exit(code)
+
+
+def end_with_parent() -> None:
+    """End this worker process when its parent has been killed: nobody waits for its work."""
+    if "multiprocessing" not in sys.modules:
+        return
+    import multiprocessing
+
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process with SIGTERM
+
+    def watch() -> None:
+        while os.getppid() == parent.pid:
+            time.sleep(PARENT_CHECK_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,9 +1,9 @@
-"""The extraction engine: storage → decode → crop → batch → network → rows, streaming.
+"""The extraction engine: storage → decode → crop → batch → network → rows, as a stream.
 
-Objects are fetched ahead in threads, and decoded ahead of the network, a bounded number at a time.
-Batches are filled across images and across tables, in one fixed shape that is padded at the end:
-with the shape fixed, a chip's feature is the same to the bit whatever else is in its batch.
-The engine knows no store, no shard, no scheduler and no torch.
+Threads fetch objects and decode images ahead of the network, a bounded number at a time. Batches
+are filled across images and across tables, in one fixed shape that is padded at the end: with a
+fixed shape, a chip's feature is the same to the bit whatever else is in its batch. The engine knows
+nothing of the store, of shards, of the scheduler, or of torch.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ from pipeline.storage import Storage
 log = logging.getLogger(__name__)
 
 FETCHERS = 8
-"""Threads that fetch; they hide the bucket's latency."""
+"""Threads that fetch. They hide the latency of the bucket."""
 
 FETCHED = 16
-"""Objects in flight or waiting to be decoded: what the bucket's bytes take of memory."""
+"""Objects being fetched or waiting to be decoded. They bound the memory that raw bytes take."""
 
 JOB_CHIPS = 512
-"""Chips of one image that are cut at once; an image with more is cut in several jobs."""
+"""Chips that are cut from an image at once. An image with more chips is cut in several jobs."""
 
 
 @dataclass(slots=True)
 class PendingTable:
-    """One table on its way: its chips, the features so far, and how many rows are open."""
+    """A table that is being embedded: its chips, the features so far, the number of open rows."""
 
     name: str
     chips: pa.Table
@@ -54,12 +54,12 @@ class PendingTable:
     open_rows: int
     rejects: list[Reject] = field(default_factory=list)
     rejected: set[int] = field(default_factory=set)
-    moved: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Some chips of one image of one table: *rows* are their places in that table."""
+    """Some chips of one image of one table; *rows* are their positions in the table."""
 
     table: PendingTable
     key: str
@@ -69,29 +69,33 @@ class Job:
 
     @property
     def image(self) -> tuple[str, str]:
-        """Its key and version."""
+        """The image's key and version."""
         return self.key, self.version
 
 
 @dataclass(frozen=True, slots=True)
 class ExtractedTable:
-    """One finished table: *features* as schemas.features, without the rejected rows.
+    """A finished table.
 
-    *moved* has a sentence for every image that is not what was indexed any more. Such a table is
-    not to be kept: what it lacks is no fault of the image's bytes, and may be there tomorrow.
+    Attributes:
+        name: the table's.
+        features: schemas.features, without the rejected rows.
+        rejects: the chips that could not be read.
+        changed: a message for each image that has changed since it was indexed. Such a table must
+            not be stored: the image may be readable in the next run.
     """
 
     name: str
     features: pa.Table
     rejects: list[Reject]
-    moved: list[str]
+    changed: list[str]
 
 
 Chips = list[Pixels]
 
 
 class Engine:
-    """Features of tables of chips, by one network.
+    """Embeds tables of chips with one network.
 
     The memory it takes beside the network: FETCHED objects as they are in the bucket, and two more
     images than *decoders* decoded, or JOB_CHIPS chips of each where they are resized.
@@ -116,17 +120,17 @@ class Engine:
     ) -> None:
         self.storage, self.network, self.extract = storage, network, extract
         self.decoders = decoders
-        self.apart = DecoderSandbox() if isolate else None
+        self.sandbox = DecoderSandbox() if isolate else None
         self._last = local()
 
     def run(
         self, tables: Iterable[tuple[str, pa.Table]], step: Callable[[int], None] = lambda _: None
     ) -> Iterator[ExtractedTable]:
-        """Embed every chip of *tables*; give each table as soon as its last row is known.
+        """Embed every chip of *tables*; yield each table as soon as its last row is done.
 
         Args:
-            tables: names with schemas.CHIPS, in the order in which they are to be given back.
-            step: told how many more chips are done.
+            tables: names with schemas.CHIPS. They are yielded in the same order.
+            step: called with the number of chips that have been done since the last call.
 
         Raises:
             StorageError: the bucket cannot be read at all.
@@ -148,14 +152,14 @@ class Engine:
     def _jobs(
         self, tables: Iterable[tuple[str, pa.Table]], opened: deque[PendingTable]
     ) -> Iterator[Job]:
-        """Open one table after the other, as the fetchers reach it, and cut it into jobs."""
+        """Open one table after another, when the fetchers reach it, and yield its jobs."""
         for name, chips in tables:
             features = np.zeros((chips.num_rows, self.network.dim), np.float32)
             opened.append(PendingTable(name, chips, features, chips.num_rows))
             yield from _jobs_of(opened[-1])
 
     def _ahead(self, jobs: Iterator[Job]) -> Iterator[tuple[Job, Chips | Rejected | StorageError]]:
-        """Fetch and cut *jobs* in threads, ahead of who asks, and give them in their own order."""
+        """Fetch and cut *jobs* in threads, ahead of the caller, and yield them in their order."""
         fetched: deque[tuple[Job, Future[bytes]]] = deque()
         cut: deque[tuple[Job, Future[Chips | Rejected | StorageError]]] = deque()
         fetchers = ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch")
@@ -171,19 +175,19 @@ class Engine:
                     cut.append((job, decoders.submit(self._cut, job, data)))
                 if not cut:
                     return
-                job, found = cut.popleft()
-                yield job, found.result()
+                job, chips = cut.popleft()
+                yield job, chips.result()
         finally:
             fetchers.shutdown(wait=True, cancel_futures=True)
             decoders.shutdown(wait=True, cancel_futures=True)
-            if self.apart:
-                self.apart.close()
+            if self.sandbox:
+                self.sandbox.close()
 
     def _fetch(self, job: Job) -> bytes:
         return self.storage.read(job.key, if_version=job.version)
 
     def _cut(self, job: Job, data: Future[bytes]) -> Chips | Rejected | StorageError:
-        """Give the job's chips, each uint8 [size, size, 3], or why its image has none."""
+        """Return the job's chips, each uint8 [size, size, 3], or why the image cannot be used."""
         try:
             pixels = self._decoded(job, data)
         except (Rejected, Missing, Changed) as why:
@@ -192,18 +196,18 @@ class Engine:
         return [fit(crop(pixels, window), size, self.extract) for window in job.windows]
 
     def _decoded(self, job: Job, data: Future[bytes]) -> Pixels:
-        """Decode an image; a thread remembers its last one, for images of many jobs."""
+        """Decode an image; each thread keeps its last one, since an image may have several jobs."""
         last: tuple[tuple[str, str], Pixels] | None = getattr(self._last, "image", None)
         if last is not None and last[0] == job.image:
             return last[1]
-        self._last.image = None  # its pixels may go before others come
+        self._last.image = None  # free its pixels before the next ones are decoded
         pixels: Pixels = self._decode(data.result(), job.key)
         self._last.image = (job.image, pixels)
         return pixels
 
     def _decode(self, data: bytes, key: str) -> Pixels:
-        if self.apart:
-            return self.apart.decode(data, self.extract, key)
+        if self.sandbox:
+            return self.sandbox.decode(data, self.extract, key)
         try:
             with watched(key):
                 return images.decode(data, extract=self.extract)
@@ -212,17 +216,17 @@ class Engine:
 
     def forward(self, chips: Pixels) -> NDArray[np.float32]:
         """Embed one full batch: uint8 [batch, size, size, 3] to float32 [batch, dim]."""
-        found = self.network(chips)
-        if found.shape != (len(chips), self.network.dim):
+        features = self.network(chips)
+        if features.shape != (len(chips), self.network.dim):
             raise ValueError(
-                f"{self.extract.extractor}: gave {found.shape[1:]} values a chip, "
+                f"{self.extract.extractor}: gave {features.shape[1:]} values a chip, "
                 f"but dim is {self.network.dim}"
             )
-        return found
+        return features
 
 
 class Batch:
-    """Chips on their way to the extractor, in one buffer of the fixed batch shape."""
+    """The chips of the next forward pass, in one buffer of the fixed batch shape."""
 
     def __init__(self, engine: Engine, step: Callable[[int], None]) -> None:
         self.engine, self.step = engine, step
@@ -232,7 +236,7 @@ class Batch:
         self.checked = False
 
     def add(self, job: Job, chips: Chips) -> None:
-        """Put *chips* into the buffer, embedding whenever it is full."""
+        """Add *chips* to the buffer, and embed whenever it is full."""
         for row, chip in zip(job.rows, chips, strict=True):
             self.buffer[len(self.owners)] = chip
             self.owners.append((job.table, row))
@@ -240,7 +244,7 @@ class Batch:
                 self.flush()
 
     def flush(self) -> None:
-        """Embed what is in the buffer, padded with black chips to the fixed shape."""
+        """Embed the chips in the buffer, padded with black chips to the fixed shape."""
         if not self.owners:
             return
         self.buffer[len(self.owners) :] = 0
@@ -255,17 +259,17 @@ class Batch:
         self.owners.clear()
 
     def _check(self, features: NDArray[np.float32]) -> None:
-        """Say so if a chip's feature depends on its place in the batch.
+        """Warn if a chip's feature depends on its position in the batch.
 
-        It does not for the batch shapes that were tried, but libraries choose their kernels by
-        shape, and some (1 × 1 convolutions over 4 chips) add up in another order by place.
+        It does not for the batch shapes that were tried. But libraries choose their kernels by
+        shape, and some (1 × 1 convolutions over 4 chips) sum in another order by position.
         """
-        again = np.roll(self.engine.forward(np.roll(self.buffer, 1, axis=0)), -1, axis=0)
-        if not np.array_equal(again, features):
+        rolled = np.roll(self.engine.forward(np.roll(self.buffer, 1, axis=0)), -1, axis=0)
+        if not np.array_equal(rolled, features):
             log.warning(
-                "extract: with batch %d the last bits of %s features depend on a chip's place in "
-                "its batch here, so that increments may not repeat to the byte; another "
-                "extract.batch, as 16, avoids it",
+                "extract: with batch %d the last bits of %s features depend on a chip's position "
+                "in its batch, so increments may not repeat to the byte; another extract.batch, "
+                "such as 16, avoids this",
                 self.engine.network.batch,
                 self.engine.extract.extractor,
             )
@@ -278,9 +282,9 @@ def _jobs_of(table: PendingTable) -> Iterator[Job]:
     for (key, version), grouped in groupby(rows, lambda item: item[1][:2]):
         chips = list(grouped)
         for start in range(0, len(chips), JOB_CHIPS):
-            some = chips[start : start + JOB_CHIPS]
-            windows = [row[2:] for _, row in some]
-            yield Job(table, key, version, [place for place, _ in some], windows)
+            part = chips[start : start + JOB_CHIPS]
+            windows = [row[2:] for _, row in part]
+            yield Job(table, key, version, [place for place, _ in part], windows)
 
 
 def _reject(job: Job, why: Rejected | StorageError) -> None:
@@ -288,7 +292,7 @@ def _reject(job: Job, why: Rejected | StorageError) -> None:
     table.rejected.update(job.rows)
     table.open_rows -= len(job.rows)
     if isinstance(why, StorageError):
-        table.moved.append(str(why))
+        table.changed.append(str(why))
         return
     for place in table.chips.select(["row", "col"]).take(pa.array(job.rows)).to_pylist():
         reject = Reject("extract", job.key, why.reason, message(job.key, why), **place)
@@ -296,7 +300,7 @@ def _reject(job: Job, why: Rejected | StorageError) -> None:
 
 
 def finish(table: PendingTable, store: str) -> ExtractedTable:
-    """Give *table* as done: its features, sorted, without the rejected rows."""
+    """Return *table* as finished: its features, sorted, without the rejected rows."""
     kept = [row for row in range(table.chips.num_rows) if row not in table.rejected]
     values = table.features[kept].astype(store)
     dim = table.features.shape[1]
@@ -305,4 +309,4 @@ def finish(table: PendingTable, store: str) -> ExtractedTable:
     rows = table.chips.select(["chip_id", "key", "row", "col"]).take(pa.array(kept, pa.int64()))
     table.features = np.empty((0, dim), np.float32)
     features = schemas.conform(rows.append_column("feature", vectors), schema)
-    return ExtractedTable(table.name, features, table.rejects, table.moved)
+    return ExtractedTable(table.name, features, table.rejects, table.changed)

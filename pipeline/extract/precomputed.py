@@ -25,29 +25,29 @@ from pipeline.extract.engine import ExtractedTable, PendingTable, finish
 COLUMNS = ("key", "row", "col", "feature")
 
 LARGEST_DIM = 100_000
-"""Values of a feature: a file may claim any number, and memory is taken for it."""
+"""Values in a feature. A file may claim any number, and memory is allocated for it."""
 
 Places = dict[tuple[Any, ...], list[int]]
-"""Key, row and column of a point → its chips, by their rows."""
+"""Key, row and column of a point → the positions of its chips."""
 
 
 class PrecomputedFeatures:
-    """Features of tables of chips, by key, row and column, from one Parquet file.
+    """Looks features up by key, row and column in one Parquet file.
 
-    The memory it takes: the features of one table of chips, and one row group of the file.
+    It holds in memory the features of one table of chips and one row group of the file.
 
     Args:
         path: the file, with COLUMNS; `feature` is a list of floats, as long in every row.
         extract: the section.
 
     Raises:
-        InputError: it is not such a file.
+        InputError: the file has another form.
     """
 
     def __init__(self, path: Path, extract: ExtractParams) -> None:
         self.path, self.extract = path, extract
         try:
-            self.seen = _seen(path)
+            self.stamp = _stamp(path)
             self.file = pq.ParquetFile(path)
             schema = self.file.schema_arrow
             names = schema.names
@@ -59,12 +59,12 @@ class PrecomputedFeatures:
             self.dim = self._dim()
 
     def _check(self, schema: pa.Schema, columns: list[str]) -> None:
-        """Check that the *columns* are there, each once, and can be those of points."""
-        for many, said in ((0, "no"), (2, "more than one")):
-            named = [name for name in COLUMNS if min(columns.count(name), 2) == many]
+        """Check that each of COLUMNS is there once, and that it can hold points."""
+        for count, words in ((0, "no"), (2, "more than one")):
+            named = [name for name in COLUMNS if min(columns.count(name), 2) == count]
             if named:
                 raise InputError(
-                    f"{self.path}: has {said} column {', '.join(named)}; a table of features has "
+                    f"{self.path}: has {words} column {', '.join(named)}; a table of features has "
                     f"{', '.join(COLUMNS)} (python -m stages.pyspacer_features makes one)"
                 )
         for name in COLUMNS[:3]:
@@ -73,14 +73,14 @@ class PrecomputedFeatures:
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[None]:
-        """Say what is wrong with the file where its rows cannot be read."""
+        """Turn an error while rows are read into an InputError."""
         try:
             yield
         except (OSError, pa.ArrowException) as error:
             raise InputError(f"{self.path}: its rows cannot be read: {error}") from error
 
     def _dim(self) -> int:
-        """Give how many values a feature has, by the type or else by the first row."""
+        """Return the number of values in a feature, by the column's type or its first row."""
         kind = self.file.schema_arrow.field("feature").type
         dim: int | None = None
         if pa.types.is_fixed_size_list(kind):
@@ -98,21 +98,21 @@ class PrecomputedFeatures:
         return dim
 
     def _range(self, group: int) -> tuple[str, str] | None:
-        """Give the first and the last key of a row group, or None where the file does not say."""
+        """Return the first and last key of a row group, or None if the file has no statistics."""
         row_group = self.file.metadata.row_group(group)
         columns = (row_group.column(number) for number in range(row_group.num_columns))
-        found = next(column for column in columns if column.path_in_schema == "key").statistics
-        if found is None or not found.has_min_max or not isinstance(found.min, str):
+        key = next(column for column in columns if column.path_in_schema == "key").statistics
+        if key is None or not key.has_min_max or not isinstance(key.min, str):
             return None
-        return found.min, found.max
+        return key.min, key.max
 
     def run(
         self, tables: Iterable[tuple[str, pa.Table]], step: Callable[[int], None] = lambda _: None
     ) -> Iterator[ExtractedTable]:
-        """Look every chip of *tables* up; see Engine.run.
+        """Look up every chip of *tables*; see Engine.run.
 
         Raises:
-            InputError: the file changed while it was read, or its features are not alike.
+            InputError: the file changed while it was read, or its features differ in length.
         """
         for name, chips in tables:
             features = np.zeros((chips.num_rows, self.dim), np.float32)
@@ -120,29 +120,29 @@ class PrecomputedFeatures:
             columns = (chips[name].to_pylist() for name in COLUMNS[:3])
             places: Places = {}
             for place, point in enumerate(zip(*columns, strict=True)):
-                places.setdefault(point, []).append(place)  # boxes may have one centre
-            doubtful = self._fill(table, places)
-            for reason, has, left_out in (
+                places.setdefault(point, []).append(place)  # several boxes may have one centre
+            conflicting = self._fill(table, places)
+            for reason, words, points in (
                 ("no_feature", "no feature", places),
-                ("feature_conflict", "two different features", doubtful),
+                ("feature_conflict", "two different features", conflicting),
             ):
-                for (key, row, col), of_chips in left_out.items():
+                for (key, row, col), of_chips in points.items():
                     table.rejected.update(of_chips)
-                    said = f"{key}: {self.path.name} has {has} of the point at {row}, {col}"
-                    table.rejects.append(Reject("extract", key, reason, said, row, col))
-            if _seen(self.path) != self.seen:
+                    detail = f"{key}: {self.path.name} has {words} of the point at {row}, {col}"
+                    table.rejects.append(Reject("extract", key, reason, detail, row, col))
+            if _stamp(self.path) != self.stamp:
                 raise InputError(f"{self.path}: changed while it was read; run dvc repro again")
             step(chips.num_rows)
             yield finish(table, self.extract.dtype)
 
     def _fill(self, table: PendingTable, places: Places) -> Places:
-        """Put features where they belong, and take what is found out of *places*.
+        """Fill in the features of *table*, and remove the points found from *places*.
 
         Returns:
-            The points of which the file has two features that differ.
+            The points for which the file has two different features.
         """
         found: Places = {}
-        doubtful: Places = {}
+        conflicting: Places = {}
         keys = sorted({key for key, *_ in places})
         wanted = pa.array(keys, pa.string())
         for group, spread in enumerate(self.ranges):
@@ -163,27 +163,27 @@ class PrecomputedFeatures:
                     found[point] = places.pop(point)
                     table.features[found[point]] = feature
                 elif point in found and (table.features[found[point][0]] != feature).any():
-                    doubtful[point] = found[point]
-        return doubtful
+                    conflicting[point] = found[point]
+        return conflicting
 
     def _features(self, column: pa.ChunkedArray) -> NDArray[np.float32]:
         lists = column.combine_chunks()
         try:
             values = lists.flatten().to_numpy(zero_copy_only=False)
-            found: NDArray[np.float32] = values.reshape(len(lists), self.dim).astype(np.float32)
+            features: NDArray[np.float32] = values.reshape(len(lists), self.dim).astype(np.float32)
         except (ValueError, TypeError, AttributeError) as error:
             raise InputError(
                 f"{self.path}: its features are not all of {self.dim:,} numbers"
             ) from error
-        return found
+        return features
 
 
 def _holds(keys: list[str], first: str, last: str) -> bool:
-    """Say whether one of the sorted *keys* lies between *first* and *last*."""
+    """Return True if one of the sorted *keys* is between *first* and *last*."""
     place = bisect_left(keys, first)
     return place < len(keys) and keys[place] <= last
 
 
-def _seen(path: Path) -> tuple[int, ...]:
-    found = path.stat()
-    return found.st_ino, found.st_size, found.st_mtime_ns
+def _stamp(path: Path) -> tuple[int, ...]:
+    stat = path.stat()
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns

@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -38,10 +38,17 @@ THREE_WAYS = (
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """A local file of weights whose bytes have the digest *sha256*."""
+    """A local file of weights.
+
+    Attributes:
+        path: the file.
+        sha256: the digest of its bytes.
+        cache: the machine's folder of downloaded weights, and of what is known of them.
+    """
 
     path: Path
     sha256: str
+    cache: Path = field(default=Path(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +83,7 @@ def fetch(source: WeightsSource, cache: Path) -> Weights:
     if scheme_of(source.url) in {"s3", "https", "http"}:
         found = _cached(source, cache) or _fetched(source, cache)
     else:
-        found = _local(source.url)
+        found = _local(source.url, cache)
     if not source.fits(found.sha256):
         wanted = source.sha256 or f"{source.prefix}…"
         raise InputError(
@@ -86,11 +93,11 @@ def fetch(source: WeightsSource, cache: Path) -> Weights:
     return found
 
 
-def _local(url: str) -> Weights:
+def _local(url: str, cache: Path) -> Weights:
     path = local_path(url)
     try:
         with opened(path) as stream:
-            return Weights(path, hashlib.file_digest(stream, "sha256").hexdigest())
+            return Weights(path, hashlib.file_digest(stream, "sha256").hexdigest(), cache)
     except OSError as error:
         raise InputError(
             f"extract.weights: {path} cannot be read ({error.strerror}); {THREE_WAYS}"
@@ -112,7 +119,7 @@ def _cached(source: WeightsSource, cache: Path) -> Weights | None:
         return None
     known = bool(source.sha256 or source.prefix) and source.fits(found)
     same = known or (note.get("version") and note["version"] == _version(source.url))
-    return Weights(path, found) if found == note["sha256"] and same else None
+    return Weights(path, found, cache) if found == note["sha256"] and same else None
 
 
 def _version(url: str) -> str:
@@ -140,7 +147,7 @@ def _fetched(source: WeightsSource, cache: Path) -> Weights:
     kept.put(_note(source), json.dumps(note).encode())
     if not (source.sha256 or source.prefix or source.url.startswith("s3:")):
         LOG.info("set extract.weights_sha256: %s, or they are fetched at every run", sha256)
-    return Weights(cache / name, sha256)
+    return Weights(cache / name, sha256, cache)
 
 
 def load(weights: Weights) -> dict[str, torch.Tensor]:

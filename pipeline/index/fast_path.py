@@ -1,9 +1,9 @@
-"""Whether anything has changed since the index was last found right.
+"""Find out quickly whether anything has changed since the index was made.
 
-The index runs at every `dvc repro`. To find that nothing has changed it need not import Luigi,
-Arrow and the rest, a second's work: it is enough that every file that it was made of has the stamp
-(inode, size, mtime, ctime) that it had then. Anything else, doubt included, is an ordinary run.
-Only the lightest of the standard library is imported here: no path, no logger.
+The index stage runs at every `dvc repro`. If every file that it was made of has the stamp (inode,
+size, mtime, ctime) that it had then, it need not import Luigi and Arrow, which takes a second.
+Everything else, including any doubt, leads to an ordinary run. This module imports only light parts
+of the standard library: no pathlib, no logging.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from operator import attrgetter
 from typing import Any
 
 from pipeline.core.errors import QuadratError
-from pipeline.core.run_log import Counts, append_run_log
+from pipeline.core.run_log import RUN, Counts, append_run_log
 
 MEMORY = ".quadrat/index.json"
-INDEX = "data/index"
+OUTS = ("data/index", "data/manifests/index.json", "data/rejects/index.parquet")
 CODE = os.path.dirname(os.path.dirname(__file__))
 SETTINGS = ("params.yaml", "dvc.yaml", "luigi.cfg")
 ENVIRONMENT = ("QUADRAT_", "AWS_", "DVC_ROOT", "LUIGI_", "PYTHONPATH")
@@ -30,33 +30,32 @@ Stamp = tuple[str, int, int, int, int]
 
 STAMP = 5
 A_DAY_S = 86_400.0
-"""Once a day the index runs in earnest, which notes the use of its pieces in the store."""
+"""Once a day the index runs as usual, which marks its pieces in the store as used."""
 
 SETTLED_S = 2.0
-"""A file that changed so lately may change again and keep its stamp."""
+"""A file that changed so recently may change again and keep its stamp."""
 
 
 def report() -> bool:
-    """Report the index as it lies there, if nothing has changed; else say that it must run."""
-    known = _known()
-    if known is None:
+    """Print the counts of the index and return True if nothing has changed; else return False."""
+    memory = _valid_memory()
+    if memory is None:
         return False
-    counts = Counts("index", "images", known["rows"], 0, known["rejected"])
-    sys.stderr.write(f"{counts.sentence()}\n")
-    sys.stdout.write(f"{counts.line()}\n")
-    append_run_log(known["runs"], os.urandom(16).hex(), counts)
+    counts = Counts("index", "images", memory["rows"], 0, memory["rejected"])
+    sys.stderr.write(f"{counts.summary()}\n")
+    append_run_log(memory["runs"], RUN, counts)
     return True
 
 
-def _known() -> Any:
-    """Give what was remembered of the index if it is still true of everything; else None."""
+def _valid_memory() -> Any:
+    """Return what was remembered of the index if it still holds; else None."""
     try:
-        known = _read(MEMORY)
-        found = [snapshot(known["bucket"], known["files"])[0], _outs()]
-        lately = 0 <= time.time() - known["at"] < A_DAY_S
+        memory = _read(MEMORY)
+        stamps = [snapshot(memory["bucket"], memory["files"])[0], _outs()]
+        is_recent = 0 <= time.time() - memory["at"] < A_DAY_S
     except (OSError, ValueError, KeyError, TypeError, QuadratError):
         return None  # the ordinary run says what is wrong
-    return known if lately and found == known["found"] else None
+    return memory if is_recent and stamps == memory["stamps"] else None
 
 
 def _read(path: str) -> Any:
@@ -65,35 +64,35 @@ def _read(path: str) -> Any:
 
 
 def forget() -> None:
-    """Forget the last index, since it is being made anew."""
+    """Delete what was remembered, since the index is being made again."""
     if os.path.exists(MEMORY):
         os.remove(MEMORY)
 
 
-def remember(before: str, known: dict[str, Any]) -> None:
-    """Remember that the index is right, if nothing has moved since *before*, or may unseen.
+def remember(before: str, facts: dict[str, Any]) -> None:
+    """Remember that the index is right, unless something has changed since *before*.
 
     Args:
-        before: the digest of `snapshot` from before the work began.
-        known: `bucket` and `files`, as for `snapshot`; the counts `rows` and `rejected`; and
-            `runs`, the file in which runs are written down.
+        before: the digest of `snapshot` from before the index was made.
+        facts: `bucket` and `files`, as for `snapshot`; the counts `rows` and `rejected`; and
+            `runs`, the path of the run log.
     """
-    digest, newest = snapshot(known["bucket"], known["files"])
+    digest, newest = snapshot(facts["bucket"], facts["files"])
     if digest == before and newest < time.time() - SETTLED_S:
-        known = {**known, "found": [digest, _outs()], "at": time.time()}
+        memory = {**facts, "stamps": [digest, _outs()], "at": time.time()}
         try:
             with open(MEMORY, "w", encoding="utf-8") as stream:
-                json.dump(known, stream)
+                json.dump(memory, stream)
         except OSError:  # a full disk: the next run is an ordinary one
             forget()
 
 
 def snapshot(bucket: str, files: Sequence[str]) -> tuple[str, float]:
-    """Digest the stamps of all that an index is made of; give it with the latest change's time.
+    """Return a digest of the stamps of all that an index is made of, and the latest change's time.
 
     Args:
         bucket: the folder of images, or their address.
-        files: what shapes the index beside settings, code and libraries: annotations, weights.
+        files: what shapes the index besides settings, code and libraries: annotations, weights.
 
     Raises:
         OSError, StorageError: the bucket cannot be listed.
@@ -120,7 +119,7 @@ def _everything(bucket: str, files: Sequence[str]) -> Iterator[tuple[Any, ...]]:
 
 
 def _below(folder: str) -> Iterator[Stamp]:
-    """Give the stamp of every file below *folder* but hidden ones, sorted by path.
+    """Yield the stamp of every file below *folder*, sorted by path; hidden files are left out.
 
     Raises:
         OSError: it cannot be listed.
@@ -140,15 +139,16 @@ _name = attrgetter("name")
 
 def _stamp(path: str) -> Stamp:
     try:
-        found = os.stat(path)
+        stat = os.stat(path)
     except FileNotFoundError:
         return path, 0, 0, 0, 0
-    return path, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    return path, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 def _outs() -> str:
-    """Digest the stamps of the index itself, without the ctime: dvc sets modes before a stage."""
-    return _digest(stamp[:4] for stamp in _below(INDEX))[0]
+    """Return a digest of the outs' stamps, without ctime: dvc changes modes before a stage."""
+    folder, *files = OUTS
+    return _digest(stamp[:4] for stamp in (*_below(folder), *map(_stamp, files)))[0]
 
 
 def _digest(items: Iterable[tuple[Any, ...]]) -> tuple[str, float]:

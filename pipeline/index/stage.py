@@ -1,9 +1,9 @@
-"""Index: list the bucket, read every new image's header, and fix what this run is about.
+"""Index: list the bucket, read the header of every new image, and fix what this run works on.
 
-Beside the images, the index keeps the annotation file as it is now, a list of the tables of windows
-that lie in the bucket (for chip methods that read some), and what is asked of each later
-stage (weights' digests, versions of the code), since it is the one stage that runs at every
-`dvc repro`: what has changed outside params.yaml is seen here or nowhere.
+Besides the images, the index keeps the annotation file as it is now, a list of the files beside the
+images that chips are made from (instrument tables, masks), and what is requested of each later
+stage. It is the one stage that runs at every `dvc repro`: a change outside params.yaml, such as
+other weights or other code, is noticed here or nowhere.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -20,23 +20,30 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline import images, recipes
-from pipeline.annotations import level as level_of
-from pipeline.chip import methods
+from pipeline import images
 from pipeline.config.sections import BucketParams, IndexParams
 from pipeline.core import rejects, schemas
-from pipeline.core.errors import Changed, InputError, Missing, Rejected, SettingError, StorageError
+from pipeline.core.errors import (
+    Changed,
+    InputError,
+    Missing,
+    Rejected,
+    SettingError,
+    StorageError,
+)
 from pipeline.core.hashing import shard_of
 from pipeline.core.progress import Progress
 from pipeline.core.rejects import Reject
-from pipeline.core.run_log import Counts
+from pipeline.core.run_log import Counts, pluralize
 from pipeline.images.sandbox import DecoderSandbox
 from pipeline.images.watchdog import watched
+from pipeline.index.recipe import recipe
 from pipeline.storage import Object, Storage, read_url
 from pipeline.store import outputs, shards
-from pipeline.store.context import INDEX, Context, Tell, bucket
+from pipeline.store.context import Context, Report
 from pipeline.store.objects import Piece
-from pipeline.store.outputs import out, pretty
+from pipeline.store.outputs import INDEX, out, pretty, rejects_path
+from pipeline.store.recipe import Recipe
 
 log = logging.getLogger(__name__)
 
@@ -44,11 +51,11 @@ TABLE = "images"
 
 NO_FILE = b"This annotation format has no file.\n"
 READERS = 16
-CAREFUL_READERS = 2
+ISOLATED_READERS = 2
 """Each has a process of its own."""
 
-Read = Callable[..., dict[str, Any]]
-"""Gives the header of one object: (item, max_pixels=…)."""
+ReadHeader = Callable[..., dict[str, Any]]
+"""Returns the header of one object: (item, max_pixels=…)."""
 
 AHEAD = 64
 
@@ -62,220 +69,240 @@ FORMATS = {
     "bmp": ("BMP", "DIB"),
     "gif": ("GIF",),
 }
-"""Pillow's names of what a file's name promises."""
+"""Pillow's names of the formats that a file's ending promises."""
+
+
+@dataclass(frozen=True, slots=True)
+class FilesBeside:
+    """Which files of the bucket besides images the chip method reads.
+
+    Attributes:
+        patterns: of the keys of instrument tables.
+        mask_of: returns the key of the mask of an image; None if there are no masks.
+        method: the name of the chip method, for messages.
+    """
+
+    patterns: Sequence[str]
+    mask_of: Callable[[str], str] | None
+    method: str
 
 
 @dataclass(frozen=True, slots=True)
 class BucketListing:
-    """What the bucket holds, as schemas.LISTING: images, and what chips are made from beside them.
-
-    These are the tables of windows, or the masks, that the chip method asks for.
-    """
+    """What is in the bucket, both as schemas.LISTING: images, and the files beside them."""
 
     images: pa.Table
     tables: pa.Table
 
 
-def listing(context: Context) -> BucketListing:
-    """List what of the bucket the patterns let through, with its versions.
+def list_bucket(context: Context, beside: FilesBeside) -> BucketListing:
+    """List the objects that the patterns of the settings select, with their versions.
 
     Raises:
         StorageError: the bucket cannot be listed.
-        InputError: no image is left.
-        SettingError: the chip method cannot use what the annotation format gives.
+        InputError: no image, or no instrument table, is selected.
     """
-    said = context.params.annotations
-    # Also known here, where it costs no listing and no header.
-    methods.check_levels(context.params.chip, said, level_of(said))
-    section, storage = context.params.bucket, bucket(context)
-    patterns = methods.tables(context.params.chip)
-    every = list(storage.list())
-    allowed = [item for item in every if not _matches(item.key, section.exclude)]
-    tables = [item for item in allowed if _matches(item.key, patterns)]
-    others = (item for item in allowed if not _matches(item.key, patterns))
-    chosen = [item for item in others if _matches(item.key, section.include)]
-    if not chosen:
+    section, storage = context.params.bucket, context.bucket
+    objects = list(storage.list())
+    allowed = [item for item in objects if not _matches(item.key, section.exclude)]
+    tables = [item for item in allowed if _matches(item.key, beside.patterns)]
+    others = (item for item in allowed if not _matches(item.key, beside.patterns))
+    selected = [item for item in others if _matches(item.key, section.include)]
+    if not selected:
         raise InputError(
             f"{section.url}: no object matches bucket.include {list(section.include)}; "
             "check bucket.url, or set bucket.include to patterns that match your keys"
         )
-    if patterns and not tables:
+    if beside.patterns and not tables:
         raise InputError(
-            f"{section.url}: no object matches {', '.join(patterns)}, the tables of windows that "
-            f"chip.method {context.params.chip.method!r} reads; check bucket.url and chip.method"
+            f"{section.url}: no object matches {', '.join(beside.patterns)}, the tables that "
+            f"chip.method {beside.method!r} reads; check bucket.url and chip.method"
         )
-    named = _masks(context, chosen)
-    masks = [item for item in every if item.key in named]
-    chosen = [item for item in chosen if item.key not in named]
+    mask_of = beside.mask_of
+    mask_keys = {mask_of(item.key) for item in selected} if mask_of else set()
+    masks = [item for item in objects if item.key in mask_keys]
+    selected = [item for item in selected if item.key not in mask_keys]
     return BucketListing(
-        _table(storage.versioned(chosen)), _table(storage.versioned(tables + masks))
+        _listing(storage.versioned(selected)), _listing(storage.versioned(tables + masks))
     )
 
 
-def _masks(context: Context, chosen: Sequence[Object]) -> set[str]:
-    """Give the keys that masks of *chosen* have, where the chip method asks for some."""
-    named = methods.masks(context.params.chip)
-    return {methods.mask_of(named, item.key) for item in chosen} if named else set()
-
-
-def _table(found: Sequence[Object]) -> pa.Table:
-    columns = {name: [getattr(item, name) for item in found] for name in schemas.LISTING.names}
+def _listing(objects: Sequence[Object]) -> pa.Table:
+    columns = {name: [getattr(item, name) for item in objects] for name in schemas.LISTING.names}
     return schemas.conform(pa.table(columns, schema=schemas.LISTING), schemas.LISTING)
 
 
 def _matches(key: str, patterns: Sequence[str]) -> bool:
-    """Match patterns against the whole key, or its last part, whatever the case."""
+    """Return True if a pattern matches the whole key or its last part, in upper or lower case."""
     lower = key.lower()
     names = (lower, lower.rpartition("/")[2])
     return any(fnmatchcase(name, pattern.lower()) for pattern in patterns for name in names)
 
 
-def plan(context: Context, listed: BucketListing) -> list[shards.ShardPlan]:
+def plan(context: Context, listing: BucketListing) -> list[shards.ShardPlan]:
     """Name the pieces of the images table.
 
     Raises:
-        SettingError: no key is as index.pattern says.
+        SettingError: no key has the form of index.pattern.
     """
-    _check_pattern(listed.images["key"].to_pylist(), context.params.index)
-    parts = shards.split(listed.images, context.params.shards.count)
-    recipe = recipes.index(context.params)
-    context.store.describe(recipe.digest, recipe.parts)
-    return shards.plan(TABLE, recipe.digest, parts, schemas.LISTING)
+    _check_pattern(listing.images["key"].to_pylist(), context.params.index)
+    parts = shards.split(listing.images, context.params.shards.count)
+    headers = recipe(context.params.bucket)
+    context.store.describe(headers.digest, headers.parts)
+    return shards.plan(TABLE, headers.digest, parts, schemas.LISTING)
 
 
 def _check_pattern(keys: Sequence[str], index: IndexParams) -> None:
     pattern = index.template
     if pattern and not any(map(pattern.parse, keys)):
         raise SettingError(
-            f"index.pattern: no key is as {pattern.text!r} says; the first is {keys[0]!r}"
+            f"index.pattern: no key has the form {pattern.text!r}; the first key is {keys[0]!r}"
         )
 
 
-def make(context: Context, pieces: Sequence[Piece], tell: Tell) -> None:
-    """Read the headers of *pieces*' images, those that no neighbour has.
+def make(context: Context, pieces: Sequence[Piece], report: Report) -> None:
+    """Read the headers of the images of *pieces* that no neighbour has.
 
     Raises:
-        StorageError: the bucket cannot be read, or changed while it was.
+        StorageError: the bucket cannot be read, or changed while it was read.
     """
     neighbours = shards.Neighbours(context.store, TABLE, pieces[0].recipe)
-    moved: list[str] = []
-    with Progress("index", "images", shards.count_rows(context.store, pieces), tell) as progress:
+    changed: list[str] = []
+    total = shards.count_rows(context.store, pieces)
+    with Progress("index", "images", total, report) as progress:
         for piece, rows in shards.inputs(context.store, pieces):
-            moved += _make(context, piece, shards.reuse(neighbours, piece, rows))
+            changed += _make(context, piece, shards.reuse(neighbours, piece, rows))
             progress.step(rows.num_rows)
-    if moved:
-        raise StorageError(f"{moved[0]} ({len(moved):,} in all changed); run again")
+    if changed:
+        raise StorageError(f"{changed[0]} ({len(changed):,} images changed in all); run again")
 
 
 def _make(context: Context, piece: Piece, reuse: shards.Reuse) -> list[str]:
+    """Read the remaining headers of a piece; return a message for each image that has changed."""
     section, memory = context.params.bucket, context.machine.digests
     headers: list[dict[str, Any]] = []
-    refused: list[Reject] = []
-    moved: list[str] = []
+    rejected: list[Reject] = []
+    changed: list[str] = []
     readers = READERS
-    with contextlib.ExitStack() as ends:
+    with contextlib.ExitStack() as stack:
         if context.machine.isolates_decoding:
-            apart, readers = DecoderSandbox(), CAREFUL_READERS
-            ends.callback(apart.close)
-            read = partial(apart.header, section, memory)
+            sandbox, readers = DecoderSandbox(), ISOLATED_READERS
+            stack.callback(sandbox.close)
+            read = partial(sandbox.header, section, memory)
         else:
-            read = partial(_header_here, bucket(context))
-        for found in _in_threads(partial(_header, read, section), reuse.left, readers):
-            if isinstance(found, dict):
-                headers.append(found)
-            elif isinstance(found, Reject):
-                refused.append(found)
+            read = partial(_read_header, context.bucket)
+        for result in _in_threads(partial(_header, read, section), reuse.left, readers):
+            if isinstance(result, dict):
+                headers.append(result)
+            elif isinstance(result, Reject):
+                rejected.append(result)
             else:
-                moved.append(found)
-    made = pa.Table.from_pylist(headers, schema=schemas.HEADERS)
-    whole = made if reuse.rows is None else pa.concat_tables([reuse.rows, made])
-    if not moved:
-        made_here = shards.Provenance(context.run, made.num_rows)
-        whole = schemas.conform(whole, schemas.HEADERS)
-        shards.finish(context.store, piece, whole, refused, made_here)
-    return moved
+                changed.append(result)
+    computed = pa.Table.from_pylist(headers, schema=schemas.HEADERS)
+    rows = computed if reuse.rows is None else pa.concat_tables([reuse.rows, computed])
+    if not changed:
+        made = shards.Provenance(context.run, computed.num_rows)
+        rows = schemas.conform(rows, schemas.HEADERS)
+        shards.finish(context.store, piece, rows, rejected, made)
+    return changed
 
 
-def _header_here(storage: Storage, item: Object, max_pixels: int) -> dict[str, Any]:
+def _read_header(storage: Storage, item: Object, max_pixels: int) -> dict[str, Any]:
     with watched(item.key):
         return images.header(storage, item, max_pixels=max_pixels)
 
 
 def _in_threads(read: Any, rows: pa.Table, readers: int) -> Iterator[Any]:
-    """Apply *read* to every row's Object, AHEAD at a time, in the rows' order."""
+    """Apply *read* to the Object of every row, AHEAD at a time, in the rows' order."""
     objects = [Object(**row) for row in rows.to_pylist()]
     with ThreadPoolExecutor(readers, thread_name_prefix="header") as pool:
         for start in range(0, len(objects), AHEAD):
             yield from pool.map(read, objects[start : start + AHEAD])
 
 
-def _header(read: Read, section: BucketParams, item: Object) -> dict[str, Any] | Reject | str:
-    """Give one image's row, or why it has none; a sentence if it has changed since the listing."""
+def _header(read: ReadHeader, section: BucketParams, item: Object) -> dict[str, Any] | Reject | str:
+    """Return an image's row, or why it has none; a message if it changed since it was listed."""
     if item.size > section.max_bytes:
-        why = f"{item.key}: {item.size:,} bytes, over bucket.max_bytes {section.max_bytes:,}"
-        return Reject("index", item.key, "too_many_bytes", why)
+        detail = f"{item.key}: {item.size:,} bytes, over bucket.max_bytes {section.max_bytes:,}"
+        return Reject("index", item.key, "too_many_bytes", detail)
     try:
         return read(item, max_pixels=section.max_pixels)
-    except Rejected as rejected:
-        return Reject("index", item.key, rejected.reason, rejects.message(item.key, rejected))
+    except Rejected as error:
+        return Reject("index", item.key, error.reason, rejects.message(item.key, error))
     except (Changed, Missing) as error:
         return str(error)
 
 
-def _say(table: pa.Table) -> None:
-    """Say what nobody would expect of files that are used all the same."""
+def _log_surprises(table: pa.Table) -> None:
+    """Log what is surprising about images that are used all the same."""
     rows = table.select(["key", "format", "more_frames"]).to_pylist()
-    many = [row["key"] for row in rows if row["more_frames"]]
-    other = [f"{row['key']} ({row['format']})" for row in rows if _is_misnamed(row)]
-    if many:
-        log.info("index: %s of several pictures, as %s: the first is used", _files(many), many[0])
-    if other:
-        log.info("index: %s of another format than named, as %s", _files(other), other[0])
+    several = [row["key"] for row in rows if row["more_frames"]]
+    misnamed = [f"{row['key']} ({row['format']})" for row in rows if _is_misnamed(row)]
+    if several:
+        log.info(
+            "index: %s with several pictures, such as %s: the first picture is used",
+            pluralize(len(several), "files"),
+            several[0],
+        )
+    if misnamed:
+        log.info(
+            "index: %s whose format is not that of their name, such as %s",
+            pluralize(len(misnamed), "files"),
+            misnamed[0],
+        )
+
+
+def _is_misnamed(row: dict[str, Any]) -> bool:
+    formats = FORMATS.get(row["key"].rpartition(".")[2].lower())
+    return formats is not None and row["format"] not in formats
 
 
 def _with_fields(table: pa.Table, index: IndexParams) -> pa.Table:
-    """Add a column for each field of the pattern: what the key says, or null."""
+    """Add a column for each field of the pattern; null in keys of another form."""
     pattern = index.template
     if pattern is None:
         return table
     keys = table["key"].to_pylist()
-    found = [pattern.parse(key) for key in keys]
-    other = [key for key, said in zip(keys, found, strict=True) if said is None]
+    parsed = [pattern.parse(key) for key in keys]
+    other = [key for key, values in zip(keys, parsed, strict=True) if values is None]
     if other:
-        what = f"{_files(other)} not named as index.pattern says, as {other[0]}"
-        log.warning("index: %s: of them %s are unknown", what, ", ".join(pattern.fields))
+        log.warning(
+            "index: %s without the form of index.pattern, such as %s: their %s are unknown",
+            pluralize(len(other), "files"),
+            other[0],
+            ", ".join(pattern.fields),
+        )
     for name in pattern.fields:
-        values = [said and said[name] for said in found]
-        table = table.append_column(name, pa.array(values, pa.string()))
+        column = [values and values[name] for values in parsed]
+        table = table.append_column(name, pa.array(column, pa.string()))
     return table
 
 
-def _files(keys: Sequence[str]) -> str:
-    return f"{len(keys):,} file{'s' * (len(keys) != 1)}"
+def expected(
+    context: Context, listing: BucketListing, requested: Mapping[str, Recipe]
+) -> dict[str, Any]:
+    """Return what the manifest of an index of *listing* must say, as far as inputs decide it.
 
-
-def _is_misnamed(row: dict[str, Any]) -> bool:
-    named = FORMATS.get(row["key"].rpartition(".")[2].lower())
-    return named is not None and row["format"] not in named
-
-
-def expected(context: Context, listed: BucketListing) -> dict[str, Any]:
-    """Give what the manifest of an index of *listed* says, as far as its inputs decide it."""
+    Args:
+        context: of the stage.
+        listing: what is in the bucket.
+        requested: the recipe that is requested of each later stage.
+    """
     return {
         "stage": "index",
-        "recipe": recipes.index(context.params).digest,
+        "recipe": recipe(context.params.bucket).digest,
         "inputs": {
-            "listing": hashlib.sha256(schemas.to_bytes(listed.images)).hexdigest(),
-            "tables": hashlib.sha256(schemas.to_bytes(listed.tables)).hexdigest(),
+            "listing": hashlib.sha256(schemas.to_bytes(listing.images)).hexdigest(),
+            "tables": hashlib.sha256(schemas.to_bytes(listing.tables)).hexdigest(),
             "annotations": hashlib.sha256(_annotations(context)).hexdigest(),
-            "asked": {name: asked.digest for name, asked in recipes.asked(context.params).items()},
+            "recipes": {name: recipe.digest for name, recipe in requested.items()},
         },
         "shards_count": context.params.shards.count,
     }
 
 
 def _annotations(context: Context) -> bytes:
-    """Give the annotation file as it was when this run first read it."""
+    """Return the annotation file as it was when this run first read it."""
     path = context.params.annotations.path
     return NO_FILE if path is None else _annotation_file(path)
 
@@ -290,38 +317,36 @@ def _annotation_file(path: str) -> bytes:
 
 def publish(
     context: Context,
-    listed: BucketListing,
-    planned: Sequence[shards.ShardPlan],
-    facts: dict[str, Any],
+    listing: BucketListing,
+    plans: Sequence[shards.ShardPlan],
+    requested: Mapping[str, Recipe],
 ) -> Counts:
-    """Put `data/index/` together; give what it took.
+    """Put `data/index/` together, and return the counts.
 
     Raises:
-        TooManyRejects: more objects are no images than bucket.max_rejects allows.
+        TooManyRejects: more objects than bucket.max_rejects allows cannot be used as images.
     """
-    found = shards.assemble(context.store, planned, context.run)
-    table = shards.table_of(context.store, planned, schemas.HEADERS)
-    numbers = [shard_of(key, facts["shards_count"]) for key in table["key"].to_pylist()]
+    assembled = shards.assemble(context.store, plans, context.run, INDEX)
+    table = shards.read_table(context.store, plans, schemas.HEADERS)
+    count = context.params.shards.count
+    numbers = [shard_of(key, count) for key in table["key"].to_pylist()]
     table = table.append_column("shard", pa.array(numbers, pa.int32()))
     table = schemas.conform(table, schemas.IMAGES)
-    asked = recipes.asked(context.params)
     files = {
-        "images.parquet": out(schemas.to_bytes(_with_fields(table, context.params.index))),
-        "rejects.parquet": shards.rejects_out(found.rejected),
-        "tables.parquet": out(schemas.to_bytes(listed.tables)),
-        "annotations": out(_annotations(context)),
-        **{
-            f"recipes/{name}.json": out(pretty(dict(recipe.parts)))
-            for name, recipe in asked.items()
-        },
+        INDEX / "images.parquet": out(schemas.to_bytes(_with_fields(table, context.params.index))),
+        INDEX / "tables.parquet": out(schemas.to_bytes(listing.tables)),
+        INDEX / "annotations": out(_annotations(context)),
+        rejects_path("index"): out(schemas.to_bytes(assembled.rejected)),
     }
-    manifest = {**facts, "shards": found.lines, "files": sorted(files)}
-    verdict = rejects.check_limit(
-        found.rejected,
-        out_of=found.rows + found.rejected.num_rows,
+    for name, asked in requested.items():
+        files[INDEX / "recipes" / f"{name}.json"] = out(pretty(dict(asked.parts)))
+    manifest = {**expected(context, listing, requested), "shards": assembled.lines}
+    error = rejects.check_limit(
+        assembled.rejected,
+        out_of=assembled.rows + assembled.rejected.num_rows,
         setting="bucket.max_rejects",
         limit=context.params.bucket.max_rejects,
     )
-    _say(table)
-    outputs.publish(INDEX, files, manifest, verdict)
-    return found.counts("index", "images")
+    _log_surprises(table)
+    outputs.publish(INDEX, files, manifest, error)
+    return assembled.counts("index", "images")

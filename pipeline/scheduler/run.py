@@ -1,39 +1,37 @@
-"""Run one stage as DVC does: its Luigi task alone, one at a time in a checkout, with one verdict.
+"""Run one stage, as DVC does: its Luigi task alone, and only one stage at a time in a checkout.
 
-The exit code says which kind of stop it was, and one sentence says why (see core/errors.py).
+The exit code says what kind of error stopped the run, and one sentence says why (core/errors.py).
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import errno
 import json
 import logging
 import multiprocessing
 import sys
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import luigi
 import pyarrow as pa
 import pyarrow.parquet as pq
+from luigi.rpc import RemoteScheduler, RPCError
 
 from pipeline import tasks
 from pipeline.config.loader import Params, load
 from pipeline.config.machine import machine
 from pipeline.config.sections import USER_PLUGIN
-from pipeline.core import rejects
+from pipeline.core import progress, rejects
 from pipeline.core.errors import BY_NAME, QuadratError, SettingError, StorageError
 from pipeline.index import fast_path
-from pipeline.scheduler._luigi import RemoteScheduler, RPCError, luigi
-from pipeline.scheduler.shard_tasks import workers
-from pipeline.scheduler.summary import with_counts
 from pipeline.storage import local_path, open_storage
 from pipeline.store import outputs
-from pipeline.store.context import FEATURES, INDEX
-from pipeline.tasks import Stage
+from pipeline.store.outputs import FEATURES, INDEX, manifest_path, rejects_path
+from pipeline.tasks import StageTask
 
 try:
     import fcntl
@@ -44,66 +42,72 @@ log = logging.getLogger("quadrat")
 
 LOCK = Path(".quadrat/stage.lock")
 ROUNDS = 3
-"""How often Luigi is begun again where nothing failed and yet not all is done."""
+"""How often Luigi is started again if nothing has failed and yet not all shards are finished."""
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 DONE = {luigi.LuigiStatusCode.SUCCESS, luigi.LuigiStatusCode.SUCCESS_WITH_RETRY}
 
 
-def stage(kind: type[Stage]) -> int:
-    """Run one stage; give the exit code, having said what went wrong.
+def main(kind: type[StageTask]) -> int:
+    """Run one stage with the options of the command line, and return the exit code."""
+    parser = argparse.ArgumentParser(description=f"Run the {kind.__name__.lower()} stage.")
+    parser.add_argument("--verbose", action="store_true", help="show Luigi's own summary too")
+    return run_stage(kind, verbose=parser.parse_args().verbose)
 
-    The out's manifest is taken away first: DVC has found that the stage must run, so every file of
-    the out is looked at again, and those that are right are left alone.
+
+def run_stage(kind: type[StageTask], *, verbose: bool = False) -> int:
+    """Run one stage, print what went wrong, and return the exit code.
+
+    The manifests of the outs are removed first: DVC has found that the stage must run, so every
+    file of the outs is checked again. Files that are right are not touched.
     """
     log_plainly()
-    make_light()
     try:
         check_machine()
         params = load("params.yaml")
         with one_at_a_time(), remembering(kind, params):
             for folder in kind.folders:
-                (folder / outputs.MANIFEST).unlink(missing_ok=True)
-            return _build(kind(params=params, chain=False))
+                manifest_path(folder).unlink(missing_ok=True)
+            return _build(kind(params=params, chain=False), verbose=verbose)
     except RPCError as error:
-        return _said(StorageError(f"luigid: {error}; start it again, and run dvc repro again"))
+        return _fail(StorageError(f"luigid: {error}; start it again, and run dvc repro again"))
     except QuadratError as error:
-        return _said(error)
+        return _fail(error)
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
         place = error.filename or Path.cwd()
-        return _said(
+        return _fail(
             StorageError(
-                f"{place}: cannot be written ({error.strerror}); make room or give this user the "
-                "right to write there, and run again"
+                f"{place}: cannot be written ({error.strerror}); free some space or give this user "
+                "permission to write there, and run again"
             )
         )
 
 
 def check_machine() -> None:
-    """See that this process has what every stage needs of the system.
+    """Check that the system gives this process what every stage needs.
 
     Raises:
-        SettingError: the locale is not UTF-8's, in which keys and labels would be other texts.
-        StorageError: Luigi cannot have the semaphores that it speaks to its workers by.
+        SettingError: the locale is not UTF-8, so keys and labels would be read wrongly.
+        StorageError: Luigi cannot create the semaphores by which it talks to its workers.
     """
     if (encoding := sys.getfilesystemencoding()) != "utf-8":
         raise SettingError(
             f"LC_ALL, LANG: the encoding of file names is {encoding!r}; set PYTHONUTF8=1, or a "
-            "locale of UTF-8 as LC_ALL=C.UTF-8"
+            "UTF-8 locale such as LC_ALL=C.UTF-8"
         )
     try:
         multiprocessing.Lock()
     except (OSError, ImportError) as error:
-        why = getattr(error, "strerror", None) or error
+        reason = getattr(error, "strerror", None) or error
         raise StorageError(
-            f"shared memory: no semaphore can be made ({why}); have /dev/shm mounted so that it "
-            "can be written, as docker run --shm-size=64m does"
+            f"shared memory: no semaphore can be created ({reason}); mount /dev/shm so that it can "
+            "be written, as docker run --shm-size=64m does"
         ) from error
 
 
-def _said(error: QuadratError) -> int:
+def _fail(error: QuadratError) -> int:
     log.error("%s", error)
     return error.exit_code
 
@@ -112,8 +116,8 @@ def _said(error: QuadratError) -> int:
 def one_at_a_time() -> Iterator[None]:
     """Wait until no other process works on this checkout's outs.
 
-    DVC has its own lock; but when only dvc is killed, its stage goes on. The lock is the open
-    file's: it goes with the last process that has it, however that ends.
+    DVC has a lock of its own; but when only dvc is killed, its stage goes on. This lock belongs to
+    the open file: it is released when the last process that has it ends, in whatever way.
     """
     if fcntl is None:
         yield
@@ -129,85 +133,88 @@ def one_at_a_time() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def remembering(kind: type[Stage], params: Params) -> Iterator[None]:
-    """Remember, after the index, what it was made of; see pipeline/index/fast_path.py.
+def remembering(kind: type[StageTask], params: Params) -> Iterator[None]:
+    """Remember, after the index, what it was made of; see index/fast_path.py.
 
-    What could not be had of the bucket is asked for again by the next run: such an index is not
-    remembered, and features that lack something lose their manifest, so that DVC makes them again.
+    Transient rejects are tried again in the next run: an index with some is not remembered, and
+    features with some lose their manifest, so that DVC runs the extract stage again.
     """
     if kind is not tasks.Index:
         yield
-        if kind is tasks.Extract and _may_pass(FEATURES):
+        if kind is tasks.Extract and _has_transient_rejects("extract"):
             fast_path.forget()
         return
     fast_path.forget()
-    if _may_pass(FEATURES):
-        (FEATURES / outputs.MANIFEST).unlink(missing_ok=True)
+    if _has_transient_rejects("extract"):
+        manifest_path(FEATURES).unlink(missing_ok=True)
     bucket, files = params.bucket.url, _files(params)
     if "://" not in bucket:
         bucket = str(local_path(bucket))
     before = None if files is None else _snapshot(bucket, files)
     yield
     manifest = outputs.read_manifest(INDEX)
-    if files is not None and before and manifest and not (_may_pass(INDEX) or _may_pass(FEATURES)):
+    transient = _has_transient_rejects("index") or _has_transient_rejects("extract")
+    if files is not None and before and manifest and not transient:
         rows = sum(line["rows"] for line in manifest["shards"])
-        rejected = pq.read_metadata(INDEX / "rejects.parquet").num_rows
+        rejected = rejects.count_by_reason(pq.read_table(rejects_path("index")))
         counts = {"rows": rows, "rejected": rejected, "runs": str(machine().runs)}
         fast_path.remember(before, {"bucket": bucket, "files": files, **counts})
 
 
-def _may_pass(folder: Path) -> bool:
-    """Say whether some of an out's rejects are such that the next run may not have."""
+def _has_transient_rejects(stage: str) -> bool:
     try:
-        return rejects.are_transient(pq.read_table(folder / "rejects.parquet", columns=["reason"]))
+        return rejects.are_transient(pq.read_table(rejects_path(stage), columns=["reason"]))
     except (OSError, pa.ArrowInvalid):
-        return False  # there is none, or it is damaged and will be made again
+        return False  # missing or damaged: it will be made again
 
 
 def _snapshot(bucket: str, files: list[str]) -> str | None:
     try:
         return fast_path.snapshot(bucket, files)[0]
     except (OSError, StorageError):
-        return None  # the index will say what is wrong
+        return None  # the index stage will say what is wrong
 
 
 def _files(params: Params) -> list[str] | None:
-    """Give the files that shape the index beside the bucket; None if some are no local files."""
+    """Return the files that shape the index besides the bucket; None if some are not local."""
     extract, path = params.extract, params.annotations.path
     if params.validate.compare or params.bucket.follow_symlinks:
-        return None  # a revision may have moved; a link leads to what is not looked at
-    found = [name for name in (path, params.train.label_map) if name]
+        return None  # a revision may have moved; what a link leads to is not checked
+    names = [name for name in (path, params.train.label_map) if name]
     if extract.weights and not extract.weights_sha256:
-        found.append(extract.weights)
-    if any("://" in name for name in found):
+        names.append(extract.weights)
+    if any("://" in name for name in names):
         return None
-    files = [str(local_path(name)) for name in found]
+    files = [str(local_path(name)) for name in names]
     if USER_PLUGIN.match(extract.extractor):
         from pipeline.config import registry
 
-        own = registry.find_user_plugin(extract.extractor, key="extract.extractor")
-        files += [str(file) for file in own.files.values()]
+        plugin = registry.find_user_plugin(extract.extractor, key="extract.extractor")
+        files += [str(file) for file in plugin.files.values()]
     return files
 
 
-def _build(task: Stage) -> int:
-    """Have Luigi do it, on as many machines as have come to help."""
-    _allow_again()
-    processes = workers(machine(), embeds=isinstance(task, tasks.Extract))
+def _build(task: StageTask, *, verbose: bool) -> int:
+    """Have Luigi run *task* and its shards, on as many machines as have joined."""
+    _reenable_tasks()
+    settings = machine()
+    workers = settings.processes(embeds=isinstance(task, tasks.Extract))
     for _ in range(ROUNDS):
-        result = luigi.build([task], workers=processes, detailed_summary=True)
-        if result.status in DONE or task.complete():  # others may have done the rest
-            log.info(with_counts(result.summary_text).strip())
-            for place in (machine().store_url, str(machine().state / "weights")):
+        with progress.shown(type(task).__name__.lower()):
+            result = luigi.build([task], workers=workers, detailed_summary=True)
+        if verbose or settings.is_verbose:
+            log.info(result.summary_text.strip())
+        if result.status in DONE or task.complete():  # other machines may have done the rest
+            for place in (settings.store_url, str(settings.weights)):
                 open_storage(place).tidy()
             return 0
         if result.status != luigi.LuigiStatusCode.NOT_RUN:
-            break  # else nothing has failed: the scheduler has forgotten, or others have gone
-    return _say_why(result)
+            break  # otherwise nothing has failed: other machines have left work undone
+    return _show_errors(result)
 
 
-def central() -> Any:
-    """Give the RemoteScheduler that luigi.cfg names; None where it says local_scheduler."""
+def central_scheduler() -> Any:
+    """Return the RemoteScheduler that luigi.cfg names; None if it says local_scheduler."""
     core = luigi.interface.core()
     if core.local_scheduler:
         return None
@@ -215,16 +222,16 @@ def central() -> Any:
     return RemoteScheduler(url)
 
 
-def _allow_again() -> None:
-    """Have a central scheduler forget that shards have failed too often: a person tries again."""
-    scheduler = central()
+def _reenable_tasks() -> None:
+    """Have a central scheduler forget the shards that have failed too often: a user tries again."""
+    scheduler = central_scheduler()
     if scheduler is not None:
         for task_id in scheduler.task_list(status="DISABLED", upstream_status=""):
             scheduler.re_enable_task(task_id)
 
 
-def _say_why(result: Any) -> int:
-    """Log each error that failed tasks left with the scheduler, once; give the exit code."""
+def _show_errors(result: Any) -> int:
+    """Log each error of the failed tasks once, and return the exit code."""
     found = errors(result)
     for error in found:
         log.error("%s", error["message"])
@@ -234,55 +241,47 @@ def _say_why(result: Any) -> int:
 
 
 def errors(result: Any) -> list[dict[str, Any]]:
-    """Give what `Work.on_failure` left with the scheduler for the tasks of a run, each once."""
+    """Return the errors that `QuadratTask.on_failure` left with the scheduler, each once."""
     worker = result.worker
-    scheduler = worker._scheduler  # noqa: SLF001 - the only way to the failed tasks' errors
-    # Not only tasks that count as failed: after the retry's delay the scheduler has them pending.
-    known = sorted(worker._scheduled_tasks)  # noqa: SLF001 - the same
-    texts = {scheduler.fetch_error(task_id)["error"] or "" for task_id in known}
+    scheduler = worker._scheduler  # noqa: SLF001 - the only way to the errors of failed tasks
+    # Not only tasks that count as failed: after the retry delay the scheduler has them as pending.
+    task_ids = sorted(worker._scheduled_tasks)  # noqa: SLF001 - the same
+    texts = {scheduler.fetch_error(task_id)["error"] or "" for task_id in task_ids}
     return [error for error in map(_parsed, sorted(texts)) if error]
 
 
 def _parsed(text: str) -> dict[str, Any] | None:
-    """Read the JSON of `Work.on_failure`, which Luigi has encoded once more."""
+    """Parse the JSON of `QuadratTask.on_failure`, which Luigi has encoded once more."""
     try:
-        found = json.loads(json.loads(text))
+        error = json.loads(json.loads(text))
     except (ValueError, TypeError):
         return None
-    return found if isinstance(found, dict) and found.get("kind") in BY_NAME else None
+    return error if isinstance(error, dict) and error.get("kind") in BY_NAME else None
+
+
+class _ClearLine(logging.Formatter):
+    """Clears the line of a progress bar before a message."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return (
+            f"\r\x1b[K{super().format(record)}" if sys.stderr.isatty() else super().format(record)
+        )
 
 
 def log_plainly() -> None:
-    """One line an event on standard error; Luigi's own only from warnings up."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    """Log one line for each event to standard error, and Luigi's own only from warnings up."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_ClearLine("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     for name in ("pipeline", "quadrat"):
         logging.getLogger(name).setLevel(logging.INFO)
     luigi.configuration.get_config().set("core", "no_configure_logging", "true")
     for name in ("luigi", "luigi-interface", "luigi.scheduler"):
         logging.getLogger(name).setLevel(logging.WARNING)
-        logging.getLogger(name).addFilter(_is_ours_to_tell)
+        logging.getLogger(name).addFilter(_is_not_ours)
 
 
-def _is_ours_to_tell(record: logging.LogRecord) -> bool:
-    """Let no traceback through for an error whose sentence `stage` tells at the end."""
+def _is_not_ours(record: logging.LogRecord) -> bool:
+    """Drop the traceback of an error whose message `run_stage` prints at the end."""
     error = record.exc_info[1] if record.exc_info else None
     return not isinstance(error, QuadratError)
-
-
-def make_light() -> None:
-    """Keep pyarrow from importing pandas, a second's work at the first array made from a list.
-
-    It asks whether the list is one of pandas' own. Nothing of ours hands tables from one to the
-    other; pandas itself can be imported afterwards.
-    """
-    if "pandas" in sys.modules:
-        return
-    import pyarrow as pa
-
-    too_old = ModuleType("pandas")
-    too_old.__version__ = "0"  # type: ignore[attr-defined]
-    sys.modules["pandas"] = too_old
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pyarrow says that it goes on without
-        pa.array([0])
-    del sys.modules["pandas"]

@@ -1,36 +1,28 @@
-"""What the work of every stage is given: params, the machine, the store, the folders of outs."""
+"""What each stage works with: the params, the machine's settings, the store, and the run's name."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from pipeline.config.loader import Params
 from pipeline.config.machine import Machine
 from pipeline.storage import Storage, open_storage
 from pipeline.store.objects import Store
 
-INDEX = Path("data/index")
-CHIPS = Path("data/chips")
-LABELS = Path("data/labels")
-FEATURES = Path("data/features")
-CLASSIFIER = Path("models/classifier")
-RESULTS = Path("results")
-
-Tell = Callable[[int, str], None]
-"""Told of progress: a percentage and a sentence."""
+Report = Callable[[int, str], None]
+"""Called with the progress of a stage: a percentage and a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Everything that a stage's work needs from outside.
+    """What a stage's functions take.
 
     Attributes:
         params: params.yaml.
         machine: this machine's settings.
-        store: where finished work is kept.
-        run: the name of this run, in which computed rows are counted.
+        store: where finished shards are kept.
+        run: the name of this run; rows are counted as computed or reused by it.
     """
 
     params: Params
@@ -38,24 +30,19 @@ class Context:
     store: Store
     run: str
 
+    @property
+    def bucket(self) -> Storage:
+        """The bucket of images."""
+        section = self.params.bucket
+        return open_storage(
+            section.url, memory=self.machine.digests, follow_symlinks=section.follow_symlinks
+        )
 
-def context(params: Params, machine: Machine, run: str) -> Context:
+
+def open_store(machine: Machine) -> Store:
     """Open the store that *machine* names.
 
     Raises:
-        SettingError: it cannot be a store.
+        SettingError: its address cannot be used.
     """
-    return Context(params, machine, store(machine.store_url), run)
-
-
-def bucket(context: Context) -> Storage:
-    """Open the bucket of images."""
-    section = context.params.bucket
-    return open_storage(
-        section.url, memory=context.machine.digests, follow_symlinks=section.follow_symlinks
-    )
-
-
-def store(url: str) -> Store:
-    """Open the store at *url*."""
-    return Store(open_storage(url))
+    return Store(open_storage(machine.store_url))

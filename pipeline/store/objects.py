@@ -1,12 +1,14 @@
-"""The store: finished work, each piece under the digest of everything that shaped it.
+"""The store: finished pieces of work, each under the digest of everything that shaped it.
 
-`<table>/<recipe>/<shard>/<input>.<file>`: *recipe* is the digest of the settings and parts, *input*
-that of the input rows. What would make a piece stale is in its name, so a stale hit is impossible.
-A piece is there when its `<input>.json` is, which is written last and holds the digest of every
-file and of itself, checked at each read: a flipped bit in Parquet gives wrong numbers and no error.
-Beside it, `<input>.ids` lists the rows, so that whoever looks for a row need not read every table.
+The files of a piece are named `<table>/<recipe>/<shard>/<input>.<file>`, where *recipe* is the
+digest of the settings and parts and *input* that of the input rows. Whatever would make a piece
+stale is in its name, so a stale hit is impossible. A piece is finished when its record,
+`<input>.json`, exists. The record is written last and holds the digest of every file and of itself,
+checked at each read: a flipped bit in a Parquet file gives wrong numbers and no error.
+`<input>.ids` lists the ids of the rows, so that a search for reusable rows need not read every
+table.
 
-The store knows nothing of Luigi, of params or of what its rows mean.
+The store knows nothing of Luigi, of params, or of what the rows mean.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ RECORD = "json"
 INPUT = "input.parquet"
 IDS = "ids"
 AGAIN = "again"
-"""A mark, and nothing in it: some of the piece's rejects lie in the bucket and may pass."""
+"""An empty file beside a piece with transient rejects: the next run tries the piece again."""
 
 A_DAY_S = 86_400.0
 TOUCHERS = 16
@@ -39,7 +41,7 @@ TOUCHERS = 16
 
 @dataclass(frozen=True, slots=True, order=True)
 class Piece:
-    """The name of one unit of work: one shard of one table by one recipe from given rows."""
+    """The name of one unit of work: one shard of a table, by a recipe, from given input rows."""
 
     table: str
     recipe: str
@@ -47,13 +49,13 @@ class Piece:
     input: str
 
     def path(self, file: str) -> str:
-        """Give the key under which *file* of this piece is kept."""
+        """Return the key in the store of *file* of this piece."""
         return f"{self.table}/{self.recipe}/{self.shard}/{self.input}.{file}"
 
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """One file of a finished piece: its digest, its bytes' length, its rows."""
+    """One file of a finished piece: its digest, its length in bytes, its number of rows."""
 
     sha256: str
     size: int
@@ -62,57 +64,57 @@ class StoredFile:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What a finished piece consists of, and the note that its maker left."""
+    """The files of a finished piece, and the note of whoever made it."""
 
     files: Mapping[str, StoredFile]
     note: Mapping[str, Any]
 
 
 def _signed(piece: Piece, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Give *record* with a digest of it and of whose it is: nothing else says what it should be."""
+    """Return *record* with a digest over itself and the piece's name."""
     sha256 = hashlib.sha256(piece.path(RECORD).encode() + canonical_json(record)).hexdigest()
     return {**record, "sha256": sha256}
 
 
 class Damaged(TransientError):
-    """A file of the store is not what was written; it was set aside and can be made again."""
+    """A file in the store is not what was written; it was set aside and can be made again."""
 
 
 class Store:
-    """Finished pieces in a folder or an `s3://` prefix."""
+    """Finished pieces in a folder or under an `s3://` prefix."""
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
 
     def finished(self, table: str, recipe: str, run: str = "") -> dict[str, list[str]]:
-        """Give the inputs of every finished piece by shard, with one listing.
+        """List the finished pieces of a table: the digests of their input rows, by shard.
 
-        Input rows that somebody who was killed has left beside a finished piece are removed.
+        Input rows that a killed run has left beside a finished piece are deleted.
 
         Args:
-            table: of the pieces.
-            recipe: theirs.
-            run: where one is given, what another run has marked to be tried again is left out.
+            table: the table.
+            recipe: its recipe.
+            run: if given, pieces that another run has marked to be tried again are left out.
         """
-        found: dict[str, list[str]] = {}
+        finished: dict[str, list[str]] = {}
         beside: dict[str, list[Piece]] = {AGAIN: [], INPUT: []}
         for item in self.storage.list(f"{table}/{recipe}/"):
             _, _, shard, name = item.key.rsplit("/", 3)
             stem, _, file = name.partition(".")
             if file == RECORD:
-                found.setdefault(shard, []).append(stem)
+                finished.setdefault(shard, []).append(stem)
             elif file in beside:
                 beside[file].append(Piece(table, recipe, shard, stem))
         for piece in beside[INPUT]:
-            if piece.input in found.get(piece.shard, ()) and piece not in beside[AGAIN]:
+            if piece.input in finished.get(piece.shard, ()) and piece not in beside[AGAIN]:
                 self.storage.delete(piece.path(INPUT))
         for piece in beside[AGAIN] if run else ():
-            if piece.input in found.get(piece.shard, ()) and self._is_to_be_tried(piece, run):
-                found[piece.shard].remove(piece.input)
-        return found
+            if piece.input in finished.get(piece.shard, ()) and self._is_to_be_tried(piece, run):
+                finished[piece.shard].remove(piece.input)
+        return finished
 
     def _is_to_be_tried(self, piece: Piece, run: str) -> bool:
-        """Say whether a marked piece is still what another run than *run* has left."""
+        """Return True if a marked piece was made by another run than *run*."""
         try:
             note = self.record(piece).note
         except (Missing, Damaged):
@@ -123,27 +125,27 @@ class Store:
         return bool(note["run"] != run)
 
     def has(self, piece: Piece) -> bool:
-        """Say whether *piece* is finished."""
+        """Return True if *piece* is finished."""
         try:
             self.storage.head(piece.path(RECORD))
         except Missing:
             return False
         return True
 
-    def use(self, pieces: Sequence[Piece]) -> None:
-        """Note that finished *pieces* are used, for whoever cleans by their last use.
+    def mark_used(self, pieces: Sequence[Piece]) -> None:
+        """Set the time of the pieces' records to now, at most once a day.
 
-        The time of a record is that of its last use, to the day: it is set once a day at most.
+        Cleaning up by last use goes by that time.
         """
-        recipes = sorted({(piece.table, piece.recipe) for piece in pieces})
-        found = {item.key: item for at in recipes for item in self.storage.list("/".join(at) + "/")}
-        records = [found.get(piece.path(RECORD)) for piece in pieces]
+        tables = sorted({(piece.table, piece.recipe) for piece in pieces})
+        listed = {item.key: item for at in tables for item in self.storage.list("/".join(at) + "/")}
+        records = [listed.get(piece.path(RECORD)) for piece in pieces]
         stale = [item.key for item in records if item and time.time() - item.modified > A_DAY_S]
         with ThreadPoolExecutor(TOUCHERS, thread_name_prefix="touch") as pool:
             list(pool.map(self.storage.touch, stale))
 
     def describe(self, recipe: str, parts: Mapping[str, Any]) -> None:
-        """Keep what a recipe consists of, for people who ask what lies in the store."""
+        """Write the parts of a recipe to the store, for people who ask what is in it."""
         key = f"recipes/{recipe}.json"
         try:
             self.storage.head(key)
@@ -151,14 +153,14 @@ class Store:
             self.storage.put(key, canonical_json(dict(parts)))
 
     def put_input(self, piece: Piece, rows: bytes) -> None:
-        """Keep the rows that *piece* is to be made from until it is, for whoever makes it."""
+        """Keep the input rows of *piece* until it is finished, for whoever makes it."""
         self.storage.put(piece.path(INPUT), rows)
 
-    def input(self, piece: Piece) -> bytes | None:
-        """Give the rows that `put_input` kept; None if somebody has finished the piece meanwhile.
+    def read_input(self, piece: Piece) -> bytes | None:
+        """Return the rows that `put_input` kept; None if the piece has been finished meanwhile.
 
         Raises:
-            Missing: they are not there, and the piece is not finished.
+            Missing: there are no input rows, and the piece is not finished.
             Damaged: their digest is not the one in the piece's name.
         """
         try:
@@ -174,60 +176,64 @@ class Store:
     def put(
         self, piece: Piece, files: Mapping[str, tuple[bytes, int]], note: Mapping[str, Any]
     ) -> None:
-        """Keep a finished piece: for each file its bytes and number of rows, and a *note*.
+        """Keep a finished piece.
 
-        The note is for people and logs (which run made the piece); it names nothing and two
-        writers of one piece may differ in it. If it says *again*, the next run tries again.
+        Args:
+            piece: its name.
+            files: the bytes and the number of rows of each file, by name.
+            note: for people and logs, such as the run that made the piece. It is not part of the
+                name: two writers of one piece may leave different notes. With `again`, the next
+                run tries the piece again.
         """
-        kept = {}
+        stored = {}
         for file, (data, rows) in sorted(files.items()):
             sha256 = hashlib.sha256(data).hexdigest()
-            kept[file] = {"sha256": sha256, "size": len(data), "rows": rows}
+            stored[file] = {"sha256": sha256, "size": len(data), "rows": rows}
             self.storage.put(piece.path(file), data)
-        record = {"files": kept, "note": dict(note)}
+        record = {"files": stored, "note": dict(note)}
         if note.get(AGAIN):
             self.storage.put(piece.path(AGAIN), b"")
         self.storage.put(piece.path(RECORD), canonical_json(_signed(piece, record)))
         self.storage.delete(piece.path(INPUT))
 
     def record(self, piece: Piece) -> Record:
-        """Give what a finished piece consists of.
+        """Read the record of a finished piece.
 
         Raises:
             Missing: the piece is not finished.
-            Damaged: the record is not what was written, or another piece's; it was set aside.
+            Damaged: the record is not what was written, or is another piece's; it was set aside.
         """
         data = self.storage.read(piece.path(RECORD))
         try:
-            found = json.loads(data)
-            record = {"files": found["files"], "note": found["note"]}
-            if found == _signed(piece, record):
-                files = {name: StoredFile(**kept) for name, kept in found["files"].items()}
-                return Record(files, found["note"])
+            content = json.loads(data)
+            record = {"files": content["files"], "note": content["note"]}
+            if content == _signed(piece, record):
+                files = {name: StoredFile(**file) for name, file in content["files"].items()}
+                return Record(files, content["note"])
         except (ValueError, TypeError, KeyError):
             pass
         raise self._set_aside(piece, RECORD, data)
 
     def read(self, piece: Piece, file: str) -> bytes:
-        """Give one file of a finished piece, checked against its record.
+        """Read one file of a finished piece, and check it against the record.
 
         Raises:
             Missing: the piece is not finished.
             Damaged: the file is not what was written; the piece counts as unfinished from now on.
         """
-        kept = self.record(piece).files[file]
+        stored = self.record(piece).files[file]
         try:
             data = self.storage.read(piece.path(file))
         except Missing:
             data = b""
-        if len(data) != kept.size or hashlib.sha256(data).hexdigest() != kept.sha256:
+        if len(data) != stored.size or hashlib.sha256(data).hexdigest() != stored.sha256:
             raise self._set_aside(piece, file, data)
         return data
 
     def ids(self, piece: Piece) -> bytes:
-        """Give the ids of a finished piece's rows, end to end; nothing where none were kept.
+        """Read the ids of a finished piece's rows, concatenated; empty if there are none.
 
-        A hint, and not checked: what it leads to is.
+        They are a hint and not checked: the rows that they lead to are.
         """
         try:
             return self.storage.read(piece.path(IDS))
@@ -235,17 +241,17 @@ class Store:
             return b""
 
     def _set_aside(self, piece: Piece, file: str, data: bytes) -> Damaged:
-        """Take a damaged file out of the way, but keep its bytes; give the error to raise."""
+        """Move a damaged file to `damaged/`, and return the error to raise."""
         key = piece.path(file)
         if data:
             self.storage.put(f"damaged/{key}", data)
         for name in (RECORD, file):
             self.storage.delete(piece.path(name))
-        message = f"{self.storage.url}/{key}: damaged; set aside below damaged/, is made again"
+        message = f"{self.storage.url}/{key}: damaged; moved to damaged/, and will be made again"
         log.warning(message)
         return Damaged(message)
 
     def local_path(self, piece: Piece, file: str) -> Path | None:
-        """Give the path of a file of a store that is a folder, so that it can be linked."""
+        """Return the path of a file, so that it can be linked, if the store is a folder."""
         root = getattr(self.storage, "root", None)
         return None if root is None else Path(root) / piece.path(file)

@@ -1,7 +1,12 @@
-"""A stage's out directory: what DVC tracks, put together from finished pieces.
+"""Out directories: what DVC tracks, put together from finished pieces of the store.
+
+A folder of shards (`data/chips/`, `data/features/`) holds the shards and nothing else, so that
+pandas, polars, DuckDB, Spark and Hugging Face read it as one table. What describes the folders of
+`data/` is therefore beside them: a manifest each in `data/manifests/`, the rejects of each stage in
+`data/rejects/`, which is one table in turn.
 
 Files that are already right are not touched, so that DVC need not read them again. The manifest is
-taken away first and written last: a folder with a manifest is a folder that it describes.
+removed first and written last: a folder with a manifest holds what the manifest describes.
 """
 
 from __future__ import annotations
@@ -19,14 +24,54 @@ from typing import Any
 from pipeline.core import signals
 from pipeline.core.errors import InputError, StorageError, TransientError
 
-MANIFEST = "manifest.json"
+DATA = Path("data")
+INDEX = DATA / "index"
+CHIPS = DATA / "chips"
+LABELS = DATA / "labels"
+FEATURES = DATA / "features"
+CLASSIFIER = Path("models/classifier")
+RESULTS = Path("results")
+
+STAGES: Mapping[Path, str] = {
+    INDEX: "index",
+    CHIPS: "chip",
+    LABELS: "chip",
+    FEATURES: "extract",
+    CLASSIFIER: "train",
+    RESULTS: "validate",
+}
+"""The stage that makes each out."""
+
 TEMPORARY = ".quadrat-tmp"
 FICLONE = 0x40049409
 
 
+def manifest_path(folder: Path) -> Path:
+    """Return the path of an out's manifest."""
+    if folder.parent == DATA:
+        return DATA / "manifests" / f"{folder.name}.json"
+    return folder / "manifest.json"
+
+
+def rejects_path(stage: str) -> Path:
+    """Return the path of the rejects table of *stage*."""
+    return DATA / "rejects" / f"{stage}.parquet"
+
+
+def shard_path(folder: Path, number: int) -> Path:
+    """Return the path of one shard of a table."""
+    return folder / f"{number:04d}.parquet"
+
+
 @dataclass(frozen=True, slots=True)
 class Out:
-    """One file to be: its digest, how to get its bytes, and, if there is one, a file to link."""
+    """One file of an out.
+
+    Attributes:
+        sha256: its digest, as 64 hex digits.
+        data: returns its bytes.
+        link: a file with the same bytes that can be linked, if there is one.
+    """
 
     sha256: str
     data: Callable[[], bytes]
@@ -34,112 +79,129 @@ class Out:
 
 
 def out(data: bytes) -> Out:
-    """Give the Out whose bytes are at hand."""
+    """Return the Out with the bytes *data*."""
     return Out(hashlib.sha256(data).hexdigest(), lambda: data)
 
 
 def pretty(value: Any) -> bytes:
-    """Encode *value* as JSON that a person can read and that repeats to the byte."""
+    """Encode *value* as JSON with indents; equal values give equal bytes."""
     return (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """Give the manifest of *folder*, or None where there is none that can be read."""
+    """Return the manifest of *folder*, or None if it is missing or damaged."""
     try:
-        found = json.loads((folder / MANIFEST).read_bytes())
+        manifest = json.loads(manifest_path(folder).read_bytes())
     except (OSError, ValueError, RecursionError):
         return None
-    return found if _is_ours(found) else None
+    return manifest if _is_valid(manifest) else None
 
 
-SHARD = {"shard": int, "rows": int, "sha256": str, "input": str}
+SHARD_FIELDS = {"shard": int, "rows": int, "sha256": str, "input": str}
 
 
-def _is_ours(found: Any) -> bool:
-    """Say whether *found* is made as manifests are; who has changed one by hand has none."""
-    if not isinstance(found, dict) or not isinstance(found.get("stage"), str):
+def _is_valid(manifest: Any) -> bool:
+    """Return True if *manifest* has the form that `publish` writes; somebody may have edited it."""
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("stage"), str):
         return False
-    lines = found.get("shards", [])
+    lines = manifest.get("shards", [])
     return isinstance(lines, list) and all(
-        isinstance(line, dict) and all(isinstance(line.get(k), kind) for k, kind in SHARD.items())
+        isinstance(line, dict)
+        and all(isinstance(line.get(name), kind) for name, kind in SHARD_FIELDS.items())
         for line in lines
     )
 
 
-def require_manifest(folder: Path, stage: str) -> dict[str, Any]:
-    """Give the manifest of an earlier stage's out.
+def require_manifest(folder: Path) -> dict[str, Any]:
+    """Return the manifest of an earlier stage's out.
 
     Raises:
         InputError: the stage has not run.
     """
     manifest = read_manifest(folder)
     if manifest is None:
+        stage = STAGES[folder]
         raise InputError(
             f"{folder}: has no manifest; run the {stage} stage first (dvc repro {stage})"
         )
     return manifest
 
 
+def shard_paths(folder: Path) -> list[Path]:
+    """Return the paths of all shards of a table, in order.
+
+    Raises:
+        InputError: the stage that makes the table has not run.
+    """
+    return [shard_path(folder, line["shard"]) for line in require_manifest(folder)["shards"]]
+
+
 def publish(
     folder: Path,
-    files: Mapping[str, Out],
+    files: Mapping[Path, Out],
     manifest: Mapping[str, Any],
-    verdict: Exception | None = None,
+    error: Exception | None = None,
     *,
-    beside_others: bool = False,
+    keep_others: bool = False,
 ) -> None:
-    """Make *folder* hold exactly *files* and the manifest.
+    """Write *files* and the manifest, and remove every other file from *folder*.
 
     Args:
         folder: the out.
-        files: by name below it.
-        manifest: what the files are.
-        verdict: why the stage has failed all the same. The files are there to be looked at, but
-            without a manifest the out counts as unfinished.
-        beside_others: the folder also holds what is not ours, which is left alone.
+        files: by path; they are in *folder*, but for the rejects.
+        manifest: describes the files; their paths are added to it.
+        error: why the stage failed. The files are written, so that they can be looked at, but
+            without a manifest, so that the out counts as unfinished.
+        keep_others: leave other files in *folder* alone.
 
     Raises:
-        StorageError: the folder cannot be written.
-        Exception: *verdict*.
+        StorageError: a file cannot be written.
+        Exception: *error*.
     """
-    wanted = dict(files) if verdict else {**files, MANIFEST: out(pretty(manifest))}
+    target = manifest_path(folder)
+    names = [path.as_posix() for path in sorted(files)]
+    whole = out(pretty({**manifest, "files": names}))
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        stale = {name for name, file in wanted.items() if not _is_right(folder / name, file)}
-        extra = _present(folder, ours_only=beside_others) - wanted.keys()
-        if stale or extra:
-            (folder / MANIFEST).unlink(missing_ok=True)
-            _place_all(folder, {name: wanted[name] for name in sorted(stale - {MANIFEST})})
-            for name in sorted(extra):
-                (folder / name).unlink(missing_ok=True)
-            if not verdict:
-                place(folder / MANIFEST, wanted[MANIFEST])
-    except OSError as error:
+        changed = [path for path in sorted(files) if not _is_right(path, files[path])]
+        extra = _present(folder, ours_only=keep_others) - {*files, target}
+        if changed or extra or error or not _is_right(target, whole):
+            target.unlink(missing_ok=True)
+            _place_all({path: files[path] for path in changed})
+            for path in sorted(extra):
+                path.unlink(missing_ok=True)
+            if not error:
+                place(target, whole)
+    except OSError as why:
         raise StorageError(
-            f"{folder}: cannot be written ({error.strerror or error}); "
-            "make room or give this user the right to write there, and run again"
-        ) from error
-    if verdict:
-        raise verdict
+            f"{folder}: cannot be written ({why.strerror or why}); free some space or give this "
+            "user permission to write there, and run again"
+        ) from why
+    if error:
+        raise error
 
 
-def _place_all(folder: Path, files: Mapping[str, Out]) -> None:
-    """Place *files*; where some are not to be had now, find out about all before raising."""
+def is_complete(folder: Path, manifest: Mapping[str, Any]) -> bool:
+    """Return True if every file that the manifest names exists."""
+    return folder.is_dir() and all(Path(name).exists() for name in manifest.get("files", []))
+
+
+def _place_all(files: Mapping[Path, Out]) -> None:
+    """Place *files*; if some cannot be read now, try all of them before raising the first error."""
     failed: TransientError | None = None
-    for name, file in files.items():
+    for path, file in files.items():
         try:
-            place(folder / name, file)
-        except TransientError as error:  # a piece that is damaged: it can be made again
+            place(path, file)
+        except TransientError as error:  # a damaged piece: it can be made again
             failed = failed or error
     if failed:
         raise failed
 
 
-def _present(folder: Path, *, ours_only: bool) -> set[str]:
-    """Give the files below *folder*; *ours_only*: those that a killed run of ours has left."""
+def _present(folder: Path, *, ours_only: bool) -> set[Path]:
+    """Return the files below *folder*; *ours_only*: those that a killed run has left."""
     pattern = f".*{TEMPORARY}" if ours_only else "*"
-    found = (path for path in folder.rglob(pattern) if path.is_file())
-    return {path.relative_to(folder).as_posix() for path in found}
+    return {path for path in folder.rglob(pattern) if path.is_file()}
 
 
 def _is_right(path: Path, file: Out) -> bool:
@@ -151,7 +213,7 @@ def _is_right(path: Path, file: Out) -> bool:
 
 
 def place(path: Path, file: Out) -> None:
-    """Put *file* at *path*: a reader finds what was there before, or all of it."""
+    """Write *file* to *path* atomically: a reader sees the old file or the whole new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     try:
@@ -174,7 +236,7 @@ def place(path: Path, file: Out) -> None:
 
 
 def _linked(source: Path, target: Path) -> bool:
-    """Try to give *target* the bytes of *source* without copying them."""
+    """Try to create *target* with the bytes of *source* without copying them."""
     return _reflinked(source, target) or _hard_linked(source, target)
 
 

@@ -1,7 +1,7 @@
-"""Shards: which are missing, what can be taken over from others, and how they become an out.
+"""Shards: which are missing, which rows can be reused, and how they are put together as an out.
 
-A shard is made of input rows by a recipe. Where the store has no piece from exactly these rows,
-rows that stand in another piece by the same recipe are copied, and only the rest is computed.
+A shard is made from input rows by a recipe. If the store has no piece made from exactly these rows,
+rows that are in another piece of the same recipe are copied, and only the rest is computed.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -21,7 +22,7 @@ from pipeline.core.errors import Missing
 from pipeline.core.hashing import CHIP_ID_BYTES, image_id, overlap, shard_name, shard_of
 from pipeline.core.run_log import Counts
 from pipeline.store.objects import AGAIN, IDS, Damaged, Piece, Record, Store
-from pipeline.store.outputs import Out, out
+from pipeline.store.outputs import Out, shard_path
 
 ROWS = "parquet"
 REJECTS = "rejects.parquet"
@@ -31,15 +32,23 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class ShardPlan:
-    """A piece that should be there, and how to get the bytes of the rows that it is made from."""
+    """A piece that the stage needs.
+
+    Attributes:
+        number: of the shard.
+        piece: its name in the store.
+        rows: returns the bytes of its input rows.
+        size: the number of its input rows.
+    """
 
     number: int
     piece: Piece
     rows: Callable[[], bytes]
+    size: int
 
 
 def split(table: pa.Table, count: int) -> list[pa.Table]:
-    """Cut a table with a `key` column into *count* shards by hash of the key."""
+    """Divide a table with a `key` column into *count* shards by the hash of the key."""
     if not table.num_rows:
         return [table] * count
     coded = table["key"].combine_chunks().dictionary_encode()
@@ -59,49 +68,49 @@ def split(table: pa.Table, count: int) -> list[pa.Table]:
 
 
 def plan(name: str, recipe: str, parts: Sequence[pa.Table], schema: pa.Schema) -> list[ShardPlan]:
-    """Name the piece that each of *parts*, the shards' input rows, is to become; none if empty."""
-    planned = []
+    """Name the piece to be made from each of *parts*, the shards' input rows; skip empty parts."""
+    plans = []
     for number, part in enumerate(parts):
         if not part.num_rows:
             continue
         rows = partial(_bytes, part, schema)
-        made_from = hashlib.sha256(rows()).hexdigest()
-        piece = Piece(name, recipe, shard_name(number, len(parts)), made_from)
-        planned.append(ShardPlan(number, piece, rows))
-    return planned
+        digest = hashlib.sha256(rows()).hexdigest()
+        piece = Piece(name, recipe, shard_name(number, len(parts)), digest)
+        plans.append(ShardPlan(number, piece, rows, part.num_rows))
+    return plans
 
 
 def _bytes(rows: pa.Table, schema: pa.Schema) -> bytes:
     return schemas.to_bytes(schemas.conform(rows, schema))
 
 
-def missing(store: Store, planned: Iterable[ShardPlan], run: str) -> list[ShardPlan]:
-    """Give those of *planned* that are not finished, and keep their input rows in the store.
+def missing_shards(store: Store, plans: Iterable[ShardPlan], run: str) -> list[ShardPlan]:
+    """Return the plans that are not finished, and put their input rows into the store.
 
-    What another run than *run* could not have of the bucket makes a shard unfinished.
+    A piece with transient rejects of another run than *run* counts as unfinished.
     """
     listed: dict[tuple[str, str], dict[str, list[str]]] = {}
-    found = []
-    for item in planned:
+    missing = []
+    for item in plans:
         piece = item.piece
-        where = (piece.table, piece.recipe)
-        if where not in listed:
-            listed[where] = store.finished(*where, run)
-        if piece.input not in listed[where].get(piece.shard, []):
-            found.append(item)
+        table = (piece.table, piece.recipe)
+        if table not in listed:
+            listed[table] = store.finished(*table, run)
+        if piece.input not in listed[table].get(piece.shard, []):
+            missing.append(item)
     with ThreadPoolExecutor(READERS, thread_name_prefix="inputs") as pool:
-        list(pool.map(lambda item: store.put_input(item.piece, item.rows()), found))
-    return found
+        list(pool.map(lambda item: store.put_input(item.piece, item.rows()), missing))
+    return missing
 
 
 def input_rows(store: Store, piece: Piece) -> pa.Table | None:
-    """Give the input rows of *piece*; None if somebody has finished it meanwhile."""
-    rows = store.input(piece)
+    """Read the input rows of *piece*; return None if it has been finished meanwhile."""
+    rows = store.read_input(piece)
     return None if rows is None else schemas.from_bytes(rows)
 
 
 def inputs(store: Store, pieces: Sequence[Piece]) -> Iterator[tuple[Piece, pa.Table]]:
-    """Give the input rows of those of *pieces* that nobody has finished meanwhile, one by one."""
+    """Yield the input rows of each of *pieces* that has not been finished meanwhile."""
     for piece in pieces:
         rows = input_rows(store, piece)
         if rows is not None:
@@ -109,23 +118,23 @@ def inputs(store: Store, pieces: Sequence[Piece]) -> Iterator[tuple[Piece, pa.Ta
 
 
 def count_rows(store: Store, pieces: Sequence[Piece]) -> int:
-    """Count the input rows of *pieces*, holding those of one at a time."""
+    """Return the number of input rows of *pieces*, holding those of one piece at a time."""
     return sum(rows.num_rows for _, rows in inputs(store, pieces))
 
 
 class Neighbours:
-    """The finished pieces of one table by one recipe, as they were when this was made."""
+    """The finished pieces of one table and recipe, listed when this is created."""
 
     def __init__(self, store: Store, table: str, recipe: str) -> None:
         self.store = store
         self.pieces = [
-            Piece(table, recipe, shard, made)
-            for shard, inputs in sorted(store.finished(table, recipe).items())
-            for made in sorted(inputs)
+            Piece(table, recipe, shard, digest)
+            for shard, digests in sorted(store.finished(table, recipe).items())
+            for digest in sorted(digests)
         ]
 
     def ids(self, piece: Piece) -> dict[Piece, pa.Array]:
-        """Give, for each finished piece that can hold rows of *piece*, which rows it has."""
+        """Return the ids of the rows of each finished piece that can share rows with *piece*."""
         near = [other for other in self.pieces if overlap(other.shard, piece.shard)]
         with ThreadPoolExecutor(READERS, thread_name_prefix="ids") as pool:
             return dict(zip(near, pool.map(self._ids, near), strict=True))
@@ -138,52 +147,52 @@ class Neighbours:
 
 @dataclass(frozen=True, slots=True)
 class Reuse:
-    """What of a piece is there already: rows of its table, and the input rows that are left."""
+    """What can be reused for a piece: rows of its table, and the input rows that remain."""
 
     rows: pa.Table | None
     left: pa.Table
 
 
 def reuse(neighbours: Neighbours, piece: Piece, wanted: pa.Table) -> Reuse:
-    """Look through neighbouring pieces for the rows of *wanted*, matched by their ids.
+    """Find rows of *wanted* in neighbouring pieces, matched by their ids.
 
-    Of all neighbours the one with most of what is left is read next, so that a long history costs
-    its short lists of ids and not its tables.
+    The neighbour with most of the remaining rows is read next, so that a long history costs its
+    short lists of ids and not its tables.
     """
-    found: list[pa.Table] = []
+    rows: list[pa.Table] = []
     left = wanted
     near = neighbours.ids(piece)
     while left.num_rows and near:
-        wants = ids(left)
-        hits = {other: _count(have, wants) for other, have in near.items()}
+        wanted_ids = ids(left)
+        hits = {other: _count(have, wanted_ids) for other, have in near.items()}
         best = max(hits, key=lambda other: hits[other])
         del near[best]
         if not hits[best]:
             break
         try:
-            rows = schemas.from_bytes(neighbours.store.read(best, ROWS))
+            table = schemas.from_bytes(neighbours.store.read(best, ROWS))
         except (Damaged, Missing):
             continue
-        have = ids(rows)
-        found.append(rows.filter(pc.is_in(have, value_set=wants)))
-        left = left.filter(pc.invert(pc.is_in(wants, value_set=have)))
-    return Reuse(pa.concat_tables(found) if found else None, left)
+        have = ids(table)
+        rows.append(table.filter(pc.is_in(have, value_set=wanted_ids)))
+        left = left.filter(pc.invert(pc.is_in(wanted_ids, value_set=have)))
+    return Reuse(pa.concat_tables(rows) if rows else None, left)
 
 
 def count_new(neighbours: Neighbours, piece: Piece, rows: pa.Table) -> int:
-    """Count those of *rows* that no neighbour of *piece* has."""
+    """Return the number of *rows* that no neighbour of *piece* has."""
     new = ids(rows)
     for have in neighbours.ids(piece).values():
         new = new.filter(pc.invert(pc.is_in(new, value_set=have)))
     return len(new)
 
 
-def _count(have: pa.Array, wants: pa.Array) -> int:
-    return int(pc.sum(pc.is_in(wants, value_set=have)).as_py() or 0)
+def _count(have: pa.Array, wanted: pa.Array) -> int:
+    return int(pc.sum(pc.is_in(wanted, value_set=have)).as_py() or 0)
 
 
 def ids(table: pa.Table) -> pa.Array:
-    """Give what a row is known by, in 16 bytes: its chip_id, else a digest of key and version."""
+    """Return the id of each row in 16 bytes: its chip_id, or else a digest of key and version."""
     if "chip_id" in table.schema.names:
         return table["chip_id"].combine_chunks()
     pairs = zip(table["key"].to_pylist(), table["version"].to_pylist(), strict=True)
@@ -192,7 +201,7 @@ def ids(table: pa.Table) -> pa.Array:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Which run made a piece, and how many of its rows it computed, not copied."""
+    """The run that made a piece, and how many of its rows that run computed."""
 
     run: str
     computed: int
@@ -205,102 +214,103 @@ def finish(
     rejected: Iterable[rejects.Reject],
     made: Provenance,
 ) -> None:
-    """Keep a finished shard: its rows, what it rejected, and how much of it was computed."""
-    refused = rejects.table(rejected)
+    """Put a finished shard into the store: its rows, its rejects, and its provenance."""
+    rejects_table = rejects.table(rejected)
     files = {
         ROWS: (schemas.to_bytes(rows), rows.num_rows),
-        REJECTS: (schemas.to_bytes(refused), refused.num_rows),
+        REJECTS: (schemas.to_bytes(rejects_table), rejects_table.num_rows),
         IDS: (b"".join(ids(rows).to_pylist()), rows.num_rows),
     }
     note: dict[str, Any] = {"run": made.run, "computed": made.computed}
-    if rejects.are_transient(refused):
+    if rejects.are_transient(rejects_table):
         note[AGAIN] = True
     store.put(piece, files, note)
 
 
 @dataclass(frozen=True, slots=True)
-class Assembled:
-    """All shards of one table: the files to be, a line each for the manifest, the counts."""
+class AssembledTable:
+    """All shards of one table.
 
-    files: dict[str, Out]
+    Attributes:
+        files: the shards, by path in the out.
+        lines: one for each shard, for the manifest.
+        rejected: schemas.REJECTS of all shards, sorted.
+        computed: rows that this run computed.
+        rows: rows in all.
+    """
+
+    files: dict[Path, Out]
     lines: list[dict[str, Any]]
     rejected: pa.Table
     computed: int
     rows: int
 
     def counts(self, stage: str, unit: str) -> Counts:
-        """Give what *stage* took for it."""
-        return Counts(stage, unit, self.rows, self.computed, self.rejected.num_rows)
+        """Return the counts of *stage*, whose table this is."""
+        rejected = rejects.count_by_reason(self.rejected)
+        return Counts(stage, unit, self.rows, self.computed, rejected)
 
 
-def assemble(store: Store, planned: Sequence[ShardPlan], run: str) -> Assembled:
-    """Gather the finished pieces of *planned*.
+def assemble(store: Store, plans: Sequence[ShardPlan], run: str, folder: Path) -> AssembledTable:
+    """Gather the finished pieces of *plans*, one for each shard, as the files of an out.
 
     Args:
-        store: where they are.
-        planned: one a shard.
-        run: the name of this run; rows that another run computed count as reused.
+        store: where the pieces are.
+        plans: one for each shard.
+        run: the name of this run; rows that another run has computed count as reused.
+        folder: the out.
 
     Raises:
-        Damaged: a piece is not there any more, or not what was written.
+        Damaged: a piece is missing, or is not what was written.
     """
-    pieces = [item.piece for item in planned]
-    store.use(pieces)
-    records = of_each(pieces, partial(record_of, store))
-    known = zip(pieces, records, strict=True)
-    refusing = [piece for piece, record in known if record.files[REJECTS].rows]
-    refused = of_each(refusing, lambda piece: schemas.from_bytes(store.read(piece, REJECTS)))
-    files, lines, computed, total = {}, [], 0, 0
-    for item, record in zip(planned, records, strict=True):
+    pieces = [item.piece for item in plans]
+    store.mark_used(pieces)
+    records = read_each(pieces, partial(read_record, store))
+    rejecting = [
+        piece for piece, record in zip(pieces, records, strict=True) if record.files[REJECTS].rows
+    ]
+    tables = read_each(rejecting, lambda piece: schemas.from_bytes(store.read(piece, REJECTS)))
+    rejected = pa.concat_tables([schemas.REJECTS.empty_table(), *tables])
+    files: dict[Path, Out] = {}
+    lines: list[dict[str, Any]] = []
+    computed = 0
+    for item, record in zip(plans, records, strict=True):
         rows = record.files[ROWS]
-        name = f"{item.number:04d}.parquet"
-        files[name] = Out(
-            rows.sha256, partial(store.read, item.piece, ROWS), store.local_path(item.piece, ROWS)
-        )
-        lines.append(
-            {
-                "shard": item.number,
-                "input": item.piece.input,
-                "rows": rows.rows,
-                "sha256": rows.sha256,
-            }
-        )
+        read = partial(store.read, item.piece, ROWS)
+        path = shard_path(folder, item.number)
+        files[path] = Out(rows.sha256, read, store.local_path(item.piece, ROWS))
+        line = {"shard": item.number, "input": item.piece.input}
+        lines.append({**line, "rows": rows.rows, "sha256": rows.sha256})
         computed += record.note["computed"] if record.note["run"] == run else 0
-        total += rows.rows
-    rejected = pa.concat_tables(refused) if refused else schemas.REJECTS.empty_table()
-    return Assembled(files, lines, rejects.sort(rejected), computed, total)
+    total = sum(line["rows"] for line in lines)
+    return AssembledTable(files, lines, rejects.sort(rejected), computed, total)
 
 
-def of_each(pieces: Sequence[Piece], read: Callable[[Piece], T]) -> list[T]:
-    """Read something of each piece; all that are damaged are found before the first is raised."""
+def read_each(pieces: Sequence[Piece], read: Callable[[Piece], T]) -> list[T]:
+    """Call *read* for each piece in threads; every damaged piece is found before one is raised."""
     with ThreadPoolExecutor(READERS, thread_name_prefix="pieces") as pool:
         reading = [pool.submit(read, piece) for piece in pieces]
     return [each.result() for each in reading]
 
 
-def record_of(store: Store, piece: Piece) -> Record:
-    """Give what a finished piece consists of.
+def read_record(store: Store, piece: Piece) -> Record:
+    """Read the record of a piece that was finished before.
 
     Raises:
-        Damaged: it is not there any more, or not what was written.
+        Damaged: it is missing now, or is not what was written.
     """
     try:
         return store.record(piece)
-    except Missing as error:  # somebody has found it damaged, or cleaned up
-        raise Damaged(f"{error}; is made again") from error
+    except Missing as error:  # another process found it damaged, or cleaned up
+        raise Damaged(f"{error}; will be made again") from error
 
 
-def table_of(store: Store, planned: Sequence[ShardPlan], schema: pa.Schema) -> pa.Table:
-    """Read the rows of all of *planned* into one table of *schema*."""
-    return pa.concat_tables([schema.empty_table(), *tables_of(store, planned)])
+def read_table(store: Store, plans: Sequence[ShardPlan], schema: pa.Schema) -> pa.Table:
+    """Read the rows of all *plans* into one table of *schema*."""
+    return pa.concat_tables([schema.empty_table(), *read_tables(store, plans)])
 
 
-def tables_of(store: Store, planned: Sequence[ShardPlan]) -> list[pa.Table]:
-    """Read the rows of each of *planned*."""
-    pieces = [item.piece for item in planned]
-    return of_each(pieces, lambda piece: schemas.from_bytes(store.read(piece, ROWS)))
-
-
-def rejects_out(rejected: pa.Table) -> Out:
-    """Give the `rejects.parquet` of a stage."""
-    return out(schemas.to_bytes(rejected))
+def read_tables(store: Store, plans: Sequence[ShardPlan]) -> list[pa.Table]:
+    """Read the rows of each of *plans*."""
+    pieces = [item.piece for item in plans]
+    return read_each(pieces, lambda piece: schemas.from_bytes(store.read(piece, ROWS)))

@@ -1,10 +1,10 @@
-"""The learning curve while it grows, in the files of DVCLive, for DVC and VS Code to draw.
+"""The learning curve while it grows, in DVCLive's files, for DVC and VS Code to draw.
 
-DVCLive itself is not asked to write them: it imports DVC, which takes longer than most trainings,
-and would append where a training that was cut off goes on.
+DVCLive itself is not used to write them: it imports DVC, which takes longer than most trainings,
+and it would append to the files of a training that was interrupted.
 
-Source: DVCLive 3, https://dvc.org/doc/dvclive/how-it-works: `metrics.json`, the last value of each
-metric, and `plots/metrics/<metric>.tsv`, one row a step, counted from 0.
+Source: DVCLive 3, https://dvc.org/doc/dvclive/how-it-works: `metrics.json` has the last value of
+each metric, and `plots/metrics/<metric>.tsv` one row for each step, counted from 0.
 """
 
 from __future__ import annotations
@@ -17,49 +17,41 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import StorageError
-from pipeline.store import outputs
+from pipeline.store.outputs import Out, out, place
 
-LIVE = Path("dvclive")
+FOLDER = Path("dvclive")
 METRICS = {
     "train/loss": "train_loss",
     "train/accuracy": "train_accuracy",
     "calibration/loss": "calibration_loss",
     "calibration/accuracy": "calibration_accuracy",
 }
-"""The column of the learning curve by the metric's name."""
+"""The column of the learning curve, by the metric's name."""
 
 
-def write(curve: Sequence[Mapping[str, Any]]) -> None:
-    """Make LIVE hold *curve*, one row an epoch; what is empty there has no file.
+def write(curve: Sequence[Mapping[str, Any]]) -> dict[Path, Out]:
+    """Write *curve*, which has one row for each epoch, and return the files by path.
 
-    A reader finds each file as it was before or as it is now, and no epoch that the curve lacks.
+    Each file is replaced atomically. A column without values has no file; files of an earlier curve
+    are deleted.
 
     Raises:
-        StorageError: LIVE cannot be written.
+        StorageError: a file cannot be written.
     """
-    wanted = _files(curve)
+    files = _files(curve)
     try:
-        _place(wanted)
+        for path, file in files.items():
+            place(path, file)
+        for path in (FOLDER / "plots").rglob("*"):
+            if path.is_file() and path not in files:
+                path.unlink()
     except OSError as error:
-        raise StorageError(f"{LIVE}: cannot be written ({error.strerror or error})") from error
+        raise StorageError(f"{FOLDER}: cannot be written ({error.strerror or error})") from error
+    return files
 
 
-def _place(wanted: Mapping[str, bytes]) -> None:
-    for name, data in wanted.items():
-        outputs.place(LIVE / name, outputs.out(data))
-    plots = LIVE / "plots"
-    for path in plots.rglob("*"):
-        if path.is_file() and path.relative_to(LIVE).as_posix() not in wanted:
-            path.unlink()
-
-
-def exists() -> bool:
-    """Say whether a curve has been written."""
-    return (LIVE / "metrics.json").exists() and (LIVE / "plots" / "metrics").exists()
-
-
-def _files(curve: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
-    files: dict[str, bytes] = {}
+def _files(curve: Sequence[Mapping[str, Any]]) -> dict[Path, Out]:
+    files: dict[Path, Out] = {}
     last: dict[str, Any] = {}
     for metric, column in METRICS.items():
         values = [row[column] for row in curve]
@@ -70,7 +62,8 @@ def _files(curve: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
         lines = csv.writer(sink, delimiter="\t", lineterminator="\n")
         lines.writerow(["step", name])
         lines.writerows(enumerate(values))
-        files[f"plots/metrics/{metric}.tsv"] = sink.getvalue().encode()
+        files[FOLDER / f"plots/metrics/{metric}.tsv"] = out(sink.getvalue().encode())
         last.setdefault(split, {})[name] = float(values[-1])
     last["step"] = len(curve) - 1
-    return {**files, "metrics.json": f"{json.dumps(last, indent=4)}\n".encode()}
+    files[FOLDER / "metrics.json"] = out(f"{json.dumps(last, indent=4)}\n".encode())
+    return files

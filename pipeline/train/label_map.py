@@ -1,4 +1,4 @@
-"""Label maps: labels rolled up into others, or dropped, when a classifier is trained and judged."""
+"""Label maps: merge labels, or drop them, when a classifier is trained and evaluated."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from difflib import get_close_matches
 
 from pipeline.config.sections import TrainParams
 from pipeline.core import label_sets
-from pipeline.core.errors import InputError
+from pipeline.core.errors import InputError, Missing, StorageError
+from pipeline.storage import read_url
 
 SHOWN = 50
 """Names that a message lists."""
@@ -35,8 +36,24 @@ class LabelMap:
     lines: Mapping[str, int] = field(default_factory=dict)
 
 
-def read_map(data: bytes, name: str) -> LabelMap:
-    """Read a label map: a CSV with the columns `from` and `to`; an empty `to` drops the label.
+def read(train: TrainParams) -> LabelMap:
+    """Read the label map that `train.label_map` names; return an empty one if it is null.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    path = train.label_map
+    if path is None:
+        return LabelMap()
+    try:
+        data, _ = read_url(path)
+    except (Missing, StorageError) as error:
+        raise InputError(f"train.label_map: {error}") from error
+    return parse(data, path)
+
+
+def parse(data: bytes, name: str) -> LabelMap:
+    """Parse a label map: a CSV with the columns `from` and `to`; an empty `to` drops the label.
 
     A label that becomes one that becomes another becomes that other.
 

@@ -1,4 +1,4 @@
-"""Train: a classifier from the labelled features of the train and calibration splits."""
+"""Train: fit a classifier to the labelled features of the train and calibration splits."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ from dataclasses import asdict, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pipeline import recipes
+import pyarrow as pa
+
 from pipeline.annotations import label_separator
+from pipeline.config.loader import Params
 from pipeline.core import hardware
 from pipeline.core.errors import InputError, Missing
 from pipeline.core.hashing import digest
 from pipeline.core.progress import Progress
 from pipeline.core.run_log import Counts, pluralize
-from pipeline.store import outputs
-from pipeline.store.context import CLASSIFIER, FEATURES, Context, Tell
+from pipeline.store import outputs, tables
+from pipeline.store.context import Context, Report
 from pipeline.store.objects import Piece
-from pipeline.store.outputs import Out
-from pipeline.train import classifiers, dvclive, labelled_features
-from pipeline.train.label_map import check, renamed
+from pipeline.store.outputs import CLASSIFIER, FEATURES, Out
+from pipeline.store.recipe import Recipe
+from pipeline.train import classifiers, dvclive, label_map, labelled_features, recipe
+from pipeline.train.label_map import renamed
 
 if TYPE_CHECKING:
     from pipeline.train.fit import Epoch, Rows
@@ -30,109 +33,122 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TABLE = "classifiers"
-FILES = ("curve.csv", "model.json", "model.safetensors")
 
 
 def piece(context: Context) -> Piece:
     """Name the classifier that these features, labels and settings give."""
-    recipe = recipes.train(context.params, context.machine).digest
-    return piece_of(recipe, labelled_features.inputs())
+    classifier = recipe.recipe(context.params, context.machine)
+    return piece_of(classifier.digest, labelled_features.input_digests())
 
 
-def piece_of(recipe: str, inputs: Mapping[str, str]) -> Piece:
-    """Name the classifier by *recipe* from *inputs*, as its manifest has them."""
-    return Piece(TABLE, recipe, "all", digest(dict(inputs)))
+def piece_of(recipe_digest: str, inputs: Mapping[str, str]) -> Piece:
+    """Name a classifier by its recipe and its inputs, as its manifest has them."""
+    return Piece(TABLE, recipe_digest, "all", digest(dict(inputs)))
 
 
-def make(context: Context, target: Piece, tell: Tell) -> None:
-    """Train, and keep the classifier and its learning curve in the store.
+def check_labels(params: Params, labels: pa.Table) -> None:
+    """Check the names in the label map against *labels*, schemas.LABELS.
+
+    Raises:
+        InputError: a name is wrong, by the rule of `train.label_map_check`.
+    """
+    names = labelled_features.names(labels, label_separator(params.annotations))
+    label_map.check(label_map.read(params.train), names, params.train)
+
+
+def make(context: Context, target: Piece, report: Report) -> None:
+    """Train, and put the classifier and its learning curve into the store.
 
     Raises:
         InputError: the train split has no labelled chip, or only one class; the label map has
-            other names than the labels; it or the code changed since *target* was named.
+            wrong names; the label map or the code has changed since *target* was named.
     """
     from pipeline.train.fit import Splits, fit
 
-    train, recipe = context.params.train, recipes.train(context.params, context.machine)
-    label_map = recipes.label_map(train)
-    if (recipe.digest, recipe.parts["label_map"]) != (target.recipe, label_map.sha256):
+    params, train = context.params, context.params.train
+    classifier_recipe = recipe.recipe(params, context.machine)
+    labels_to_classes = label_map.read(train)
+    expected_map = classifier_recipe.parts["label_map"]
+    if (classifier_recipe.digest, expected_map) != (target.recipe, labels_to_classes.sha256):
         raise InputError(
-            "train: the label map or the code is not what it was when this run began; run dvc "
-            "repro again"
+            "train: the label map or the code has changed since this run began; run dvc repro again"
         )
-    separator = label_separator(context.params.annotations)
-    labels = labelled_features.labels()
+    separator = label_separator(params.annotations)
+    labels = tables.labels()
     names = labelled_features.names(labels, separator)
-    check(label_map, names, train)
-    if label_map.to:
-        kept = {renamed(label_map.to, name) for name in names} - {None}
-        dropped = sum(renamed(label_map.to, name) is None for name in names)
-        log.info(
-            "train: by the label map %s become %s and %d %s dropped; "
-            "results/tables/labels.csv will count their chips",
-            pluralize(len(names), "labels"),
-            pluralize(len(kept), "classes"),
-            dropped,
-            "is" if dropped == 1 else "are",
-        )
-    learnt, held = labelled_features.labelled(labels, "train", "calibration")
-    splits = Splits(_learnt(learnt), _learnt(held), label_map, separator)
+    label_map.check(labels_to_classes, names, train)
+    if labels_to_classes.to:
+        _log_label_map(names, labels_to_classes.to)
+    trained_on, held_out = labelled_features.of_splits(labels, "train", "calibration")
+    splits = Splits(_rows(trained_on), _rows(held_out), labels_to_classes, separator)
     device = hardware.device(context.machine.device)
-    keeper = StoreCheckpointer(context, target)
-    epochs = classifiers.epochs(train, len(learnt.labels))
-    with Progress("train", "epochs", epochs, tell) as progress:
+    checkpoint = StoreCheckpointer(context, target)
+    epochs = classifiers.epochs(train, len(trained_on.labels))
+    with Progress("train", "epochs", epochs, report) as progress:
 
         def step(curve: list[Epoch]) -> None:
             progress.step()
             dvclive.write([asdict(epoch) for epoch in curve])
 
-        fitted = fit(splits, train, device, step, keeper)
+        fitted = fit(splits, train, device, step, checkpoint)
     files = {
         "curve.csv": _curve(fitted.curve),
-        **fitted.classifier.with_card(_card(recipe)).files(),
+        **fitted.classifier.with_card(_card(classifier_recipe)).files(),
     }
-    note = {"run": context.run, "rows": len(learnt.labels) + len(held.labels)}
-    context.store.describe(target.recipe, recipe.parts)
+    note = {"run": context.run, "rows": len(trained_on.labels) + len(held_out.labels)}
+    context.store.describe(target.recipe, classifier_recipe.parts)
     context.store.put(target, {name: (data, 0) for name, data in files.items()}, note)
-    keeper.forget()
+    checkpoint.delete()
 
 
-def _learnt(part: labelled_features.LabelledFeatures) -> Rows:
+def _log_label_map(names: set[str], to: Mapping[str, str | None]) -> None:
+    classes = {renamed(to, name) for name in names} - {None}
+    dropped = sum(renamed(to, name) is None for name in names)
+    log.info(
+        "train: the label map turns %s into %s and drops %d; results/tables/labels.csv counts "
+        "their chips",
+        pluralize(len(names), "labels"),
+        pluralize(len(classes), "classes"),
+        dropped,
+    )
+
+
+def _rows(split: labelled_features.LabelledFeatures) -> Rows:
     from pipeline.train.fit import Rows
 
-    labels = part.labels["label"].to_pylist()
-    return Rows(labels, part.dim, [block.at for block in part.blocks], part.read)
+    labels = split.labels["label"].to_pylist()
+    return Rows(labels, split.dim, [block.at for block in split.blocks], split.read)
 
 
 class StoreCheckpointer:
-    """A training's state after its last epoch, in the store under the classifier's own name."""
+    """Keeps the state of a training after its last epoch in the store, under the piece's name."""
 
     def __init__(self, context: Context, target: Piece) -> None:
         self.storage = context.store.storage
         self.key = f"checkpoints/{target.recipe}/{target.input}.safetensors"
 
     def load(self) -> bytes | None:
-        """Give the state, or None."""
+        """Return the state, or None."""
         try:
             return self.storage.read(self.key)
         except Missing:
             return None
 
     def save(self, state: bytes) -> None:
-        """Keep *state* in place of the epoch's before."""
+        """Replace the state of the epoch before by *state*."""
         self.storage.put(self.key, state)
 
-    def forget(self) -> None:
-        """Remove it: the training is done."""
+    def delete(self) -> None:
+        """Delete the state: the training is finished."""
         self.storage.delete(self.key)
 
 
-def _card(recipe: recipes.Recipe) -> dict[str, Any]:
-    features = outputs.require_manifest(FEATURES, "extract")
+def _card(classifier_recipe: Recipe) -> dict[str, Any]:
+    features = outputs.require_manifest(FEATURES)
     return {
-        "recipe": recipe.digest,
-        "made_by": dict(recipe.parts),
-        "inputs": labelled_features.inputs(),
+        "recipe": classifier_recipe.digest,
+        "made_by": dict(classifier_recipe.parts),
+        "inputs": labelled_features.input_digests(),
         "extractor": {"recipe": features["recipe"], "made_by": features["made_by"]},
     }
 
@@ -147,27 +163,27 @@ def _curve(curve: list[Epoch]) -> bytes:
 
 
 def expected(context: Context) -> dict[str, Any]:
-    """Give what the classifier's manifest says, as far as inputs decide it."""
+    """Return what the classifier's manifest must say, as far as inputs decide it."""
     return {
         "stage": "train",
-        "recipe": recipes.train(context.params, context.machine).digest,
-        "inputs": labelled_features.inputs(),
+        "recipe": recipe.recipe(context.params, context.machine).digest,
+        "inputs": labelled_features.input_digests(),
     }
 
 
-def publish(context: Context, target: Piece, facts: dict[str, Any]) -> Counts:
-    """Put `models/classifier/` and the curve together; give how many chips it was learnt from."""
-    context.store.use([target])
+def publish(context: Context, target: Piece, manifest: dict[str, Any]) -> Counts:
+    """Put `models/classifier/` and `dvclive/` together, and return the counts."""
+    context.store.mark_used([target])
     record = context.store.record(target)
     files = {
-        name: Out(kept.sha256, partial(context.store.read, target, name))
-        for name, kept in record.files.items()
+        CLASSIFIER / name: Out(stored.sha256, partial(context.store.read, target, name))
+        for name, stored in record.files.items()
     }
-    digests = {name: kept.sha256 for name, kept in record.files.items()}
+    digests = {name: stored.sha256 for name, stored in record.files.items()}
     curve = context.store.read(target, "curve.csv").decode()
-    dvclive.write(list(csv.DictReader(io.StringIO(curve))))
-    outputs.publish(CLASSIFIER, files, {**facts, "files": sorted(files), "digests": digests})
+    files |= dvclive.write(list(csv.DictReader(io.StringIO(curve))))
+    outputs.publish(CLASSIFIER, files, {**manifest, "digests": digests})
     rows = record.note["rows"]
-    trained = record.note["run"] == context.run
-    more = "classifier trained" if trained else "classifier taken from the store"
-    return Counts("train", "labelled chips", rows, rows if trained else 0, more=more)
+    is_new = record.note["run"] == context.run
+    more = "classifier trained" if is_new else "classifier reused from the store"
+    return Counts("train", "labelled chips", rows, rows if is_new else 0, more=more)

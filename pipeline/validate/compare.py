@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pipeline import recipes
 from pipeline.annotations import label_separator
 from pipeline.core.errors import InputError, SettingError
 from pipeline.store import outputs
-from pipeline.store.context import FEATURES, Context
+from pipeline.store.context import Context
 from pipeline.store.objects import Piece
+from pipeline.store.outputs import FEATURES
 from pipeline.train import labelled_features
 from pipeline.train.model import Classifier
 from pipeline.validate import baselines
+from pipeline.validate import recipe as results_recipe
 from pipeline.validate.metrics._several import Either
 from pipeline.validate.predictions import answers, separator_of
 
@@ -37,14 +38,14 @@ def others(
     """
     names = context.params.validate.compare
     read = {name: _fitting(name, context, found.dim) for name in names}
-    if recipes.validate(context.params).digest != target.recipe:
+    if results_recipe.recipe(context.params).digest != target.recipe:
         raise InputError("validate.compare: a classifier has just changed; run dvc repro again")
     return {name: answers(classifier, found, to).judged() for name, classifier in read.items()}
 
 
 def _fitting(name: str, context: Context, dim: int) -> Classifier:
     found = baselines.read(name, context.machine.state)
-    made_by = outputs.require_manifest(FEATURES, "extract")["made_by"]
+    made_by = outputs.require_manifest(FEATURES)["made_by"]
     if baselines.identity(found) != baselines.identity_of(made_by):
         raise SettingError(
             f"validate.compare: {name!r} has learnt from another extractor's features, which are "

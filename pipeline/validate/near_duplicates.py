@@ -46,7 +46,7 @@ def near(judged: labelled_features.LabelledFeatures, labels: pa.Table) -> NearTw
     """
     of_learnt = pc.is_in(labels["split"], value_set=pa.array(LEARNT))
     wanted = labels.filter(pc.and_(of_learnt, pc.is_valid(labels["label"])))
-    learnt = labelled_features.joined(wanted, judged.shards)
+    learnt = labelled_features.of_rows(wanted, judged.shards)
     own, theirs = _Side.of(judged, MOST_JUDGED), _Side.of(learnt, MOST_LEARNT)
     pairs = _pairs(own, theirs) if own.n and theirs.n else _Pairs.none()
     rows = [

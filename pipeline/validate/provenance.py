@@ -9,8 +9,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from pipeline import recipes
 from pipeline.config.loader import Params
+from pipeline.validate import recipe as results_recipe
 
 WIDTH = 100
 
@@ -20,7 +20,7 @@ def settings(params: Params) -> str:
     sink = io.StringIO()
     yaml = YAML()
     yaml.width = WIDTH
-    yaml.dump(json.loads(json.dumps(recipes.shown(params)["params"])), sink)
+    yaml.dump(json.loads(json.dumps(results_recipe.shown(params)["params"])), sink)
     return sink.getvalue()
 
 
@@ -35,12 +35,12 @@ def provenance(
         inputs: digests of what the results start from.
     """
     features, training = card["extractor"]["made_by"], card["made_by"]
-    results = recipes.validate(params).parts
+    results = results_recipe.recipe(params).parts
     versions = {**features["code"], **training["code"], **results["code"]}
     identity, calibration = features["identity"], card["calibration"]
     found = {
         "Code": {
-            "git tree of pipeline/": recipes.shown(params)["code"],
+            "git tree of pipeline/": results_recipe.shown(params)["code"],
             **{f"version: {name}": version for name, version in sorted(versions.items())},
         },
         "Features": {
@@ -53,7 +53,7 @@ def provenance(
             "label map, SHA-256": training["label_map"],
             **_machine(card),
         },
-        "Inputs, SHA-256": {**inputs, "earlier classifiers": results.get("earlier", {})},
+        "Inputs, SHA-256": {**inputs, "earlier classifiers": results.get("baselines", {})},
     }
     return {section: dict(_lines(values)) for section, values in found.items()}
 

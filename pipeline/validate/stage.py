@@ -16,26 +16,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline import recipes
 from pipeline.chip import labels as of_labels
 from pipeline.core import rejects, schemas
 from pipeline.core.errors import Rejected, StorageError
 from pipeline.core.hashing import digest
 from pipeline.core.run_log import Counts
-from pipeline.store import outputs
-from pipeline.store.context import (
-    CHIPS,
-    CLASSIFIER,
-    FEATURES,
-    INDEX,
-    RESULTS,
-    Context,
-    Tell,
-    bucket,
-)
+from pipeline.store import outputs, tables
+from pipeline.store.context import Context, Report
 from pipeline.store.objects import Piece
-from pipeline.store.outputs import Out, pretty
+from pipeline.store.outputs import CHIPS, CLASSIFIER, RESULTS, Out, pretty
 from pipeline.train import labelled_features
+from pipeline.validate import recipe as results_recipe
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,20 +48,20 @@ SHOWN_TWINS = 6
 
 def inputs() -> dict[str, Any]:
     """Digest what the results start from, as the manifests before them say."""
-    classifier = outputs.require_manifest(CLASSIFIER, "train")
+    classifier = outputs.require_manifest(CLASSIFIER)
     return {
-        **labelled_features.inputs(),
+        **labelled_features.input_digests(),
         "classifier": classifier["digests"],
-        "rejects": digest([table.to_pylist() for table in _rejects()]),
+        "rejects": digest(tables.rejected().to_pylist()),
     }
 
 
 def piece(context: Context) -> Piece:
     """Name the results that these inputs and settings give."""
     known = {name: values.to_pylist() for name, values in _by(context).items()}
-    shown = recipes.shown(context.params)
+    shown = results_recipe.shown(context.params)
     made_from = digest({"inputs": inputs(), "shown": shown, **({"by": known} if known else {})})
-    return Piece(TABLE, recipes.validate(context.params).digest, "all", made_from)
+    return Piece(TABLE, results_recipe.recipe(context.params).digest, "all", made_from)
 
 
 def _by(context: Context, keys: pa.ChunkedArray | None = None) -> dict[str, pa.ChunkedArray]:
@@ -78,12 +69,12 @@ def _by(context: Context, keys: pa.ChunkedArray | None = None) -> dict[str, pa.C
     names = context.params.validate.by
     if not names:
         return {}
-    images = pq.read_table(INDEX / "images.parquet")
+    images = tables.images()
     wanted = images["key"] if keys is None else keys
     return {name: of_labels.of_keys(wanted, images, name) for name in names}
 
 
-def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
+def make(context: Context, target: Piece, report_progress: Report) -> None:  # noqa: ARG001
     """Predict, compute every figure, draw the report, and keep it all in the store.
 
     Raises:
@@ -107,16 +98,19 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
     from pipeline.validate.report.valresult import valresult
 
     validate = context.params.validate
-    labels = labelled_features.labels()
+    labels = tables.labels()
     classifier = model.read(CLASSIFIER)
     to = classifier.card["labels"]["to"]
-    found = labelled_features.labelled(
-        labels, "validation", "calibration", shards=labelled_features.FeatureShards(room=KEPT_BYTES)
+    found = labelled_features.of_splits(
+        labels,
+        "validation",
+        "calibration",
+        shards=labelled_features.FeatureShards(cache_bytes=KEPT_BYTES),
     )
     answers, held = (predictions.answers(classifier, some, to) for some in found)
     judged = answers.judged()
     trust = _trusted(judged, held, validate)
-    left_out = rejects.sort(pa.concat_tables(_rejects()))
+    left_out = tables.rejected()
     suspects = _suspects(answers, held)
     classes = _tables.per_class(judged, validate)
     if answers.separator is not None:
@@ -167,7 +161,7 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
         provenance=provenance.provenance(context.params, answers.card, inputs()),
     )
     rounded = {name: round(value, 6) for name, value in figures.items()}
-    tables = {
+    csv_tables = {
         "comparison": compared,
         "confusion": _tables.confusion_rows(judged),
         "cover": covers,
@@ -180,20 +174,19 @@ def make(context: Context, target: Piece, tell: Tell) -> None:  # noqa: ARG001
         "exact_duplicates": twins,
         **{f"by_{name}": table for name, table in by.items()},
     }
-    tables |= _counted(labels, to, answers.separator)
+    csv_tables |= _counted(labels, to, answers.separator)
     said = valresult(answers.predictions, answers.classes, answers.separator)
     files = {
         "metrics.json": pretty(rounded),
         "predictions.parquet": schemas.to_bytes(answers.predictions),
         "valresult.json": json.dumps(said, ensure_ascii=False).encode(),
         "report.html": report.render(facts).encode(),
-        "rejects.parquet": schemas.to_bytes(schemas.REJECTS.empty_table()),
-        **{f"tables/{name}.csv": _csv(table) for name, table in tables.items()},
+        **{f"tables/{name}.csv": _csv(table) for name, table in csv_tables.items()},
         **{f"plots/{name}.png": data for name, data in report.plots(facts).items()},
     }
     # A file of the store has no folders in its name.
     kept = {name.replace("/", "@"): (data, 0) for name, data in files.items()}
-    context.store.describe(target.recipe, recipes.validate(context.params).parts)
+    context.store.describe(target.recipe, results_recipe.recipe(context.params).parts)
     context.store.put(target, kept, {"run": context.run})
 
 
@@ -246,10 +239,6 @@ def _suspects(answers: Predictions, held: Predictions) -> pd.DataFrame:
     return _doubts.table(both.judged(), both.predictions, splits, both.separator)
 
 
-def _rejects() -> list[pa.Table]:
-    return [pq.read_table(folder / "rejects.parquet") for folder in (INDEX, CHIPS, FEATURES)]
-
-
 def _gallery(
     context: Context, answers: Predictions, judged: Either, suspects: pd.DataFrame
 ) -> list[Any]:
@@ -291,15 +280,14 @@ def _images() -> pa.Table:
 
 
 def _chips() -> list[Path]:
-    manifest = outputs.require_manifest(CHIPS, "chip")
-    return [CHIPS / f"{line['shard']:04d}.parquet" for line in manifest["shards"]]
+    return outputs.shard_paths(CHIPS)
 
 
 def _pictures(context: Context, wanted: Sequence[bytes]) -> dict[bytes, bytes]:
     from pipeline.images.sandbox import decoding
     from pipeline.validate import report
 
-    storage = bucket(context)
+    storage = context.bucket
     only = pa.array(sorted(wanted), schemas.CHIP_ID)
     found: dict[bytes, bytes] = {}
     tables = (pq.read_table(path) for path in _chips())
@@ -334,7 +322,7 @@ def expected(context: Context) -> dict[str, Any]:
     """Give what the results' manifest says, as far as inputs decide it."""
     return {
         "stage": "validate",
-        "recipe": recipes.validate(context.params).digest,
+        "recipe": results_recipe.recipe(context.params).digest,
         "inputs": inputs(),
         "made_from": piece(context).input,
     }
@@ -342,13 +330,15 @@ def expected(context: Context) -> dict[str, Any]:
 
 def publish(context: Context, target: Piece, facts: dict[str, Any]) -> Counts:
     """Put `results/` together; give how many chips were judged, and the headline."""
-    context.store.use([target])
+    context.store.mark_used([target])
     record = context.store.record(target)
     files = {
-        name.replace("@", "/"): Out(kept.sha256, partial(context.store.read, target, name))
+        RESULTS / name.replace("@", "/"): Out(
+            kept.sha256, partial(context.store.read, target, name)
+        )
         for name, kept in record.files.items()
     }
-    outputs.publish(RESULTS, files, {**facts, "files": sorted(files)}, beside_others=True)
+    outputs.publish(RESULTS, files, facts, keep_others=True)
     found = json.loads((RESULTS / "metrics.json").read_text(encoding="utf-8"))
     rows = found["n_validation"]
     more = (

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.core import schemas
 from pipeline.core.errors import InputError
-from pipeline.core.schemas import from_out
+from pipeline.store import tables
 from stages import trace
 
 KEY = "a.png"
@@ -94,7 +94,7 @@ def test_a_damaged_table_ends_the_walk_with_a_sentence(images, capsys):
 
 def test_a_table_without_the_columns_that_are_asked_for_is_said(images):
     with pytest.raises(InputError, match=r"images.parquet: cannot be read \(No match for FieldRef"):
-        from_out(images, ["version"])
+        tables.read(images, ["version"])
 
 
 @pytest.mark.parametrize("place", [["1"], ["1", "x"], ["1.5", "2"], ["", "2"], ["1", "9" * 5000]])

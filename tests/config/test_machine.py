@@ -4,13 +4,13 @@ import luigi
 import pytest
 from conftest import ROOT
 
-from pipeline.config.loader import load
 from pipeline.config.machine import machine
 from pipeline.core import hardware
 from pipeline.core.errors import SettingError
-from pipeline.scheduler.shard_tasks import ExtractShard, IndexShard, tasks_of, workers
 from pipeline.store.objects import Piece
+from pipeline.store.shard_task import shard_tasks
 from pipeline.store.shards import ShardPlan
+from pipeline.tasks import ExtractShard, IndexShard
 
 
 @pytest.fixture
@@ -57,8 +57,8 @@ def test_the_shipped_file_is_read():
 
 
 def test_one_process_a_core_or_what_is_asked_for(cfg):
-    assert workers(machine(cfg("[quadrat]\nworkers = 5\n"))) == 5
-    assert workers(machine(cfg("[quadrat]\ndevice = cpu\n"))) == hardware.cores()
+    assert machine(cfg("[quadrat]\nworkers = 5\n")).processes() == 5
+    assert machine(cfg("[quadrat]\ndevice = cpu\n")).processes() == hardware.cores()
 
 
 @pytest.mark.parametrize(
@@ -87,8 +87,8 @@ def test_processes_share_a_card_as_its_memory_allows(tmp_path, monkeypatch, said
 
 def test_only_to_embed_are_processes_counted_by_the_card(cfg, monkeypatch):
     monkeypatch.setattr(hardware, "device", lambda _: "mps")
-    assert workers(machine(cfg("[quadrat]\n"))) == 1
-    assert workers(machine(cfg("[quadrat]\n")), embeds=False) == hardware.cores()
+    assert machine(cfg("[quadrat]\n")).processes() == 1
+    assert machine(cfg("[quadrat]\n")).processes(embeds=False) == hardware.cores()
 
 
 def test_where_a_card_embeds_its_processes_alone_share_the_shards(monkeypatch):
@@ -96,13 +96,13 @@ def test_where_a_card_embeds_its_processes_alone_share_the_shards(monkeypatch):
     monkeypatch.setattr(luigi.configuration.get_config(), "getboolean", lambda *_: True)
     monkeypatch.setattr(hardware, "device", lambda _: "cuda")
     monkeypatch.setattr(hardware, "processes", {"cuda": 2, "cpu": 16}.__getitem__)
-    params = load(ROOT / "params.yaml")
     pieces = [Piece("t", "r", f"{n:04d}", "i") for n in range(256)]
-    planned = [ShardPlan(n, piece, bytes) for n, piece in enumerate(pieces)]
-    taken = {
-        kind: tasks_of(kind, params, planned)[0].at_once for kind in (IndexShard, ExtractShard)
+    planned = [ShardPlan(n, piece, bytes, 1) for n, piece in enumerate(pieces)]
+    batches = {
+        kind: shard_tasks(kind, "run", "request", planned)[0].max_batch_size
+        for kind in (IndexShard, ExtractShard)
     }
-    assert taken == {IndexShard: 16, ExtractShard: 128}
+    assert batches == {IndexShard: 16, ExtractShard: 128}
 
 
 def test_the_kind_of_processor_is_part_of_the_numerics():

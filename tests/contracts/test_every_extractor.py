@@ -12,6 +12,7 @@ from golden.seeded_weights import seeded
 from safetensors.torch import save_file
 
 from pipeline.config import registry
+from pipeline.config.machine import machine
 from pipeline.config.sections import ExtractParams
 from pipeline.extract import extractors
 from pipeline.extract.extractors import _efficientnet
@@ -20,7 +21,7 @@ from pipeline.extract.extractors import torchvision as backbone
 NAMES = [
     name
     for name in registry.names("extract.extractors")
-    if not hasattr(registry.find("extract.extractors", name, key=""), "LOOKED_UP")
+    if not hasattr(registry.find("extract.extractors", name, key=""), "IS_PRECOMPUTED")
 ]
 BATCH = 4
 
@@ -58,7 +59,7 @@ def extract(request, state):
 
 @pytest.fixture
 def extractor(extract):
-    return extractors.build(extract, extractors.weights_of(extract))
+    return extractors.build(extract, extractors.weights_of(extract, machine()))
 
 
 @pytest.fixture(autouse=True)
@@ -123,7 +124,7 @@ def test_moving_gives_the_extractor_itself_or_one_that_does_the_same(extractor):
 
 
 def test_one_flipped_bit_of_its_weights_is_another_identity(extract):
-    weights = extractors.weights_of(extract)
+    weights = extractors.weights_of(extract, machine())
     before = extractors.identity(extract, weights)
     if weights is None:
         assert before["weights_sha256"] == extractors.NO_WEIGHTS
@@ -132,20 +133,20 @@ def test_one_flipped_bit_of_its_weights_is_another_identity(extract):
     data[-1] ^= 1
     try:
         weights.path.write_bytes(data)
-        assert extractors.identity(extract, extractors.weights_of(extract)) != before
+        assert extractors.identity(extract, extractors.weights_of(extract, machine())) != before
     finally:
         data[-1] ^= 1
         weights.path.write_bytes(data)
-    assert extractors.identity(extract, extractors.weights_of(extract)) == before
+    assert extractors.identity(extract, extractors.weights_of(extract, machine())) == before
 
 
 def test_its_identity_has_no_gap(extract):
-    identity = extractors.identity(extract, extractors.weights_of(extract))
+    identity = extractors.identity(extract, extractors.weights_of(extract, machine()))
     assert identity["name"] == extract.part[0]
     assert identity["variant"] == extract.part[1] or not extract.part[1]
     assert None not in identity.values()
     assert (
-        f"{extractors.build(extract, extractors.weights_of(extract)).size} px"
+        f"{extractors.build(extract, extractors.weights_of(extract, machine())).size} px"
         in identity["preprocessing"]
     )
 
@@ -165,7 +166,7 @@ def torchs_state():
 
 def test_it_changes_nothing_global(extract):
     before = torchs_state()
-    found = extractors.build(extract, extractors.weights_of(extract))
+    found = extractors.build(extract, extractors.weights_of(extract, machine()))
     found(chips(found.size))
     assert torchs_state() == before
 
@@ -176,7 +177,7 @@ sys.path[:0] = ["tests", "tests/support", "tests/contracts"]
 import test_every_extractor as here
 torch.set_num_threads(1)
 extract = here.ExtractParams(**{extract!r})
-extractor = here.extractors.build(extract, here.extractors.weights_of(extract))
+extractor = here.extractors.build(extract, here.extractors.weights_of(extract, here.machine()))
 with torch.inference_mode():
     print(hashlib.sha256(extractor(here.chips(extractor.size)).numpy().tobytes()).hexdigest())
 """
@@ -196,13 +197,14 @@ def test_another_process_computes_the_same_bits(extract, extractor):
 
 def test_naming_it_again_imports_no_torch(extract):
     """The index names the extractor at every run; torch takes seconds to import."""
-    extractors.identity(extract, extractors.weights_of(extract))
+    extractors.identity(extract, extractors.weights_of(extract, machine()))
     assert (
         run(
             "import sys\nfrom pipeline.extract import extractors\n"
+            "from pipeline.config.machine import machine\n"
             "from pipeline.config.sections import ExtractParams\n"
             f"extract = ExtractParams(**{extract.model_dump()!r})\n"
-            "extractors.identity(extract, extractors.weights_of(extract))\n"
+            "extractors.identity(extract, extractors.weights_of(extract, machine()))\n"
             "print({'torch', 'torchvision'} & set(sys.modules))"
         )
         == "set()"

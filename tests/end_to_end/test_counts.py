@@ -6,13 +6,14 @@ import json
 
 import pytest
 from conftest import new_repo, texture, textures
+from stage_counts import stage_counts
 
 EACH, POINTS = 7, 10
 
 
 def counts(said):
     """The stages' machine-readable lines, by stage."""
-    rows = [json.loads(line) for line in said.splitlines() if line.startswith('{"stage"')]
+    rows = stage_counts(said)
     return {row["stage"]: row for row in rows}
 
 
@@ -26,7 +27,7 @@ class Changing:
         self.repo.points()
         done = self.repo.run("dvc", "repro", *options)
         self.said = done.stdout + done.stderr
-        self.found = counts(done.stdout)
+        self.found = counts(done.stderr)
         return self.found.get("extract", {"computed": 0})["computed"]
 
 
@@ -94,24 +95,34 @@ def test_every_kind_of_change_computes_exactly_the_rows_that_changed(changing):
     assert changing.found["train"]["reused"] == changing.found["train"]["rows"]
 
 
-def test_the_counts_are_in_luigis_summary_and_in_the_list_of_runs(changing):
+def test_the_counts_are_printed_once_and_are_in_the_list_of_runs(changing):
     changing.repo.set(extract__batch=48)
     computed = changing.repro()
     line = changing.found["extract"]
-    assert list(line) == ["stage", "unit", "rows", "computed", "reused", "rejected"]
-    sentence = f"extract: {line['rows']:,} chips, {computed:,} computed, 0 reused, 0 rejected"
-    summary = changing.said.split("===== Luigi Execution Summary =====")
-    assert any(sentence in part for part in summary[1::2])
+    summary = f"extract: {line['rows']:,} chips, {computed:,} computed, 0 reused, 0 rejected"
+    assert changing.said.count(summary) == 1
+    assert "Luigi Execution Summary" not in changing.said
+    assert '{"' not in changing.said
     runs = (changing.repo.path / ".quadrat/runs.jsonl").read_text().splitlines()
-    written = [json.loads(run) for run in runs]
-    assert {"run", "at", "said"} | line.items() <= {*written[-3], *written[-3].items()}
+    logged = [log for log in map(json.loads, runs) if log["stage"] == "extract"][-1]
+    assert {"run", "at", "summary", "reasons"} <= {*logged}
+    assert {name: logged[name] for name in line} == line
+    assert logged["summary"] == summary
+
+
+def test_luigis_summary_is_printed_if_verbose(changing):
+    changing.repo.set(extract__batch=40)
+    changing.repo.points()
+    printed = changing.repo.said("python", "-m", "stages.extract", "--verbose")
+    assert "===== Luigi Execution Summary =====" in printed
+    assert printed.count(" computed, ") == 1
 
 
 @pytest.mark.slow
-def test_luigis_own_command_writes_the_counts_into_its_summary(changing):
-    (changing.repo.path / "data/labels/manifest.json").unlink()
+def test_luigis_own_command_prints_the_counts(changing):
+    (changing.repo.path / "data/manifests/labels.json").unlink()
     said = changing.repo.said(
         "luigi", "--module", "pipeline.tasks", "Chip", "--local-scheduler", "--workers", "2"
     )
-    summary = said.split("===== Luigi Execution Summary =====")[1]
-    assert f"chip: {EACH * 3 * POINTS:,} chips, 0 computed" in summary
+    assert said.count(f"chip: {EACH * 3 * POINTS:,} chips, 0 computed") == 1
+    assert "===== Luigi Execution Summary =====" in said

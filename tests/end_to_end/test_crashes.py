@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import new_repo, textures
 from servers import luigid
+from stage_counts import stage_counts
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +144,7 @@ def ends_well(repo, undisturbed, *command):
     before = finished(repo)
     done = again(repo, *command)
     assert {path: finished(repo)[path] for path in before} == before
-    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"stage"')]
+    lines = stage_counts(done.stderr)
     extract = next((line for line in lines if line["stage"] == "extract"), None)
     if extract:
         assert extract["computed"] == extract["rows"] - sum(map(rows_of, before))
@@ -270,9 +271,9 @@ def test_a_damaged_piece_is_made_again_in_the_same_run(repo, undisturbed):
         path.write_bytes(data)
     shutil.rmtree(repo.path / "data/features")
     done = repo.run("dvc", "repro", "--force", "--single-item", "extract")
-    assert "damaged; set aside below damaged/, is made again" in done.stderr
+    assert "damaged; moved to damaged/, and will be made again" in done.stderr
     same(repo.digests(), undisturbed[0])
-    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"stage"')]
+    lines = stage_counts(done.stderr)
     total = sum(
         pq.read_metadata(path).num_rows for path in (repo.path / "data/features").glob("0*.parquet")
     )

@@ -20,7 +20,7 @@ SLOW = """
             stream.write("batch\\n")
         time.sleep(float(os.environ.get("SLOW", "0")))
 """
-LINE = "stopped by Ctrl-C; what is finished stays, and the next run goes on from there\n"
+LINE = "stopped by Ctrl-C; finished work is kept, and the next run continues from there\n"
 STAGES = ["index", "chip", "extract", "train", "validate"]
 
 

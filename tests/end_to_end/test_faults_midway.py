@@ -10,6 +10,7 @@ import pytest
 from conftest import new_repo, textures
 from faults import Proxy, Reset, Status, can_unshare, full_disk
 from servers import BUCKET, environment, rclone
+from stage_counts import stage_counts
 
 FUSSY = """
         with open("made.txt", "a") as stream:
@@ -38,7 +39,7 @@ def repo(tmp_path):
 
 
 def extract(done):
-    rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"stage"')]
+    rows = stage_counts(done.stderr)
     return next((row for row in rows if row["stage"] == "extract"), None)
 
 

@@ -74,7 +74,7 @@ def test_another_table_is_another_recipe_and_what_it_lacks_is_a_reject(repo):
     convert(repo)
     repo.run("dvc", "repro", "extract")
     assert features_of(repo) == features
-    (reject,) = pq.read_table(repo.path / "data/features/rejects.parquet").to_pylist()
+    (reject,) = pq.read_table(repo.path / "data/rejects/extract.parquet").to_pylist()
     assert (reject["key"], reject["row"], reject["col"]) == gone
     assert reject["reason"] == "no_feature"
 

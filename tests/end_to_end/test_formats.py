@@ -58,7 +58,7 @@ def test_objects_of_a_coco_file_are_chips_or_label_those_of_a_grid(repo):
     labels = table(repo, "data/labels/labels.parquet")
     assert {row["chip_id"] for row in labels} == {row["chip_id"] for row in found}
     assert all(row["label"] == row["key"].partition("/")[0] for row in labels)
-    (reject,) = table(repo, "data/chips/rejects.parquet")
+    (reject,) = table(repo, "data/rejects/chip.parquet")
     assert reject["reason"] == "window_outside"
     assert reject["detail"].startswith("coco.json:annotations[7]: the object lies outside noise/")
 

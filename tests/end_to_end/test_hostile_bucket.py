@@ -36,8 +36,8 @@ def run(repo, *stages, **env):
     return [repo.run("python", "-m", f"stages.{stage}", **env) for stage in stages]
 
 
-def rejects(repo, folder):
-    rows = pq.read_table(repo.path / folder / "rejects.parquet").to_pylist()
+def rejects(repo, stage):
+    rows = pq.read_table(repo.path / f"data/rejects/{stage}.parquet").to_pylist()
     return [(row["key"], row["row"], row["reason"]) for row in rows]
 
 
@@ -64,9 +64,14 @@ def test_an_image_that_kills_its_decoder_is_a_reject_and_the_run_goes_on(armed):
     armed.set(bucket__max_bytes=60_000, bucket__max_rejects=0.1)
     index, chip, done = run(armed, "index", "chip", "extract")
     assert rejects(armed, "data/index") == [("noise/large.png", None, "too_many_bytes")]
-    assert "index: 1 file of several pictures, as noise/moving.png: the first is" in index.stderr
-    assert "index: 1 file of another format than named, as noise/named.tif (JPEG)" in index.stderr
-    assert "chip: 2 images have no annotation, as noise/moving.png" in chip.stderr
+    assert (
+        "index: 1 file with several pictures, such as noise/moving.png: the first" in index.stderr
+    )
+    assert (
+        "index: 1 file whose format is not that of their name, such as noise/named.tif (JPEG)"
+        in index.stderr
+    )
+    assert "chip: 2 images have no annotation, such as noise/moving.png" in chip.stderr
     walk = armed.run("python", "-m", "stages.trace", "noise/moving.png").stdout
     assert "PNG  the first of several pictures" in walk
     assert "died unexpectedly with exit code -11" in done.stderr
@@ -150,16 +155,16 @@ def test_a_file_that_may_not_be_read_is_a_reject_and_the_next_run_asks_again(rep
     for _ in range(2):
         done = repo.run(*index)
         assert "23 images" in done.stderr
-        assert rejects(repo, "data/index") == [("noise/001.png", None, "forbidden")]
+        assert rejects(repo, "index") == [("noise/001.png", None, "forbidden")]
     path.chmod(0o644)
     repo.run(*index)
-    assert rejects(repo, "data/index") == []
+    assert rejects(repo, "index") == []
     run(repo, "chip")
     path.chmod(0)
     repo.set(extract__max_rejects=0.5)
     repo.run(*AS_OTHERS, "python", "-m", "stages.extract")
-    assert set(rejects(repo, "data/features")) == {
-        ("noise/001.png", row, "forbidden") for _, row, _ in rejects(repo, "data/features")
+    assert set(rejects(repo, "extract")) == {
+        ("noise/001.png", row, "forbidden") for _, row, _ in rejects(repo, "extract")
     }
     for other in repo.bucket.folder.rglob("*.png"):
         other.chmod(0)
@@ -216,11 +221,7 @@ def test_rejects_stand_in_the_metrics_and_the_report_and_the_run_ends_well(with_
 @pytest.mark.parametrize("stage", ["index", "chip", "extract"])
 def test_too_many_rejects_of_a_stage_stop_it_and_leave_its_rejects_to_be_seen(with_rejects, stage):
     repo = with_rejects
-    section, folder = {
-        "index": ("bucket", "index"),
-        "chip": ("chip", "chips"),
-        "extract": ("extract", "features"),
-    }[stage]
+    section = {"index": "bucket", "chip": "chip", "extract": "extract"}[stage]
     repo.set(**{f"{section}__max_rejects": 0.0})
     stages = ["index", "chip", "extract"]
     run(repo, *stages[: stages.index(stage)])
@@ -228,5 +229,5 @@ def test_too_many_rejects_of_a_stage_stop_it_and_leave_its_rejects_to_be_seen(wi
     assert done.returncode == 5
     assert f"over {section}.max_rejects 0.0; mend them, or set {section}.max_rejects" in done.stderr
     assert "Traceback" not in done.stderr
-    assert len(rejects(repo, f"data/{folder}")) == {"index": 1, "chip": 2, "extract": 6}[stage]
+    assert len(rejects(repo, stage)) == {"index": 1, "chip": 2, "extract": 6}[stage]
     assert repo.run("dvc", "repro", check=False).returncode != 0

@@ -68,8 +68,8 @@ def walk(repo, keys):
     annotate(repo, keys)
     for stage in ("index", "chip", "extract"):
         repo.run("python", "-m", f"stages.{stage}")
-    for folder in ("index", "chips", "features"):
-        assert pq.read_table(repo.path / f"data/{folder}/rejects.parquet").to_pylist() == []
+    for stage in ("index", "chip", "extract"):
+        assert pq.read_table(repo.path / f"data/rejects/{stage}.parquet").to_pylist() == []
     images = pq.read_table(repo.path / "data/index/images.parquet")["key"].to_pylist()
     assert images == sorted(keys, key=str.encode)
     parts = (repo.path / "data/features").glob("0*.parquet")

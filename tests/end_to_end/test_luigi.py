@@ -88,7 +88,7 @@ def test_a_column_of_labels_under_another_name_is_missed_before_features_are_mad
     path.write_text(path.read_text().replace("label", "species", 1))
     repo.run("python", "-m", "stages.index")
     done = repo.run("python", "-m", "stages.chip")
-    assert "chips has a label; if the annotations hold labels, set annotations.columns.label" in (
+    assert "chips has a label; if the annotations have labels, set annotations.columns.label" in (
         done.stderr
     )
 

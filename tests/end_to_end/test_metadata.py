@@ -1,18 +1,18 @@
 """What keys and EXIF say of images: columns of the index, groups, and tables of the results."""
 
-import json
 import shutil
 
 import pandas as pd
 import pytest
 from PIL import Image
+from stage_counts import stage_counts
 
 
 def stages(repo, *names):
     """Run *names*; give each one's counts, and what was logged."""
     done = [repo.run("python", "-m", f"stages.{name}") for name in names]
-    lines = [line for one in done for line in one.stdout.splitlines() if line.startswith("{")]
-    return {row["stage"]: row for row in map(json.loads, lines)}, "".join(o.stderr for o in done)
+    printed = "".join(one.stderr for one in done)
+    return {row["stage"]: row for row in stage_counts(printed)}, printed
 
 
 @pytest.mark.slow
@@ -20,7 +20,7 @@ def test_a_pattern_gives_columns_and_groups(repo):
     shutil.copy(repo.bucket.folder / "noise" / "000.png", repo.bucket.folder / "stray.png")
     repo.set(index__pattern="{kind}/{n}.png", split__by="n")
     _, said = stages(repo, "index", "chip")
-    assert "1 file not named as index.pattern says, as stray.png: of them kind, n are" in said
+    assert "1 file without the form of index.pattern, such as stray.png: their kind, n are" in said
     assert "split.by: the n of 1 of 25 images is not known; each is a group by itself" in said
     images = pd.read_parquet(repo.path / "data/index/images.parquet").set_index("key")
     assert images.loc["plain/003.png", ["kind", "n"]].tolist() == ["plain", "003"]
@@ -46,9 +46,9 @@ def test_a_pattern_like_no_key_stops_before_any_work(repo):
     repo.set(index__pattern="{site}/{year}/{n}.png")
     done = repo.run("python", "-m", "stages.index", check=False)
     assert done.returncode
-    message = "no key is as '{site}/{year}/{n}.png' says; the first is 'noise/000.png'"
+    message = "no key has the form '{site}/{year}/{n}.png'; the first key is 'noise/000.png'"
     assert message in done.stderr
-    assert not (repo.path / "data/index/manifest.json").exists()
+    assert not (repo.path / "data/manifests/index.json").exists()
 
 
 @pytest.mark.slow

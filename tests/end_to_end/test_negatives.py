@@ -4,12 +4,13 @@ import json
 
 import pandas as pd
 import pytest
+from stage_counts import stage_counts
 
 
 def run(repo, *stages, **env):
     done = [repo.run("python", "-m", f"stages.{stage}", **env) for stage in stages]
-    lines = [line for one in done for line in one.stdout.splitlines() if line.startswith("{")]
-    return {row["stage"]: row for row in map(json.loads, lines)}, "".join(o.stderr for o in done)
+    printed = "".join(one.stderr for one in done)
+    return {row["stage"]: row for row in stage_counts(printed)}, printed
 
 
 def labels(repo):
@@ -30,7 +31,7 @@ def test_background_is_chosen_among_free_windows_and_another_ratio_cuts_none(rep
     assert set(chosen["key"].str.split("/").str[0]) == {"noise", "plain", "stripes"}
     free = counts["chip"]["rows"] - known
     assert f"{len(chosen)} of {free} unlabelled chips are labelled background" in said
-    manifest = json.loads((repo.path / "data/labels/manifest.json").read_bytes())
+    manifest = json.loads((repo.path / "data/manifests/labels.json").read_bytes())
     told = {"label": "background", "candidates": free, "chosen": len(chosen)}
     assert manifest["background"] == told
     assert found.groupby("key")["split"].nunique().eq(1).all()

@@ -338,7 +338,7 @@ def test_each_change_is_seen_though_nothing_shows_it(checkout):
     for change in checkout.rng.sample(CHANGES, len(CHANGES)):
         change(checkout)
         found = checkout.result()
-        assert found["data/features/manifest.json"] != before["data/features/manifest.json"]
+        assert found["data/manifests/features.json"] != before["data/manifests/features.json"]
         differ = [key for key, data in checkout.truth().items() if found.get(key) != data]
         assert not differ, f"{name(change)}: {differ}"
         before = found
@@ -361,7 +361,7 @@ def test_what_is_damaged_is_said_and_kept_aside(checkout):
         checkout.replace(path, path.read_bytes()[:-1] + b"?")
     shutil.rmtree(checkout.repo.path / "data")
     assert checkout.result() == whole
-    assert "damaged; set aside below damaged/, is made again" in checkout.said
+    assert "damaged; moved to damaged/, and will be made again" in checkout.said
     assert list((checkout.repo.path / ".quadrat/store/damaged").rglob("*.parquet"))
 
 

@@ -32,17 +32,17 @@ def test_every_out_is_there_with_the_columns_that_others_read(done_repo):
     for chip, feature in zip(chips, features, strict=True):
         assert chip["chip_id"].equals(feature["chip_id"])
         assert chip.schema.equals(schemas.CHIPS)
-    for stage in (
-        "data/index",
-        "data/chips",
-        "data/labels",
-        "data/features",
-        "models/classifier",
-        "results",
+    for path in (
+        "data/manifests/index.json",
+        "data/manifests/chips.json",
+        "data/manifests/labels.json",
+        "data/manifests/features.json",
+        "models/classifier/manifest.json",
+        "results/manifest.json",
     ):
-        assert json.loads((at / stage / "manifest.json").read_text())["stage"]
-    for folder in ("data/index", "data/chips", "data/features"):
-        assert pq.read_schema(at / folder / "rejects.parquet").equals(schemas.REJECTS)
+        assert json.loads((at / path).read_text())["stage"]
+    for stage in ("index", "chip", "extract"):
+        assert pq.read_schema(at / f"data/rejects/{stage}.parquet").equals(schemas.REJECTS)
 
 
 def test_the_classifier_has_learnt_and_the_metrics_say_so(done_repo):
@@ -262,7 +262,7 @@ def test_a_truncated_image_is_a_reject_and_the_run_goes_on(repo):
     path = repo.bucket.folder / "noise/001.png"
     path.write_bytes(path.read_bytes()[:-4000])
     said = repo.said("dvc", "repro", "extract")
-    rejects = pq.read_table(repo.path / "data/features/rejects.parquet").to_pylist()
+    rejects = pq.read_table(repo.path / "data/rejects/extract.parquet").to_pylist()
     assert {(row["key"], row["reason"]) for row in rejects} == {("noise/001.png", "truncated")}
     assert len(rejects) == 6
     assert "6 rejected" in said

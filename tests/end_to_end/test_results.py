@@ -206,7 +206,7 @@ def test_a_classifier_of_pyspacers_is_judged_once_it_is_exported(copy_of_done, t
     figures = json.loads((repo.path / "results/metrics.json").read_text())
     script, old = ROOT / "docs/pyspacer_export.py", str(tmp_path / "old")
     repo.run(sys.executable, "-m", "stages.model_export", "old.pkl")
-    words = ["old.pkl", old, "--features", "data/features/manifest.json"]
+    words = ["old.pkl", old, "--features", "data/manifests/features.json"]
     repo.run(sys.executable, "-W", "ignore", str(script), *words)
     repo.set(validate__compare=[old])
     repo.run("dvc", "repro")

@@ -23,7 +23,7 @@ def backbone(repo):
 
 
 def computes_with(repo):
-    manifest = json.loads((repo.path / "data/features/manifest.json").read_text())
+    manifest = json.loads((repo.path / "data/manifests/features.json").read_text())
     return manifest["made_by"]["numerics"]["runtime"]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 
 import pyarrow.parquet as pq
@@ -10,6 +9,7 @@ import pytest
 from conftest import new_repo, textures
 from faults import Flip, Less, Proxy, Reset, Short, Slow, Status, at_random
 from servers import BUCKET, SECRET, environment, rclone
+from stage_counts import stage_counts
 
 AT_RANDOM = [
     Status(503, "SlowDown"),
@@ -42,12 +42,12 @@ def undisturbed(method, path, number):
 
 
 def rejected(repo, stage):
-    rows = pq.read_table(repo.path / f"data/{stage}/rejects.parquet").to_pylist()
+    rows = pq.read_table(repo.path / f"data/rejects/{stage}.parquet").to_pylist()
     return {(row["key"], row["reason"]) for row in rows}
 
 
 def computed(done):
-    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"stage"')]
+    lines = stage_counts(done.stderr)
     return {line["stage"]: line["computed"] for line in lines}
 
 
@@ -79,10 +79,10 @@ def test_what_only_extract_could_not_have_is_asked_for_again_by_dvc_repro(on_s3,
     proxy.rule = lambda method, path, number: fault if "plain/003.png" in path else None
     repo.run("python", "-m", "stages.extract")
     repo.run("dvc", "repro", "extract")
-    assert rejected(repo, "features") == {("plain/003.png", reason)}
+    assert rejected(repo, "extract") == {("plain/003.png", reason)}
     proxy.rule = undisturbed
     assert computed(repo.run("dvc", "repro", "extract"))["extract"] == 6
-    assert rejected(repo, "features") == set()
+    assert rejected(repo, "extract") == set()
     assert computed(repo.run("dvc", "repro", "extract")) == {"index": 0}
 
 

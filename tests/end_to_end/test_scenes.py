@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from conftest import Bucket, new_repo
 from PIL import Image
+from stage_counts import stage_counts
 
 SIDE, SIZE = 80, 32
 SCENES = 6
@@ -48,17 +49,15 @@ class Scenes:
     def run(self, *stages, **env):
         """Run *stages*; give each one's counts, and all that was logged."""
         done = [self.repo.run("python", "-m", f"stages.{stage}", **env) for stage in stages]
-        lines = [line for one in done for line in one.stdout.splitlines() if line.startswith("{")]
-        return {row["stage"]: row for row in map(json.loads, lines)}, "".join(
-            o.stderr for o in done
-        )
+        printed = "".join(one.stderr for one in done)
+        return {row["stage"]: row for row in stage_counts(printed)}, printed
 
     def chips(self):
         folder = self.repo.path / "data" / "chips"
         return pd.concat(pd.read_parquet(path) for path in sorted(folder.glob("[0-9]*.parquet")))
 
     def rejects(self):
-        return pd.read_parquet(self.repo.path / "data/chips/rejects.parquet")
+        return pd.read_parquet(self.repo.path / "data/rejects/chip.parquet")
 
     def share(self, row):
         """The share of valid pixels of a chip, from the mask that the scene was made with."""
@@ -83,7 +82,7 @@ def test_chips_carry_the_share_of_valid_pixels_and_those_with_less_are_left_out(
     assert min(none, partial, every) > 0
     sentence = f"{none} chips without no-data, {partial} with some, {every} all of it"
     assert f"{sentence}; chip.max_nodata drops 0" in said
-    manifest = json.loads((scenes.repo.path / "data/chips/manifest.json").read_bytes())
+    manifest = json.loads((scenes.repo.path / "data/manifests/chips.json").read_bytes())
     told = {"none": none, "partial": partial, "all": every, "dropped": 0}
     assert manifest["nodata"] == told
     features, _ = scenes.run("extract")

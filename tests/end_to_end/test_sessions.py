@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 import shutil
 
@@ -11,6 +10,7 @@ import pandas as pd
 import pytest
 import sessions
 from conftest import Bucket, new_repo
+from stage_counts import stage_counts
 
 NAMES = ("Lake_Tank10_54.0143_-2.7770_04052023_1", "Lake_Tank11_-54.5_2.25_05052023")
 
@@ -45,8 +45,7 @@ class Lake:
         """Run *stages*; give each one's counts; *told* is what was logged."""
         done = [self.repo.run("python", "-m", f"stages.{stage}") for stage in stages]
         self.told = "".join(one.stderr for one in done)
-        lines = [line for one in done for line in one.stdout.splitlines() if line.startswith("{")]
-        return {row["stage"]: row for row in map(json.loads, lines)}
+        return {row["stage"]: row for row in stage_counts(self.told)}
 
     def table(self, name):
         return pd.read_parquet(self.repo.path / "data" / name)

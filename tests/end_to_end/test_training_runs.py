@@ -14,7 +14,7 @@ from test_repro import counts
 from pipeline.config.loader import load
 from pipeline.config.machine import machine
 from pipeline.core.errors import InputError
-from pipeline.store import context as _context
+from pipeline.store.context import Context, open_store
 from pipeline.train import stage as train
 
 
@@ -60,7 +60,7 @@ def test_a_label_map_that_changes_before_it_is_trained_with_is_not_taken(repo, m
     repo.set(train__label_map="map.csv")
     repo.run("dvc", "repro")
     monkeypatch.chdir(repo.path)
-    context = _context.context(load("params.yaml"), machine(), "run")
+    context = Context(load("params.yaml"), machine(), open_store(machine()), "run")
     piece = train.piece(context)
     (repo.path / "map.csv").write_text("from,to\nstripes,\n")
     with pytest.raises(InputError, match="run dvc repro again"):
@@ -124,7 +124,7 @@ def test_the_learning_curve_is_drawn_by_dvc_and_told_apart_by_experiment(repo):
     shutil.rmtree(repo.path / "dvclive")
     shutil.rmtree(repo.path / ".dvc/cache")  # or DVC itself has it
     found = repo.said("dvc", "repro")
-    assert "classifier taken from the store" in found
+    assert "classifier reused from the store" in found
     assert json.loads((repo.path / "dvclive/metrics.json").read_text())["step"] == 2
 
 

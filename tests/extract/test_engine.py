@@ -159,8 +159,8 @@ def test_an_image_that_is_not_what_was_indexed_is_never_used_and_never_kept(tmp_
     else:
         Image.new("RGB", (90, 90), (9, 9, 9)).save(tmp_path / "b.jpg")
     done = features(bucket, [wanted, table(bucket, [(2, 5, 5)])])
-    assert [len(part.moved) for part in done] == [1, 0]
-    assert "b.jpg" in done[0].moved[0]
+    assert [len(part.changed) for part in done] == [1, 0]
+    assert "b.jpg" in done[0].changed[0]
     assert done[0].features["key"].to_pylist() == ["a.png"]
 
 

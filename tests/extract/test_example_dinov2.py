@@ -10,6 +10,7 @@ import torch
 from conftest import ROOT
 from safetensors.torch import save_file
 
+from pipeline.config.machine import machine
 from pipeline.config.sections import ExtractParams
 from pipeline.core.errors import InputError, SettingError
 from pipeline.extract import extractors
@@ -36,7 +37,7 @@ def build(tmp_path, monkeypatch):
         path = tmp_path / name
         save_file(tensors, path) if path.suffix == ".safetensors" else torch.save(tensors, path)
         extract = ExtractParams(extractor=NAME, weights=str(path))
-        made = extractors.build(extract, extractors.weights_of(extract))
+        made = extractors.build(extract, extractors.weights_of(extract, machine()))
         return made.to(torch.device("cpu")), extract
 
     return built
@@ -88,9 +89,10 @@ def test_naming_it_imports_neither_torch_nor_timm(network, build):
     code = f"""if True:
         import sys
         from pipeline.extract import extractors
+        from pipeline.config.machine import machine
         from pipeline.config.sections import ExtractParams
         extract = ExtractParams.model_validate_json({extract.model_dump_json()!r})
-        extractors.identity(extract, extractors.weights_of(extract))
+        extractors.identity(extract, extractors.weights_of(extract, machine()))
         print([name for name in ("torch", "timm") if name in sys.modules])
     """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

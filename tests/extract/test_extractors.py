@@ -11,6 +11,7 @@ import torch
 from conftest import ROOT
 
 from pipeline.config import registry
+from pipeline.config.machine import machine
 from pipeline.config.sections import ExtractParams
 from pipeline.core.errors import InputError, SettingError
 from pipeline.extract import extractors
@@ -28,15 +29,15 @@ def chips(size, count=4):
 
 def test_an_extractor_that_takes_no_weights_says_so():
     with pytest.raises(SettingError, match="filters takes no weights; set it to null"):
-        extractors.weights_of(ExtractParams(extractor="filters", weights="x.pt"))
+        extractors.weights_of(ExtractParams(extractor="filters", weights="x.pt"), machine())
 
 
 def test_an_unknown_model_or_name_of_weights_is_named_with_what_there_is():
     with pytest.raises(SettingError, match="no classification model 'resnet55' .*resnet50"):
-        extractors.weights_of(ExtractParams(extractor="torchvision/resnet55"))
+        extractors.weights_of(ExtractParams(extractor="torchvision/resnet55"), machine())
     with pytest.raises(SettingError, match="resnet18 has no 'IMAGENET1K_V7' among IMAGENET1K_V1"):
         extractors.weights_of(
-            ExtractParams(extractor="torchvision/resnet18", weights="IMAGENET1K_V7")
+            ExtractParams(extractor="torchvision/resnet18", weights="IMAGENET1K_V7"), machine()
         )
 
 
@@ -75,6 +76,7 @@ def identity_elsewhere(path, extract):
     code = f"""if True:
         import json, torch
         from pipeline.extract import extractors
+        from pipeline.config.machine import machine
         from pipeline.config.sections import ExtractParams
         extract = ExtractParams(extractor={extract.extractor!r})
         told = extractors.identity(extract, None)
@@ -89,7 +91,7 @@ def identity_elsewhere(path, extract):
 
 def test_a_users_own_class_is_found(own):
     path, extract = own
-    assert extractors.weights_of(extract) is None
+    assert extractors.weights_of(extract, machine()) is None
     assert extractors.build(extract, None)(chips(8)).shape == (4, 3)
     module = extract.extractor.partition(":")[0]
     with pytest.raises(SettingError, match=f"module '{module}' has no 'Other'"):

@@ -9,6 +9,7 @@ from conftest import ROOT
 from golden.seeded_weights import pictures, seeded
 from safetensors.torch import save_file
 
+from pipeline.config.machine import machine
 from pipeline.config.sections import ExtractParams
 from pipeline.core.errors import InputError, SettingError
 from pipeline.extract import extractors
@@ -32,7 +33,7 @@ def weights():
 
 def build(path):
     extract = ExtractParams(extractor="coralnet", weights=str(path))
-    return extractors.build(extract, extractors.weights_of(extract))
+    return extractors.build(extract, extractors.weights_of(extract, machine()))
 
 
 def features(extractor):
@@ -99,4 +100,4 @@ def test_weights_are_needed():
     with pytest.raises(
         SettingError, match="extract.weights: coralnet needs weights; give them in one of"
     ):
-        extractors.weights_of(ExtractParams(extractor="coralnet"))
+        extractors.weights_of(ExtractParams(extractor="coralnet"), machine())

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torchvision import models
 from torchvision.models import regnet
 
+from pipeline.config.machine import machine
 from pipeline.config.sections import ExtractParams
 from pipeline.core.errors import InputError
 from pipeline.extract import extractors
@@ -67,7 +68,7 @@ def saved(state, path):
 
 
 def build(extract):
-    return extractors.build(extract, extractors.weights_of(extract))
+    return extractors.build(extract, extractors.weights_of(extract, machine()))
 
 
 def alive(name, **settings):
@@ -279,7 +280,7 @@ def test_the_default_weights_come_whole_from_a_mirror(tmp_path, monkeypatch):
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         monkeypatch.setenv("QUADRAT_WEIGHTS_MIRROR", f"http://127.0.0.1:{server.server_port}")
         extract = ExtractParams(extractor="torchvision/squeezenet1_1")
-        weights = extractors.weights_of(extract)
+        weights = extractors.weights_of(extract, machine())
         server.shutdown()
     backbone._asked.cache_clear()
     assert weights.sha256 == digest
@@ -295,10 +296,11 @@ def test_a_model_that_was_named_before_is_named_again_without_torch(tmp_path):
     save_file({"a": torch.ones(1)}, tmp_path / "w.safetensors")
     code = (
         "import sys\nfrom pipeline.extract import extractors\n"
+        "from pipeline.config.machine import machine\n"
         "from pipeline.config.sections import ExtractParams\n"
         f"w = {str(tmp_path / 'w.safetensors')!r}\n"
         "e = ExtractParams(extractor='torchvision/resnet18', weights=w)\n"
-        "print(extractors.identity(e, extractors.weights_of(e)))\n"
+        "print(extractors.identity(e, extractors.weights_of(e, machine())))\n"
         "print(bool({'torch', 'torchvision'} & set(sys.modules)))"
     )
     said = []

@@ -4,7 +4,6 @@ import logging
 import os
 import subprocess
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,16 +11,12 @@ import torch
 from conftest import ROOT
 from torchvision import models
 
-from pipeline import recipes
-from pipeline.config.loader import load
 from pipeline.config.machine import machine
 from pipeline.config.sections import ExtractParams
 from pipeline.core.errors import InputError, SettingError
 from pipeline.core.hardware import device_kind
-from pipeline.extract import runtimes
-from pipeline.extract.runtimes import _trial
-
-SHIPPED = load(ROOT / "params.yaml")
+from pipeline.extract import recipe, runtime, trial
+from pipeline.extract.runtime import Runtime
 
 OWN = """
 import torch
@@ -45,9 +40,13 @@ class {name}(torch.nn.Module):
 """
 
 
-def asked(extract):
-    params = replace(SHIPPED, extract=extract)
-    return recipes.runtime_asked(params, machine())
+def requested(extract):
+    return recipe.request(extract, machine())
+
+
+def network_of(extract):
+    embedding = recipe.embedding(extract, machine())
+    return runtime.load(embedding.request, embedding.runtime)
 
 
 @pytest.fixture(scope="module")
@@ -97,24 +96,24 @@ def own(tmp_path, monkeypatch):
 
 
 def features(extract, chips):
-    network = runtimes.load(asked(extract))
+    network = network_of(extract)
     batches = chips.reshape(-1, network.batch, *chips.shape[1:])
     return np.concatenate([network(batch) for batch in batches])
 
 
 def test_a_processor_computes_with_openvino_and_its_features_are_torchs(mobilenet):
-    assert runtimes.choose(asked(mobilenet())) == runtimes.Runtime("openvino", USUAL)
-    chips = _trial.pictures(32, 224)
+    assert runtime.choose(requested(mobilenet())) == Runtime("openvino", USUAL)
+    chips = trial.pictures(32, 224)
     exact = features(mobilenet(runtime="torch"), chips)
     found = features(mobilenet(), chips)
     assert not np.array_equal(found, exact)  # it is another program
-    assert _trial.difference(found, exact) < 1e-5
+    assert trial.difference(found, exact) < 1e-5
 
 
 def test_the_runtime_and_its_batch_are_in_the_recipe(mobilenet):
     def numerics(**settings):
-        params = replace(SHIPPED, extract=mobilenet(**settings))
-        return recipes.extract(params, machine()).parts["numerics"]
+        extract = mobilenet(**settings)
+        return recipe.embedding(extract, machine()).recipe.parts["numerics"]
 
     assert numerics(runtime="torch")["runtime"] == "torch"
     assert numerics(runtime="torch")["batch"] == 16
@@ -127,24 +126,26 @@ def test_the_runtime_and_its_batch_are_in_the_recipe(mobilenet):
 
 @pytest.mark.slow
 def test_bf16_is_as_near_as_torchs_own(mobilenet):
-    chips = _trial.pictures(16, 224)
+    chips = trial.pictures(16, 224)
     exact = features(mobilenet(runtime="torch"), chips)
     theirs = features(mobilenet(runtime="torch", precision="bf16"), chips)
     found = features(mobilenet(precision="bf16"), chips)
-    assert _trial.difference(found, exact) <= 3 * _trial.difference(theirs, exact) + 1e-5
+    assert trial.difference(found, exact) <= 3 * trial.difference(theirs, exact) + 1e-5
 
 
 def test_fp16_is_a_precision_and_tf32_is_for_cards(own, mobilenet):
-    chips = _trial.pictures(16, 16)
+    chips = trial.pictures(16, 16)
     extract = own("x = x + 1")
     half = extract.model_copy(update={"precision": "fp16"})
     exact = features(extract.model_copy(update={"runtime": "torch"}), chips)
-    assert runtimes.choose(asked(half)).name == "torch"
-    assert 0 < _trial.difference(features(half, chips), exact) < 2**-9
+    assert runtime.choose(requested(half)).name == "torch"
+    assert 0 < trial.difference(features(half, chips), exact) < 2**-9
     with pytest.raises(SettingError, match="openvino has no fp16; set it to auto"):
-        runtimes.choose(asked(mobilenet(precision="fp16", runtime="openvino")))
-    with pytest.raises(SettingError, match="tf32 is for NVIDIA's cards, and here cpu computes"):
-        runtimes.choose(asked(mobilenet(precision="tf32")))
+        runtime.choose(requested(mobilenet(precision="fp16", runtime="openvino")))
+    with pytest.raises(
+        SettingError, match="tf32 is for NVIDIA's cards, and the device here is cpu"
+    ):
+        runtime.choose(requested(mobilenet(precision="tf32")))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only glibc can be told")
@@ -152,18 +153,16 @@ def test_memory_that_passes_between_layers_is_not_asked_for_anew(mobilenet, stat
     """Asked of the system page by page, it takes torch a quarter of its time or more."""
     code = """if True:
         import resource, sys
-        from dataclasses import replace
         import numpy as np
-        from pipeline import recipes
-        from pipeline.config import loader, machine
+        from pipeline.config.machine import machine
         from pipeline.config.sections import ExtractParams
         from pipeline.core import hardware
-        from pipeline.extract import runtimes
+        from pipeline.extract import recipe, runtime
         if sys.argv[2] == "given back":
             hardware.keep_freed_memory = lambda: None
         extract = ExtractParams.model_validate_json(sys.argv[1])
-        asked = replace(loader.load(sys.argv[3]), extract=extract)
-        network = runtimes.load(recipes.runtime_asked(asked, machine.machine()))
+        embedding = recipe.embedding(extract, machine())
+        network = runtime.load(embedding.request, embedding.runtime)
         chips = np.zeros((16, network.size, network.size, 3), np.uint8)
         network(chips), network(chips)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -175,14 +174,13 @@ def test_memory_that_passes_between_layers_is_not_asked_for_anew(mobilenet, stat
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", code, said]
     faults = [
-        int(subprocess.check_output([*command, how, str(ROOT / "params.yaml")], env=env))
-        for how in ("given back", "kept")
+        int(subprocess.check_output([*command, how], env=env)) for how in ("given back", "kept")
     ]
     assert faults[1] < faults[0] / 4
 
 
 def test_a_feature_depends_on_its_chip_alone(mobilenet):
-    chips = _trial.pictures(8, 224)
+    chips = trial.pictures(8, 224)
     order = np.random.default_rng(0).permutation(8)
     found = features(mobilenet(), chips)
     assert np.array_equal(features(mobilenet(), chips[order]), found[order])
@@ -194,7 +192,7 @@ def test_the_trial_is_remembered_and_what_it_wrote_needs_no_torch(
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     caplog.set_level(logging.INFO)
     extract = mobilenet()
-    chips = _trial.pictures(USUAL, 224)
+    chips = trial.pictures(USUAL, 224)
     wanted = features(extract, chips)
     assert caplog.text.count("trying openvino") == 1
     assert "differ from torch's by" in caplog.text
@@ -202,16 +200,13 @@ def test_the_trial_is_remembered_and_what_it_wrote_needs_no_torch(
     code = f"""if True:
         import sys
         import numpy as np
-        from pipeline import recipes
-        from pipeline.extract import runtimes
-        from pipeline.config.loader import load
-        from pipeline.config.sections import ExtractParams
         from pipeline.config.machine import machine
-        from dataclasses import replace
+        from pipeline.config.sections import ExtractParams
+        from pipeline.extract import recipe, runtime
         extract = ExtractParams.model_validate_json({extract.model_dump_json()!r})
-        params = replace(load({str(ROOT / "params.yaml")!r}), extract=extract)
-        asked = recipes.runtime_asked(params, machine())
-        np.save("features.npy", runtimes.load(asked)(np.load("chips.npy")))
+        embedding = recipe.embedding(extract, machine())
+        network = runtime.load(embedding.request, embedding.runtime)
+        np.save("features.npy", network(np.load("chips.npy")))
         print([name for name in ("torch", "openvino_telemetry") if sys.modules.get(name)])
     """
     env = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -226,7 +221,7 @@ def test_the_trial_is_remembered_and_what_it_wrote_needs_no_torch(
 def test_a_damaged_network_is_written_anew(own, tmp_path, monkeypatch):
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     extract = own("x = x * 2")
-    chips = _trial.pictures(4, 16)
+    chips = trial.pictures(4, 16)
     wanted = features(extract, chips)
     (path,) = (tmp_path / ".quadrat" / "runtimes").glob("*/model.bin")
     path.write_bytes(bytes(byte ^ 0x40 for byte in path.read_bytes()))
@@ -235,7 +230,7 @@ def test_a_damaged_network_is_written_anew(own, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_users_own_class_leaves_torch_too(own):
-    assert runtimes.choose(asked(own("x = x + 1"))).name == "openvino"
+    assert runtime.choose(requested(own("x = x + 1"))).name == "openvino"
 
 
 @pytest.mark.slow
@@ -250,29 +245,28 @@ def test_a_users_own_class_leaves_torch_too(own):
 def test_what_openvino_cannot_do_equally_stays_with_torch(own, line, why, caplog):
     caplog.set_level(logging.INFO)
     extract = own(line)
-    assert runtimes.choose(asked(extract)) == runtimes.Runtime("torch", 16)
+    assert runtime.choose(requested(extract)) == Runtime("torch", 16)
     assert why in caplog.text
     with pytest.raises(InputError, match=r"extract.runtime: .*; set it to auto or torch"):
-        runtimes.choose(asked(extract.model_copy(update={"runtime": "openvino"})))
+        runtime.choose(requested(extract.model_copy(update={"runtime": "openvino"})))
 
 
 def test_a_trial_that_dies_is_told_and_torch_computes(own, caplog):
     caplog.set_level(logging.INFO)
     line = "import os; os._exit(9) if torch.compiler.is_exporting() else None"
-    assert runtimes.choose(asked(own(line))).name == "torch"
+    assert runtime.choose(requested(own(line))).name == "torch"
     assert "openvino did not survive its trial: exit code 9" in caplog.text
 
 
 def test_an_extractor_may_say_that_it_stays_with_torch():
-    assert runtimes.choose(asked(ExtractParams(extractor="filters"))).name == "torch"
-    with pytest.raises(SettingError, match="extractors that can leave torch"):
-        runtimes.choose(asked(ExtractParams(extractor="filters", runtime="openvino")))
+    assert runtime.choose(requested(ExtractParams(extractor="filters"))).name == "torch"
+    with pytest.raises(SettingError, match="extractors that can be exported from torch"):
+        runtime.choose(requested(ExtractParams(extractor="filters", runtime="openvino")))
 
 
 def test_a_runtime_that_is_not_installed(mobilenet, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    choice = asked(mobilenet()), asked(mobilenet(runtime="openvino"))
-    monkeypatch.setattr(runtimes, "_exports", lambda extract: True)
-    assert runtimes.choose(choice[0]).name == "torch"
+    requests = requested(mobilenet()), requested(mobilenet(runtime="openvino"))
+    assert runtime.choose(requests[0]).name == "torch"
     with pytest.raises(SettingError, match="openvino is not installed; pip install openvino"):
-        runtimes.choose(choice[1])
+        runtime.choose(requests[1])

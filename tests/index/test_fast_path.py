@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from stage_counts import stage_counts
 
 from pipeline.index import fast_path
 
@@ -15,7 +16,7 @@ from pipeline.index import fast_path
 def index(repo):
     """Run the stage; give whether it took the short cut, and its counts."""
     done = repo.run("python", "-X", "importtime", "-m", "stages.index")
-    counts = json.loads(done.stdout)
+    (counts,) = stage_counts(done.stderr)
     return "pipeline.tasks" not in done.stderr, counts["computed"], counts["reused"]
 
 
@@ -79,7 +80,7 @@ def test_anything_that_changes_closes_the_short_cut(known, what):
         "image": known.bucket.folder / "plain/000.png",
         "annotations": at / "points.csv",
         "out": at / "data/index/images.parquet",
-        "manifest": at / "data/index/manifest.json",
+        "manifest": at / "data/manifests/index.json",
     }
     path = paths.get(what, at / what)
     before = path.read_bytes()

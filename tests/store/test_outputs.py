@@ -11,46 +11,51 @@ from pipeline.store.outputs import Out, out
 FACTS = {"stage": "test"}
 
 
+def publish(folder, files, *arguments):
+    outputs.publish(folder, {folder / name: file for name, file in files.items()}, *arguments)
+
+
 def test_a_file_that_is_right_already_is_not_touched(tmp_path):
-    outputs.publish(tmp_path, {"a": out(b"one"), "deep/b": out(b"two")}, FACTS)
+    publish(tmp_path, {"a": out(b"one"), "deep/b": out(b"two")}, FACTS)
     before = {path: path.stat() for path in tmp_path.rglob("*") if path.is_file()}
-    outputs.publish(tmp_path, {"a": out(b"one"), "deep/b": out(b"three")}, FACTS)
+    publish(tmp_path, {"a": out(b"one"), "deep/b": out(b"three")}, FACTS)
     assert (tmp_path / "a").stat().st_mtime_ns == before[tmp_path / "a"].st_mtime_ns
     assert (tmp_path / "a").stat().st_ino == before[tmp_path / "a"].st_ino
     assert (tmp_path / "deep" / "b").read_bytes() == b"three"
-    assert outputs.read_manifest(tmp_path) == FACTS
+    files = [str(tmp_path / name) for name in ("a", "deep/b")]
+    assert outputs.read_manifest(tmp_path) == {**FACTS, "files": files}
 
 
 def test_a_file_with_other_bytes_of_the_same_length_is_put_right(tmp_path):
-    outputs.publish(tmp_path, {"a": out(b"one")}, FACTS)
+    publish(tmp_path, {"a": out(b"one")}, FACTS)
     (tmp_path / "a").write_bytes(b"eno")
-    outputs.publish(tmp_path, {"a": out(b"one")}, FACTS)
+    publish(tmp_path, {"a": out(b"one")}, FACTS)
     assert (tmp_path / "a").read_bytes() == b"one"
 
 
 def test_what_does_not_belong_there_goes(tmp_path):
     (tmp_path / "old.parquet").write_bytes(b"x")
     (tmp_path / ".left.123.tmp").write_bytes(b"x")
-    outputs.publish(tmp_path, {"a": out(b"one")}, FACTS)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", outputs.MANIFEST]
+    publish(tmp_path, {"a": out(b"one")}, FACTS)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "manifest.json"]
 
 
 def test_a_run_that_breaks_off_leaves_no_manifest(tmp_path):
-    outputs.publish(tmp_path, {"a": out(b"one")}, FACTS)
+    publish(tmp_path, {"a": out(b"one")}, FACTS)
 
     def broken():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        outputs.publish(tmp_path, {"a": Out("0" * 64, broken)}, FACTS)
+        publish(tmp_path, {"a": Out("0" * 64, broken)}, FACTS)
     assert outputs.read_manifest(tmp_path) is None
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 def test_a_verdict_leaves_the_files_to_be_looked_at_and_no_manifest(tmp_path):
-    outputs.publish(tmp_path, {"a": out(b"one")}, FACTS)
+    publish(tmp_path, {"a": out(b"one")}, FACTS)
     with pytest.raises(InputError, match="too bad"):
-        outputs.publish(tmp_path, {"a": out(b"two")}, FACTS, InputError("too bad"))
+        publish(tmp_path, {"a": out(b"two")}, FACTS, InputError("too bad"))
     assert (tmp_path / "a").read_bytes() == b"two"
     assert outputs.read_manifest(tmp_path) is None
 
@@ -60,16 +65,16 @@ def test_a_stored_file_is_linked_where_it_can_be_and_replaced_never_written_thro
     stored.write_bytes(b"one")
     folder = tmp_path / "out"
     linked = Out(out(b"one").sha256, lambda: b"one", link=stored)
-    outputs.publish(folder, {"a": linked}, FACTS)
+    publish(folder, {"a": linked}, FACTS)
     assert (folder / "a").read_bytes() == b"one"
-    outputs.publish(folder, {"a": out(b"two")}, FACTS)
+    publish(folder, {"a": out(b"two")}, FACTS)
     assert stored.read_bytes() == b"one"
 
 
 def test_a_linked_file_that_is_damaged_is_fetched_instead(tmp_path):
     stored = tmp_path / "stored"
     stored.write_bytes(b"harmed")
-    outputs.publish(tmp_path / "o", {"a": Out(out(b"one").sha256, lambda: b"one", stored)}, FACTS)
+    publish(tmp_path / "o", {"a": Out(out(b"one").sha256, lambda: b"one", stored)}, FACTS)
     assert (tmp_path / "o" / "a").read_bytes() == b"one"
     assert stored.read_bytes() == b"harmed"
 
@@ -80,15 +85,16 @@ def test_a_folder_that_cannot_be_written_says_so(tmp_path, monkeypatch):
 
     monkeypatch.setattr(outputs, "place", full)
     with pytest.raises(StorageError, match=r"cannot be written \(No space left on device\)"):
-        outputs.publish(tmp_path / "out", {"a": out(b"one")}, FACTS)
+        publish(tmp_path / "out", {"a": out(b"one")}, FACTS)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '"x"'])
-def test_a_manifest_that_is_none_counts_as_absent(tmp_path, text):
-    (tmp_path / outputs.MANIFEST).write_text(text)
+def test_a_manifest_that_is_none_counts_as_absent(tmp_path, text, monkeypatch):
+    monkeypatch.setattr(outputs, "STAGES", {tmp_path: "chip"})
+    (tmp_path / "manifest.json").write_text(text)
     assert outputs.read_manifest(tmp_path) is None
     with pytest.raises(InputError, match=r"has no manifest; run the chip stage first"):
-        outputs.require_manifest(tmp_path, "chip")
+        outputs.require_manifest(tmp_path)
 
 
 def test_json_is_written_the_same_whatever_the_order(tmp_path):
@@ -111,8 +117,21 @@ def test_json_is_written_the_same_whatever_the_order(tmp_path):
     ],
     ids=["empty", "binary", "list", "depth", "nothing", "number", "count", "lines", "path"],
 )
-def test_a_mangled_manifest_is_none(tmp_path, data):
-    (tmp_path / outputs.MANIFEST).write_bytes(data)
+def test_a_mangled_manifest_is_none(tmp_path, data, monkeypatch):
+    monkeypatch.setattr(outputs, "STAGES", {tmp_path: "chip"})
+    (tmp_path / "manifest.json").write_bytes(data)
     assert outputs.read_manifest(tmp_path) is None
     with pytest.raises(InputError, match="has no manifest; run the chip stage first"):
-        outputs.require_manifest(tmp_path, "chip")
+        outputs.require_manifest(tmp_path)
+
+
+def test_a_folder_of_shards_holds_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    files = {outputs.CHIPS / "0000.parquet": out(b"rows"), outputs.rejects_path("chip"): out(b"no")}
+    outputs.publish(outputs.CHIPS, files, {"stage": "chip"})
+    assert [path.name for path in outputs.CHIPS.iterdir()] == ["0000.parquet"]
+    manifest = json.loads((tmp_path / "data/manifests/chips.json").read_text())
+    assert manifest["files"] == ["data/chips/0000.parquet", "data/rejects/chip.parquet"]
+    assert outputs.is_complete(outputs.CHIPS, manifest)
+    (tmp_path / "data/rejects/chip.parquet").unlink()
+    assert not outputs.is_complete(outputs.CHIPS, manifest)

@@ -84,7 +84,7 @@ def test_a_damaged_file_is_set_aside_and_its_piece_is_made_again(store, tmp_path
     flipped = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
     harmed = {"flip": flipped, "truncate": data[:middle], "empty": b"", "swap": other}
     path.unlink() if harm == "gone" else path.write_bytes(harmed[harm])
-    with pytest.raises(Damaged, match="damaged; set aside below damaged/, is made again"):
+    with pytest.raises(Damaged, match="damaged; moved to damaged/, and will be made again"):
         store.read(piece(), "parquet")
     assert not store.has(piece())
     assert not path.exists()
@@ -99,7 +99,7 @@ def test_input_rows_that_are_not_what_their_name_says_are_refused(store):
     where = piece(made="0" * 64)
     store.put_input(where, b"rows")
     with pytest.raises(Damaged):
-        store.input(where)
+        store.read_input(where)
 
 
 def test_rows_are_taken_over_from_neighbours_and_only_the_rest_is_left(store):

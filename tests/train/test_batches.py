@@ -10,7 +10,7 @@ from pipeline.core.errors import InputError
 from pipeline.train import classes
 from pipeline.train.batches import LEFT_OUT, Data
 from pipeline.train.fit import Rows, Splits, fit
-from pipeline.train.label_map import LabelMap, read_map
+from pipeline.train.label_map import LabelMap, parse
 
 
 def in_blocks(features, labels, sizes):
@@ -134,13 +134,13 @@ def test_labels_become_classes_by_map_and_rule(settings, names, fish):
 )
 def test_a_label_map_that_says_two_things_is_refused(text, said):
     with pytest.raises(InputError, match=said):
-        read_map(text.encode(), "labels.csv")
+        parse(text.encode(), "labels.csv")
     with pytest.raises(InputError, match="not UTF-8"):
-        read_map(b"from,to\n\xff\xfe,a\n", "labels.csv")
+        parse(b"from,to\n\xff\xfe,a\n", "labels.csv")
 
 
 def test_a_label_map_is_read_as_a_spreadsheet_writes_it():
-    found = read_map('\ufefffrom,to,note\r\n a ,b,x\r\n"c, d",,\r\n'.encode(), "m.csv")
+    found = parse('\ufefffrom,to,note\r\n a ,b,x\r\n"c, d",,\r\n'.encode(), "m.csv")
     assert found.to == {"a": "b", "c, d": None}
 
 

@@ -17,33 +17,32 @@ def epochs(count, *, held=True):
 
 
 def text(name):
-    return (dvclive.LIVE / "plots/metrics" / name).read_text()
+    return (dvclive.FOLDER / "plots/metrics" / name).read_text()
 
 
 def test_each_epoch_adds_a_row(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert not dvclive.exists()
     for count in (1, 2, 3):
-        dvclive.write(epochs(count))
+        files = dvclive.write(epochs(count))
+        assert all(path.is_file() for path in files)
         assert text("train/loss.tsv") == "step\tloss\n0\t0.5\n1\t1.5\n2\t2.5\n"[: 10 + 6 * count]
-        said = json.loads((dvclive.LIVE / "metrics.json").read_text())
+        said = json.loads((dvclive.FOLDER / "metrics.json").read_text())
         assert said["step"] == count - 1
         assert said["calibration"] == {"loss": count - 0.5, "accuracy": count - 0.5}
-    assert dvclive.exists()
 
 
 def test_a_shorter_training_leaves_nothing_of_the_longer_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     dvclive.write(epochs(5))
     dvclive.write(epochs(2, held=False))
-    files = sorted(p.relative_to(dvclive.LIVE).as_posix() for p in dvclive.LIVE.rglob("*.*"))
+    files = sorted(p.relative_to(dvclive.FOLDER).as_posix() for p in dvclive.FOLDER.rglob("*.*"))
     assert files == [
         "metrics.json",
         "plots/metrics/train/accuracy.tsv",
         "plots/metrics/train/loss.tsv",
     ]
     assert text("train/accuracy.tsv").count("\n") == 3
-    assert "calibration" not in json.loads((dvclive.LIVE / "metrics.json").read_text())
+    assert "calibration" not in json.loads((dvclive.FOLDER / "metrics.json").read_text())
 
 
 def test_a_place_that_cannot_be_written_is_said(tmp_path, monkeypatch):

@@ -4,11 +4,11 @@ import pytest
 
 from pipeline.config.sections import TrainParams
 from pipeline.core.errors import InputError
-from pipeline.train.label_map import check, read_map
+from pipeline.train.label_map import check, parse
 
 
 def read(text):
-    return read_map(text.encode(), "map.csv")
+    return parse(text.encode(), "map.csv")
 
 
 def checked(text, labels, how="names"):
@@ -97,14 +97,14 @@ def test_without_a_map_nothing_is_checked():
 )
 def test_a_row_that_says_something_else_than_it_seems_stops(text, message):
     with pytest.raises(InputError) as stop:
-        read_map(text.encode(), "m.csv")
+        parse(text.encode(), "m.csv")
     assert str(stop.value).startswith(f"train.label_map: {message}")
 
 
 def test_any_line_ends_and_cases_of_the_header_are_read():
-    assert read_map(b"\r From ,TO\ra,b\r", "m.csv").to == {"a": "b"}
+    assert parse(b"\r From ,TO\ra,b\r", "m.csv").to == {"a": "b"}
 
 
 def test_a_chain_of_thousands_is_followed():
     text = "from,to\n" + "".join(f"{step},{step + 1}\n" for step in range(5000))
-    assert set(read_map(text.encode(), "m.csv").to.values()) == {"5000"}
+    assert set(parse(text.encode(), "m.csv").to.values()) == {"5000"}

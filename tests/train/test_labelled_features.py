@@ -34,7 +34,7 @@ def out(tmp_path, monkeypatch):
 
 def test_what_was_read_is_kept_as_far_as_there_is_room(out):
     (first, values), (second, _) = out.items()
-    shards = labelled_features.FeatureShards(room=values.nbytes)
+    shards = labelled_features.FeatureShards(cache_bytes=values.nbytes)
     for path in (first, second):
         assert np.array_equal(shards.read(path.name, 0), out[path])
         path.unlink()
@@ -45,7 +45,7 @@ def test_what_was_read_is_kept_as_far_as_there_is_room(out):
 
 def test_who_changes_the_rows_of_a_block_changes_no_other_reader_s(out):
     path, values = next(iter(out.items()))
-    shards = labelled_features.FeatureShards(room=values.nbytes)
+    shards = labelled_features.FeatureShards(cache_bytes=values.nbytes)
     block = labelled_features.FeatureBlock(path.name, 0, np.arange(3), np.arange(3))
     rows = labelled_features.LabelledFeatures(pa.table({"label": ["a"] * 3}), DIM, [block], shards)
     rows.read(0)[:] = 0

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 from pipeline.annotations import label_separator
 from pipeline.core import label_sets
 from pipeline.store import outputs
-from pipeline.store.context import RESULTS, Context
+from pipeline.store.context import Context
+from pipeline.store.outputs import RESULTS
 
 SAID = ("key", "row", "col", "group", "split")
 

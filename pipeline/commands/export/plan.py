@@ -20,8 +20,8 @@ from pipeline.config.templates import Template
 from pipeline.core import schemas
 from pipeline.core.hashing import digest
 from pipeline.images import encode, windows
-from pipeline.store import outputs
-from pipeline.store.context import CHIPS, INDEX, LABELS
+from pipeline.store import outputs, tables
+from pipeline.store.outputs import CHIPS, LABELS
 
 OWN = MANIFEST, TABLE, TASKS = "manifest.json", "chips.parquet", "tasks.json"
 """What an export writes beside the chips."""
@@ -92,13 +92,11 @@ class ChipMetadata:
     """
 
     def __init__(self, of_keys: Sequence[str]) -> None:
-        lines = outputs.require_manifest(CHIPS, "chip")["shards"]
-        outputs.require_manifest(LABELS, "chip")
-        self.paths = [CHIPS / f"{line['shard']:04d}.parquet" for line in lines]
+        self.paths = outputs.shard_paths(CHIPS)
         said = ["chip_id", "label", "group", "split"]
-        self.labels = schemas.from_out(LABELS / "labels.parquet", said)
+        self.labels = tables.labels(said)
         of_image = ["key", "shard", "captured_at", "latitude", "longitude", *of_keys]
-        self.headers = schemas.from_out(INDEX / "images.parquet", of_image)
+        self.headers = tables.images(of_image)
         self.measured = [_own(path) for path in sorted(MEASUREMENTS.glob("*.parquet"))]
 
     def rows(self, asked: ExportRequest) -> Iterator[tuple[list[dict[str, Any]], int]]:
@@ -108,7 +106,7 @@ class ChipMetadata:
         that have them.
         """
         for path in self.paths:
-            chips = schemas.from_out(path, schemas.CHIPS.names)
+            chips = tables.read(path, schemas.CHIPS.names)
             chips = _beside(chips, self.labels, "chip_id")
             chips = _beside(chips, self.headers, "key")
             for measured in self.measured:

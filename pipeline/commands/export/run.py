@@ -120,8 +120,8 @@ def run(context: Context, asked: ExportRequest) -> Counts:
     more = f"{pluralize(len(state.files), 'files')}, {written:,} written, {removed:,} removed"
     if nameless:
         more += f"; {pluralize(nameless, 'chips')} without {' and '.join(asked.needed)} left out"
-    rows = state.table().num_rows
-    return Counts("export", "chips", rows, state.written[1], chips - rows, more)
+    rejected = rejects.count_by_reason(rejects.table(state.refused))
+    return Counts("export", "chips", state.table().num_rows, state.written[1], rejected, more)
 
 
 def _kept(file: FilePlan, old: WrittenFile | None) -> WrittenFile | None:

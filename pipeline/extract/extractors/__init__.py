@@ -1,17 +1,17 @@
-"""What turns chips into features: one file an extractor, or a user's own `module:Class`.
+"""Extractors: what turns chips into features. One file for each, or a user's own `module:Class`.
 
-A file of this folder defines two functions, and may import torch only inside them, so that naming
-an extractor costs nothing:
+A file of this folder defines two functions. It may import torch only inside them, so that naming an
+extractor costs nothing:
 
-    def identity(extract: Extract, weights: Weights | None) -> Identity
-    def build(extract: Extract, weights: Weights | None) -> Extractor
+    def identity(extract: ExtractParams, weights: Weights | None) -> Identity
+    def build(extract: ExtractParams, weights: Weights | None) -> Extractor
 
-and, where it takes weights,
+and, if it takes weights, a third one, which says where they are:
 
-    def source(extract: Extract, machine: Machine) -> Source
+    def source(extract: ExtractParams, machine: Machine) -> WeightsSource
 
-which says where they are. A user's own class is called as `Class(extract, weights)`, with the file
-that `extract.weights` names or None, and has `identity()` beside what an Extractor has.
+`EXPORTS = False` keeps it in torch. A user's class is called as `Class(extract, weights)`, with the
+file that `extract.weights` names or None. It has `identity()` and all that an Extractor has.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pipeline.config import registry
-from pipeline.config.machine import Machine, machine
+from pipeline.config.machine import Machine
 from pipeline.config.sections import USER_PLUGIN, ExtractParams
 from pipeline.core.errors import SettingError
 from pipeline.core.hashing import digest
@@ -37,7 +37,7 @@ ROWS = 16
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What an extractor adds to the recipe; no field has a default, so none is forgotten."""
+    """What an extractor adds to the recipe. No field has a default, so that none is forgotten."""
 
     name: str
     variant: str
@@ -47,7 +47,7 @@ class Identity:
 
 
 class Extractor(Protocol):
-    """A function from chips to features.
+    """A function that turns chips into features.
 
     Attributes:
         dim: values in a feature.
@@ -58,10 +58,10 @@ class Extractor(Protocol):
     size: int
 
     def to(self, device: torch.device) -> Extractor:
-        """Move to *device* and give itself."""
+        """Move to *device* and return itself."""
 
     def __call__(self, chips: torch.Tensor) -> torch.Tensor:
-        """Give the features of *chips*.
+        """Return the features of *chips*.
 
         Args:
             chips: uint8 [N, size, size, 3] on the extractor's device, RGB.
@@ -72,12 +72,12 @@ class Extractor(Protocol):
 
 
 def in_whole_vectors(rows: torch.Tensor) -> torch.Tensor:
-    """Add rows of zeros up to a multiple of ROWS, so that no value's bits depend on its place.
+    """Append rows of zeros up to a multiple of ROWS, so that no bit depends on a row's place.
 
-    Torch computes sigmoid and silu in vectors, up to 32 floats at a time, and what is left over at
-    the end of a tensor one by one, by another formula: seen with 2.15, the last row of a batch
-    differs in the last bit. Networks' layers have an even number of values a row, so that 16 rows
-    leave nothing over. A graph for another runtime is not burdened with it.
+    Torch computes sigmoid and silu in vectors of up to 32 floats, and the remaining values at the
+    end of a tensor one by one, by another formula: with torch 2.15, the last row of a batch was
+    seen to differ in its last bit. Layers have an even number of values for each row, so 16 rows
+    leave no remainder. Graphs exported for other runtimes do not need this.
     """
     import torch
 
@@ -87,36 +87,56 @@ def in_whole_vectors(rows: torch.Tensor) -> torch.Tensor:
     return torch.cat([rows, rows.new_zeros(missing, *rows.shape[1:])]) if missing else rows
 
 
-def weights_of(extract: ExtractParams) -> Weights | None:
-    """Get the weights that *extract* names, or None for an extractor that takes none.
+class UserExtractor:
+    """A user's class, with the functions that a file of this folder has."""
+
+    def __init__(self, extract: ExtractParams) -> None:
+        plugin = registry.find_user_plugin(extract.extractor, key="extract.extractor")
+        self.kind, self.sha256 = plugin.kind, dict(plugin.sha256)
+        self.EXPORTS = getattr(plugin.kind, "EXPORTS", True)
+
+    def source(self, extract: ExtractParams, machine: Machine) -> WeightsSource | None:
+        """Return the source of the weights, if the settings name any."""
+        return named_source(extract, machine) if extract.weights else None
+
+    def identity(self, extract: ExtractParams, weights: Weights | None) -> Identity:
+        """Return what the class says of itself."""
+        identity: Identity = self.kind(extract, weights).identity()
+        return identity
+
+    def build(self, extract: ExtractParams, weights: Weights | None) -> Extractor:
+        """Create an instance."""
+        extractor: Extractor = self.kind(extract, weights)
+        return extractor
+
+
+def find(extract: ExtractParams) -> Any:
+    """Return the file of the extractor that *extract* names, or a UserExtractor.
 
     Raises:
-        SettingError: weights are named and none are taken, or needed and not named.
-        InputError: they cannot be had, or have another digest.
+        SettingError: there is no such extractor.
     """
-    settings = machine()
     if USER_PLUGIN.match(extract.extractor):
-        source = own_source(extract) if extract.weights else None
-    else:
-        part = registry.find("extract.extractors", extract.part[0], key="extract.extractor")
-        source = part.source(extract, settings) if hasattr(part, "source") else None
-        if source is None and extract.weights:
-            raise SettingError(
-                f"extract.weights: {extract.extractor} takes no weights; set it to null"
-            )
-    return None if source is None else fetch(source, settings.state / "weights")
+        return UserExtractor(extract)
+    return registry.find("extract.extractors", extract.part[0], key="extract.extractor")
 
 
-def looked_up(extract: ExtractParams) -> Weights | None:
-    """Give the table whose features are taken as they are, for an extractor that is one."""
-    if USER_PLUGIN.match(extract.extractor):
-        return None
-    part = registry.find("extract.extractors", extract.part[0], key="extract.extractor")
-    return weights_of(extract) if getattr(part, "LOOKED_UP", False) else None
+def weights_of(extract: ExtractParams, machine: Machine) -> Weights | None:
+    """Return the weights that *extract* names, or None if the extractor takes none.
+
+    Raises:
+        SettingError: weights are named but not taken, or needed but not named.
+        InputError: they cannot be read, or have another digest.
+    """
+    part = find(extract)
+    source = part.source(extract, machine) if hasattr(part, "source") else None
+    if source is None and extract.weights and not isinstance(part, UserExtractor):
+        raise SettingError(f"extract.weights: {extract.extractor} takes no weights; set it to null")
+    return None if source is None else fetch(source, machine.weights)
 
 
-def own_source(extract: ExtractParams, machine: Machine | None = None) -> WeightsSource:  # noqa: ARG001
-    """Give the source that `extract.weights` itself names: a part's `source` where no other is.
+def named_source(extract: ExtractParams, machine: Machine) -> WeightsSource:  # noqa: ARG001
+    """Return the source that `extract.weights` names: the `source` of most extractors.
 
     Raises:
         SettingError: it names none.
@@ -127,26 +147,19 @@ def own_source(extract: ExtractParams, machine: Machine | None = None) -> Weight
 
 
 def identity(extract: ExtractParams, weights: Weights | None) -> dict[str, Any]:
-    """Give what the extractor of *extract* adds to the recipe, as JSON values.
+    """Return what the extractor adds to the recipe, as JSON values.
 
-    For a user's own class the digest of its file, and of every file beside it that it imports, is
+    For a user's class, the digest of its file and of every file of the user's that it imports is
     added: other code is another extractor.
     """
-    if not USER_PLUGIN.match(extract.extractor):
-        part = registry.find("extract.extractors", extract.part[0], key="extract.extractor")
-        return asdict(part.identity(extract, weights))
-    own = registry.find_user_plugin(extract.extractor, key="extract.extractor")
-    identity: Identity = own.kind(extract, weights).identity()
-    return {**asdict(identity), "source_sha256": digest(dict(own.sha256))}
+    part = find(extract)
+    values = asdict(part.identity(extract, weights))
+    if isinstance(part, UserExtractor):
+        values["source_sha256"] = digest(part.sha256)
+    return values
 
 
 def build(extract: ExtractParams, weights: Weights | None) -> Extractor:
     """Build the extractor that *extract* names, in evaluation mode, on the CPU."""
-    extractor: Extractor
-    if USER_PLUGIN.match(extract.extractor):
-        own = registry.find_user_plugin(extract.extractor, key="extract.extractor")
-        extractor = own.kind(extract, weights)
-    else:
-        part = registry.find("extract.extractors", extract.part[0], key="extract.extractor")
-        extractor = part.build(extract, weights)
+    extractor: Extractor = find(extract).build(extract, weights)
     return extractor

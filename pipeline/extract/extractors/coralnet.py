@@ -6,13 +6,13 @@ Pixels are only brought to 0 … 1; chips are 224 pixels wide, cut by `chip.meth
 from __future__ import annotations
 
 from pipeline.config.sections import ExtractParams
-from pipeline.extract.extractors import Extractor, Identity, own_source
+from pipeline.extract.extractors import Extractor, Identity, named_source
 from pipeline.extract.weights import Weights, apply, load, required
 
 VERSION = 1
 
 
-source = own_source
+source = named_source
 
 
 def identity(extract: ExtractParams, weights: Weights | None) -> Identity:

@@ -1,4 +1,4 @@
-"""Table: features that were made elsewhere, looked up by key, row and column; no network, no image.
+"""Features that were computed elsewhere, looked up by key, row and column; no network runs.
 
 `extract.weights` names the Parquet file, with columns `key`, `row`, `col` and `feature`;
 `python -m stages.pyspacer_features` makes one of PySpacer's feature files.
@@ -7,18 +7,18 @@
 from __future__ import annotations
 
 from pipeline.config.sections import ExtractParams
-from pipeline.extract.extractors import Identity, own_source
+from pipeline.extract.extractors import Identity, named_source
 from pipeline.extract.weights import Weights, required
 
 VERSION = 2
 
 EXPORTS = False
 
-LOOKED_UP = True
+IS_PRECOMPUTED = True
 """Read by pipeline/extract/precomputed.py: there is nothing to build."""
 
 
-source = own_source
+source = named_source
 
 
 def identity(extract: ExtractParams, weights: Weights | None) -> Identity:

@@ -12,12 +12,13 @@ import json
 import re
 from functools import cache
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config.machine import Machine, machine
+from pipeline.config.machine import Machine
 from pipeline.config.sections import ExtractParams
 from pipeline.core.errors import SettingError
-from pipeline.extract.extractors import Extractor, Identity, in_whole_vectors, own_source
+from pipeline.extract.extractors import Extractor, Identity, in_whole_vectors, named_source
 from pipeline.extract.weights import Weights, WeightsSource, apply, load, required
 
 if TYPE_CHECKING:
@@ -50,8 +51,8 @@ def source(extract: ExtractParams, machine: Machine) -> WeightsSource:
     """Say where the weights are; a mirror's address stands for torchvision's own."""
     name = extract.weights or "DEFAULT"
     if not ENUM_NAME.fullmatch(name):
-        return own_source(extract)
-    url = _facts(extract)["url"]
+        return named_source(extract, machine)
+    url = _facts(extract, machine.weights)["url"]
     prefix = HASH_IN_NAME.search(url)
     if machine.weights_mirror:
         url = url.replace(HOME, machine.weights_mirror.rstrip("/"))
@@ -62,7 +63,7 @@ def identity(extract: ExtractParams, weights: Weights | None) -> Identity:
     """Say what the model adds to a recipe."""
     if weights is None:
         raise required(extract.extractor)
-    facts = _facts(extract)
+    facts = _facts(extract, weights.cache)
     preprocessing = f"{facts['size']} px, mean {facts['mean']}, deviation {facts['std']}"
     return Identity("torchvision", extract.part[1], weights.sha256, preprocessing, VERSION)
 
@@ -71,7 +72,7 @@ def build(extract: ExtractParams, weights: Weights | None) -> Extractor:
     """Build the model without its head; see pipeline/extract/extractors/__init__.py."""
     if weights is None:
         raise required(extract.extractor)
-    facts = _facts(extract)
+    facts = _facts(extract, weights.cache)
     model, head, dim = headless(extract.part[1], int(facts["size"]))
     tensors = {_renamed(key): value for key, value in load(weights).items()}
     apply(model, tensors, head=[head, *AUXILIARY], name=str(weights.path))
@@ -146,7 +147,7 @@ class Backbone:
         return features[: len(chips)]
 
 
-def _facts(extract: ExtractParams) -> dict[str, Any]:
+def _facts(extract: ExtractParams, cache: Path) -> dict[str, Any]:
     """Give address, size, mean and deviation of a model's own weights.
 
     They are remembered beside the weights, by torchvision's version: importing it takes seconds,
@@ -155,7 +156,7 @@ def _facts(extract: ExtractParams) -> dict[str, Any]:
     model = extract.part[1]
     name = extract.weights or "DEFAULT"
     name = name if ENUM_NAME.fullmatch(name) else "DEFAULT"
-    folder = machine().state / "weights" / f"torchvision-{version('torchvision')}"
+    folder = cache / f"torchvision-{version('torchvision')}"
     path = folder / f"{model}-{name}.json"
     try:
         remembered: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

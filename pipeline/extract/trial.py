@@ -1,4 +1,4 @@
-"""The trial of a runtime: write the network down, load it, compare its features with torch's."""
+"""The trial of a runtime: export the network, load it, compare its features with torch's."""
 
 from __future__ import annotations
 
@@ -10,57 +10,68 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipeline.config.machine import machine
 from pipeline.config.sections import ExtractParams
-from pipeline.extract import extractors, runtimes
+from pipeline.extract import extractors, runtime, runtimes
 from pipeline.extract.extractors import Extractor
 from pipeline.extract.runtimes.torch import Eager
+
+TOLERANCE = 1e-5
+"""Largest difference from torch's fp32 features, relative to the largest value of a feature."""
+
+SLACK = 3.0
+"""At a lower precision, a runtime may be this many times as far from fp32 as torch itself."""
 
 Pixels = NDArray[np.uint8]
 Features = NDArray[np.float32]
 
 
 def main() -> None:
-    """Try a runtime as the arguments say: its name, the folder to fill, the section as JSON."""
+    """Try a runtime; the arguments are its name, the folder to fill, and the section as JSON."""
     name, folder, section = sys.argv[1:]
-    found = verdict(name, Path(folder), ExtractParams.model_validate_json(section))
-    runtimes.write(Path(folder), found)
+    extract = ExtractParams.model_validate_json(section)
+    runtime.write(Path(folder), verdict(name, Path(folder), extract))
 
 
 def verdict(name: str, folder: Path, extract: ExtractParams) -> dict[str, Any]:
-    """Export the extractor into *folder*, run it, and say whether its features are torch's."""
-    extractor = extractors.build(extract, extractors.weights_of(extract))
+    """Export the extractor into *folder*, run it, and compare its features with torch's.
+
+    Returns:
+        `equal`, and `why` in a sentence.
+    """
+    extractor = extractors.build(extract, extractors.weights_of(extract, machine()))
     batch = int(extract.batch or 0)
     chips = pictures(batch, extractor.size)
     exact = Eager(extractor, batch, "fp32", "cpu")(chips)
-    allowed = runtimes.TOLERANCE
+    allowed = TOLERANCE
     if extract.precision != "fp32":
         rough = Eager(extractor, batch, extract.precision, "cpu")(chips)
-        allowed += runtimes.SLACK * difference(rough, exact)
+        allowed += SLACK * difference(rough, exact)
     try:
         runtimes.part(name).export(_module(extractor), chips, folder)
         network = runtimes.part(name).load(folder, extract.precision)
         features = network(chips)
-        turned = np.roll(network(np.roll(chips, 1, axis=0)), -1, axis=0)
+        rolled = np.roll(network(np.roll(chips, 1, axis=0)), -1, axis=0)
     except Exception as error:  # noqa: BLE001 - whatever it is, this runtime is not for this network
         why = (str(error).strip() or repr(error)).splitlines()[0]
         return {"equal": False, "why": f"{name} cannot run {extract.extractor}: {why}"}
-    found = difference(features, exact)
-    far = f"{name}'s features of {extract.extractor} differ from torch's by {found:.1e} of a chip's"
-    if not found <= allowed:  # not a number is not equal either
-        return {"equal": False, "why": f"{far} largest value, more than {allowed:.1e}"}
-    if not np.array_equal(turned, features):
+    distance = difference(features, exact)
+    far = f"{name}'s features of {extract.extractor} differ from torch's by {distance:.1e} of a"
+    if not distance <= allowed:  # NaN is not equal either
+        return {"equal": False, "why": f"{far} chip's largest value, more than {allowed:.1e}"}
+    if not np.array_equal(rolled, features):
         return {"equal": False, "why": f"with {name} a feature depends on its place in the batch"}
-    return {"equal": True, "why": f"{far} largest value: {name} computes them"}
+    return {"equal": True, "why": f"{far} chip's largest value: {name} computes them"}
 
 
 def difference(features: Features, exact: Features) -> float:
-    """Give the largest difference of a value, relative to its chip's largest."""
+    """Return the largest difference of a value, relative to the largest value of its chip."""
     scale = np.maximum(np.abs(exact).max(axis=1, keepdims=True), np.finfo(np.float32).tiny)
     return float((np.abs(features - exact) / scale).max())
 
 
 def pictures(count: int, size: int) -> Pixels:
-    """Draw *count* pictures, always the same, with structure at every scale; one is black.
+    """Return *count* pictures, always the same, with structure at every scale; one is black.
 
     Returns:
         uint8 [count, size, size, 3].
@@ -77,7 +88,7 @@ def pictures(count: int, size: int) -> Pixels:
 
 
 def _module(extractor: Extractor) -> torch.nn.Module:
-    """Give the extractor as a module, with the modules that it holds, for torch.export."""
+    """Wrap the extractor, with the modules that it holds, in a module for torch.export."""
     if isinstance(extractor, torch.nn.Module):
         return extractor
 

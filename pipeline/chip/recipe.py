@@ -1,0 +1,48 @@
+"""The recipes of the chips table and of the labels table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline import images
+from pipeline.chip import labels as labels_module
+from pipeline.chip import methods
+from pipeline.config import registry
+from pipeline.config.loader import Params
+from pipeline.config.sections import ChipParams
+from pipeline.core import schemas
+from pipeline.images import windows
+from pipeline.store.recipe import Recipe, recipe_of
+
+
+def chips(chip: ChipParams) -> Recipe:
+    """Return the recipe of chips."""
+    code: dict[str, Any] = {"chips": methods.VERSION, "windows": windows.VERSION}
+    part = registry.find("chip.methods", chip.method, key="chip.method")
+    if hasattr(part, "TABLES"):
+        columns = (schemas.LISTED, schemas.MEASURED)
+        code |= {"method": part.VERSION, "tables": schemas.fingerprint(pa.unify_schemas(columns))}
+    if methods.nodata(chip) is None:
+        return recipe_of(chip, code=code, schema=schemas.fingerprint(schemas.CHIPS))
+    code |= {"images": images.VERSION}
+    return recipe_of(chip, code=code, schema=schemas.fingerprint(schemas.SCENE_CHIPS))
+
+
+def labels(params: Params) -> Recipe:
+    """Return the recipe of labels: the annotations' format, and the split."""
+    split = params.split.recipe_fields()
+    if params.split.by in params.index.fields:
+        split["pattern"] = params.index.pattern
+    return recipe_of(
+        params.annotations,
+        split=split,
+        code={"labels": labels_module.VERSION},
+        schema=schemas.fingerprint(schemas.LABELS),
+    )
+
+
+def requested(params: Params) -> Recipe:
+    """Return both recipes as one: what DVC compares to decide whether the stage must run."""
+    return Recipe({"chips": dict(chips(params.chip).parts), "labels": dict(labels(params).parts)})

@@ -1,0 +1,75 @@
+"""Requests: what a shard task must know to make its shards, kept in the store.
+
+A task on Luigi's page then has a short name, and any machine that shares the store can run it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.core.hashing import canonical_json, digest
+from pipeline.store.objects import Damaged, Piece, Store
+from pipeline.store.shards import ShardPlan
+
+FOLDER = "requests"
+NAME_DIGITS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRequest:
+    """All shards that a stage plans for one table, finished or not.
+
+    Attributes:
+        table: their table.
+        recipe: the digest of its recipe.
+        params: all of params.yaml, as JSON.
+        pieces: shard and digest of the input rows of each, by the plan's number.
+    """
+
+    table: str
+    recipe: str
+    params: str
+    pieces: dict[str, list[str]]
+
+    def piece(self, number: str) -> Piece:
+        """Return the piece with this number in the plan."""
+        return Piece(self.table, self.recipe, *self.pieces[number])
+
+
+def put(store: Store, params: str, plans: Sequence[ShardPlan]) -> str:
+    """Write the request of *plans*, which are of one table, and return its name."""
+    first = plans[0].piece
+    pieces = {number_of(plan): [plan.piece.shard, plan.piece.input] for plan in plans}
+    content = {"table": first.table, "recipe": first.recipe, "params": params, "pieces": pieces}
+    name = digest(content)[:NAME_DIGITS]
+    store.storage.put(_key(name), canonical_json(content))
+    return name
+
+
+def read(store: Store, name: str) -> ShardRequest:
+    """Read the request *name*.
+
+    Raises:
+        Missing: it is not in the store.
+        Damaged: it is not what was written.
+    """
+    data = store.storage.read(_key(name))
+    try:
+        content = json.loads(data)
+        if digest(content).startswith(name):
+            return ShardRequest(**content)
+    except (ValueError, TypeError):
+        pass
+    store.storage.delete(_key(name))
+    raise Damaged(f"{store.storage.url}/{_key(name)}: damaged; run again")
+
+
+def number_of(plan: ShardPlan) -> str:
+    """Return the number of *plan* as the tasks' names have it."""
+    return f"{plan.number:04d}"
+
+
+def _key(name: str) -> str:
+    return f"{FOLDER}/{name}.json"

@@ -1,0 +1,69 @@
+"""Read the tables in the outs of earlier stages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.core import rejects
+from pipeline.core.errors import InputError
+from pipeline.store.outputs import (
+    CHIPS,
+    INDEX,
+    LABELS,
+    rejects_path,
+    require_manifest,
+    shard_paths,
+)
+
+
+def read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a table of an out.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    try:
+        return pq.read_table(path, columns=columns and list(columns))
+    except (OSError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: cannot be read ({reason}); dvc repro makes it again") from error
+
+
+def images(columns: Sequence[str] | None = None) -> pa.Table:
+    """Read the images: schemas.IMAGES and the fields of `index.pattern`.
+
+    Raises:
+        InputError: the index stage has not run.
+    """
+    require_manifest(INDEX)
+    return read(INDEX / "images.parquet", columns)
+
+
+def chips(columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """Yield the chips, schemas.CHIPS, one shard at a time.
+
+    Raises:
+        InputError: the chip stage has not run.
+    """
+    for path in shard_paths(CHIPS):
+        yield read(path, columns)
+
+
+def labels(columns: Sequence[str] | None = None) -> pa.Table:
+    """Read the labels: schemas.LABELS.
+
+    Raises:
+        InputError: the chip stage has not run.
+    """
+    require_manifest(LABELS)
+    return read(LABELS / "labels.parquet", columns)
+
+
+def rejected() -> pa.Table:
+    """Read the rejects of the stages up to extract: schemas.REJECTS, sorted."""
+    stages = ("index", "chip", "extract")
+    return rejects.sort(pa.concat_tables([read(rejects_path(stage)) for stage in stages]))
