@@ -2,9 +2,9 @@
 
     python benchmarks/results.py [--chips 200000] [--classes 100] [--groups 2000] [--rounds 1000]
 
-Predictions are made up, right more often than not; an earlier classifier's beside them. What is
-measured is all that the validate stage makes of predictions, a gallery of pictures apart. Fails
-where it takes longer than a minute.
+Predictions are synthetic, more often correct than not, with those of an earlier classifier beside
+them. What is measured is all that the validate stage makes of predictions except pictures and near
+duplicates. Fails if it takes longer than a minute.
 """
 
 from __future__ import annotations
@@ -14,27 +14,23 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 from _shared import about
 
-from pipeline.config.sections import ValidateParams
-from pipeline.core import rejects, schemas
-from pipeline.validate import metrics, report
-from pipeline.validate.metrics import (
-    _compared,
-    _cover,
-    _doubts,
-    _tables,
-    _trust,
-    calibration,
-    judged,
-)
-from pipeline.validate.report import ReportFacts, SplitCount, Trust
-from pipeline.validate.report.valresult import valresult
+from pipeline.core import schemas
+from pipeline.validate.analyses import analyses
+from pipeline.validate.predictions import Predictions
+from pipeline.validate.report import page
+from pipeline.validate.results import report_page
+from pipeline.validate.valresult import valresult
+
+sys.path += [str(Path(__file__).parents[1] / "tests/support")]
+from pages import data_of, with_validate
 
 MOST_S = 60
 CHIPS_OF_IMAGE = 25
@@ -84,42 +80,26 @@ class Clock:
         return found
 
 
-def results(
-    made: pa.Table, earlier: pa.Table, classes: list[str], validate: ValidateParams
-) -> Clock:
-    """Make all that the validate stage makes of *made*."""
+def results(made: pa.Table, earlier: pa.Table, classes: list[str], rounds: int) -> Clock:
+    """Make all that the validate stage makes of *made*, but near duplicates and pictures."""
     clock = Clock()
-    ours = clock("arrays", lambda: judged(made, classes))
-    figures = clock("metrics and intervals", lambda: metrics.compute(ours, validate))
-    by_class = clock("per class", lambda: _tables.per_class(ours, validate))
-    chosen = _trust.choose(ours, 0.95)
-    clock("threshold", lambda: _trust.interval(ours, chosen.score or 0.0, validate))
-    theirs = judged(earlier, classes)
-    compared = clock("an earlier one", lambda: _compared.compared(ours, {"a": theirs}, validate))
-    split = pa.chunked_array([np.repeat(["validation"], made.num_rows)])
-    doubts = clock("suspects", lambda: _doubts.table(ours, made, split))
-    groups = clock("per group", lambda: _tables.per_group(ours, validate))
-    covers = clock("cover", lambda: _cover.cover(ours, validate))
-    others = [_trust.coverage, calibration.reliability, _tables.confusion_rows]
-    clock("other tables", lambda: [part(ours).to_csv() for part in others])
-    facts = ReportFacts(
-        title="How good is the classifier?",
-        metrics=figures,
-        judged=ours,
-        curve=pd.DataFrame({"epoch": [1, 2], "train_loss": [2.0, 1.0]}),
-        classes=by_class,
-        groups=groups,
-        covers=covers,
-        splits={"validation": SplitCount(made.num_rows, ours.n_groups, made.num_rows)},
-        straddling=0,
-        rejects=rejects.table([]),
-        trust=Trust(0.95, chosen, _trust.confirm(ours, chosen.score)),
-        n_label_issues=len(doubts),
-        compared=compared,
+    predictions = Predictions(made, classes, None)
+    evaluation = clock("arrays", lambda: predictions.evaluation)
+    data = data_of(
+        made,
+        classes,
+        calibration_predictions=predictions,
+        earlier={"a": Predictions(earlier, classes, None).evaluation},
+        evaluation=evaluation,
     )
-    clock("report", lambda: report.render(facts))
-    clock("plots", lambda: report.plots(facts))
-    clock("files", lambda: (schemas.to_bytes(made), valresult(made, classes)))
+    data = with_validate(data, bootstrap_rounds=rounds, gallery_size=0)
+    for analysis in analyses():
+        name = analysis.__name__.rpartition(".")[2]
+        data.results.append(clock(name, partial(analysis.analyse, data)))
+    clock("report", lambda: page.render(report_page(data)))
+    plots = {name: plot for result in data.results for name, plot in result.plots.items()}
+    clock("plots", lambda: page.plots(plots))
+    clock("files", lambda: (schemas.to_bytes(made), valresult(made["score"], evaluation)))
     return clock
 
 
@@ -133,9 +113,7 @@ def main() -> int:
     size = (wanted.chips, wanted.classes, wanted.groups)
     made, earlier = made_up(*size, seed=1), made_up(*size, seed=2)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    clock = results(
-        made, earlier, names_of(wanted.classes), ValidateParams(bootstrap_rounds=wanted.rounds)
-    )
+    clock = results(made, earlier, names_of(wanted.classes), wanted.rounds)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     total, busy = (sum(seconds) for seconds in zip(*clock.took.values(), strict=True))
     for name, seconds in [*clock.took.items(), ("all", (total, busy))]:

@@ -12,7 +12,7 @@ from pipeline.core import signals
 
 PLACES = {
     "report": Path("results/report.html"),
-    "metrics": Path("results/metrics.json"),
+    "metrics": Path("results/all_metrics.json"),
     "features": Path("data/features"),
 }
 
@@ -43,7 +43,7 @@ def main() -> None:
         print(f"  {name:<18} {found[name]:.3f}   95 % interval {between}")
     print(f"  {'baseline_accuracy':<18} {found['baseline_accuracy']:.3f}   always the commonest")
     chips, groups = found["n_validation"], found["n_groups"]
-    print(f"\n  judged on {chips:,} chips of {groups:,} groups that training has not seen\n")
+    print(f"\n  evaluated on {chips:,} chips of {groups:,} groups that were not trained on\n")
     for name, path in PLACES.items():
         print(f"  {name:<9} {path}")
 

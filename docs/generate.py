@@ -32,7 +32,8 @@ FOLDERS = {
     "chip.methods": "chip.method",
     "extract.extractors": "extract.extractor",
     "train.classifiers": "train.classifier",
-    "validate.metrics": "results/metrics.json",
+    "validate.analyses": "results/report.html",
+    "validate.metrics": "results/all_metrics.json",
     "storage": "bucket.url, store",
 }
 

@@ -92,7 +92,7 @@ def answers(params: Params, which: Which, least: float, url: str | None) -> Writ
 def _told(chosen: pa.Table, classifier: Classifier) -> Iterator[tuple[str | None, float]]:
     """Give the answer about each chip, and its score; none, at no score, of unreadable images."""
     found = labelled_features.of_rows(chosen)
-    predicted, score = predictions.guesses(classifier, found)
+    predicted, score = predictions.predict_unlabelled(classifier, found)
     answered = zip(predicted, score.tolist(), strict=True)
     known = dict(zip(found.labels["chip_id"].to_pylist(), answered, strict=True))
     for identity in chosen["chip_id"].to_pylist():

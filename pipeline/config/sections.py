@@ -265,7 +265,8 @@ class ValidateParams(Section):
 
     bootstrap_rounds: Positive = 1000
     seed: Annotated[int, Field(ge=0)] = 0
-    gallery_size: Annotated[int, Field(ge=0, le=200)] = 24
+    gallery_size: Annotated[int, Field(ge=0, le=200)] = 60
     compare: tuple[str, ...] = ()
     by: tuple[str, ...] = ()
     target_accuracy: Annotated[float, Field(gt=0, le=1)] = 0.95
+    title: str | None = None

@@ -58,7 +58,7 @@ MEANING = {
     "n_rejects_chip": "annotations that name no place on an image, or contradict others",
     "n_rejects_extract": "chips whose image cannot be decoded",
 }
-"""What metrics.json says of what was left out, without what a setting asked to leave out."""
+"""What all_metrics.json says of what was left out, without what a setting asked to leave out."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,7 +166,7 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Give the likeliest class [n] for features [n, dim]; of several labels, which it has."""
         probabilities = self.predict_proba(X)
         if self.model_.is_multilabel:
-            return self.model_.answers(probabilities)
+            return self.model_.decide(probabilities)
         found: NDArray[Any] = self.classes_[probabilities.argmax(axis=1)]
         return found
 

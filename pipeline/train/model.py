@@ -93,7 +93,7 @@ class Classifier:
     def _proba(self, features: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         return calibrated(self.logits(features).astype(np.float64), self.tensors)
 
-    def answers(self, probabilities: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+    def decide(self, probabilities: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
         """Say which classes the multi-label *probabilities* [n, n_classes] come to."""
         # In float32, as tables keep them: what is read back from one gives the same answers.
         found: NDArray[np.bool_] = probabilities.astype(np.float32) >= self.tensors["thresholds"]

@@ -1,7 +1,7 @@
-"""Earlier classifiers, to be judged beside the new one: from a folder, or a git revision.
+"""Earlier classifiers to compare with the new one: from a folder, or from a git revision.
 
-Git says what `models/classifier` was at a revision (its `dvc.lock`), and DVC brings it, from its
-cache or remote. Both are asked as the programs that they are.
+The `dvc.lock` of a revision has the digest of its `models/classifier`, and DVC fetches that from
+its cache or remote. Both git and DVC run as programs.
 """
 
 from __future__ import annotations
@@ -16,21 +16,25 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pipeline.annotations import label_separator
 from pipeline.core.errors import InputError, SettingError
 from pipeline.core.hashing import digest
+from pipeline.store import outputs
+from pipeline.store.context import Context
+from pipeline.store.outputs import FEATURES
 from pipeline.train import model
 
 CLASSIFIER = "models/classifier"
 
 
 def digest_of(name: str) -> str:
-    """Give a digest of the classifier that *name* names now, without bringing it.
+    """Return a digest of the classifier that *name* names now, without fetching it.
 
     Args:
         name: one of `validate.compare`: a folder with a classifier, or a git revision.
 
     Raises:
-        SettingError: it names neither.
+        SettingError: it is neither.
     """
     card = Path(name) / "model.json"
     if _is_file(card):
@@ -43,17 +47,17 @@ def read(name: str, state: Path) -> model.Classifier:
 
     Args:
         name: as in `digest_of`.
-        state: the machine's folder; what DVC brings is kept below it.
+        state: the machine's folder; what DVC fetches is kept below it.
 
     Raises:
-        SettingError: it names none.
-        InputError: DVC cannot bring it, or it cannot be read.
+        SettingError: it names no classifier.
+        InputError: DVC cannot fetch it, or it cannot be read.
     """
     if _is_file(Path(name) / "model.json"):
         return model.read(Path(name))
     folder = state / "earlier" / _locked(name).removesuffix(".dir")
     if not (folder / "model.json").is_file():
-        _bring(name, folder)
+        _fetch(name, folder)
     return model.read(folder)
 
 
@@ -66,17 +70,17 @@ def _is_file(path: Path) -> bool:
 
 @cache
 def _locked(revision: str) -> str:
-    """Give DVC's digest of the classifier at *revision*."""
+    """Return DVC's digest of the classifier at *revision*."""
     command = ["git", "-C", _root(), "show", "--end-of-options", f"{revision}:./dvc.lock"]
-    command += ["--"]  # or what has a bracket in it would be taken for files' names
+    command += ["--"]  # git would take a name with a bracket for a pattern of files
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
         raise SettingError(
-            f"validate.compare: {revision!r} needs git, which is not here"
+            f"validate.compare: {revision!r} needs git, which is not installed"
         ) from error
     except ValueError as error:
-        raise SettingError(f"validate.compare: {revision!r} names nothing ({error})") from error
+        raise SettingError(f"validate.compare: {revision!r} is no revision ({error})") from error
     if done.returncode:
         raise SettingError(
             f"validate.compare: {revision!r} is neither a folder with a classifier nor a git "
@@ -93,12 +97,12 @@ def _locked(revision: str) -> str:
                     return str(out["md5"])
     except (YAMLError, AttributeError, TypeError, LookupError) as error:
         raise SettingError(
-            f"validate.compare: the dvc.lock of {revision!r} is none of DVC's"
+            f"validate.compare: the dvc.lock of {revision!r} is not one that DVC writes"
         ) from error
     raise SettingError(f"validate.compare: the dvc.lock of {revision!r} has no {CLASSIFIER}")
 
 
-def _bring(revision: str, folder: Path) -> None:
+def _fetch(revision: str, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(part, ignore_errors=True)
@@ -107,8 +111,8 @@ def _bring(revision: str, folder: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise InputError(
-            f"validate.compare: DVC cannot bring {CLASSIFIER} of {revision!r} "
-            f"({_last(done.stderr)}); dvc fetch --all-commits brings what a remote has"
+            f"validate.compare: DVC cannot fetch {CLASSIFIER} of {revision!r} "
+            f"({_last(done.stderr)}); dvc fetch --all-commits fetches what a remote has"
         )
     try:
         part.replace(folder)
@@ -117,20 +121,56 @@ def _bring(revision: str, folder: Path) -> None:
 
 
 def _root() -> str:
-    """Give the checkout: a temporary experiment runs in a clone without branches and tags."""
+    """Return the checkout: DVC runs a temporary experiment in a clone without branches and tags."""
     return os.environ.get("DVC_ROOT") or "."
 
 
 def _last(text: str) -> str:
     lines = text.strip().splitlines()
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1] if lines else "no error message"
+
+
+def read_all(context: Context, dim: int) -> dict[str, model.Classifier]:
+    """Read the classifiers that `validate.compare` names, by name.
+
+    Args:
+        context: of the stage.
+        dim: values in a feature.
+
+    Raises:
+        SettingError: one is missing, or was trained on other features or for other labels.
+        InputError: one cannot be read.
+    """
+    return {name: _compatible(name, context, dim) for name in context.params.validate.compare}
+
+
+def _compatible(name: str, context: Context, dim: int) -> model.Classifier:
+    classifier = read(name, context.machine.state)
+    made_by = outputs.require_manifest(FEATURES)["made_by"]
+    if identity(classifier) != identity_of(made_by):
+        raise SettingError(
+            f"validate.compare: {name!r} was trained on features of another extractor, which are "
+            "not available here; compare classifiers of one extractor"
+        )
+    if classifier.sizes[0] != dim:
+        raise SettingError(
+            f"validate.compare: {name!r} takes features of {classifier.sizes[0]} values, not {dim}"
+        )
+    separator = classifier.card.get("label_separator")
+    if separator != label_separator(context.params.annotations):
+        labels = "exactly one label" if separator is None else "several labels"
+        raise SettingError(
+            f"validate.compare: {name!r} predicts {labels} for a chip, unlike "
+            "annotations.label_separator of this run"
+        )
+    return classifier
 
 
 def identity(classifier: model.Classifier) -> str:
-    """Give what made the features that *classifier* learnt from, as comparable text."""
+    """Return what made the features that *classifier* was trained on, as comparable text."""
     return identity_of(classifier.card.get("extractor", {}).get("made_by", {}))
 
 
 def identity_of(made_by: Mapping[str, Any]) -> str:
-    """Give the same of features by the parts of their recipe: whatever machine computed them."""
+    """Return the same from the parts of the features' recipe, whatever the machine."""
     return json.dumps(made_by.get("identity"), sort_keys=True)

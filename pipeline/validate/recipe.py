@@ -8,7 +8,7 @@ from pipeline.core import code_version
 from pipeline.store.recipe import Recipe, recipe_of
 from pipeline.validate import baselines
 
-VERSION = 7
+VERSION = 8
 """Of the analyses and the report: raise it when the same predictions give other results."""
 
 
@@ -26,9 +26,23 @@ def recipe(params: Params) -> Recipe:
     return results if separator is None else results.extended(label_separator=separator)
 
 
+def data_set(params: Params) -> str:
+    """Return the title of the report: `validate.title`, or the bucket's name.
+
+    A path in the checkout is the same on every machine. Of another one only the last part is shown.
+    """
+    scheme, _, path = params.bucket.url.rstrip("/").rpartition("://")
+    is_portable = scheme == "s3" or not (scheme or path.startswith("/"))
+    return params.validate.title or (path if is_portable else path.rpartition("/")[2])
+
+
 def shown(params: Params) -> dict[str, object]:
-    """Return what the report shows of this run: the code, and all settings that shape rows."""
-    return {"code": code_version.tree(), "params": params.recipe_fields()}
+    """Return what the report shows: data set, code, and all settings that shape rows."""
+    return {
+        "data_set": data_set(params),
+        "code": code_version.tree(),
+        "params": params.recipe_fields(),
+    }
 
 
 def requested(params: Params) -> Recipe:

@@ -1,4 +1,4 @@
-"""What stands in results/ for a person to act on."""
+"""What is in results/ for a person to act on."""
 
 import csv
 import json
@@ -36,7 +36,7 @@ def test_images_that_are_in_two_splits_under_two_names_are_listed(copy_of_done):
     pairs = [(f"noise/{n:03d}.png", f"noise/{n + 100:03d}.png") for n in range(8)]
     leaks = [(a, split[a], b, split[b]) for a, b in pairs if split[a] != split[b]]
     assert leaks  # or the test shows nothing
-    assert [tuple(row.values()) for row in table(repo, "twins")] == leaks
+    assert [tuple(row.values()) for row in table(repo, "exact_duplicates")] == leaks
     assert "the same bytes under two keys" in (repo.path / "results/report.html").read_text()
 
 
@@ -87,12 +87,12 @@ def test_copies_that_were_saved_again_or_made_smaller_are_found_and_shown(copy_o
     }
     kinds = {name for name in ("again", "small") if any(name in a + b for a, b in apart)}
     assert kinds == {"again", "small"}  # or the test shows nothing
-    rows = table(repo, "near_twins")
+    rows = table(repo, "near_duplicates")
     # Two of the plain grounds are much alike, too; different photographs are not.
     found = {(row["key"], row["near_key"]) for row in rows if row["key"] in of}
     assert {key for key, _ in found} == {key for key, _ in apart}
     assert found <= apart
-    assert all(float(row["distance"]) < 0.4 * float(row["usual"]) for row in rows)
+    assert all(float(row["distance"]) < 0.4 * float(row["usual_distance"]) for row in rows)
     page = (repo.path / "results/report.html").read_text()
     assert f"{len(rows)} validation chips look nearly the same" in page
     assert f'alt="{rows[0]["key"]} around row {rows[0]["row"]}' in page
@@ -100,7 +100,7 @@ def test_copies_that_were_saved_again_or_made_smaller_are_found_and_shown(copy_o
 
 
 @pytest.mark.slow
-def test_labels_that_were_swapped_are_suspected(copy_of_done):
+def test_labels_that_were_swapped_are_label_issues(copy_of_done):
     repo = copy_of_done()
     labels = pq.read_table(repo.path / "data/labels/labels.parquet").to_pylist()
     held = [row for row in labels if row["split"] == "validation" and row["label"] == "plain"][:3]
@@ -110,24 +110,30 @@ def test_labels_that_were_swapped_are_suspected(copy_of_done):
             point["label"] = "noise"
     repo.points()
     repo.run("dvc", "repro")
-    found = table(repo, "suspects")
+    found = table(repo, "label_issues")
     wrong = {(row["key"], int(row["row"]), int(row["col"])) for row in found}
     assert places <= wrong
     first = found[0]
-    assert (first["label"], first["suggested"], first["split"]) == ("noise", "plain", "validation")
-    assert float(first["label_probability"]) < float(first["suggested_probability"])
-    assert "labels of the calibration" in (repo.path / "results/report.html").read_text()
+    assert (first["given_label"], first["predicted_label"]) == ("noise", "plain")
+    assert first["split"] == "validation"
+    assert -1 <= float(first["label_quality"]) < 0 < float(first["predicted_probability"])
+    assert (
+        "of the calibration and validation splits may be wrong"
+        in (repo.path / "results/report.html").read_text()
+    )
 
 
-def test_the_threshold_is_the_calibration_splits_and_tells_of_the_validation_split(done_repo):
-    figures = json.loads((done_repo.path / "results/metrics.json").read_text())
+def test_the_threshold_is_of_the_calibration_split_and_measured_on_validation_chips(
+    done_repo,
+):
+    figures = json.loads((done_repo.path / "results/all_metrics.json").read_text())
     answers = pq.read_table(done_repo.path / "results/predictions.parquet").to_pylist()
     above = [row for row in answers if row["score"] >= figures["threshold"] - 1e-6]
     assert abs(figures["threshold_coverage"] - len(above) / len(answers)) < 0.02
     right = sum(row["label"] == row["predicted"] for row in above) / len(above)
     assert abs(figures["threshold_accuracy"] - right) < 0.02
     curve = table(done_repo, "risk_coverage")
-    assert [*curve[0]] == ["score", "coverage", "accuracy"]
+    assert [*curve[0]] == ["threshold", "coverage", "accuracy"]
     assert float(curve[-1]["coverage"]) == 1
     shares = table(done_repo, "cover")
     assert abs(sum(float(row["cover"]) for row in shares) - 1) < 1e-5
@@ -150,7 +156,7 @@ def test_every_pair_of_tables_joins_by_chip(done_repo):
 
 
 @pytest.mark.slow
-def test_earlier_classifiers_are_judged_on_the_same_chips(copy_of_done, tmp_path):
+def test_earlier_classifiers_are_evaluated_on_the_same_chips(copy_of_done, tmp_path):
     repo = copy_of_done()
     figures = repo.path / "results/metrics.json"
     before = json.loads(figures.read_text())
@@ -162,7 +168,7 @@ def test_earlier_classifiers_are_judged_on_the_same_chips(copy_of_done, tmp_path
     repo.set(validate__compare=["before", str(tmp_path / "old")])
     repo.run("dvc", "repro")
     after = json.loads(figures.read_text())
-    tagged, folder = table(repo, "compared")
+    tagged, folder = table(repo, "comparison")
     assert tagged["classifier"] == "before"
     assert {**tagged, "classifier": ""} == {**folder, "classifier": ""}
     for name in ("accuracy", "balanced_accuracy", "macro_f1", "log_loss"):
@@ -170,16 +176,16 @@ def test_earlier_classifiers_are_judged_on_the_same_chips(copy_of_done, tmp_path
         difference = float(tagged[f"{name}_difference"])
         assert abs(difference - (after[name] - before[name])) < 1e-5
         assert float(tagged[f"{name}_low"]) <= difference <= float(tagged[f"{name}_high"])
-    assert "Against earlier classifiers" in (repo.path / "results/report.html").read_text()
+    assert "Compared with earlier classifiers" in (repo.path / "results/report.html").read_text()
 
     # The tag moves: nothing else has changed, and the results are made again.
     repo.run("git", "add", "-A")
     repo.run("git", "commit", "-qm", "after")
     repo.run("git", "tag", "-f", "before")
     repo.run("dvc", "repro")
-    again = table(repo, "compared")[0]
+    again = table(repo, "comparison")[0]
     assert float(again["accuracy"]) == after["accuracy"]
-    assert (again["only_ours"], again["mcnemar_p"]) == ("0", "1.0")
+    assert (again["only_this_correct"], again["mcnemar_p"]) == ("0", "1.0")
 
     repo.set(validate__compare=["nowhere"])
     done = repo.run("dvc", "repro", check=False)
@@ -196,12 +202,12 @@ def test_a_temporary_experiment_finds_the_checkouts_tags(copy_of_done):
     repo.set(validate__compare=["before"])
     repo.run("dvc", "exp", "run", "--temp", "-n", "tried", "-S", "train.classifier=lr")
     repo.run("dvc", "exp", "apply", "tried")
-    (row,) = table(repo, "compared")
+    (row,) = table(repo, "comparison")
     assert row["classifier"] == "before"
 
 
 @pytest.mark.slow
-def test_a_classifier_of_pyspacers_is_judged_once_it_is_exported(copy_of_done, tmp_path):
+def test_a_classifier_of_pyspacer_is_evaluated_once_it_is_exported(copy_of_done, tmp_path):
     repo = copy_of_done()
     figures = json.loads((repo.path / "results/metrics.json").read_text())
     script, old = ROOT / "docs/pyspacer_export.py", str(tmp_path / "old")
@@ -210,7 +216,7 @@ def test_a_classifier_of_pyspacers_is_judged_once_it_is_exported(copy_of_done, t
     repo.run(sys.executable, "-W", "ignore", str(script), *words)
     repo.set(validate__compare=[old])
     repo.run("dvc", "repro")
-    (row,) = table(repo, "compared")
+    (row,) = table(repo, "comparison")
     assert float(row["accuracy"]) == figures["accuracy"]
     assert abs(float(row["log_loss"]) - figures["log_loss"]) < 1e-5
 
@@ -241,7 +247,7 @@ def test_an_earlier_classifier_of_another_extractor_is_refused(copy_of_done, tmp
     (tmp_path / "old/model.json").write_text(json.dumps(card))
     repo.set(validate__compare=[str(tmp_path / "old")])
     done = repo.run("dvc", "repro", check=False)
-    assert "has learnt from another extractor's features" in done.stderr + done.stdout
+    assert "was trained on features of another extractor" in done.stderr + done.stdout
 
 
 @pytest.mark.slow
@@ -252,5 +258,41 @@ def test_classes_of_an_earlier_classifier_are_rolled_up_as_labels_are(copy_of_do
     (repo.path / "map.csv").write_text("from,to\nstripes,structure\nnoise,structure\n")
     repo.set(train__label_map="map.csv", validate__compare=["HEAD"])
     repo.run("dvc", "repro")
-    (row,) = table(repo, "compared")
+    (row,) = table(repo, "comparison")
     assert float(row["accuracy"]) > 0.9  # stripes and noise both count as structure
+
+
+ANALYSIS = '''"""Chips by their row in the image."""
+
+import pandas as pd
+
+from pipeline.validate.analyses import Result
+from pipeline.validate.metrics import Metric
+from pipeline.validate.report.blocks import Section, Text
+
+ORDER = 33
+METRICS = {"n_rows": Metric("different rows of chips")}
+
+
+def analyse(data):
+    """Count the rows of the validation chips."""
+    rows = pd.Series(data.predictions.table["row"].to_pylist()).value_counts()
+    table = rows.rename_axis("row").rename("chips").reset_index()
+    section = Section("rows", "Where in the image chips are", [Text(f"{len(rows)} rows.")])
+    return Result({"n_rows": len(rows)}, {"rows": table}, sections=[section])
+'''
+
+
+def test_an_analysis_is_added_by_adding_one_file(copy_of_done):
+    repo = copy_of_done()
+    (repo.path / "pipeline/validate/analyses/rows_of_chips.py").write_text(ANALYSIS)
+    found = repo.said("dvc", "repro")
+    assert "chip: " not in found
+    rows = table(repo, "rows")
+    metrics = json.loads((repo.path / "results/all_metrics.json").read_text())
+    assert metrics["n_rows"] == len(rows) > 0
+    assert sum(int(row["chips"]) for row in rows) == metrics["n_validation"]
+    page = (repo.path / "results/report.html").read_text()
+    assert "Where in the image chips are" in page
+    assert page.index('id="gallery"') < page.index('id="rows"') < page.index('id="classes"')
+    assert "different rows of chips" in page

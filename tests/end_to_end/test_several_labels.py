@@ -8,7 +8,7 @@ import pytest
 from test_repro import counts
 
 from pipeline.train.estimator import FeatureClassifier
-from pipeline.validate.report._rows import TILES
+from pipeline.validate.analyses.headline import TILES
 
 SEVERAL = {"stripes": ["stripes", "textured"], "noise": ["textured;noise"], "plain": ["plain"]}
 
@@ -27,11 +27,11 @@ def several(repo):
 
 
 def figures(repo):
-    return json.loads((repo.path / "results/metrics.json").read_text())
+    return json.loads((repo.path / "results/all_metrics.json").read_text())
 
 
 @pytest.mark.slow
-def test_chips_of_several_labels_are_trained_and_judged(several):
+def test_chips_of_several_labels_are_trained_and_evaluated(several):
     repo = several
     repo.set(train__epochs=None)
     repo.run("dvc", "repro")
@@ -51,7 +51,7 @@ def test_chips_of_several_labels_are_trained_and_judged(several):
     card = json.loads((repo.path / "models/classifier/model.json").read_text())
     assert table == pytest.approx(card["calibration"]["thresholds"], abs=1e-5)
     page = (repo.path / "results/report.html").read_text()
-    assert "exactly their labels" in page
+    assert "exactly the labels of" in page
     assert TILES["samples_f1"] in page
 
 
@@ -79,7 +79,7 @@ def test_classifiers_of_several_labels_are_compared_with_their_like(several):
     repo.points()
     done = repo.run("dvc", "repro", check=False)
     assert done.returncode
-    assert "'several' gives chips several labels" in done.stdout + done.stderr
+    assert "'several' predicts several labels for a chip" in done.stdout + done.stderr
     repo.set(validate__compare=[], train__label_map=None)
     repo.run("dvc", "repro")
     assert "samples_f1" not in figures(repo)

@@ -1,26 +1,26 @@
-"""Facts for tests of the report: of made-up predictions, sparse or with something everywhere."""
+"""Reports of synthetic predictions, with little or with something in every section."""
 
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
-from judging import random_table, several_table
+import pyarrow as pa
+from synthetic_predictions import multilabel_table, random_table
 
+from pipeline.config.loader import load
 from pipeline.config.sections import ValidateParams
 from pipeline.core import rejects
 from pipeline.core.rejects import Reject
-from pipeline.validate import metrics
-from pipeline.validate.metrics import _compared, _cover, _several, _tables, _trust, judged
-from pipeline.validate.report import (
-    KINDS,
-    GalleryChoice,
-    GalleryItem,
-    ReportFacts,
-    SplitCount,
-    Trust,
-    picture,
-)
+from pipeline.validate import results
+from pipeline.validate.analyses import analyses
+from pipeline.validate.near_duplicates import COLUMNS, NearDuplicates
+from pipeline.validate.predictions import Predictions
+from pipeline.validate.report import page, pictures
 
+SHIPPED = Path(__file__).parents[2] / "params.yaml"
+FEW_ROUNDS = ValidateParams(bootstrap_rounds=20)
 CURVE = pd.DataFrame(
     {
         "epoch": [1, 2, 3],
@@ -29,109 +29,145 @@ CURVE = pd.DataFrame(
         "calibration_accuracy": [0.3, 0.6, 0.7],
     }
 )
-FEW_ROUNDS = ValidateParams(bootstrap_rounds=20)
+MADE_BY = {
+    "code": {"engine": 2},
+    "identity": {"name": "filters", "weights_sha256": "none"},
+    "numerics": {"device": "cpu", "libraries": {"torch": "2.11"}, "threads": 1},
+    "label_map": "",
+}
+CARD = {
+    "extractor": {"made_by": MADE_BY, "recipe": "f" * 64},
+    "made_by": {**MADE_BY, "code": {"training": 6}},
+    "recipe": "c" * 64,
+    "epochs": 3,
+    "calibration": {"method": "temperature", "temperature": 1.23456789},
+    "labels": {"to": {}},
+}
+NOISE = np.random.default_rng(1).integers(0, 256, (400, 400, 3), dtype=np.uint8)
 
 
-def facts_of(predictions, classes, separator=None, **changes):
-    """Give the facts of *predictions*, nothing of what a report can do without."""
-    facts = _judged(predictions, classes, separator)
-    made = ReportFacts(
-        title="Reef",
-        metrics=metrics.compute(facts, FEW_ROUNDS),
-        judged=facts,
-        curve=CURVE,
-        classes=_tables.per_class(facts, FEW_ROUNDS),
-        groups=_tables.per_group(facts, FEW_ROUNDS),
-        covers=_cover.cover(facts, FEW_ROUNDS),
-        splits={"train": SplitCount(5100, 17, 5000), "validation": SplitCount(900, 9, 200)},
-        straddling=0,
-        rejects=rejects.table([]),
+def labels_of(rows):
+    """Make a labels table of (key, group, split, label)."""
+    names = ("key", "group", "split", "label")
+    return pa.table(
+        {name: pa.array([row[at] for row in rows], pa.string()) for at, name in enumerate(names)}
     )
-    return replace(made, **changes)
 
 
-def _judged(predictions, classes, separator):
-    if separator is None:
-        return judged(predictions, classes)
-    return _several.judged(predictions, classes, separator)
+def near_of(rows=(), *, n_validation=10, n_training=20, **more):
+    """Make near duplicates from the rows' values in the order of the table's columns."""
+    columns = [*COLUMNS, *(f"near_{name}" for name in COLUMNS), "distance", "usual_distance"]
+    counts = {"n_validation": n_validation, "n_training": n_training}
+    counts |= {"all_validation": n_validation, "all_training": n_training, **more}
+    return NearDuplicates(pd.DataFrame(rows, columns=columns), **counts)
 
 
-def full_facts(n_classes, *, several=False, gallery=200):
-    """Give facts with something in every section, of *n_classes* classes."""
+def cut(chip_ids, count):
+    """Cut every chip out of the same noise."""
+    webp = pictures.picture(NOISE, (100, 120, 160, 160), count)
+    return dict.fromkeys(chip_ids, webp)
+
+
+def data_of(predictions, classes, separator=None, **changes):
+    """Return what the analyses read, as ValidationData has it; empty if a report needs none."""
+    made = Predictions(predictions, classes, separator)
+    params = replace(load(SHIPPED), validate=FEW_ROUNDS)
+    values = {
+        "params": params,
+        "validate": params.validate,
+        "predictions": made,
+        "calibration_predictions": replace(made, table=predictions.slice(0, 0)),
+        "evaluation": made.evaluation,
+        "earlier": {},
+        "classifier": SimpleNamespace(sizes=(8, 100, len(classes))),
+        "card": CARD,
+        "label_map": {},
+        "labels": labels_of(
+            [("a.jpg", "g", "train", "c000"), ("b.jpg", "h", "validation", "c001")]
+        ),
+        "images": pa.table({"key": ["a.jpg", "b.jpg"], "version": ["1", "2"]}),
+        "near_duplicates": near_of(),
+        "rejected": rejects.table([]),
+        "curve": CURVE,
+        "metadata": lambda name: [f"{name} {at % 7}" for at in range(predictions.num_rows)],
+        "pictures": cut,
+        "inputs": {"labels": "0123456789abcdef" * 4},
+        "results": [],
+    }
+    return SimpleNamespace(**values | changes)
+
+
+def with_validate(data, **settings):
+    """Return *data* with some settings of `validate`."""
+    validate = data.validate.model_copy(update=settings)
+    params = replace(data.params, validate=validate)
+    return SimpleNamespace(**{**vars(data), "validate": validate, "params": params})
+
+
+def run(data):
+    """Run all analyses, and return their results."""
+    data.results = []
+    for analysis in analyses():
+        data.results.append(analysis.analyse(data))
+    return data.results
+
+
+def html_of(data):
+    """Return the report of *data*."""
+    run(data)
+    return page.render(results.report_page(data))
+
+
+def full_data(n_classes, *, multilabel=False, gallery=200):
+    """Return data with something for every section, of *n_classes* classes."""
     n = 30 * n_classes
-    if several:
-        predictions, classes, separator = *_several_predictions(n, n_classes), ";"
+    if multilabel:
+        predictions, classes, separator = *_multilabel_predictions(n, n_classes), ";"
+        other = predictions
     else:
         predictions, classes = random_table(1, n=n, n_classes=n_classes, n_groups=40, hit=3.0)
-        separator = None
-    made = facts_of(predictions, classes, separator)
-    if several:
-        made = replace(made, classes=made.classes.assign(threshold=0.4))
-    theirs = random_table(2, n=n, n_classes=n_classes, n_groups=40, hit=2.0)[0]
-    theirs = (
-        predictions
-        if several
-        else predictions.set_column(
-            predictions.schema.get_field_index("predicted"), "predicted", theirs["predicted"]
-        )
-    )
-    earlier = {"2023-survey": _judged(theirs, classes, separator), "main": made.judged}
-    chosen = _trust.choose(made.judged.decisions, 0.9)
-    return replace(
-        made,
-        trust=Trust(0.9, chosen, _trust.confirm(made.judged.decisions, chosen.score)),
-        n_label_issues=12,
-        twins=pd.DataFrame(
-            [[f"reef/{i}.jpg", "train", f"again/{i}.jpg", "validation"] for i in range(12)],
-            columns=["key", "split", "same_as", "same_as_split"],
-        ),
-        compared=_compared.compared(made.judged, earlier, FEW_ROUNDS),
-        by={
-            "site": _tables.per_value(made.judged, [f"s{i % 7}" for i in range(n)], FEW_ROUNDS),
-            "day": _tables.per_value(
-                made.judged, [f"2023-06-{i % 28 + 1:02d}" for i in range(n)], FEW_ROUNDS
-            ),
+        separator, other = None, random_table(2, n=n, n_classes=n_classes, n_groups=40, hit=2.0)[0]
+        at = predictions.schema.get_field_index("predicted")
+        other = predictions.set_column(at, "predicted", other["predicted"])
+    made = data_of(predictions, classes, separator)
+    pair = ["00" * 16, "reef/a.jpg", 1, 2, "validation", "c000"]
+    near = ["11" * 16, "reef/b.jpg", 3, 4, "train", "c001", 0.5, 2.0]
+    thresholds = dict.fromkeys(classes, 0.4)
+    changes = {
+        "calibration_predictions": made.predictions,
+        "earlier": {
+            "2023-survey": Predictions(other, classes, separator).evaluation,
+            "main": made.evaluation,
         },
-        rejects=rejects.table(
+        "card": CARD | {"calibration": {"method": "sigmoid", "thresholds": thresholds}},
+        "labels": labels_of(
             [
-                Reject("chip", "reef/a.jpg", "points_outside", "row 9 lies below reef/a.jpg", 9, 2),
+                (f"{folder}/{i}.jpg", f"g{i % 3}", split, "c000")
+                for i in range(12)
+                for folder, split in (("reef", "train"), ("again", "validation"))
+            ]
+        ),
+        "images": pa.table(
+            {
+                "key": [f"{folder}/{i}.jpg" for i in range(12) for folder in ("reef", "again")],
+                "version": [str(i) for i in range(12) for _ in range(2)],
+            }
+        ),
+        "near_duplicates": near_of([[*pair, *near]] * 3),
+        "rejected": rejects.table(
+            [
+                Reject("chip", "reef/a.jpg", "points_outside", "row 9 is below reef/a.jpg", 9, 2),
                 Reject("extract", "reef/b.jpg", "truncated", "the data end early"),
             ]
         ),
-        gallery=_gallery(classes, gallery),
-        settings="train:\n  classifier: mlp\n  epochs: 3\n" * 40,
-        provenance={
-            "Code": {"git tree of pipeline/": "5e1a7c" * 6, "version: results": "4"},
-            "Inputs, SHA-256": {f"input {i}": "0123456789abcdef" * 4 for i in range(5)},
-        },
-    )
+    }
+    data = SimpleNamespace(**vars(made) | changes)
+    return with_validate(data, gallery_size=gallery, by=("site", "day"), target_accuracy=0.9)
 
 
-def _several_predictions(n, n_classes):
+def _multilabel_predictions(n, n_classes):
     generator = np.random.default_rng(1)
     p = generator.uniform(0, 1, (n, n_classes)).round(2)
     truth = generator.uniform(0, 1, p.shape) < p
     classes = [f"c{at:03d}" for at in range(n_classes)]
-    return several_table(truth, p >= 0.4, p, classes), classes
-
-
-def _gallery(classes, count):
-    image = np.random.default_rng(1).integers(0, 256, (400, 400, 3), dtype=np.uint8)
-    window = (100, 120, 160, 160)
-    webp = picture(image, window, count)
-    return [
-        GalleryItem(
-            GalleryChoice(
-                i.to_bytes(16, "big"),
-                f"2023/site{i % 7}/transect_{i % 3}/IMG_{i:04d}.jpg",
-                180,
-                200,
-                classes[i % len(classes)],
-                classes[(i + (kind != "right")) % len(classes)],
-                0.87,
-                kind,
-            ),
-            webp,
-        )
-        for i, kind in enumerate(np.repeat(KINDS, -(-count // len(KINDS)))[:count])
-    ]
+    return multilabel_table(truth, p >= 0.4, p, classes), classes

@@ -1,20 +1,17 @@
-"""Chips of several labels: how they are read, learnt, answered and judged."""
+"""Multi-label chips: how they are read, trained on and predicted."""
 
-import math
 import pickle
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from judging import several_table
 from sklearn import metrics as sk
 
 from pipeline.annotations import AnnotationSource, points
 from pipeline.commands import model_export
-from pipeline.config.sections import TrainParams, ValidateParams
+from pipeline.config.sections import TrainParams
 from pipeline.core import label_sets
 from pipeline.core.errors import InputError, SettingError
 from pipeline.train import classes as _classes
@@ -24,16 +21,6 @@ from pipeline.train.label_map import LabelMap
 from pipeline.train.losses import SeveralLabels
 from pipeline.train.model import Classifier, read
 from pipeline.train.thresholds import thresholds
-from pipeline.validate.metrics import (
-    _bootstrap,
-    _compared,
-    _cover,
-    _doubts,
-    _multilabel,
-    _several,
-    _tables,
-)
-from pipeline.validate.report.valresult import valresult
 
 # What is read.
 
@@ -154,7 +141,7 @@ def test_it_learns_each_label_and_says_how_likely_it_is(calibration):
     for at in range(3):
         assert sk.roc_auc_score(has[:, at], p[:, at]) > 0.9
         assert abs(p[:, at].mean() - has[:, at].mean()) < 0.03
-    assert sk.f1_score(has, found.answers(p), average="macro") > 0.7
+    assert sk.f1_score(has, found.decide(p), average="macro") > 0.7
     said = found.card["calibration"]
     assert list(said["thresholds"]) == ["c0", "c1", "c2"]
     assert said["log_loss_after"] <= said["log_loss_before"] + 1e-9
@@ -193,7 +180,7 @@ def test_two_trainings_give_the_same_bytes_and_the_artifact_reads_back(tmp_path)
     assert np.array_equal(again.predict_proba(x), fitted.classifier.predict_proba(x))
 
     opened = FeatureClassifier.open(tmp_path)
-    assert np.array_equal(opened.predict(x), again.answers(again.predict_proba(x)))
+    assert np.array_equal(opened.predict(x), again.decide(again.predict_proba(x)))
     with pytest.raises(ValueError, match="several labels"):
         opened.partial_fit(x, np.arange(50) % 2)
     assert opened.fit(x, np.arange(50) % 2).predict(x).shape == (50,)
@@ -243,156 +230,13 @@ def test_onnx_gives_equal_scores_and_answers(calibration):
     wanted = found.predict_proba(x)
     assert np.abs(p - wanted).max() < 1e-5
     sure = np.abs(wanted - found.tensors["thresholds"]) > 1e-5
-    assert np.array_equal(labels[sure], found.answers(wanted)[sure])
+    assert np.array_equal(labels[sure], found.decide(wanted)[sure])
 
 
 def test_a_pickle_for_pyspacer_is_refused_in_a_sentence():
     found = learnt(TrainParams(epochs=1)).classifier
     with pytest.raises(SettingError, match="PySpacer knows one label a point"):
         pickle.loads(model_export.scikit_learn(found))
-
-
-# What is judged.
-
-
-def made(seed, n=40, n_classes=4, unseen=(), hit=0.8):
-    rng = np.random.default_rng(seed)
-    classes = [f"c{at}" for at in range(n_classes)]
-    p = rng.uniform(0, 1, (n, n_classes)).round(2)
-    truth = rng.uniform(0, 1, p.shape) < hit * p
-    answered = p >= rng.uniform(0.3, 0.7, n_classes)
-    return (
-        truth,
-        answered,
-        p,
-        _several.judged(several_table(truth, answered, p, classes, unseen), classes, ";"),
-    )
-
-
-cases = st.builds(
-    made,
-    st.integers(0, 9999),
-    n=st.integers(1, 40),
-    n_classes=st.integers(1, 5),
-    unseen=st.sets(st.integers(0, 40), max_size=3),
-    hit=st.sampled_from([0.0, 0.5, 1.0]),
-)
-
-
-@settings(max_examples=80, deadline=None)
-@given(cases)
-def test_every_metric_is_finite_in_its_range_and_resampled_as_it_is_computed(case):
-    judged = case[3]
-    found = _multilabel.compute(judged)
-    for name, value in found.items():
-        assert math.isfinite(value), name
-        if name in _multilabel.RANGE:
-            low, high = _multilabel.RANGE[name]
-            assert low - 1e-12 <= value <= high + 1e-12, name
-    total = np.asarray(_multilabel.sums(judged).sum(axis=0)).reshape(1, -1)
-    again = {name: float(v[0]) for name, v in _multilabel.from_sums(judged, total).items()}
-    assert again == pytest.approx({name: found[name] for name in again}, abs=1e-9)
-    assert found.keys() == {*_multilabel.MEANING}
-
-
-@pytest.mark.filterwarnings("ignore")
-@settings(max_examples=60, deadline=None)
-@given(st.integers(0, 9999))
-def test_metrics_are_what_others_say(seed):
-    truth, answered, p, judged = made(seed, n=60)
-    p = p.astype(np.float32).astype(float)
-    found = _multilabel.compute(judged)
-    hits, sizes = (truth & answered).sum(1), truth.sum(1) + answered.sum(1)
-    each = [2 * h / s if s else 1.0 for h, s in zip(hits, sizes, strict=True)]
-    assert found["samples_f1"] == pytest.approx(np.mean(each))
-    assert found["accuracy"] == sk.accuracy_score(truth, answered)
-    assert found["hamming_loss"] == pytest.approx(np.mean(truth != answered))
-    assert found["micro_f1"] == pytest.approx(2 * hits.sum() / max(sizes.sum(), 1))
-    wanted = [sk.balanced_accuracy_score(truth[:, at], answered[:, at]) for at in range(4)]
-    occurs = truth.any(axis=0)
-    assert found["balanced_accuracy"] == pytest.approx(np.array(wanted)[occurs].mean())
-    losses = [sk.log_loss(truth[:, at], p[:, at], labels=[0, 1]) for at in range(4)]
-    if ((p > 0) & (p < 1)).all():
-        assert found["log_loss"] == pytest.approx(np.mean(losses))
-    briers = [sk.brier_score_loss(truth[:, at], p[:, at], pos_label=1) for at in range(4)]
-    assert found["brier"] == pytest.approx(np.mean(briers), abs=1e-6)
-    precision = _tables.per_class(judged, ValidateParams(bootstrap_rounds=10)).set_index("label")
-    for at, name in enumerate(judged.classes):
-        if answered[:, at].any():
-            wanted = sk.precision_score(truth[:, at], answered[:, at])
-            assert precision.loc[name, "precision"] == pytest.approx(wanted)
-        assert precision.loc[name, "support"] == truth[:, at].sum()
-
-
-def test_intervals_hold_the_value_and_widen_with_fewer_groups():
-    judged = made(3, n=400)[3]
-    bounds = _bootstrap.intervals(judged, [_multilabel], ValidateParams(bootstrap_rounds=200))
-    found = _multilabel.compute(judged)
-    for name, (low, high) in bounds.items():
-        assert low - 1e-9 <= found[name] <= high + 1e-9, name
-    assert "mean_average_precision" not in bounds
-
-
-def test_what_is_taken_for_what_is_itself_or_nothing():
-    classes = ["a", "b"]
-    truth = np.array([[1, 1], [1, 0], [0, 0], [0, 1]], bool)
-    answered = np.array([[1, 0], [1, 1], [0, 0], [0, 1]], bool)
-    p = np.where(answered, 0.9, 0.1)
-    judged = _several.judged(several_table(truth, answered, p, classes, unseen={3}), classes, ";")
-    assert judged.taken.labels == ["a", "b", "zz", "(none)"]
-    # Rows are labels, columns answers.
-    assert _tables.confusion(judged).tolist() == [
-        [2, 0, 0, 0],
-        [0, 1, 0, 1],
-        [0, 0, 0, 1],
-        [0, 1, 0, 1],
-    ]
-    assert judged.correct.tolist() == [False, False, True, False]
-    cover = _cover.cover(judged, ValidateParams(bootstrap_rounds=50)).set_index("label")
-    # One image has the first two chips, two others one each.
-    assert cover.loc["b", "cover"] == pytest.approx(np.mean([1 / 2, 0, 1]))
-    assert cover.loc["zz", "cover"] == pytest.approx(1 / 3)
-    assert cover.loc["zz", "answered"] == 0
-
-
-def test_a_label_that_is_missing_and_one_too_many_are_suspected():
-    rng = np.random.default_rng(0)
-    truth = rng.uniform(size=(200, 3)) < 0.5
-    p = np.where(truth, 0.9, 0.1) + rng.uniform(-0.05, 0.05, truth.shape)
-    p[[5, 9]] = np.where(truth[[5, 9]], 0.97, 0.03)
-    wrong = truth.copy()
-    wrong[5, 1], wrong[9, 2] = ~truth[5, 1], ~truth[9, 2]
-    predictions = several_table(wrong, p >= 0.5, p, ["a", "b", "c"])
-    judged = _several.judged(predictions, ["a", "b", "c"], ";")
-    splits = pa.chunked_array([["validation"] * 200])
-    found = _doubts.table(judged, predictions, splits, ";")
-    assert set(found["row"]) == {5, 9}
-    for row in found.itertuples():
-        right = (name for name, has in zip("abc", truth[row.row], strict=True) if has)
-        assert row.suggested == label_sets.join(right, ";")
-        assert row.label_probability < 0.2
-        assert row.suggested_probability > 0.8
-
-
-def test_classifiers_of_several_labels_are_compared_chip_by_chip():
-    truth, answered, p, ours = made(1, n=200)
-    theirs = _several.judged(
-        several_table(truth, ~answered, 1 - p, ours.classes), ours.classes, ";"
-    )
-    found = _compared.compared(ours, {"worse": theirs}, ValidateParams(bootstrap_rounds=100)).iloc[
-        0
-    ]
-    assert found["accuracy_difference"] == pytest.approx(
-        (truth == answered).all(1).mean() - (truth == ~answered).all(1).mean()
-    )
-    assert found["only_ours"] == ((truth == answered).all(1) & ~(truth == ~answered).all(1)).sum()
-
-
-def test_valresult_gives_lists_of_places():
-    truth, answered, p, judged = made(2, n=5)
-    found = valresult(several_table(truth, answered, p, judged.classes), judged.classes, ";")
-    assert found["gt"] == [np.flatnonzero(row).tolist() for row in truth]
-    assert found["est"] == [np.flatnonzero(row).tolist() for row in answered]
 
 
 def test_a_classifier_of_one_label_is_as_before():

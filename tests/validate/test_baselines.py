@@ -26,7 +26,7 @@ def lock(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["https://[", "n" * 5000, "a\0b", "-x", "HEAD~9", "*"])
-def test_what_names_no_classifier_is_said(lock, name):
+def test_what_names_no_classifier_is_refused(lock, name):
     lock(b"stages: {}\n")
     with pytest.raises(SettingError, match="^validate.compare: '") as stop:
         baselines.digest_of(name)
@@ -45,7 +45,7 @@ NO_LOCKS = [
 
 
 @pytest.mark.parametrize("data", NO_LOCKS)
-def test_a_revision_whose_lock_file_is_none_is_said(lock, data):
+def test_a_revision_whose_lock_file_is_invalid_is_refused(lock, data):
     lock(data)
-    with pytest.raises(SettingError, match="^validate.compare: the dvc.lock of 'HEAD' is none of"):
+    with pytest.raises(SettingError, match="^validate.compare: the dvc.lock of 'HEAD' is not one"):
         baselines.digest_of("HEAD")

@@ -1,199 +1,266 @@
-"""How often, how evenly and how surely the classifier gives chips the label that people gave.
+"""How often, how evenly and how surely the classifier predicts the labels that people gave.
 
-A label that the classifier has never seen is always answered wrongly, and counts as that.
+A label that the classifier has never seen is always predicted wrongly, and counts as wrong.
+
+Sources: scikit-learn's metrics, with which these agree; Matthews correlation for many classes:
+Gorodkin 2004, eq. 8; Brier score for many classes: Brier 1950, eq. 2; Zhang and Zhou 2014, "A
+review on multi-label learning algorithms", for what each multi-label metric means.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
-from sklearn import metrics as sk
 
-from pipeline.validate.metrics import Judged
-from pipeline.validate.metrics._bootstrap import label_counts, summed
-from pipeline.validate.metrics._judged import Floats
+from pipeline.validate.evaluation import Evaluation, Floats, Indices
+from pipeline.validate.metrics import Metric, ratio
+from pipeline.validate.metrics._bootstrap import label_counts, sum_by_group
 
 LEAST_PROBABILITY = 1e-15
-"""A probability of 0 for the true label would make log loss infinite; scikit-learn's old bound."""
+"""A probability of 0 for the label would make log loss infinite; scikit-learn's former bound."""
 
 WORST_LOG_LOSS = -float(np.log(LEAST_PROBABILITY))
 
 TOPS = (3, 5)
 
-BETTER = {
-    "accuracy": "higher",
-    "balanced_accuracy": "higher",
-    "macro_f1": "higher",
-    "weighted_f1": "higher",
-    "matthews_correlation": "higher",
-    "cohen_kappa": "higher",
-    "top_3_accuracy": "higher",
-    "top_5_accuracy": "higher",
-    "mean_reciprocal_rank": "higher",
-    "log_loss": "lower",
-    "brier": "lower",
+SHARE = (0.0, 1.0)
+CORRELATION = (-1.0, 1.0)
+
+METRICS = {
+    "accuracy": Metric(
+        "share of chips whose label was predicted",
+        "share of chips for which exactly their labels were predicted",
+        "higher",
+        SHARE,
+    ),
+    "balanced_accuracy": Metric(
+        "mean over labels of the share of the label's chips for which it was predicted",
+        "mean over labels of the mean of two shares: correct among the chips with the label, and "
+        "correct among the chips without it",
+        "higher",
+        SHARE,
+    ),
+    "macro_f1": Metric("mean over labels of F1, all labels counting alike", "", "higher", SHARE),
+    "weighted_f1": Metric(
+        "mean over labels of F1, weighted by the label's chips", "", "higher", SHARE
+    ),
+    "matthews_correlation": Metric(
+        "correlation of predictions and labels; 0 is chance", "", "higher", CORRELATION
+    ),
+    "cohen_kappa": Metric(
+        "agreement beyond what the label counts alone would give; 0 is chance",
+        "",
+        "higher",
+        CORRELATION,
+    ),
+    "top_3_accuracy": Metric(
+        "share of chips whose label is among the three likeliest classes", "", "higher", SHARE
+    ),
+    "top_5_accuracy": Metric(
+        "share of chips whose label is among the five likeliest classes", "", "higher", SHARE
+    ),
+    "mean_reciprocal_rank": Metric(
+        "mean of 1 / the rank of the label among the classes, likeliest first", "", "higher", SHARE
+    ),
+    "samples_f1": Metric("mean over chips of the F1 of its labels", "", "higher", SHARE),
+    "micro_f1": Metric("F1 over all labels of all chips together", "", "higher", SHARE),
+    "jaccard": Metric(
+        "mean over chips of the labels in both sets as a share of those in either",
+        "",
+        "higher",
+        SHARE,
+    ),
+    "hamming_loss": Metric(
+        "share of wrong decisions, one for each chip and label", "", "lower", SHARE
+    ),
+    "log_loss": Metric(
+        "mean negative logarithm of the probability of the label, over chips with known labels",
+        "mean negative logarithm of the probability of what is true, over chips and labels",
+        "lower",
+        (0.0, WORST_LOG_LOSS),
+    ),
+    "brier": Metric(
+        "mean squared distance of the probabilities from the truth, 0 to 2",
+        "mean squared distance of the probability from the truth, over chips and labels",
+        "lower",
+        (0.0, 2.0),
+    ),
+    "mean_average_precision": Metric(
+        "mean over labels of the area under precision by recall", "", "higher", SHARE
+    ),
+    "baseline_accuracy": Metric(
+        "accuracy of always predicting the commonest label of these chips",
+        "accuracy of always predicting the commonest set of labels of these chips",
+        None,
+        SHARE,
+    ),
+    "n_validation": Metric("chips evaluated"),
+    "n_groups": Metric("groups that those chips come from"),
+    "n_classes": Metric("labels that the classifier knows"),
+    "n_unseen": Metric("chips with a label that the classifier never saw; each counts as wrong"),
 }
 
-RANGE = {
-    "accuracy": (0.0, 1.0),
-    "balanced_accuracy": (0.0, 1.0),
-    "macro_f1": (0.0, 1.0),
-    "weighted_f1": (0.0, 1.0),
-    "matthews_correlation": (-1.0, 1.0),
-    "cohen_kappa": (-1.0, 1.0),
-    "top_3_accuracy": (0.0, 1.0),
-    "top_5_accuracy": (0.0, 1.0),
-    "mean_reciprocal_rank": (0.0, 1.0),
-    "log_loss": (0.0, WORST_LOG_LOSS),
-    "brier": (0.0, 2.0),
-    "baseline_accuracy": (0.0, 1.0),
-}
 
-MEANING = {
-    "accuracy": "share of chips that were given their label",
-    "balanced_accuracy": "mean over labels of the share of the label's chips that were given it",
-    "macro_f1": "mean over labels of F1, every label counting the same",
-    "weighted_f1": "mean over labels of F1, weighted by the label's chips",
-    "matthews_correlation": "correlation of answers and labels; 0 is chance",
-    "cohen_kappa": "agreement beyond what the label counts alone would give; 0 is chance",
-    "top_3_accuracy": "share of chips whose label is among the three likeliest classes",
-    "top_5_accuracy": "share of chips whose label is among the five likeliest classes",
-    "mean_reciprocal_rank": "mean of 1 / the place of the label among the classes, likeliest first",
-    "log_loss": "mean of −ln of the probability given to the label, over chips of known labels",
-    "brier": "mean squared distance of the probabilities from the truth, 0 to 2",
-    "baseline_accuracy": "accuracy of always answering the commonest label of these chips",
-    "n_validation": "chips judged",
-    "n_groups": "groups that those chips come from",
-    "n_classes": "classes that the classifier knows",
-    "n_unseen": "chips whose label the classifier never saw; each counts as wrong",
-}
-
-
-def compute(judged: Judged) -> dict[str, float]:
-    """Give every score of *judged*.
-
-    - Means over labels are over the labels that occur: for balanced accuracy among the true ones,
-      for macro F1 among the true and the predicted, as scikit-learn has it.
-    - The Matthews correlation and kappa are 0 where they are undefined (one label alone).
-    - `top_3_accuracy` is left out for 3 classes or fewer, and `top_5_accuracy` for 5 or fewer: any
-      classifier would reach 1.
-    - `log_loss` is over the chips of known labels, since one label never seen would outweigh
-      everything else; with no such chip it is the worst there is, 34.5. `n_unseen` stands beside.
-    - `brier` is over all chips: the classifier gives a label it never saw the probability 0.
-
-    Source: scikit-learn; Matthews correlation for many classes: Gorodkin 2004, eq. 8; Brier score
-    for many classes: Brier 1950, eq. 2.
-    """
-    return {
-        **_agreement(judged),
-        **{f"top_{k}_accuracy": float(hits.mean()) for k, hits in _hits(judged).items()},
-        "mean_reciprocal_rank": float(_reciprocal_ranks(judged).mean()),
-        "log_loss": float(_log_losses(judged).sum() / judged.known.sum())
-        if judged.known.any()
-        else WORST_LOG_LOSS,
-        "brier": float(_briers(judged).mean()),
-        "baseline_accuracy": float(np.bincount(judged.y_true).max() / judged.n),
-        "n_validation": judged.n,
-        "n_groups": judged.n_groups,
-        "n_classes": judged.n_classes,
-        "n_unseen": int(np.count_nonzero(~judged.known)),
-    }
-
-
-def _agreement(judged: Judged) -> dict[str, float]:
-    true, answered = judged.y_true, judged.y_pred
-    occurring = np.unique(true)
-    alone = len(np.union1d(true, answered)) == 1
-    # balanced_accuracy_score is this recall, but warns of answers that are no chip's label.
-    balanced = sk.recall_score(true, answered, labels=occurring, average="macro", zero_division=0)
-    return {
-        "accuracy": float(sk.accuracy_score(true, answered)),
-        "balanced_accuracy": float(balanced),
-        "macro_f1": float(sk.f1_score(true, answered, average="macro", zero_division=0)),
-        "weighted_f1": float(sk.f1_score(true, answered, average="weighted", zero_division=0)),
-        "matthews_correlation": 0.0 if alone else float(sk.matthews_corrcoef(true, answered)),
-        "cohen_kappa": 0.0 if alone else float(sk.cohen_kappa_score(true, answered)),
-    }
-
-
-def _hits(judged: Judged) -> dict[int, NDArray[np.bool_]]:
-    """Say of each chip whether its label is among the k likeliest classes: bool [n] for each k.
-
-    Of equal probabilities the earlier class stands first, as in argmax.
-    """
-    wanted = [k for k in TOPS if judged.n_classes > k]
-    return {k: (judged.rank < k) & judged.known for k in wanted}
-
-
-def _reciprocal_ranks(judged: Judged) -> Floats:
-    """Give 1 / the place of each chip's label, 0 for one that is not known: float64 [n]."""
-    return np.where(judged.known, 1 / (1.0 + judged.rank), 0.0)
-
-
-def _log_losses(judged: Judged) -> Floats:
-    """Give each chip's −ln p of its own label: float64 [n]; 0 where the label is not known."""
-    given = np.clip(judged.given_to_label, LEAST_PROBABILITY, 1.0)
-    return np.where(judged.known, -np.log(given), 0.0)
-
-
-def _briers(judged: Judged) -> Floats:
-    squares: Floats = np.einsum("ij,ij->i", judged.probabilities, judged.probabilities)
-    # The sum of squares of (p − y), multiplied out; never below 0 but by rounding.
-    return np.asarray(np.maximum(squares - 2 * judged.given_to_label + 1, 0.0))
-
-
-def sums(judged: Judged) -> sparse.csr_array:
+def sums(evaluation: Evaluation) -> sparse.csr_array:
     """Add up over each group what every score needs: float64 [n_groups, 3 n_labels + …].
 
-    Hits, chips and answers a label (the confusion matrix's diagonal and margins, which are all
-    that these scores read of it), then known chips, log losses, Brier scores and top-k hits.
+    Hits, true and predicted labels by label; then the columns of `_columns`.
     """
-    values = [judged.known, _log_losses(judged), _briers(judged), _reciprocal_ranks(judged)]
-    parts = [*label_counts(judged), summed(judged, [*values, *_hits(judged).values()])]
-    return sparse.hstack(parts, format="csr")
+    columns = list(_columns(evaluation).values())
+    values = sum_by_group(evaluation.groups, evaluation.n_groups, columns)
+    return sparse.hstack([*label_counts(evaluation), values], format="csr")
 
 
-def from_sums(judged: Judged, totals: Floats) -> dict[str, Floats]:
-    """Give every score of each round from its *totals*, the columns of `sums`."""
-    n_labels = len(judged.labels)
-    right, chips, answers, rest = np.split(totals, [n_labels, 2 * n_labels, 3 * n_labels], axis=1)
-    n = chips.sum(axis=1)
-    known, log_losses, briers, reciprocal_ranks, *hits = rest.T
-    tops = [k for k in TOPS if judged.n_classes > k]
-    return {
-        "accuracy": right.sum(axis=1) / n,
-        **_means(right, chips, answers),
-        **_beyond_chance(right, chips, answers),
-        **{f"top_{k}_accuracy": hit / n for k, hit in zip(tops, hits, strict=True)},
-        "log_loss": _ratio(log_losses, known, WORST_LOG_LOSS),
-        "brier": briers / n,
-        "mean_reciprocal_rank": reciprocal_ranks / n,
+def _columns(evaluation: Evaluation) -> dict[str, Floats]:
+    """Return a value for each chip, float64 [n], by the name of what their sum is used for."""
+    columns: dict[str, Floats] = {
+        "n": np.ones(evaluation.n),
+        "correct": evaluation.correct.astype(np.float64),
+        "known": evaluation.known.astype(np.float64),
+    }
+    if evaluation.is_multilabel:
+        truth = evaluation.truth[:, : evaluation.n_classes]
+        p = evaluation.probabilities
+        likelihood = np.where(truth, p, 1 - p)
+        both, sizes = _set_sizes(evaluation)
+        return columns | {
+            "log_loss": -np.log(np.maximum(likelihood, LEAST_PROBABILITY)).mean(axis=1),
+            "brier": np.square(p - truth).mean(axis=1),
+            # A chip without labels for which none was predicted has F1 and Jaccard 1.
+            "f1": ratio(2 * both, sizes, 1.0),
+            "jaccard": ratio(both, sizes - both, 1.0),
+        }
+    own = evaluation.label_probability
+    squares = np.einsum("ij,ij->i", evaluation.probabilities, evaluation.probabilities)
+    rank = _rank(evaluation)
+    losses = np.where(evaluation.known, -np.log(np.clip(own, LEAST_PROBABILITY, 1.0)), 0.0)
+    columns |= {
+        "log_loss": losses,
+        # The sum of squares of (p − y), multiplied out; below 0 only by rounding.
+        "brier": np.maximum(squares - 2 * own + 1, 0.0),
+        "reciprocal_rank": np.where(evaluation.known, 1 / (1.0 + rank), 0.0),
+    }
+    for k in _tops(evaluation):
+        columns[f"top_{k}"] = ((rank < k) & evaluation.known).astype(np.float64)
+    return columns
+
+
+def _tops(evaluation: Evaluation) -> list[int]:
+    """Return the k of the top-k accuracies that not every classifier reaches."""
+    return [k for k in TOPS if evaluation.n_classes > k]
+
+
+def _set_sizes(evaluation: Evaluation) -> tuple[Floats, Floats]:
+    """Return the number of hits, and of true and predicted labels together, of each chip."""
+    hits, true, predicted = (
+        np.bincount(pairs.chips, minlength=evaluation.n).astype(np.float64)
+        for pairs in (evaluation.hits, evaluation.true, evaluation.predicted)
+    )
+    return hits, true + predicted
+
+
+def _rank(evaluation: Evaluation) -> Indices:
+    """Return how many classes are likelier than each chip's label, int64 [n].
+
+    Of equal probabilities the earlier class comes first, as in argmax.
+    """
+    own = evaluation.label_probability[:, None]
+    p = evaluation.probabilities
+    earlier = np.arange(evaluation.n_classes) < evaluation.true.labels[:, None]
+    return np.asarray(((p > own) | ((p == own) & earlier)).sum(axis=1), np.int64)
+
+
+def from_sums(evaluation: Evaluation, totals: Floats) -> dict[str, Floats]:
+    """Return every score of each round from its *totals*, the columns of `sums`.
+
+    - Means over labels are over the labels that occur; F1 over those that occur or were predicted.
+    - The Matthews correlation and kappa are 0 where they are undefined.
+    - `top_3_accuracy` needs more than 3 classes, `top_5_accuracy` more than 5: any classifier would
+      reach 1.
+    - Single-label `log_loss` is over the chips with known labels, since one label never seen would
+      outweigh everything else; without such a chip it is the worst possible, 34.5.
+    - Multi-label `log_loss` and `brier` are over the labels that the classifier knows.
+    """
+    n_labels = len(evaluation.labels)
+    hits, true, predicted, rest = np.split(totals, [n_labels, 2 * n_labels, 3 * n_labels], axis=1)
+    column = dict(zip(_columns(evaluation), rest.T, strict=True))
+    n = column["n"]
+    f1 = ratio(2 * hits, true + predicted)
+    counted = (true + predicted > 0).sum(axis=1)
+    empty = 1.0 if evaluation.is_multilabel else 0.0
+    scores = {
+        "accuracy": column["correct"] / n,
+        "balanced_accuracy": _balanced(hits, true, predicted, n, evaluation),
+        "macro_f1": ratio(f1.sum(axis=1), counted, empty),
+        "weighted_f1": np.where(
+            counted > 0, ratio((f1 * true).sum(axis=1), true.sum(axis=1)), empty
+        ),
+        "brier": column["brier"] / n,
+    }
+    if evaluation.is_multilabel:
+        both, sizes = hits.sum(axis=1), (true + predicted).sum(axis=1)
+        return scores | {
+            "samples_f1": column["f1"] / n,
+            "micro_f1": ratio(2 * both, sizes, 1.0),
+            "jaccard": column["jaccard"] / n,
+            "hamming_loss": (sizes - 2 * both) / (n * n_labels),
+            "log_loss": column["log_loss"] / n,
+        }
+    return scores | {
+        **_beyond_chance(hits, true, predicted),
+        "log_loss": ratio(column["log_loss"], column["known"], WORST_LOG_LOSS),
+        "mean_reciprocal_rank": column["reciprocal_rank"] / n,
+        **{f"top_{k}_accuracy": column[f"top_{k}"] / n for k in _tops(evaluation)},
     }
 
 
-def _means(right: Floats, chips: Floats, answers: Floats) -> dict[str, Floats]:
-    recall = _ratio(right, chips)
-    f1 = _ratio(2 * right, chips + answers)
+def _balanced(
+    hits: Floats, true: Floats, predicted: Floats, n: Floats, evaluation: Evaluation
+) -> Floats:
+    """Return the mean of recall over the labels that occur.
+
+    For multi-label data, the mean of recall and specificity; recall alone for a label that every
+    chip has.
+    """
+    recall = ratio(hits, true)
+    if evaluation.is_multilabel:
+        without = n[:, None] - true
+        specificity = ratio(without - predicted + hits, without)
+        recall = np.where(without > 0, (recall + specificity) / 2, recall)
+    occurs = true > 0
+    return ratio((recall * occurs).sum(axis=1), occurs.sum(axis=1))
+
+
+def _beyond_chance(hits: Floats, true: Floats, predicted: Floats) -> dict[str, Floats]:
+    n, correct = true.sum(axis=1), hits.sum(axis=1)
+    by_chance = (true * predicted).sum(axis=1)
+    spread = (n**2 - (true**2).sum(axis=1)) * (n**2 - (predicted**2).sum(axis=1))
+    beyond = correct * n - by_chance
     return {
-        "balanced_accuracy": recall.sum(axis=1) / (chips > 0).sum(axis=1),
-        "macro_f1": f1.sum(axis=1) / (chips + answers > 0).sum(axis=1),
-        "weighted_f1": (f1 * chips).sum(axis=1) / chips.sum(axis=1),
+        "matthews_correlation": ratio(beyond, np.sqrt(spread)),
+        "cohen_kappa": ratio(beyond, n**2 - by_chance),
     }
 
 
-def _beyond_chance(right: Floats, chips: Floats, answers: Floats) -> dict[str, Floats]:
-    n, hits = chips.sum(axis=1), right.sum(axis=1)
-    by_chance = (chips * answers).sum(axis=1)
-    spread = (n**2 - (chips**2).sum(axis=1)) * (n**2 - (answers**2).sum(axis=1))
-    beyond = hits * n - by_chance
-    return {
-        "matthews_correlation": _ratio(beyond, np.sqrt(spread)),
-        "cohen_kappa": _ratio(beyond, n**2 - by_chance),
+def figures(evaluation: Evaluation) -> dict[str, float]:
+    """Return the figures that have no interval: the baseline and counts."""
+    counts = np.unique(evaluation.label_sets, return_counts=True)[1]
+    found = {
+        "baseline_accuracy": float(counts.max() / evaluation.n),
+        "n_validation": evaluation.n,
+        "n_groups": evaluation.n_groups,
+        "n_classes": evaluation.n_classes,
+        "n_unseen": int(np.count_nonzero(~evaluation.known)),
     }
+    if evaluation.is_multilabel:
+        found["mean_average_precision"] = _mean_average_precision(evaluation)
+    return found
 
 
-def _ratio(above: Floats, below: Floats, undefined: float = 0.0) -> Floats:
-    """Divide, and give *undefined* where there is nothing to divide by."""
-    out = np.full(np.shape(above), undefined, dtype=np.float64)
-    return np.divide(above, below, out=out, where=below > 0)
+def _mean_average_precision(evaluation: Evaluation) -> float:
+    from sklearn.metrics import average_precision_score
+
+    truth, p = evaluation.truth, evaluation.probabilities
+    occurring = np.flatnonzero(truth[:, : evaluation.n_classes].any(axis=0))
+    scores = [average_precision_score(truth[:, at], p[:, at]) for at in occurring]
+    return float(np.mean(scores)) if scores else 0.0

@@ -1,0 +1,139 @@
+"""Precision, recall and F1 of each label."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from pipeline.config.sections import ValidateParams
+from pipeline.validate.analyses import Result
+from pipeline.validate.data import ValidationData
+from pipeline.validate.evaluation import Evaluation, Floats, Indices
+from pipeline.validate.metrics._bootstrap import interval_where_defined, label_counts, resample
+from pipeline.validate.report.blocks import Estimate, Kind, Section, Table
+from pipeline.validate.report.drawings import FONT_SIZE, Bar, Bars, shorten
+from pipeline.validate.report.page import share
+
+ORDER = 40
+
+SCORES = ("precision", "recall", "f1")
+
+MAX_BARS = 100
+BAR_LEFT, BAR_WIDTH, BAR_HEIGHT = 180.0, 420.0, 18.0
+
+CAPTION = (
+    "Precision: of the chips with this prediction, the share that has the label. Recall: of the "
+    "chips with this label, the share that was predicted so. F1: the harmonic mean of both. A dash "
+    "is where there is nothing to divide by. Small, and as a thin line: the 95\u00a0% interval. It "
+    "is 0 to 100 if the label is in one group only, and has no width if no group has a mistake: "
+    "neither says more than the groups do."
+)
+THRESHOLDS = (
+    " A label is predicted if its probability reaches the threshold, which gives the highest F1 on "
+    "the calibration split."
+)
+
+
+def analyse(data: ValidationData) -> Result:
+    """Compute the scores of each label."""
+    evaluation = data.evaluation
+    classes = table(evaluation, data.validate)
+    columns: dict[str, Kind] = {"Label": "text", "Chips": "count", "Predicted": "count"}
+    columns |= {"Precision": "share", "Recall": "share", "F1": "share"}
+    if evaluation.is_multilabel:
+        thresholds = data.card["calibration"].get("thresholds", {})
+        classes["threshold"] = classes["label"].map(thresholds).astype(float)
+        columns["Threshold"] = "figure"
+    known = set(evaluation.classes)
+    rows = [
+        [
+            row["label"] + ("" if row["label"] in known else " (not in the training split)"),
+            row["support"],
+            row["predicted"],
+            *(Estimate(row[s], row[f"{s}_low"], row[f"{s}_high"]) for s in SCORES),
+            *([row["threshold"]] if evaluation.is_multilabel else []),
+        ]
+        for row in classes.to_dict("records")
+    ]
+    caption = CAPTION + (THRESHOLDS if evaluation.is_multilabel else "")
+    block = Table("Scores by class", columns, rows, caption, order={"Chips": "descending"})
+    return Result(
+        tables={"per_class": classes},
+        plots={"f1": ("F1 by class", [_bars(classes)])},
+        sections=[Section("classes", "Classes", [block])],
+    )
+
+
+def table(evaluation: Evaluation, validate: ValidateParams) -> pd.DataFrame:
+    """Return the scores of each label, commonest label first.
+
+    The columns are `label`, `support`, `predicted`, `precision`, `recall` and `f1`. The last three
+    have 95 % intervals (`precision_low`, `precision_high`, …), from the same resamples of groups as
+    the metrics'. Every class has a row, and every label that is only in the validation split. What
+    is undefined is NaN: the precision of a label that was never predicted, the recall of one that
+    never occurred.
+    """
+    counts = label_counts(evaluation)
+    hits, support, predicted = (np.asarray(part.sum(axis=0)) for part in counts)
+    columns: dict[str, Any] = {
+        "label": evaluation.labels,
+        "support": support.astype(np.int64),
+        "predicted": predicted.astype(np.int64),
+    }
+    totals = resample(sparse.hstack(counts, format="csr"), validate)
+    drawn = _scores(*np.split(totals, 3, axis=1))
+    occurs, is_predicted = (part.toarray() > 0 for part in counts[1:])
+    n_groups = {
+        "precision": is_predicted.sum(axis=0),
+        "recall": occurs.sum(axis=0),
+        "f1": (occurs | is_predicted).sum(axis=0),
+    }
+    for name, values in _scores(hits, support, predicted).items():
+        low, high = _interval(drawn[name], values, n_groups[name])
+        columns |= {name: values, f"{name}_low": low, f"{name}_high": high}
+    order = ["support", "label"]
+    return pd.DataFrame(columns).sort_values(order, ascending=[False, True], ignore_index=True)
+
+
+def _scores(hits: Floats, support: Floats, predicted: Floats) -> dict[str, Floats]:
+    with np.errstate(invalid="ignore"):
+        return {
+            "precision": hits / predicted,
+            "recall": hits / support,
+            "f1": 2 * hits / (support + predicted),
+        }
+
+
+def _interval(drawn: Floats, values: Floats, n_groups: Indices) -> tuple[Floats, Floats]:
+    """Return the 95 % interval of each label, over the resamples in which the score is defined.
+
+    One group does not show how groups differ: the interval is then from 0 to 1.
+    """
+    low, high = interval_where_defined(drawn, n_groups > 1)
+    is_defined = np.isfinite(values)
+    low = np.where(is_defined, np.nan_to_num(low, nan=0.0), np.nan)
+    high = np.where(is_defined, np.nan_to_num(high, nan=1.0), np.nan)
+    return low, high
+
+
+def _bars(classes: pd.DataFrame) -> Bars:
+    """Draw F1 by class, highest first."""
+    shown = classes.dropna(subset="f1").head(MAX_BARS)
+    shown = shown.sort_values(["f1", "label"], ascending=[False, True])
+    rows = [
+        Bar(
+            y=BAR_HEIGHT * at,
+            name=shorten(row.label, FONT_SIZE, BAR_LEFT - 12),
+            title=f"{row.label}: {share(row.f1)}",
+            width=BAR_WIDTH * row.f1,
+            low=BAR_LEFT + BAR_WIDTH * row.f1_low,
+            high=BAR_LEFT + BAR_WIDTH * row.f1_high,
+            text=f"{row.f1:.2f}",
+        )
+        for at, row in enumerate(shown.itertuples())
+    ]
+    width, height = BAR_LEFT + BAR_WIDTH + 50, BAR_HEIGHT * max(1, len(rows))
+    return Bars("F1 by class", rows, BAR_LEFT, width, height)

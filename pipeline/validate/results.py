@@ -1,0 +1,138 @@
+"""Run all analyses, and turn what they return into the files of `results/`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from pipeline.core import schemas
+from pipeline.store import tables
+from pipeline.store.context import Context
+from pipeline.store.outputs import CLASSIFIER, pretty
+from pipeline.train import labelled_features, model
+from pipeline.validate import recipe as results_recipe
+from pipeline.validate.analyses import Result, analyses
+from pipeline.validate.data import ValidationData
+from pipeline.validate.report import page
+from pipeline.validate.report.blocks import Page, Section
+from pipeline.validate.valresult import valresult
+
+CACHE_BYTES = 512 * 2**20
+"""Of features that are kept in memory, as they are read five times."""
+
+DIGEST_SHOWN = 12
+
+HEADLINE = (
+    "accuracy",
+    "accuracy_low",
+    "accuracy_high",
+    "balanced_accuracy",
+    "macro_f1",
+    "samples_f1",
+    "log_loss",
+    "ece",
+    "threshold_coverage",
+    "threshold_accuracy",
+    "n_validation",
+    "n_label_issues",
+)
+"""The metrics of `metrics.json`, which `dvc exp show` compares; all are in `all_metrics.json`."""
+
+
+def files(context: Context, inputs: Mapping[str, Any]) -> dict[str, bytes]:
+    """Run all analyses, and return the files of `results/` by name.
+
+    Args:
+        context: of the stage.
+        inputs: digests of what the results are made from.
+    """
+    labels = tables.labels()
+    shards = labelled_features.FeatureShards(cache_bytes=CACHE_BYTES)
+    validation, calibration = labelled_features.of_splits(
+        labels, "validation", "calibration", shards=shards
+    )
+    classifier = model.read(CLASSIFIER)
+    data = ValidationData(context, classifier, labels, validation, calibration, inputs)
+    for analysis in analyses():
+        data.results.append(analysis.analyse(data))
+    return _files(data)
+
+
+def _files(data: ValidationData) -> dict[str, bytes]:
+    """Return the files of `results/` by name."""
+    metrics: dict[str, float] = {}
+    csv_tables: dict[str, pd.DataFrame] = {}
+    drawings: dict[str, Any] = {}
+    for result in data.results:
+        metrics |= {name: round(value, 6) for name, value in result.metrics.items()}
+        csv_tables |= result.tables
+        drawings |= result.plots
+    predictions = data.predictions.table
+    spacer = valresult(predictions["score"], data.evaluation)
+    return {
+        "metrics.json": pretty({name: metrics[name] for name in HEADLINE if name in metrics}),
+        "all_metrics.json": pretty(metrics),
+        "predictions.parquet": schemas.to_bytes(predictions),
+        "valresult.json": json.dumps(spacer, ensure_ascii=False).encode(),
+        "report.html": page.render(report_page(data)).encode(),
+        **{f"tables/{name}.csv": _csv(table) for name, table in csv_tables.items()},
+        **{f"plots/{name}.png": png for name, png in page.plots(drawings).items()},
+    }
+
+
+def report_page(data: ValidationData) -> Page:
+    """Return the report, made of what the analyses have returned."""
+    title = results_recipe.data_set(data.params)
+    return Page(
+        title=title,
+        about=_about(data),
+        lede=[sentence for result in data.results for sentence in result.lede],
+        notes=[note for result in data.results for note in result.notes],
+        sections=merged(data.results),
+    )
+
+
+def merged(results: Sequence[Result]) -> list[Section]:
+    """Return the sections of all results, those with the same id as one."""
+    sections: dict[str, Section] = {}
+    for section in (section for result in results for section in result.sections):
+        first = sections.get(section.id)
+        blocks = [*first.blocks, *section.blocks] if first else section.blocks
+        known = first or section
+        sections[section.id] = Section(known.id, known.title, blocks, known.nav)
+    return list(sections.values())
+
+
+def _about(data: ValidationData) -> list[tuple[str, str]]:
+    """Return what the results are of: data set, extractor, classifier, settings and code."""
+    params, card = data.params, data.card
+    identity = card["extractor"]["made_by"]["identity"]
+    weights = str(identity.get("weights_sha256") or "none")[:DIGEST_SHOWN]
+    pixels = getattr(params.chip, "size", None)
+    size = f" of {pixels} pixels" if pixels else ""
+    hidden = " and ".join(map(str, data.classifier.sizes[1:-1]))
+    code = str(results_recipe.shown(params)["code"])[:DIGEST_SHOWN]
+    return [
+        ("Data set", f"{results_recipe.data_set(params)}: {_counted(data)}"),
+        ("Chips", f"{params.chip.method}{size}; split by {params.split.by}"),
+        ("Extractor", f"{params.extract.extractor}, weights {weights}"),
+        (
+            "Classifier",
+            params.train.classifier + (f", hidden layers of {hidden}" if hidden else ""),
+        ),
+        ("Code", f"git tree {code} of pipeline/"),
+    ]
+
+
+def _counted(data: ValidationData) -> str:
+    images, chips = data.images.num_rows, data.labels.num_rows
+    labelled = chips - data.labels["label"].null_count
+    return f"{images:,} images with {chips:,} chips, {labelled:,} of them labelled"
+
+
+def _csv(table: pd.DataFrame) -> bytes:
+    text: str = table.round(6).to_csv(index=False, lineterminator="\n")
+    return text.encode()

@@ -1,0 +1,89 @@
+"""Cover: the share of an image that each label has."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from synthetic_predictions import certain_table, random_table, with_keys
+
+from pipeline.config.sections import ValidateParams
+from pipeline.validate.analyses import cover
+from pipeline.validate.evaluation import evaluate
+from pipeline.validate.metrics import _bootstrap
+
+FEW = ValidateParams(bootstrap_rounds=40)
+
+
+def test_cover_by_hand():
+    """Two images: one of 4 chips, half sand, one of 2, all sand; one sand is taken for rock."""
+    made = certain_table(
+        ["sand", "sand", "rock", "rock", "sand", "sand"],
+        ["sand", "rock", "rock", "rock", "sand", "sand"],
+        ["rock", "sand"],
+    )
+    found = cover.table(evaluate(with_keys(made, list("aaaabb")), ["rock", "sand"]), FEW)
+    sand = found.set_index("label").loc["sand"]
+    assert found["label"].tolist() == ["sand", "rock"]  # the most cover first
+    assert sand["images"] == 2
+    assert sand["cover"] == pytest.approx((0.5 + 1) / 2)
+    assert sand["predicted_cover"] == pytest.approx((0.25 + 1) / 2)
+    assert sand["bias"] == pytest.approx(-0.25 / 2)
+    assert sand["rmse"] == pytest.approx(np.sqrt(0.25**2 / 2))
+    assert sand["r2"] == pytest.approx(1 - 0.25**2 / (2 * 0.25**2))
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 999), st.integers(1, 6), st.integers(0, 4))
+def test_cover_is_what_loops_give(seed, n_images, unseen):
+    made, classes = random_table(seed, n=60, unseen=unseen)
+    keys = np.random.default_rng(seed).integers(0, n_images, 60).astype(str)
+    evaluation = evaluate(with_keys(made, keys.tolist()), classes)
+    found = cover.table(evaluation, FEW).set_index("label")
+    assert found["cover"].sum() == pytest.approx(1)
+    assert found["predicted_cover"].sum() == pytest.approx(1)
+    for at, label in enumerate(evaluation.labels):
+        true, predicted = [], []
+        for key in sorted(set(keys)):
+            own = keys == key
+            true.append(np.mean(evaluation.true.labels[own] == at))
+            predicted.append(np.mean(evaluation.predicted.labels[own] == at))
+        error = np.subtract(predicted, true)
+        assert found.loc[label, "bias"] == pytest.approx(error.mean())
+        assert found.loc[label, "rmse"] == pytest.approx(np.sqrt((error**2).mean()))
+        if np.ptp(true):
+            r2 = 1 - (error**2).sum() / ((true - np.mean(true)) ** 2).sum()
+            assert found.loc[label, "r2"] == pytest.approx(r2)
+        else:
+            assert np.isnan(found.loc[label, "r2"])
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_intervals_of_cover_are_those_of_the_same_draws_by_hand(seed):
+    made, classes = random_table(seed, n=400, n_groups=6, unseen=3)
+    groups = made["group"].to_pylist()
+    keys = [f"{group}/{at % 3}" for at, group in enumerate(groups)]
+    evaluation = evaluate(with_keys(made, keys), classes)
+    found = cover.table(evaluation, FEW).set_index("label")
+    draws = _bootstrap.draws(np.random.default_rng(FEW.seed), FEW.bootstrap_rounds, 6).astype(int)
+    images = sorted(set(keys))
+    of_group = [[at for at, key in enumerate(images) if key.startswith(f"g{g}/")] for g in range(6)]
+    true, predicted = cover.shares(evaluation)
+    for at, label in enumerate(evaluation.labels):
+        figures = []
+        for often in draws:
+            rows = [i for g, times in enumerate(often) for i in of_group[g] * times]
+            t, error = true[rows, at], predicted[rows, at] - true[rows, at]
+            spread = ((t - t.mean()) ** 2).sum()
+            r2 = 1 - (error**2).sum() / spread if np.ptp(t) else np.nan
+            figures.append((error.mean(), np.sqrt((error**2).mean()), r2))
+        for name, values in zip(("bias", "rmse", "r2"), np.transpose(figures), strict=True):
+            low, high = np.nanquantile(values, (0.025, 0.975))
+            assert found.loc[label, f"{name}_low"] == pytest.approx(low)
+            assert found.loc[label, f"{name}_high"] == pytest.approx(high)
+
+
+def test_cover_of_one_group_has_no_interval():
+    found = cover.table(evaluate(*random_table(1, n_groups=1)), FEW)
+    ends = [name for name in found if name.endswith(("_low", "_high"))]
+    assert len(ends) == 6
+    assert found[ends].isna().all(axis=None)
