@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.storage import _patience
 
 Answer = Mapping[str, Any]
-"""As `_client` gives it: `Body`, a stream, and the headers by boto3's names."""
+"""As boto3 gives it: `Body`, a stream, and the headers by its names."""
 
 MD5 = re.compile("[0-9a-f]{32}")
 ASKED = re.compile(r"bytes=(\d+)-(\d*)")
@@ -40,7 +40,8 @@ def body(answer: Answer, asked: str, patience: float) -> bytes:
     Raises:
         OSError: it comes too slowly, is not as long as its headers say, or is another part.
     """
-    data = _patience.read(answer["Body"], patience)
+    with answer["Body"] as stream:  # urllib3's own, which has `read1`
+        data = _patience.read(stream, patience)
     size = answer["ContentLength"]
     wanted, part = ASKED.fullmatch(asked), PART.fullmatch(answer.get("ContentRange", ""))
     if part:

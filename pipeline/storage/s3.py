@@ -78,13 +78,13 @@ class S3:
         self.bucket = parts.netloc
         prefix = url.removeprefix(f"s3://{parts.netloc}").strip("/")
         self.prefix = f"{prefix}/" if prefix else ""
-        self._clients: dict[int, _client.Client] = {}
+        self._clients: dict[int, Any] = {}
         self._locks: dict[int, threading.Lock] = {}
         self._are_md5s: bool | None = None
         self._refusals = Refusals()
 
     @property
-    def _client(self) -> _client.Client:
+    def _client(self) -> Any:
         """A client of this process: one that was forked would share its parent's sockets.
 
         The lock is the process's own too: one that is held at the fork is never let go.
@@ -253,8 +253,7 @@ class S3:
         raise AssertionError("unreachable")
 
     def _asked(self, what: str, ask: dict[str, Any], more_s: float = 0) -> Any:
-        client = self._client
-        call = client.get_object if what == "get_object" else getattr(client.boto3, what)
+        call = getattr(self._client, what)
         return within(ANSWER_S + more_s, partial(call, Bucket=self.bucket, **ask))
 
     def tidy(self) -> None:

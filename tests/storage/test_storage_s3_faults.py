@@ -48,7 +48,7 @@ def proxy(server, monkeypatch):
 
 @pytest.fixture(params=[pytest.param("first", marks=pytest.mark.slow), "later"])
 def reef(proxy, request):
-    """The bucket, of which nothing was read yet, or something: boto3's client sends the first."""
+    """The bucket, over a new connection or over one that was used before."""
     found = open_storage(URL)
     if request.param == "later":
         assert found.read(KEYS[-1]) == BODIES[KEYS[-1]]
