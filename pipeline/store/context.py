@@ -52,7 +52,7 @@ def bucket(context: Context) -> Storage:
     """Open the bucket of images."""
     section = context.params.bucket
     return open_storage(
-        section.url, memory=context.machine.digests, follow_symlinks=section.follow_symlinks
+        section.url, digest_cache=context.machine.digests, follow_symlinks=section.follow_symlinks
     )
 
 

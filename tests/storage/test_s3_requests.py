@@ -1,4 +1,4 @@
-"""What is sent to S3: the keys, signatures, credentials and addresses of every request."""
+"""Requests to S3: their keys, signatures, credentials and addresses."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from pipeline.storage import open_storage
 
 BODY = b"an object's bytes"
 ETAG = hashlib.md5(BODY).hexdigest()
-FROM_RUN_TO_RUN = {"amz-sdk-invocation-id", "amz-sdk-request", "authorization", "x-amz-date"}
+DIFFERENT_EACH_TIME = {"amz-sdk-invocation-id", "amz-sdk-request", "authorization", "x-amz-date"}
 
 
 @pytest.fixture
 def server():
-    """A server that gives the same for everything, and notes how it was asked."""
-    asked = []
+    """A server with the same response to every request, and the list of the requests."""
+    requests = []
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
 
         def do_GET(self):
-            asked.append((self.path, {k.lower(): v for k, v in self.headers.items()}))
+            requests.append((self.path, {k.lower(): v for k, v in self.headers.items()}))
             self.send_response(200)
             self.send_header("ETag", f'"{ETAG}"')
             self.send_header("Content-Length", str(len(BODY)))
@@ -42,12 +42,12 @@ def server():
             pass
 
     with servers.answering(Handler) as endpoint:
-        yield endpoint, asked
+        yield endpoint, requests
 
 
 @pytest.fixture
 def user(monkeypatch, tmp_path):
-    """A user of AWS's files, who has nothing in the environment."""
+    """A function that sets up a user with an AWS configuration file, and returns the storage."""
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
 
@@ -65,32 +65,32 @@ def user(monkeypatch, tmp_path):
 
 @pytest.fixture
 def reader(user, server):
-    """A storage that has read something, and the list of what it asks from then on."""
+    """A storage that has read an object."""
     storage = user(server[0], url="s3://images")
     storage.read("plain")
-    return storage, server[1]
+    return storage
 
 
 def signed(headers):
-    """Give what a request was signed for, without what differs from one to the next."""
+    """Return what a request was signed for, without what differs from one to the next."""
     credential, names, _ = headers["authorization"].split(", ")
     return credential, names
 
 
 def test_every_request_carries_its_range_version_and_token_and_signs_the_same(user, server):
-    endpoint, asked = server
+    endpoint, requests = server
     storage = user(endpoint, AWS_SESSION_TOKEN="a-token")
     for _ in range(3):
         assert storage.read("k", start=2, stop=9, if_version=ETAG) == BODY[2:9]
-    (path, first), *others = asked
+    (path, first), *others = requests
     assert first["range"] == "bytes=2-8"
     assert first["if-match"] == f'"{ETAG}"'
     assert first["x-amz-security-token"] == "a-token"
     for other_path, other in others:
         assert other_path == path
         assert signed(other) == signed(first)
-        assert {k: v for k, v in other.items() if k not in FROM_RUN_TO_RUN} == {
-            k: v for k, v in first.items() if k not in FROM_RUN_TO_RUN
+        assert {k: v for k, v in other.items() if k not in DIFFERENT_EACH_TIME} == {
+            k: v for k, v in first.items() if k not in DIFFERENT_EACH_TIME
         }
 
 
@@ -99,34 +99,34 @@ def test_every_request_carries_its_range_version_and_token_and_signs_the_same(us
 @example("a b/é+%20&=?#~*'();:@,[]/.././/x")
 @example("/")
 def test_every_key_is_spelled_as_boto3_does(reader, server, key):
-    storage, asked = reader
-    asked.clear()
-    servers.client(server[0]).get_object(Bucket="images", Key=key)["Body"].read()
-    assert storage.read(key) == BODY
-    assert asked[1][0] == asked[0][0]
+    endpoint, requests = server
+    requests.clear()
+    servers.client(endpoint).get_object(Bucket="images", Key=key)["Body"].read()
+    assert reader.read(key) == BODY
+    assert requests[1][0] == requests[0][0]
 
 
 def test_an_anonymous_reader_never_signs(user, server):
-    endpoint, asked = server
+    endpoint, requests = server
     storage = user(endpoint, QUADRAT_ANONYMOUS="true")
     assert [storage.read("k") for _ in range(2)] == [BODY] * 2
-    assert len(asked) == 2
-    assert not any("authorization" in headers for _, headers in asked)
+    assert len(requests) == 2
+    assert not any("authorization" in headers for _, headers in requests)
 
 
 def test_credentials_that_are_about_to_expire_are_renewed(user, server, tmp_path):
     """boto3 renews credentials that expire within five minutes before each request."""
-    endpoint, asked = server
+    endpoint, requests = server
     expires = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
-    found = json.dumps({"Version": 1, "SecretAccessKey": "s", "Expiration": expires})
+    credentials = json.dumps({"Version": 1, "SecretAccessKey": "s", "Expiration": expires})
     program = tmp_path / "program.py"
     program.write_text(f"""
 import json, uuid
-print(json.dumps(json.loads({found!r}) | {{"AccessKeyId": uuid.uuid4().hex}}))
+print(json.dumps(json.loads({credentials!r}) | {{"AccessKeyId": uuid.uuid4().hex}}))
 """)
     storage = user(endpoint, f"credential_process = {sys.executable} {program}")
     assert [storage.read("k") for _ in range(3)] == [BODY] * 3
-    keys = [headers["authorization"].partition("=")[2].partition("/")[0] for _, headers in asked]
+    keys = [headers["authorization"].partition("=")[2].partition("/")[0] for _, headers in requests]
     assert len(set(keys)) == 3
 
 
@@ -135,7 +135,7 @@ print(json.dumps(json.loads({found!r}) | {{"AccessKeyId": uuid.uuid4().hex}}))
     [("x-amz-request-payer", "requester"), ("authorization", "AWS me:a-signature-of-another-kind")],
 )
 def test_headers_that_a_hook_of_boto3_sets_are_sent_every_time(user, server, header, value):
-    endpoint, asked = server
+    endpoint, requests = server
     storage = user(endpoint)
 
     def add(request, **_):
@@ -145,18 +145,18 @@ def test_headers_that_a_hook_of_boto3_sets_are_sent_every_time(user, server, hea
 
     storage._client.meta.events.register("before-send.s3.GetObject", add)
     assert [storage.read("k") for _ in range(3)] == [BODY] * 3
-    assert [headers[header] for _, headers in asked] == [value] * 3
+    assert [headers[header] for _, headers in requests] == [value] * 3
 
 
 def test_every_request_goes_through_the_proxy(user, server):
-    endpoint, asked = server
+    endpoint, requests = server
     storage = user("http://s3.reef.example", HTTP_PROXY=endpoint, http_proxy=endpoint, NO_PROXY="")
     assert [storage.read("k") for _ in range(2)] == [BODY] * 2
-    assert [path for path, _ in asked] == ["http://s3.reef.example/images/below/k"] * 2
+    assert [path for path, _ in requests] == ["http://s3.reef.example/images/below/k"] * 2
 
 
 class Stream:
-    """A body as urllib3 has it."""
+    """A body with the methods of urllib3's."""
 
     def __init__(self):
         self.left = [BODY, b""]
