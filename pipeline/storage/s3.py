@@ -65,7 +65,7 @@ class S3:
         self.prefix = f"{prefix}/" if prefix else ""
         self._clients: dict[int, Any] = {}
         self._locks: dict[int, threading.Lock] = {}
-        self._has_md5_etags: bool | None = None
+        self._md5_etags: bool | None = None
         self._refusals = Refusals()
 
     @property
@@ -135,8 +135,8 @@ class S3:
     ) -> bytes:
         """Read bytes *start* to *stop* (not included; None: the end).
 
-        They are read again if they are not as many as they should be or if, as a whole object,
-        they do not have the MD5 that its ETag mostly is.
+        They are read again if their number is wrong or, for a whole object, if they do not have the
+        MD5 that its ETag usually is.
         """
         if stop is not None and stop <= start:
             return b""  # S3 ignores such a range, and sends the whole object
@@ -156,9 +156,9 @@ class S3:
     def _get(
         self, key: str, part: tuple[int, int | None], if_version: str, wrong: builtins.list[bytes]
     ) -> bytes:
-        """Try once to read a *part*; whole objects of another MD5 are added to *wrong*.
+        """Read a *part* in one try; a whole object that has another MD5 is added to *wrong*.
 
-        The response's own ETag is compared too, since some services ignore `If-Match`.
+        The response's own ETag is checked too, since some services ignore `If-Match`.
         """
         start, stop = part
         params = {"Key": self.prefix + key}
@@ -195,25 +195,26 @@ class S3:
     def _check_md5(
         self, key: str, response: Response, data: bytes, wrong: builtins.list[bytes]
     ) -> None:
-        if self._has_md5_etags is False or matches_etag(response, data):
+        if self._md5_etags is False or matches_etag(response, data):
             return
         wrong.append(data)
-        # The same bytes again: the object is damaged, unless ETags are no MD5s at this service.
-        if wrong.count(data) == 1 or self._are_etags_md5s(but=self.prefix + key):
+        # The same bytes again: the object is damaged, unless this service's ETags are not MD5s.
+        if wrong.count(data) == 1 or self._are_etags_md5s(excluded=self.prefix + key):
             raise OSError(WRONG_MD5)
 
-    def _are_etags_md5s(self, but: str) -> bool:
-        """Return True if ETags are MD5s, which they are not at a few services.
+    def _are_etags_md5s(self, excluded: str) -> bool:
+        """Return True if this service's ETags are MD5s, as those of nearly all services are.
 
-        Asked once, of the smallest objects on the first page that are not *but*.
+        This is found out once, from the smallest objects on the first page; the key *excluded* is
+        not among them.
         """
-        if self._has_md5_etags is None:
+        if self._md5_etags is None:
             page = self._page({"Prefix": self.prefix}).get("Contents", [])
-            others = [item for item in page if item["Key"] != but and item["Size"]]
+            others = [item for item in page if item["Key"] != excluded and item["Size"]]
             others = [item for item in others if MD5.fullmatch(etag(item).lower())]
             probes = sorted(others, key=itemgetter("Size"))[:PROBES]
-            self._has_md5_etags = any(self._matches_etag(item["Key"]) for item in probes)
-        return self._has_md5_etags
+            self._md5_etags = any(self._matches_etag(item["Key"]) for item in probes)
+        return self._md5_etags
 
     def _matches_etag(self, key: str) -> bool:
         response = self._request("get_object", {"Key": key})

@@ -20,7 +20,7 @@ LISTING = {"Contents", "IsTruncated", "KeyCount", "Name"}
 
 
 def check_headers(response: Response) -> None:
-    """Raise an OSError if a header is missing that every response has: a proxy has cut it off."""
+    """Raise an OSError if a header is missing that every response has; a proxy may cut it off."""
     for header in ("ContentLength", "ETag"):
         if header not in response:
             raise OSError(f"the response has no {header}")
