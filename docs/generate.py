@@ -36,6 +36,8 @@ FOLDERS = {
     "validate.metrics": "results/all_metrics.json",
     "storage": "bucket.url, store",
 }
+STORAGES = ("folder", "https", "s3")
+"""Chosen by an address's scheme: the other files of their folder are not parts."""
 
 
 def tables() -> str:
@@ -67,7 +69,8 @@ def parts() -> str:
     lines = ["# The parts\n\nMade from the first line of each file.\n"]
     for folder, setting in FOLDERS.items():
         lines.append(f"\n## {folder} (`{setting}`)\n\n| part | what it is |\n|---|---|\n")
-        lines += [f"| `{name}` | {_says(folder, name)} |\n" for name in registry.names(folder)]
+        names = STORAGES if folder == "storage" else registry.names(folder)
+        lines += [f"| `{name}` | {_says(folder, name)} |\n" for name in names]
     return "".join(lines)
 
 

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from pipeline.core.errors import InputError, Missing, SettingError, StorageError
 from pipeline.core.hashing import digest
-from pipeline.storage import local_path, open_storage, opened, read_url, scheme_of
+from pipeline.storage import local_path, open_regular_file, open_storage, read_url, scheme_of
 
 if TYPE_CHECKING:
     import torch
@@ -96,7 +96,7 @@ def fetch(source: WeightsSource, cache: Path) -> Weights:
 def _local(url: str, cache: Path) -> Weights:
     path = local_path(url)
     try:
-        with opened(path) as stream:
+        with open_regular_file(path) as stream:
             return Weights(path, hashlib.file_digest(stream, "sha256").hexdigest(), cache)
     except OSError as error:
         raise InputError(

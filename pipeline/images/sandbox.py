@@ -247,7 +247,7 @@ def _allow_time(limit_s: int) -> None:
 
 @cache
 def _storage(url: str, memory: str, follow_symlinks: bool) -> Storage:  # noqa: FBT001
-    return open_storage(url, memory=Path(memory), follow_symlinks=follow_symlinks)
+    return open_storage(url, digest_cache=Path(memory), follow_symlinks=follow_symlinks)
 
 
 def _answer(ask: Mapping[str, Any], data: bytes) -> tuple[dict[str, Any], Any]:

@@ -1,7 +1,7 @@
-"""Places that hold objects under keys: a folder, an S3 bucket, a web address.
+"""Storages hold objects under keys: a folder, an S3 bucket, a web address.
 
-One set of verbs serves the bucket, the store, weights and annotations alike. A key uses `/`, has
-no leading slash and no `.` or `..` part. Listings are sorted by the key's UTF-8 bytes.
+The bucket, the store, weights and annotations are all read by the same methods. A key uses `/`,
+has no leading slash and no `.` or `..` part. Listings are sorted by the key's UTF-8 bytes.
 """
 
 from __future__ import annotations
@@ -21,11 +21,8 @@ from urllib.request import url2pathname
 from pipeline.core.errors import Rejected, SettingError, StorageError, shorten
 from pipeline.core.urls import shown
 
-LONGEST = 100
-"""Letters of a path that a message shows."""
-
-AT_ONCE = getattr(os, "O_NONBLOCK", 0)
-"""Opens a pipe without waiting for a writer; a file is read as ever."""
+NONBLOCK = getattr(os, "O_NONBLOCK", 0)
+"""Opens a pipe without waiting for its writer; for a file it changes nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,22 +43,22 @@ class Object:
 
 
 class Storage(Protocol):
-    """What every storage can do; all of it may be called from several threads at once."""
+    """What every storage can do, from several threads at once."""
 
     url: str
 
     def list(self, prefix: str = "") -> Iterator[Object]:
-        """Give every object whose key begins with *prefix*, sorted; no link is followed out."""
+        """Yield every object whose key begins with *prefix*, sorted by its UTF-8 bytes."""
 
     def versioned(self, objects: Iterable[Object]) -> builtins.list[Object]:
-        """Give *objects* with their versions, reading bytes only where there is no other way.
+        """Return *objects* with their versions, reading bytes only where there is no other way.
 
         Raises:
             Missing: one was removed after it was listed, and its version was not in the listing.
         """
 
     def head(self, key: str) -> Object:
-        """Give one object with its version.
+        """Return one object with its version.
 
         Raises:
             Missing: it is not there.
@@ -70,40 +67,43 @@ class Storage(Protocol):
     def read(
         self, key: str, *, start: int = 0, stop: int | None = None, if_version: str = ""
     ) -> bytes:
-        """Read bytes *start* to *stop* (not included; None: the end); none beyond the end.
+        """Read bytes *start* to *stop* (not included; None: the end), none beyond the end.
 
         Raises:
             Missing: it is not there.
-            Changed: *if_version* is given and the object is another version.
-            Rejected: *if_version* is given, and of all that was listed this cannot be had.
+            Changed: *if_version* is given and the object has another version.
+            Rejected: `forbidden`, `vanished`, `corrupt` or `unreadable`, only with *if_version*: of
+                all that was listed, this object cannot be read.
         """
 
     def put(self, key: str, data: bytes) -> None:
-        """Write an object whole or not at all; an older one of that key is replaced."""
+        """Write an object completely or not at all; an older one of that key is replaced."""
 
     def delete(self, key: str) -> None:
         """Remove an object; it is no error if it is not there."""
 
     def touch(self, key: str) -> None:
-        """Make an object's time of writing now; it is no error if it is not there."""
+        """Set the time at which an object was written to now; it is no error if it is not there."""
 
     def tidy(self) -> None:
-        """Remove what writers that were killed have left unfinished."""
+        """Remove what killed writers have left unfinished."""
 
 
-def open_storage(url: str, *, memory: Path | None = None, follow_symlinks: bool = False) -> Storage:
+def open_storage(
+    url: str, *, digest_cache: Path | None = None, follow_symlinks: bool = False
+) -> Storage:
     """Open the storage that *url* names: a folder's path, `file://…` or `s3://bucket/prefix`.
 
-    A relative path is looked for in the working directory, and, in an experiment that runs in a
+    A relative path is looked for in the working directory and then, in an experiment that runs in a
     copy of the repository without ignored files, in the original checkout (`DVC_ROOT`).
 
     Args:
         url: a folder or an S3 prefix.
-        memory: a file in which a folder's content digests are remembered; None: in no file.
+        digest_cache: a file in which a folder's content digests are remembered; None: in no file.
         follow_symlinks: whether links of a folder may lead out of it.
 
     Raises:
-        SettingError: the scheme is not one that a bucket or store can have.
+        SettingError: a bucket or store cannot have this scheme.
     """
     scheme = scheme_of(url)
     if scheme == "s3":
@@ -113,35 +113,35 @@ def open_storage(url: str, *, memory: Path | None = None, follow_symlinks: bool 
     if scheme in {"", "file"}:
         from pipeline.storage.folder import Folder
 
-        return Folder(local_path(url), memory=memory, follow_symlinks=follow_symlinks)
+        return Folder(local_path(url), digest_cache, follow_symlinks=follow_symlinks)
     raise SettingError(f"{shown(url)}: no storage for {scheme + '://'!r}; use a folder or s3://…")
 
 
 def scheme_of(url: str) -> str:
-    """Give what an address begins with, as `s3`; nothing of a path.
+    """Return the scheme of an address, such as `s3`; empty for a path.
 
     Raises:
-        SettingError: it is no address.
+        SettingError: it is not a valid address.
     """
     try:
         return urlsplit(url).scheme
     except ValueError as error:
-        raise SettingError(f"{shown(url)}: is no address ({error})") from error
+        raise SettingError(f"{shown(url)}: not a valid address ({error})") from error
 
 
 def local_path(url: str) -> Path:
-    """Give the absolute path that a relative or `file://` *url* means on this machine.
+    """Return the absolute path on this machine of a path or `file://` address.
 
     Raises:
-        SettingError: it is no path here.
+        SettingError: it is not a valid path.
     """
     try:
         path = Path(_path_of(url)).expanduser()
         if path.is_absolute() or path.exists():
             return path.absolute()
     except (OSError, RuntimeError, ValueError) as error:  # too long; no such user's home; a NUL
-        why = getattr(error, "strerror", None) or error
-        raise SettingError(f"{shorten(url, LONGEST)!r}: is no path ({why})") from error
+        reason = getattr(error, "strerror", None) or error
+        raise SettingError(f"{shorten(url, 100)!r}: not a valid path ({reason})") from error
     return (Path(os.environ.get("DVC_ROOT", ".")) / path).absolute()
 
 
@@ -150,33 +150,28 @@ def _path_of(url: str) -> str:
     if url.startswith("file:"):
         parts = urlsplit(url)
         if parts.netloc not in {"", "localhost"}:
-            raise ValueError(f"it names another machine, {parts.netloc!r}")
+            raise ValueError(f"it is on another machine, {parts.netloc!r}")
         path = url2pathname(parts.path)
     if "\0" in path:
-        raise ValueError("it holds a NUL")
+        raise ValueError("it contains a NUL")
     return path
 
 
-def opened(path: Path) -> BufferedReader:
-    """Open a file to be read.
+def open_regular_file(path: Path | str) -> BufferedReader:
+    """Open a file for reading.
 
     Raises:
-        OSError: it cannot be opened, or is a pipe, of which one could wait for ever for its first
-            byte, or a device, which may never end.
+        OSError: it cannot be opened, or is a pipe or a device, which may never end.
     """
-    found = open(path, "rb", opener=_at_once)  # noqa: SIM115 - it is given to the caller
-    if not stat.S_ISREG(os.fstat(found.fileno()).st_mode):
-        found.close()
-        raise OSError(errno.EINVAL, "it is a pipe or a device, and no file")
-    return found
+    stream = open(path, "rb", opener=lambda name, flags: os.open(name, flags | NONBLOCK))  # noqa: SIM115 - the caller closes it
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        stream.close()
+        raise OSError(errno.EINVAL, "it is a pipe or a device, not a file")
+    return stream
 
 
-def _at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | AT_ONCE)
-
-
-def read_url(url: str, *, memory: Path | None = None) -> tuple[bytes, str]:
-    """Read one object by its whole address; give its bytes and its version.
+def read_url(url: str) -> tuple[bytes, str]:
+    """Return the bytes and the version of the object at a whole address.
 
     *url* is a path, `file://`, `s3://bucket/key`, `https://` or, on loopback, `http://`.
 
@@ -189,9 +184,9 @@ def read_url(url: str, *, memory: Path | None = None) -> tuple[bytes, str]:
 
         return fetch(url)
     folder, _, name = (url if scheme == "s3" else str(local_path(url))).rpartition("/")
-    storage = open_storage(folder or "/", memory=memory)
-    found = storage.head(name)
+    storage = open_storage(folder or "/")
+    version = storage.head(name).version
     try:
-        return storage.read(name, if_version=found.version), found.version
+        return storage.read(name, if_version=version), version
     except Rejected as error:
         raise StorageError(error.detail) from error

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import builtins
 import contextlib
-import hashlib
-import logging
 import os
 import secrets
 import time
@@ -20,245 +18,187 @@ from typing import BinaryIO
 
 from pipeline.core import signals
 from pipeline.core.errors import Changed, Missing, Rejected, StorageError
-from pipeline.core.run_log import pluralize
-from pipeline.storage import Object, opened
-from pipeline.storage._digests import Digests, Hashed, Stamp, is_settled, stamp
-from pipeline.storage._refusals import UNREAD, Refusals, reason
-from pipeline.storage._walk import LEFT, NOT_THERE, Left, Walk, said
+from pipeline.storage import Object, open_regular_file
+from pipeline.storage.content_digests import (
+    ContentDigests,
+    HashedFile,
+    Stamp,
+    hash_file,
+    md5,
+    stamp_of,
+)
+from pipeline.storage.directory_walk import NOT_A_FILE, path_error, walk
+from pipeline.storage.refusals import Refusals, reject_reason
 
 try:
     import fcntl
 except ImportError:  # not a Unix
     fcntl = None  # type: ignore[assignment]
 
-log = logging.getLogger(__name__)
-
 TEMPORARY = ".quadrat-tmp"
-"""The folder below a root in which files are written before they get their names."""
+"""The folder below a root in which files are written before they are renamed."""
 
 LOCKED_WITHIN_S = 2.0
 """A writer locks its temporary file at once; one that is older and not locked has no writer."""
 
+UNREAD = "not read"
+"""The version of a file that was listed and could not be read: no other file has it."""
+
 HASHERS = 8
-REMEMBERED_AT_ONCE = 1_000
+HASHED_AT_ONCE = 1_000
+"""Files whose digests are written to the table together."""
 
 
 class Folder:
-    """The files below *root*; digests are remembered in the SQLite file *memory*.
+    """The files below *root*; `Storage` says what the methods do.
 
-    Names that begin with a dot are not listed: they are the system's, or our unfinished writes.
-    A link to a file is followed where it stays below the root, a link to a folder never; with
-    *follow_symlinks*, both are wherever they lead, but for one that leads back to where it stands.
+    Digests are remembered in the SQLite file *digest_cache*. Names that begin with a dot are not
+    listed: they are the system's, or our unfinished writes. A link to a file is followed if it
+    stays below the root, a link to a folder never. With *follow_symlinks*, both are followed
+    wherever they lead, except for a link to a folder that contains it.
     """
 
     def __init__(
-        self, root: Path, memory: Path | None = None, *, follow_symlinks: bool = False
+        self, root: Path, digest_cache: Path | None = None, *, follow_symlinks: bool = False
     ) -> None:
         self.root, self.follow_symlinks = root, follow_symlinks
         self.url = str(root)
-        self._real = os.path.realpath(root)
-        self._digests = Digests(memory)
-        self._seen: dict[str, tuple[Stamp, str]] = {}
+        self._real_root = os.path.realpath(root)
+        self._digests = ContentDigests(digest_cache)
         self._refusals = Refusals()
 
     def list(self, prefix: str = "") -> Iterator[Object]:
-        """Give the files whose key begins with *prefix*, sorted by the key's UTF-8 bytes.
-
-        Raises:
-            Missing: the folder is not there; with a prefix, that is an empty listing.
-            StorageError: a folder below it cannot be listed.
-        """
+        """Yield the files whose key begins with *prefix*, sorted by its UTF-8 bytes."""
         try:
-            is_there = self.root.is_dir()
+            is_folder = self.root.is_dir()
         except OSError as error:
-            raise said(self.root, "listed", error) from error
-        if not is_there:
+            raise path_error(self.root, "listed", error) from error
+        if not is_folder:
             if prefix:
                 return
             raise Missing(f"{self.root}: no such folder; set bucket.url to where the images are")
-        below, _, name = prefix.rpartition("/")
-        start = self._path(below) if below else self.root
-        left: Left = {kind: [] for kind in LEFT}
-        walk = Walk(self.root, self._is_inside, left, self.follow_symlinks)
-        found = list(walk.files(start, name))
-        for kind, names in left.items():
-            if names:
-                says = LEFT[kind][len(names) > 1]
-                log.warning(f"%s: %d {says}", self.root, len(names), min(names))  # noqa: G004
-        named = [item for item in found if _is_text(item.key)]
-        if len(named) < len(found):
-            n = len(found) - len(named)
-            what, whose = pluralize(n, "files"), "its name is" if n == 1 else "their names are"
-            log.warning("%s: %s left out: %s not UTF-8", self.root, what, whose)
-        yield from sorted(named, key=lambda item: item.key.encode())
+        folder, slash, name = prefix.rpartition("/")
+        start = self._path(folder) if folder else self.root
+        files = walk(
+            start, folder + slash, name, self._is_inside, follow_symlinks=self.follow_symlinks
+        )
+        yield from sorted(files, key=lambda file: file.key.encode())
 
     def _is_inside(self, path: Path | str) -> bool:
         if self.follow_symlinks:
             return True
         real = os.path.realpath(path)
-        return real == self._real or real.startswith(self._real.rstrip(os.sep) + os.sep)
+        return real == self._real_root or real.startswith(self._real_root.rstrip(os.sep) + os.sep)
 
     def _path(self, key: str) -> Path:
-        """Give the path of *key*.
+        """Return the path of *key*.
 
         Raises:
             StorageError: it would lead out of the root.
         """
-        parts = key.split("/")
-        if any(part in {"", ".", ".."} for part in parts) or "\0" in key:
-            raise StorageError(f"{self.root}: key {key!r} is no path below it")
+        if any(part in {"", ".", ".."} for part in key.split("/")) or "\0" in key:
+            raise StorageError(f"{self.root}: key {key!r} is not a path below it")
         path = self.root / key
         if not self._is_inside(path):
             raise StorageError(f"{self.root}: key {key!r} leads out of it by a link")
         return path
 
     def versioned(self, objects: Iterable[Object]) -> builtins.list[Object]:
-        """Give *objects* with the MD5 of their content, reading only files not seen before.
+        """Return *objects* with the MD5 of their content, reading only files that are not known.
 
-        One that cannot be read is UNREAD: `read` says why, where that is still so.
-
-        Raises:
-            Missing: one was removed after it was listed.
-            StorageError: none can be read, or the machine has not what reading takes.
+        One that cannot be read is UNREAD; `read` says why, if that is still so.
         """
-        paths = {item.key: self._path(item.key) for item in objects}
+        paths = {item.key: str(self._path(item.key)) for item in objects}
         stamps = {path: _stamp(path) for path in paths.values()}
-        found = {
-            path: Hashed(stamps[path], digest, settled=True)
-            for path, digest in self._digests.get(stamps).items()
-        }
-        self._refusals.has_read |= bool(found)
-        found |= self._hashed([path for path in stamps if path not in found])
-        known = {key: found[path] for key, path in paths.items() if path in found}
-        self._seen |= {key: hashed[:2] for key, hashed in known.items() if hashed.settled}
-        unread = {key: Hashed(stamps[path], UNREAD, settled=False) for key, path in paths.items()}
-        return [
-            Object(key, hashed.stamp[1], hashed.digest) for key, hashed in (unread | known).items()
-        ]
+        remembered = self._digests.get(stamps)
+        self._refusals.has_read |= bool(remembered)
+        hashed = self._hash_files([path for path in stamps if path not in remembered])
+        unread = {path: HashedFile(stamp, UNREAD) for path, stamp in stamps.items()}
+        files = unread | remembered | hashed
+        return [Object(key, files[at].stamp.size, files[at].digest) for key, at in paths.items()]
 
-    def _hashed(self, paths: builtins.list[Path]) -> dict[Path, Hashed]:
-        """Hash files in threads, remembering them on the way: a killed run keeps what it did.
-
-        Those that cannot be read are left out.
-        """
-        found: dict[Path, Hashed] = {}
+    def _hash_files(self, paths: builtins.list[str]) -> dict[str, HashedFile]:
+        """Hash the files that can be read, remembering them on the way for a run that is killed."""
+        hashed: dict[str, HashedFile] = {}
         with ThreadPoolExecutor(HASHERS) as pool:
-            for start in range(0, len(paths), REMEMBERED_AT_ONCE):
-                some = paths[start : start + REMEMBERED_AT_ONCE]
-                tried = zip(some, pool.map(self._hash, some), strict=True)
-                hashed = {path: one for path, one in tried if one is not None}
-                self._digests.put(hashed)
-                found |= hashed
-        return found
+            for start in range(0, len(paths), HASHED_AT_ONCE):
+                some = paths[start : start + HASHED_AT_ONCE]
+                files = zip(some, pool.map(self._hash_file, some), strict=True)
+                new = {path: file for path, file in files if file is not None}
+                self._digests.put(new)
+                hashed |= new
+        return hashed
 
-    def _hash(self, path: Path) -> Hashed | None:
+    def _hash_file(self, path: str) -> HashedFile | None:
         try:
-            with self._reading(path, listed=path.name) as stream:
-                return _md5_of(stream)
+            with self._open(path, listed_as=path) as stream:
+                return hash_file(stream)
         except Rejected:
             return None
 
     @contextlib.contextmanager
-    def _reading(self, path: Path, listed: str = "") -> Iterator[BinaryIO]:
-        """Open a file to be read.
-
-        Args:
-            path: the file's.
-            listed: its key where it was listed: what is said of it alone is then its reject.
+    def _open(self, path: str, listed_as: str = "") -> Iterator[BinaryIO]:
+        """Open a file for reading; one that was listed is Rejected if it alone cannot be read.
 
         Raises:
             Missing: it is not there.
-            Rejected: `forbidden` or `unreadable`.
-            StorageError: the machine has not what reading takes, or refuses every file.
+            Rejected: `forbidden` or `unreadable`, only with *listed_as*, its key.
+            StorageError: it cannot be read, and that is no matter of this file.
         """
         try:
-            with opened(path) as stream:
+            with open_regular_file(path) as stream:
                 yield stream
         except OSError as error:
-            why = reason(error) if listed else None
-            if why is None or self._refusals.are_all():
-                raise said(path, "read", error) from error
-            raise Rejected(why, f"{listed}: cannot be read ({error.strerror})") from error
+            reason = reject_reason(error) if listed_as else None
+            if reason is None or self._refusals.count():
+                raise path_error(path, "read", error) from error
+            raise Rejected(reason, f"{listed_as}: cannot be read ({error.strerror})") from error
         self._refusals.has_read = True
 
     def head(self, key: str) -> Object:
-        """Give one file with its version.
+        """Return one file with its version."""
+        path = str(self._path(key))
+        with self._open(path) as stream:
+            return Object(key, os.fstat(stream.fileno()).st_size, self._version(path, stream))
 
-        Raises:
-            Missing: it is not there.
-        """
-        path = self._path(key)
-        with self._reading(path) as stream:
-            return Object(key, os.fstat(stream.fileno()).st_size, self._version(key, path, stream))
-
-    def _version(self, key: str, path: Path, stream: BinaryIO) -> str:
-        """Give the MD5 of an open file, from memory if its stamp is the one remembered."""
-        seen = stamp(os.fstat(stream.fileno()))
-        known = self._seen.get(key)
-        if known is not None and known[0] == seen:
-            return known[1]
-        digest = self._digests.get({path: seen}).get(path)
-        hashed = Hashed(seen, digest, settled=True) if digest else _md5_of(stream)
-        if hashed.settled:
-            self._seen[key] = hashed[:2]
-        if not digest:
-            self._digests.put({path: hashed})
-        return hashed.digest
+    def _version(self, path: str, stream: BinaryIO) -> str:
+        """Return the MD5 of an open file, which is read unless it is remembered."""
+        files = self._digests.get({path: stamp_of(os.fstat(stream.fileno()))})
+        if not files:
+            files = {path: hash_file(stream)}
+            self._digests.put(files)
+        return files[path].digest
 
     def read(
         self, key: str, *, start: int = 0, stop: int | None = None, if_version: str = ""
     ) -> bytes:
         """Read bytes *start* to *stop* (not included; None: the end).
 
-        A whole file is checked by the MD5 of the bytes that were read, a part by the stamp that
-        the file has after it was read.
-
-        Raises:
-            Missing: it is not there.
-            Changed: it is not *if_version*.
-            Rejected: `forbidden` or `unreadable`, only with *if_version*: the file was listed, and
-                it alone cannot be read.
+        A whole file is compared with *if_version* by the MD5 of the bytes that were read, a part
+        by the stamp that the file has after it was read.
         """
-        path = self._path(key)
-        with self._reading(path, key if if_version else "") as stream:
+        path = str(self._path(key))
+        with self._open(path, listed_as=key if if_version else "") as stream:
             stream.seek(start)
             data = stream.read() if stop is None else stream.read(max(stop - start, 0))
             if if_version:
-                whole = start == 0 and stop is None
-                found = _md5(data) if whole else self._version(key, path, stream)
-                if found != if_version:
+                is_whole = start == 0 and stop is None
+                version = md5(data) if is_whole else self._version(path, stream)
+                if version != if_version:
                     raise Changed(
                         f"{path}: changed while it was read (index has {if_version!r}, the folder "
-                        f"has {found!r}); run dvc repro again"
+                        f"has {version!r}); run dvc repro again"
                     )
         return data
 
     def put(self, key: str, data: bytes) -> None:
-        """Write a file whole or not at all.
-
-        Raises:
-            StorageError: the folder cannot be written, or is full.
-        """
+        """Write a file completely or not at all."""
         path = self._path(key)
         temporary = self.root / TEMPORARY / f"{os.getpid()}-{secrets.token_hex(8)}"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary.parent.mkdir(exist_ok=True)
-            try:
-                with signals.creating:
-                    signals.unfinished.add(str(temporary))
-                    stream = temporary.open("wb")
-                with stream:
-                    _lock(stream)
-                    stream.write(data)
-                    stream.flush()
-                    os.fsync(stream.fileno())
-                    temporary.replace(path)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
-            finally:
-                signals.unfinished.discard(str(temporary))
+            _write(data, temporary, path)
         except OSError as error:
             raise StorageError(
                 f"{path}: {len(data):,} bytes cannot be written ({error.strerror}); make room "
@@ -266,26 +206,22 @@ class Folder:
             ) from error
 
     def delete(self, key: str) -> None:
-        """Remove a file; it is no error if it is not there.
-
-        Raises:
-            StorageError: it cannot be removed.
-        """
+        """Remove a file; it is no error if it is not there."""
         path = self._path(key)
         try:
             path.unlink()
-        except NOT_THERE:
+        except NOT_A_FILE:
             return
         except OSError as error:
-            raise said(path, "removed", error) from error
+            raise path_error(path, "removed", error) from error
 
     def touch(self, key: str) -> None:
-        """Set a file's mtime to now; it is no error if that cannot be."""
+        """Set a file's mtime to now; it is no error if that is impossible."""
         with contextlib.suppress(OSError):
             os.utime(self._path(key))
 
     def tidy(self) -> None:
-        """Remove what writers that were killed have left; a living writer holds a lock."""
+        """Remove what killed writers have left; a running writer holds a lock."""
         with contextlib.suppress(OSError), os.scandir(self.root / TEMPORARY) as entries:
             for entry in entries:
                 with contextlib.suppress(OSError):
@@ -293,8 +229,27 @@ class Folder:
                         _remove_unlocked(Path(entry.path))
 
 
+def _write(data: bytes, temporary: Path, path: Path) -> None:
+    """Write *data* to *temporary* and rename it to *path*; an error leaves neither."""
+    try:
+        with signals.creating:
+            signals.unfinished.add(str(temporary))
+            stream = temporary.open("wb")
+        with stream:
+            _lock(stream)
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+            temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    finally:
+        signals.unfinished.discard(str(temporary))
+
+
 def _lock(stream: BinaryIO) -> None:
-    """Lock an open file of one's own; where there are no locks, its age alone protects it."""
+    """Lock a new file; on file systems without locks, its age alone protects it."""
     if fcntl is not None:
         with contextlib.suppress(OSError):
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -307,35 +262,10 @@ def _remove_unlocked(path: Path) -> None:
         path.unlink()
 
 
-def _is_text(key: str) -> bool:
+def _stamp(path: str) -> Stamp:
     try:
-        key.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _stamp(path: Path) -> Stamp:
-    try:
-        return stamp(path.stat())
-    except NOT_THERE as error:
+        return stamp_of(Path(path).stat())
+    except NOT_A_FILE as error:
         raise Missing(f"{path}: removed after it was listed; run dvc repro again") from error
     except OSError as error:
-        raise said(path, "read", error) from error
-
-
-def _md5(data: bytes) -> str:
-    return hashlib.md5(data, usedforsecurity=False).hexdigest()
-
-
-def _md5_of(stream: BinaryIO) -> Hashed:
-    """Hash an open file; its stamp is the one it had before the first byte was read.
-
-    Whether that stamp can be trusted is judged then too: later, a file that was written while
-    its clock stood still would look settled.
-    """
-    seen = stamp(os.fstat(stream.fileno()))
-    settled = is_settled(seen)
-    stream.seek(0)
-    hasher = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False))  # type: ignore[arg-type]
-    return Hashed(seen, hasher.hexdigest(), settled)
+        raise path_error(path, "read", error) from error

@@ -27,7 +27,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from pipeline.core.errors import InputError
-from pipeline.storage import opened
+from pipeline.storage import open_regular_file
 
 FORMAT = 3
 BLOCK_ROWS = 65_536
@@ -197,9 +197,9 @@ def read(folder: Path) -> Classifier:
         InputError: it is not there, not one of ours, or its parts do not fit together.
     """
     try:
-        with opened(folder / "model.json") as stream:
+        with open_regular_file(folder / "model.json") as stream:
             text = stream.read()
-        with opened(folder / "model.safetensors") as stream:
+        with open_regular_file(folder / "model.safetensors") as stream:
             data = stream.read()
     except FileNotFoundError as error:
         raise InputError(f"{folder}: no classifier here; run the train stage first") from error

@@ -1,4 +1,4 @@
-"""What every storage promises: a folder, and two S3 servers."""
+"""The contract of every storage, for a folder and two S3 servers."""
 
 import hashlib
 import itertools
@@ -28,7 +28,7 @@ KEYS = st.lists(PARTS, min_size=1, max_size=3).map("/".join)
 
 @pytest.fixture(scope="module", params=["folder", *servers.SERVERS])
 def place(request, tmp_path_factory):
-    """Give a URL, and the environment in which it is reached."""
+    """The URL of a storage, in the environment in which it can be reached."""
     folder = tmp_path_factory.mktemp("place")
     patch = pytest.MonkeyPatch()
     if request.param == "folder":
@@ -48,15 +48,15 @@ def storage(place):
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(key=KEYS, data=st.binary(max_size=200))
-def test_what_is_put_is_listed_and_read_back(storage, key, data):
+def test_an_object_that_is_put_is_listed_and_read_back(storage, key, data):
     # Apart from the others': a folder cannot hold a file and a folder of one name.
     key = f"{next(NUMBERS)}/{key}"
     storage.put(key, data)
     try:
-        found = {item.key: item for item in storage.list()}
-        assert found[key].size == len(data)
+        listed = {item.key: item for item in storage.list()}
+        assert listed[key].size == len(data)
         assert storage.read(key) == data
-        assert storage.versioned([found[key]])[0] == storage.head(key)
+        assert storage.versioned([listed[key]])[0] == storage.head(key)
     finally:
         storage.delete(key)
     with pytest.raises(Missing):
@@ -68,7 +68,7 @@ def test_a_version_is_the_md5_of_the_content_in_a_folder_and_on_s3_alike(storage
     assert storage.head("v.bin").version == hashlib.md5(b"content").hexdigest()
 
 
-def test_parts_of_an_object(storage):
+def test_parts_of_an_object_are_read(storage):
     storage.put("p.bin", bytes(range(100)))
     assert storage.read("p.bin", start=10, stop=20) == bytes(range(10, 20))
     assert storage.read("p.bin", start=90) == bytes(range(90, 100))
@@ -124,20 +124,20 @@ def test_listings_are_sorted_by_bytes_and_begin_with_their_prefix(storage):
     keys = ["s/b", "s/B", "s/a/z", "s/a!", "s/é", "s/~", "s/a0"]
     for key in keys:
         storage.put(key, b"x")
-    found = [item.key for item in storage.list("s/")]
-    assert found == sorted(keys, key=str.encode)
+    listed = [item.key for item in storage.list("s/")]
+    assert listed == sorted(keys, key=str.encode)
     assert [item.key for item in storage.list("s/a")] == ["s/a!", "s/a/z", "s/a0"]
     assert list(storage.list("nothing/")) == []
 
 
-def test_what_is_not_there_is_missing(storage):
+def test_an_object_that_is_not_there_is_missing(storage):
     for ask in (storage.read, storage.head):
         with pytest.raises(Missing):
             ask("no/such/key")
     storage.delete("no/such/key")
 
 
-def test_one_object_by_its_whole_address(place, storage):
+def test_one_object_is_read_by_its_whole_address(place, storage):
     storage.put("deep/w.bin", b"weights")
     assert read_url(f"{place}/deep/w.bin")[0] == b"weights"
     with pytest.raises(Missing):
@@ -155,7 +155,7 @@ def test_a_listing_of_many_pages_is_complete(tmp_path, monkeypatch):
         assert [item.key for item in storage.list()] == [f"{n:05d}" for n in range(1_050)]
 
 
-def test_wrong_credentials_are_said_without_the_credentials(tmp_path, monkeypatch):
+def test_the_error_of_wrong_credentials_does_not_show_them(tmp_path, monkeypatch):
     with servers.rclone(tmp_path) as endpoint:
         for name, value in servers.environment(endpoint).items():
             monkeypatch.setenv(name, value)
@@ -183,15 +183,15 @@ def test_a_public_bucket_needs_no_credentials_where_anonymous_is_set(tmp_path, m
         assert open_storage(f"s3://{servers.BUCKET}").read("a") == b"open"
 
 
-def test_a_server_that_is_down_is_named(monkeypatch):
+def test_the_error_of_a_server_that_is_down_names_it(monkeypatch):
     for name, value in servers.environment("http://127.0.0.1:9").items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("pipeline.storage.s3.TRIES", 1)
+    monkeypatch.setattr("pipeline.storage.s3_client.TRIES", 1)
     with pytest.raises(StorageError, match=r"127.0.0.1:9.*check the endpoint"):
         list(open_storage("s3://bucket").list())
 
 
-def test_an_address_that_is_no_storage_is_refused():
+def test_an_address_of_no_storage_is_refused():
     with pytest.raises(SettingError, match="no storage for 'ftp://'"):
         open_storage("ftp://x/y")
     with pytest.raises(SettingError, match="names no bucket"):

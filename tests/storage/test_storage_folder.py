@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.errors import Changed, Missing, Rejected, SettingError, StorageError
-from pipeline.storage import _digests, _walk, folder, local_path, open_storage, read_url
+from pipeline.storage import (
+    content_digests,
+    directory_walk,
+    folder,
+    local_path,
+    open_storage,
+    read_url,
+)
 
 
 @pytest.fixture
@@ -43,61 +50,61 @@ def old(path, data=b"bytes"):
 def hashed(monkeypatch):
     """The paths that were read to be hashed."""
     seen = []
-    real = folder._md5_of
+    real = folder.hash_file
 
     def counted(stream):
         seen.append(Path(stream.name).name)
         return real(stream)
 
-    monkeypatch.setattr(folder, "_md5_of", counted)
+    monkeypatch.setattr(folder, "hash_file", counted)
     return seen
 
 
-def versions(root, memory):
-    storage = open_storage(str(root), memory=memory)
+def versions(root, cache):
+    storage = open_storage(str(root), digest_cache=cache)
     return {item.key: item.version for item in storage.versioned(storage.list())}
 
 
 def test_an_unchanged_file_is_read_once(root, tmp_path, hashed):
     old(root / "a")
-    memory = tmp_path / "memory.sqlite"
-    first = versions(root, memory)
-    assert versions(root, memory) == first
+    cache = tmp_path / "digests.sqlite"
+    first = versions(root, cache)
+    assert versions(root, cache) == first
     assert hashed == ["a"]
 
 
 def test_a_file_just_written_is_not_trusted(root, tmp_path, hashed):
     """A second write within the clock's grain leaves size and time as they were."""
     (root / "a").write_bytes(b"bytes")
-    memory = tmp_path / "memory.sqlite"
-    versions(root, memory)
-    versions(root, memory)
+    cache = tmp_path / "digests.sqlite"
+    versions(root, cache)
+    versions(root, cache)
     assert hashed == ["a", "a"]
 
 
-def test_a_file_hashed_while_young_is_not_trusted_however_late_it_is_remembered(
+def test_a_file_hashed_soon_after_a_change_is_not_trusted_however_late_it_is_remembered(
     root, tmp_path, hashed, monkeypatch
 ):
     """Between a young file's hash and the end of a long listing its clock may have stood still."""
     (root / "a").write_bytes(b"bytes")
-    memory = tmp_path / "memory.sqlite"
-    real, now = _digests.Digests.put, time.time_ns
+    cache = tmp_path / "digests.sqlite"
+    real, now = content_digests.ContentDigests.put, time.time_ns
 
-    def late(self, found):
+    def late(self, files):
         monkeypatch.setattr(time, "time_ns", lambda: now() + 60_000_000_000)
-        real(self, found)
+        real(self, files)
 
-    monkeypatch.setattr(_digests.Digests, "put", late)
-    versions(root, memory)
-    versions(root, memory)
+    monkeypatch.setattr(content_digests.ContentDigests, "put", late)
+    versions(root, cache)
+    versions(root, cache)
     assert hashed == ["a", "a"]
 
 
 def test_parts_of_one_file_cost_one_hash(root, monkeypatch):
     old(root / "a", b"0123456789")
     seen = []
-    real = folder._md5_of
-    monkeypatch.setattr(folder, "_md5_of", lambda stream: seen.append(1) or real(stream))
+    real = folder.hash_file
+    monkeypatch.setattr(folder, "hash_file", lambda stream: seen.append(1) or real(stream))
     storage = open_storage(str(root))
     version = storage.head("a").version
     assert [storage.read("a", start=n, stop=n + 1, if_version=version) for n in range(3)] == [
@@ -109,36 +116,36 @@ def test_parts_of_one_file_cost_one_hash(root, monkeypatch):
 
 
 @pytest.mark.parametrize("how", ["in place", "by another file"])
-def test_other_bytes_of_the_same_size_and_time_are_seen(root, tmp_path, how):
+def test_a_change_that_keeps_size_and_mtime_is_detected(root, tmp_path, how):
     path = old(root / "a", b"one")
-    memory = tmp_path / "memory.sqlite"
-    before, stat = versions(root, memory), path.stat()
+    cache = tmp_path / "digests.sqlite"
+    before, stat = versions(root, cache), path.stat()
     other = path if how == "in place" else root / "b"
     other.write_bytes(b"two")
     other.replace(path)
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assert versions(root, memory)["a"] != before["a"]
+    assert versions(root, cache)["a"] != before["a"]
 
 
 @pytest.mark.parametrize("harm", ["garbage", "folder"])
-def test_a_memory_that_cannot_be_used_costs_time_only(root, tmp_path, harm, caplog):
+def test_a_digest_cache_that_cannot_be_used_costs_time_only(root, tmp_path, harm, caplog):
     old(root / "a")
-    memory = tmp_path / "memory.sqlite"
-    memory.mkdir() if harm == "folder" else memory.write_bytes(b"not a database" * 100)
-    assert list(versions(root, memory)) == ["a"]
+    cache = tmp_path / "digests.sqlite"
+    cache.mkdir() if harm == "folder" else cache.write_bytes(b"not a database" * 100)
+    assert list(versions(root, cache)) == ["a"]
     assert "cannot be" in caplog.text
 
 
-def test_two_processes_can_remember_at_once(root, tmp_path):
+def test_another_process_can_read_the_digest_cache(root, tmp_path):
     old(root / "a")
-    memory = tmp_path / "memory.sqlite"
-    versions(root, memory)
-    other = sqlite3.connect(memory)
+    cache = tmp_path / "digests.sqlite"
+    versions(root, cache)
+    other = sqlite3.connect(cache)
     assert other.execute("SELECT count(*) FROM stamps").fetchone() == (1,)
     other.close()
 
 
-def test_hidden_files_and_links_that_lead_out_are_not_listed(root, tmp_path):
+def test_hidden_files_and_links_out_of_the_folder_are_not_listed(root, tmp_path):
     (tmp_path / "secret").write_bytes(b"x")
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside" / "f").write_bytes(b"x")
@@ -156,39 +163,39 @@ def test_hidden_files_and_links_that_lead_out_are_not_listed(root, tmp_path):
 
 
 @pytest.mark.parametrize("key", ["../secret", "/etc/passwd", "a/../b", "a//b", ".", "", "a\0b"])
-def test_a_key_that_is_no_path_below_the_root_is_refused(root, key):
-    with pytest.raises(StorageError, match="is no path below it"):
+def test_a_key_that_is_not_a_path_below_the_root_is_refused(root, key):
+    with pytest.raises(StorageError, match="is not a path below it"):
         open_storage(str(root)).read(key)
 
 
-def test_names_that_are_not_utf8_are_left_out_and_said(root, caplog):
+def test_files_whose_names_are_not_utf8_are_skipped_and_logged(root, caplog):
     (root / "a").write_bytes(b"x")
     with open(os.fsencode(root) + b"/\xff.png", "wb"):
         pass
     assert [item.key for item in open_storage(str(root)).list()] == ["a"]
-    assert "1 file left out: its name is not UTF-8" in caplog.text
+    assert "1 file skipped ('\\udcff.png'): names must be UTF-8" in caplog.text
 
 
-def test_a_folder_that_is_not_there_says_what_to_do(tmp_path):
+def test_the_error_of_a_missing_folder_says_what_to_do(tmp_path):
     with pytest.raises(Missing, match="no such folder; set bucket.url to where the images are"):
         list(open_storage(str(tmp_path / "none")).list())
 
 
-def test_a_file_removed_during_a_listing_takes_no_other_with_it(root, monkeypatch):
+def test_a_file_removed_during_a_listing_hides_no_other(root, monkeypatch):
     for name in "abcd":
         (root / name).write_bytes(b"x")
-    real = _walk._entries
+    real = directory_walk._entries
 
     def racing(here):
-        found = sorted(real(here), key=lambda entry: entry.name)
+        entries = sorted(real(here), key=lambda entry: entry.name)
         (root / "a").unlink()
-        return found
+        return entries
 
-    monkeypatch.setattr(_walk, "_entries", racing)
+    monkeypatch.setattr(directory_walk, "_entries", racing)
     assert [item.key for item in open_storage(str(root)).list()] == ["b", "c", "d"]
 
 
-def test_a_file_removed_after_the_listing_is_said(root):
+def test_a_file_removed_after_the_listing_is_an_error(root):
     (root / "a").write_bytes(b"x")
     storage = open_storage(str(root))
     listed = list(storage.list())
@@ -197,7 +204,7 @@ def test_a_file_removed_after_the_listing_is_said(root):
         storage.versioned(listed)
 
 
-def test_a_folder_is_no_object_and_a_file_holds_none(root):
+def test_a_folder_is_not_an_object_and_a_file_contains_none(root):
     (root / "folder").mkdir()
     (root / "file").write_bytes(b"x")
     storage = open_storage(str(root))
@@ -210,7 +217,7 @@ def test_a_folder_is_no_object_and_a_file_holds_none(root):
     assert (root / "folder").is_dir()
 
 
-def test_a_name_that_is_too_long_is_said(root):
+def test_a_name_that_is_too_long_is_an_error(root):
     storage = open_storage(str(root))
     for ask in (storage.head, storage.read):
         with pytest.raises(StorageError, match=r"cannot be read \(File name too long\)"):
@@ -226,7 +233,7 @@ def test_a_link_to_a_file_within_the_folder_is_followed(root):
     assert storage.read("link") == b"x"
 
 
-def test_links_that_are_not_followed_are_said(root, tmp_path, caplog):
+def test_links_that_are_not_followed_are_logged(root, tmp_path, caplog):
     (tmp_path / "outside").mkdir()
     (root / "a").write_bytes(b"x")
     (root / "within").mkdir()
@@ -234,25 +241,25 @@ def test_links_that_are_not_followed_are_said(root, tmp_path, caplog):
     (root / "side").symlink_to(root / "within")
     assert [item.key for item in open_storage(str(root)).list()] == ["a"]
     assert (
-        f"{root}: 2 links left out, as 'door': they lead out of the folder, or to a folder; "
-        "bucket.follow_symlinks takes what they lead to"
+        f"{root}: 2 links skipped ('door', …): links to folders or out of this one need "
+        "bucket.follow_symlinks: true"
     ) in caplog.text
 
 
 @pytest.mark.parametrize("follow", [False, True])
-def test_links_in_a_circle_and_what_is_no_file_are_left_out_and_said(root, caplog, follow):
+def test_circular_links_and_special_files_are_skipped_and_logged(root, caplog, follow):
     (root / "a").write_bytes(b"x")
     (root / "self").symlink_to("self")
     (root / "one").symlink_to("two")
     (root / "two").symlink_to("one")
     os.mkfifo(root / "pipe.png")
     assert [item.key for item in open_storage(str(root), follow_symlinks=follow).list()] == ["a"]
-    assert "3 links left out, as 'one': they lead to nothing" in caplog.text
-    assert "1 entry left out, 'pipe.png': it is a pipe, a socket or" in caplog.text
+    assert "3 broken links skipped ('one', …)" in caplog.text
+    assert "1 special file skipped ('pipe.png'): pipes, sockets and devices are" in caplog.text
 
 
 @pytest.mark.skipif(not MEMORY.exists(), reason="no file whose bytes cannot be read")
-def test_a_file_that_the_disk_has_lost_is_refused_and_takes_no_other_with_it(root):
+def test_a_file_that_the_disk_has_lost_is_rejected_and_the_others_are_read(root):
     (root / "lost").symlink_to(MEMORY)
     (root / "a").write_bytes(b"x")
     storage = open_storage(str(root), follow_symlinks=True)
@@ -271,7 +278,7 @@ def test_a_file_that_the_disk_has_lost_is_refused_and_takes_no_other_with_it(roo
 
 
 @pytest.mark.skipif(not MEMORY.exists(), reason="no file whose bytes cannot be read")
-def test_a_folder_of_which_nothing_can_be_read_is_no_matter_of_its_files(root):
+def test_a_folder_of_which_nothing_can_be_read_stops_the_run(root):
     for number in range(20):
         (root / f"lost{number}").symlink_to(MEMORY)
     storage = open_storage(str(root), follow_symlinks=True)
@@ -282,7 +289,7 @@ def test_a_folder_of_which_nothing_can_be_read_is_no_matter_of_its_files(root):
     assert len(storage.versioned(storage.list())) == 21
 
 
-def test_links_are_followed_where_that_is_asked_for_and_circles_end(root, tmp_path, caplog):
+def test_follow_symlinks_follows_links_and_ends_in_circles(root, tmp_path, caplog):
     survey, other = tmp_path / "survey", tmp_path / "other"
     for place in (survey, other):
         place.mkdir()
@@ -300,13 +307,13 @@ def test_links_are_followed_where_that_is_asked_for_and_circles_end(root, tmp_pa
     assert storage.read("2024/other/f") == b"other"
     assert len(storage.versioned(storage.list())) == 3
     assert [record.getMessage() for record in caplog.records] == [
-        f"{root}: 1 link left out, 'gone': it leads to nothing"
+        f"{root}: 1 broken link skipped ('gone')"
     ] * 2
-    with pytest.raises(StorageError, match="is no path below it"):
+    with pytest.raises(StorageError, match="is not a path below it"):
         storage.read("2024/../../secret")
 
 
-def test_a_folder_reached_by_a_link_is_a_root_like_any_other(root, tmp_path):
+def test_a_link_to_a_folder_can_be_the_root(root, tmp_path):
     (root / "a").write_bytes(b"x")
     (tmp_path / "alias").symlink_to(root)
     storage = open_storage(str(tmp_path / "alias"))
@@ -315,7 +322,7 @@ def test_a_folder_reached_by_a_link_is_a_root_like_any_other(root, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["my images", "50%", "a#b", "a?b"])
-def test_the_address_of_a_file_and_its_path_are_one(root, name):
+def test_the_file_address_and_the_path_of_a_file_are_the_same(root, name):
     (root / name).write_bytes(b"x")
     assert local_path((root / name).as_uri()) == root / name
     assert read_url((root / name).as_uri()) == read_url(str(root / name))
@@ -329,7 +336,7 @@ def test_a_single_file_that_is_missing_is_named_by_its_absolute_path(root, monke
 
 
 @pytest.mark.parametrize("name", ["pipe", "/dev/zero", "/dev/null"])
-def test_a_single_file_that_is_a_pipe_or_a_device_is_said_at_once(root, name):
+def test_a_single_file_that_is_a_pipe_or_a_device_is_an_error_at_once(root, name):
     os.mkfifo(root / "pipe")
     path = root / name
     with pytest.raises(StorageError, match=rf"^{path}: cannot be read \(it is a pipe or a device"):
@@ -339,16 +346,22 @@ def test_a_single_file_that_is_a_pipe_or_a_device_is_said_at_once(root, name):
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("~nobody-of-that-name/x", r"^'~nobody-of-that-name/x': is no path \(Could not determine"),
-        ("a\0b", r"^'a\\x00b': is no path \(it holds a NUL\)$"),
-        ("file:///%00", r"^'file:///%00': is no path \(it holds a NUL\)$"),
-        ("n" * 300, rf"^'{'n' * 100}…': is no path \(File name too long\)$"),
-        ("file://host/x", r"^'file://host/x': is no path \(it names another machine, 'host'\)$"),
-        ("s3://[x", r"^s3://…: is no address \(Invalid IPv6 URL\)$"),
-        ("https://me:secret@[", r"^https://…: is no address \(Invalid IPv6 URL\)$"),
+        (
+            "~nobody-of-that-name/x",
+            r"^'~nobody-of-that-name/x': not a valid path \(Could not determine",
+        ),
+        ("a\0b", r"^'a\\x00b': not a valid path \(it contains a NUL\)$"),
+        ("file:///%00", r"^'file:///%00': not a valid path \(it contains a NUL\)$"),
+        ("n" * 300, rf"^'{'n' * 100}…': not a valid path \(File name too long\)$"),
+        (
+            "file://host/x",
+            r"^'file://host/x': not a valid path \(it is on another machine, 'host'\)$",
+        ),
+        ("s3://[x", r"^s3://…: not a valid address \(Invalid IPv6 URL\)$"),
+        ("https://me:secret@[", r"^https://…: not a valid address \(Invalid IPv6 URL\)$"),
     ],
 )
-def test_what_is_no_path_and_no_address_is_said(url, message):
+def test_invalid_paths_and_addresses_are_setting_errors(url, message):
     for ask in (open_storage, read_url):
         with pytest.raises(SettingError, match=message):
             ask(url)
@@ -359,12 +372,12 @@ def test_a_path_that_is_too_long_cannot_be_listed():
         list(open_storage("/" + "n" * 300).list())
 
 
-def test_a_single_file_that_is_a_folder_is_said_to_be_one(root):
+def test_the_error_of_a_single_file_that_is_a_folder_says_so(root):
     with pytest.raises(Missing, match=f"^{root}: no such file; it is a folder$"):
         read_url(str(root))
 
 
-def test_a_full_or_read_only_store_is_said_with_its_size(root, monkeypatch):
+def test_the_error_of_a_full_disk_gives_the_size_that_was_to_be_written(root, monkeypatch):
     def full(*args):
         raise OSError(28, "No space left on device")
 
@@ -376,7 +389,7 @@ def test_a_full_or_read_only_store_is_said_with_its_size(root, monkeypatch):
     assert [path for path in root.rglob("*") if path.is_file()] == []
 
 
-def test_a_relative_path_that_is_not_here_is_the_original_checkouts(tmp_path, monkeypatch):
+def test_a_relative_path_is_looked_for_in_the_original_checkout_too(tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     (tmp_path / "origin" / "bucket").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "here")

@@ -1,4 +1,4 @@
-"""S3: what goes wrong between here and the server, and what is said of it."""
+"""S3: what can go wrong between here and the server, and the errors that users see."""
 
 import hashlib
 import os
@@ -12,7 +12,7 @@ import pytest
 import servers
 
 from pipeline.core.errors import Changed, SettingError, StorageError
-from pipeline.storage import _client, open_storage, s3
+from pipeline.storage import open_storage, retries, s3_client
 
 BODY = bytes(range(256)) * 400
 KMS = "0" * 32
@@ -22,13 +22,13 @@ URL = "s3://images/below"
 
 @contextmanager
 def server(*script, etag=ETAG):
-    """A server that treats one request after the other by *script*, and then all as the last."""
-    asked = []
+    """A server that treats each request as *script* says, and all after it as the last one."""
+    requests = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
-            what = script[min(len(asked), len(script) - 1)]
-            asked.append(dict(self.headers))
+            what = script[min(len(requests), len(script) - 1)]
+            requests.append(dict(self.headers))
             if what == "busy":
                 self.send_error(503)
                 return
@@ -50,13 +50,13 @@ def server(*script, etag=ETAG):
             pass
 
     with servers.answering(Handler) as endpoint:
-        yield endpoint, asked
+        yield endpoint, requests
 
 
 @pytest.fixture
 def reach(monkeypatch):
-    """Set the environment of a user of the server at an endpoint; give the storage."""
-    monkeypatch.setattr(s3, "FIRST_WAIT_S", 0.001)
+    """Set the environment of a user of the server at an endpoint, and return the storage."""
+    monkeypatch.setattr(retries, "FIRST_WAIT_S", 0.001)
 
     def to(endpoint, url=URL, **more):
         for name, value in (servers.environment(endpoint) | more).items():
@@ -79,20 +79,20 @@ def nobody(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("fault", ["short", "reset", "busy"])
-def test_an_answer_that_breaks_off_is_asked_for_again(reach, fault):
-    with server(fault, "whole") as (endpoint, asked):
+def test_a_response_that_breaks_off_is_requested_again(reach, fault):
+    with server(fault, "whole") as (endpoint, requests):
         assert reach(endpoint).read("k", if_version=ETAG) == BODY
-        assert len(asked) == 2
+        assert len(requests) == 2
 
 
-def test_a_body_that_always_ends_early_is_given_up_and_said(reach):
-    with server("short") as (endpoint, asked):
+def test_a_body_that_always_ends_early_is_an_error_after_six_tries(reach):
+    with server("short") as (endpoint, requests):
         with pytest.raises(StorageError, match=r"^s3://images/below/k: 6 tries failed, the last"):
             reach(endpoint).read("k")
-        assert len(asked) == 6
+        assert len(requests) == 6
 
 
-def test_a_server_that_knows_no_ranges_gives_the_part_all_the_same(reach):
+def test_a_part_is_read_from_a_server_that_knows_no_ranges(reach):
     with server("whole") as (endpoint, _):
         assert reach(endpoint).read("k", start=10, stop=20) == BODY[10:20]
 
@@ -102,7 +102,7 @@ def test_an_empty_range_is_no_bytes_and_not_the_whole_object(reach):
         assert reach(endpoint).read("k", start=5, stop=5) == b""
 
 
-def test_an_etag_that_is_no_md5_is_compared_as_it_is(reach):
+def test_an_etag_that_is_not_an_md5_is_compared_as_it_is(reach):
     """Multipart uploads have a dash; KMS gives 32 digits that are the digest of nothing."""
     for etag in ("9f3c-12", KMS):
         with server("whole", etag=etag) as (endpoint, _):
@@ -113,21 +113,21 @@ def test_an_etag_that_is_no_md5_is_compared_as_it_is(reach):
                 storage.read("k", if_version=ETAG)
 
 
-def test_the_version_asked_for_is_sent(reach):
-    with server("whole") as (endpoint, asked):
+def test_the_expected_version_is_sent_as_if_match(reach):
+    with server("whole") as (endpoint, requests):
         reach(endpoint).read("k", if_version=ETAG)
-    assert asked[0]["If-Match"] == f'"{ETAG}"'
+    assert requests[0]["If-Match"] == f'"{ETAG}"'
 
 
 @pytest.mark.parametrize(("anonymous", "signed"), [("true", False), ("false", True)])
 def test_an_anonymous_reader_signs_nothing(reach, anonymous, signed):
-    with server("whole") as (endpoint, asked):
+    with server("whole") as (endpoint, requests):
         reach(endpoint, QUADRAT_ANONYMOUS=anonymous).read("k")
-    assert ("Authorization" in asked[0]) == signed
+    assert ("Authorization" in requests[0]) == signed
 
 
 @pytest.mark.usefixtures("nobody")
-def test_no_credentials_are_said_with_what_to_do():
+def test_the_error_of_missing_credentials_says_what_to_do():
     with pytest.raises(StorageError) as stop:
         open_storage("s3://images/below").read("k")
     assert str(stop.value) == (
@@ -136,20 +136,20 @@ def test_no_credentials_are_said_with_what_to_do():
     )
 
 
-def test_what_a_credentials_program_prints_is_never_shown(nobody):
+def test_the_output_of_a_credentials_program_is_never_shown(nobody):
     nobody.write_text("[default]\ncredential_process = sh -c 'echo my-secret >&2; exit 1'\n")
     with pytest.raises(StorageError, match=r"access refused \(CredentialRetrievalError\)") as stop:
         list(open_storage("s3://images").list())
     assert "my-secret" not in str(stop.value)
 
 
-def test_an_endpoint_without_its_scheme_is_a_wrong_setting(reach):
+def test_an_endpoint_without_a_scheme_is_a_setting_error(reach):
     storage = reach("localhost:9000")
     with pytest.raises(SettingError, match="Invalid endpoint: localhost:9000.*check QUADRAT_ENDP"):
         storage.read("k")
 
 
-def test_a_profile_that_is_not_there_is_a_wrong_setting(reach):
+def test_a_missing_profile_is_a_setting_error(reach):
     storage = reach("http://127.0.0.1:9", AWS_PROFILE="nobody")
     with pytest.raises(SettingError, match=r"config profile \(nobody\) could not be found"):
         storage.read("k")
@@ -166,8 +166,8 @@ def test_credentials_in_an_address_are_refused_and_not_shown(reach):
 
 def test_many_threads_share_one_client(reach, monkeypatch):
     made = []
-    real = _client.new
-    monkeypatch.setattr(_client, "new", lambda url: made.append(url) or real(url))
+    real = s3_client.new_client
+    monkeypatch.setattr(s3_client, "new_client", lambda url: made.append(url) or real(url))
     with server("whole") as (endpoint, _), ThreadPoolExecutor(8) as pool:
         storage = reach(endpoint)
         assert set(pool.map(storage.read, ["k"] * 16)) == {BODY}
@@ -175,7 +175,7 @@ def test_many_threads_share_one_client(reach, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_process_that_was_forked_has_its_own_client(reach):
+def test_a_forked_process_has_its_own_client(reach):
     with server("whole") as (endpoint, _):
         storage = reach(endpoint)
         storage.read("k")
@@ -203,18 +203,18 @@ def test_keys_that_no_folder_could_hold_are_read_as_they_are_spelled(reach, moto
     storage.delete(key)
 
 
-def test_the_marks_of_folders_are_no_objects(reach, moto):
+def test_markers_of_folders_are_not_listed(reach, moto):
     servers.client(moto).put_object(Bucket="images", Key="below/folder/", Body=b"")
     assert "folder/" not in [item.key for item in reach(moto).list()]
 
 
 def test_a_prefix_ends_at_a_slash(reach, moto):
-    """`below` must not list what lies in `below2/`."""
+    """`below` must not list what is in `below2/`."""
     servers.client(moto).put_object(Bucket="images", Key="below2/a", Body=b"")
     assert [item.key for item in reach(moto).list() if item.key.startswith(("2", "/"))] == []
 
 
-def test_a_bucket_that_is_not_there_is_named(reach, moto):
+def test_the_error_of_a_missing_bucket_names_it(reach, moto):
     storage = reach(moto, url="s3://no-such-bucket/below")
     with pytest.raises(StorageError, match="there is no bucket 'no-such-bucket'; check the addr"):
         list(storage.list())

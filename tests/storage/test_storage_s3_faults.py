@@ -1,4 +1,4 @@
-"""S3 that fails: each fault by itself, on a real server behind a proxy that does as it is told."""
+"""Faults of S3, each by itself, of a real server behind a proxy that breaks its responses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import servers
 from faults import Drip, Flip, Headers, Less, Other, Proxy, Reset, Short, Slow, Status, at_random
 
 from pipeline.core.errors import Changed, Missing, Rejected, StorageError, TransientError
-from pipeline.storage import _client, open_storage, read_url, s3
+from pipeline.storage import open_storage, read_url, retries, s3, s3_client
 
 URL = f"s3://{servers.BUCKET}/reef"
 KEYS = [f"{number:02d}.bin" for number in range(25)]
@@ -38,26 +38,26 @@ def server(tmp_path_factory):
 
 @pytest.fixture
 def proxy(server, monkeypatch):
-    monkeypatch.setattr(s3, "FIRST_WAIT_S", 0.001)
-    monkeypatch.setattr(_client, "TIMEOUT_S", 0.3)
-    with Proxy(server) as found:
-        for name, value in servers.environment(found.endpoint).items():
+    monkeypatch.setattr(retries, "FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(s3_client, "TIMEOUT_S", 0.3)
+    with Proxy(server) as running:
+        for name, value in servers.environment(running.endpoint).items():
             monkeypatch.setenv(name, value)
-        yield found
+        yield running
 
 
 @pytest.fixture(params=[pytest.param("first", marks=pytest.mark.slow), "later"])
 def reef(proxy, request):
-    """The bucket, of which nothing was read yet, or something: boto3's client sends the first."""
-    found = open_storage(URL)
+    """The bucket, over a new connection or over one that was used before."""
+    storage = open_storage(URL)
     if request.param == "later":
-        assert found.read(KEYS[-1]) == BODIES[KEYS[-1]]
+        assert storage.read(KEYS[-1]) == BODIES[KEYS[-1]]
         proxy.forget()
-    return found
+    return storage
 
 
 def first(n, fault, method="GET", path=""):
-    """Order *fault* for the first *n* requests of a kind."""
+    """Return a rule that orders *fault* for the first *n* requests of a kind."""
     left = [n]
     lock = threading.Lock()
 
@@ -75,7 +75,7 @@ def version(reef, key):
     return next(item.version for item in reef.list() if item.key == key)
 
 
-def test_a_read_that_fails_twice_is_read_at_the_third_try(proxy, reef):
+def test_a_read_that_fails_twice_succeeds_at_the_third_try(proxy, reef):
     etag = version(reef, KEYS[0])
     for fault in [*BUSY, Status(400, "RequestTimeout"), *BROKEN, *OF_A_BODY]:
         proxy.rule = first(2, fault, path=KEYS[0])
@@ -83,33 +83,33 @@ def test_a_read_that_fails_twice_is_read_at_the_third_try(proxy, reef):
         assert proxy.rule("GET", KEYS[0], 0) is None, fault
 
 
-def test_a_body_that_drips_is_given_up_and_the_object_read_again(proxy, reef):
-    """Each byte comes in time, and all of them would take eight minutes."""
+def test_a_body_that_drips_is_abandoned_and_the_object_read_again(proxy, reef):
+    """Each byte arrives in time, and all of them would take six minutes."""
     proxy.rule = first(2, Drip(0.1), path=KEYS[0])
     assert reef.read(KEYS[0]) == BODIES[KEYS[0]]
     proxy.rule = first(-1, Drip(0.1), path=KEYS[0])
     with pytest.raises(
-        TransientError, match=r"6 tries failed, the last with: \d bytes came in 0 s"
+        TransientError, match=r"6 tries failed, the last with: only \d bytes arrived in 0 s"
     ):
         reef.read(KEYS[0])
 
 
 @pytest.mark.parametrize("fault", [Headers(0.1), Drip(0.1)], ids=["headers", "body"])
-def test_an_answer_that_drips_is_not_waited_for(proxy, reef, monkeypatch, fault):
-    """Each byte comes in time; headers, and what is read whole, would take minutes."""
-    monkeypatch.setattr(s3, "ANSWER_S", 1)
+def test_a_response_that_drips_is_not_waited_for(proxy, reef, monkeypatch, fault):
+    """Each byte arrives in time; headers, and what is read whole, would take minutes."""
+    monkeypatch.setattr(s3, "RESPONSE_S", 1)
     proxy.rule = first(1, fault)
     assert [item.key for item in reef.list()] == KEYS
     proxy.rule = first(-1, fault)
-    monkeypatch.setattr(s3, "TRIES", 2)
+    monkeypatch.setattr(s3_client, "TRIES", 2)
     with pytest.raises(
-        TransientError, match="2 tries failed, the last with: no whole answer came in 1 s"
+        TransientError, match="2 tries failed, the last with: no complete response in 1 s"
     ):
         list(reef.list())
 
 
-def test_headers_of_an_object_that_drip_are_not_waited_for(proxy, reef, monkeypatch):
-    monkeypatch.setattr(s3, "ANSWER_S", 1)
+def test_headers_that_drip_are_not_waited_for(proxy, reef, monkeypatch):
+    monkeypatch.setattr(s3, "RESPONSE_S", 1)
     for method, ask in {
         "GET": lambda: reef.read(KEYS[0]) == BODIES[KEYS[0]],
         "HEAD": lambda: reef.head(KEYS[0]).size == SIZE,
@@ -129,8 +129,8 @@ GOOD = {"key": "reef/a", "time": "2020-01-01T00:00:00Z", "etag": "<ETag>e</ETag>
 @pytest.mark.parametrize(
     ("body", "why"),
     [
-        ("", "the answer is no listing"),
-        ("<!DOCTYPE html><html><body>please log in</body></html>", "the answer is no listing"),
+        ("", "the response is not a listing"),
+        ("<!DOCTYPE html><html><body>please log in</body></html>", "the response is not a listing"),
         (LISTED.format(**GOOD | {"etag": ""}), "the listing has an object without ETag"),
         (
             LISTED.format(**GOOD | {"key": "x/a"}),
@@ -141,8 +141,8 @@ GOOD = {"key": "reef/a", "time": "2020-01-01T00:00:00Z", "etag": "<ETag>e</ETag>
     ],
     ids=["nothing", "html", "etag", "key", "size", "time"],
 )
-def test_what_is_no_listing_is_no_empty_bucket(proxy, reef, body, why):
-    """A console's page, a captive portal's: read as a listing, all images would be gone."""
+def test_a_response_that_is_not_a_listing_is_not_an_empty_bucket(proxy, reef, body, why):
+    """Read as a listing, the page of a console or a captive portal would be an empty bucket."""
     proxy.rule = first(-1, Other(body.encode()), path="list-type=2")
     with pytest.raises(StorageError, match=why):
         list(reef.list())
@@ -155,31 +155,31 @@ def test_what_is_no_listing_is_no_empty_bucket(proxy, reef, body, why):
     [
         (Status(403, "RequestTimeTooSkewed"), "this machine's clock is wrong; set it, run again$"),
         (Status(301, "PermanentRedirect"), "in another region or at another endpoint; set AWS_REG"),
-        (Status(400, "AuthorizationHeaderMalformed"), "sends us elsewhere"),
+        (Status(400, "AuthorizationHeaderMalformed"), "the service redirects us"),
     ],
     ids=["clock", "region", "signature"],
 )
-def test_a_wrong_clock_or_region_is_called_so(proxy, reef, fault, what):
+def test_the_error_of_a_wrong_clock_or_region_says_so(proxy, reef, fault, what):
     proxy.rule = first(-1, fault)
     with pytest.raises(StorageError, match=what) as stop:
         list(reef.list())
     assert not isinstance(stop.value, TransientError)
 
 
-def test_a_turned_bit_is_found_and_the_object_read_again(proxy, reef):
+def test_a_flipped_bit_is_detected_and_the_object_read_again(proxy, reef):
     proxy.rule = first(1, Flip(), path=KEYS[0])
     assert reef.read(KEYS[0]) == BODIES[KEYS[0]]
     assert len(proxy.requests) == 2
 
 
-def test_a_part_that_comes_short_is_asked_for_again(proxy, reef):
+def test_a_part_that_arrives_short_is_requested_again(proxy, reef):
     for fault in [BUSY[0], BROKEN[0], Short(10), Less(1)]:
         proxy.rule = first(2, fault, path=KEYS[0])
         assert reef.read(KEYS[0], start=100, stop=900) == BODIES[KEYS[0]][100:900], fault
         assert proxy.rule("GET", KEYS[0], 0) is None, fault
 
 
-def test_a_listing_that_breaks_off_is_asked_for_again_and_is_whole(proxy, reef):
+def test_a_listing_that_breaks_off_is_requested_again_and_is_complete(proxy, reef):
     for fault in [*BUSY[:2], *BROKEN, Short(200), Less(200)]:
         proxy.rule = first(2, fault, path="list-type=2")
         assert [item.key for item in reef.list()] == KEYS, fault
@@ -187,7 +187,7 @@ def test_a_listing_that_breaks_off_is_asked_for_again_and_is_whole(proxy, reef):
 
 
 @pytest.mark.parametrize("fault", [BUSY[0], BROKEN[0]], ids=["503", "reset"])
-def test_a_write_and_a_look_are_tried_again_too(proxy, reef, fault):
+def test_put_head_and_delete_are_tried_again_too(proxy, reef, fault):
     store = open_storage(f"s3://{servers.BUCKET}/store")
     proxy.rule = first(2, fault, "PUT")
     store.put("new/object", b"n")
@@ -201,7 +201,7 @@ def test_a_write_and_a_look_are_tried_again_too(proxy, reef, fault):
 
 
 @pytest.mark.parametrize("fault", [BUSY[0], BROKEN[0], OF_A_BODY[0]], ids=["503", "reset", "short"])
-def test_what_never_passes_is_given_up_after_six_tries(proxy, reef, fault):
+def test_a_fault_that_stays_is_an_error_after_six_tries(proxy, reef, fault):
     etag = version(reef, KEYS[0])
     proxy.rule = first(-1, fault, path=KEYS[0])
     asked = len(proxy.requests)
@@ -213,7 +213,7 @@ def test_what_never_passes_is_given_up_after_six_tries(proxy, reef, fault):
     assert len(proxy.requests) == asked + 6
 
 
-def test_an_endpoint_that_is_down_is_said_after_six_tries(reef, monkeypatch):
+def test_an_endpoint_that_is_down_is_an_error_after_six_tries(reef, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(
         TransientError, match=rf"^{URL}: 6 tries failed.*Could not connect to the endpoin"
@@ -222,7 +222,7 @@ def test_an_endpoint_that_is_down_is_said_after_six_tries(reef, monkeypatch):
 
 
 @pytest.mark.parametrize("code", ["AccessDenied", "InvalidObjectState"])
-def test_one_object_that_is_refused_is_a_reject_at_once(proxy, reef, code):
+def test_one_object_that_is_refused_is_rejected_at_once(proxy, reef, code):
     etag = version(reef, KEYS[0])
     proxy.rule = first(-1, Status(403, code), path=KEYS[0])
     asked = len(proxy.requests)
@@ -233,7 +233,7 @@ def test_one_object_that_is_refused_is_a_reject_at_once(proxy, reef, code):
     assert len(proxy.requests) == asked + 1
 
 
-def test_a_bucket_of_which_nothing_can_be_read_is_no_matter_of_its_objects(proxy):
+def test_a_bucket_of_which_nothing_can_be_read_stops_the_run(proxy):
     reef = open_storage(URL)
     etags = {item.key: item.version for item in reef.list()}
     proxy.rule = first(-1, Status(403, "AccessDenied"), path="/reef/")
@@ -244,7 +244,7 @@ def test_a_bucket_of_which_nothing_can_be_read_is_no_matter_of_its_objects(proxy
         reef.read(KEYS[19], if_version=etags[KEYS[19]])
 
 
-def test_many_refused_objects_are_rejects_where_others_can_be_read(proxy, reef):
+def test_refused_objects_are_rejected_where_others_can_be_read(proxy, reef):
     etags = {item.key: item.version for item in reef.list()}
     assert reef.read(KEYS[0], if_version=etags[KEYS[0]])
     proxy.rule = first(-1, Status(403, "AccessDenied"), path="/reef/")
@@ -254,7 +254,7 @@ def test_many_refused_objects_are_rejects_where_others_can_be_read(proxy, reef):
 
 
 @pytest.mark.parametrize("code", ["ExpiredToken", "TokenRefreshRequired"])
-def test_credentials_that_expire_stop_the_run_at_once(proxy, reef, code):
+def test_expired_credentials_stop_the_run_at_once(proxy, reef, code):
     etag = version(reef, KEYS[0])
     proxy.rule = first(-1, Status(400, code))
     asked = len(proxy.requests)
@@ -267,13 +267,13 @@ def test_credentials_that_expire_stop_the_run_at_once(proxy, reef, code):
     assert len(proxy.requests) == asked + 1
 
 
-def test_what_was_listed_and_is_not_there_yet_is_read_a_moment_later(proxy, reef):
+def test_a_listed_object_that_is_not_there_yet_is_read_a_moment_later(proxy, reef):
     etag = version(reef, KEYS[0])
     proxy.rule = first(2, Status(404, "NoSuchKey"), path=KEYS[0])
     assert reef.read(KEYS[0], if_version=etag) == BODIES[KEYS[0]]
 
 
-def test_what_was_listed_and_stays_away_is_a_reject(proxy, reef):
+def test_a_listed_object_that_stays_missing_is_rejected(proxy, reef):
     etag = version(reef, KEYS[0])
     proxy.rule = first(-1, Status(404, "NoSuchKey"), path=KEYS[0])
     with pytest.raises(Rejected) as reject:
@@ -281,14 +281,14 @@ def test_what_was_listed_and_stays_away_is_a_reject(proxy, reef):
     assert reject.value.args == ("vanished", f"{URL}/00.bin: not there, though it was listed")
 
 
-def test_what_nobody_has_listed_is_asked_for_once(proxy, reef):
+def test_an_object_that_was_not_listed_is_requested_once(proxy, reef):
     """The store asks for what may be missing."""
     with pytest.raises(Missing):
         reef.read("none")
     assert len(proxy.requests) == 1
 
 
-def test_an_object_that_is_always_damaged_is_a_reject_and_never_pixels(proxy):
+def test_an_object_that_is_always_damaged_is_rejected(proxy):
     for fresh in (True, False):
         reef = open_storage(URL)
         etags = {item.key: item.version for item in reef.list()}
@@ -301,8 +301,8 @@ def test_an_object_that_is_always_damaged_is_a_reject_and_never_pixels(proxy):
         assert "not those that its ETag is the MD5 of" in reject.value.detail
 
 
-def test_bytes_that_are_always_wrong_in_another_way_stop_the_run(proxy, reef):
-    """Then it is the line and not the object."""
+def test_bytes_that_are_wrong_in_another_way_each_time_stop_the_run(proxy, reef):
+    """Then it is the network that damages them, and not the object."""
     etag = version(reef, KEYS[0])
     faults = iter([Flip(), Less(1), Less(2), Less(3), Less(4), Less(5)])
     proxy.rule = lambda method, path, number: next(faults) if KEYS[0] in path else None
@@ -310,18 +310,17 @@ def test_bytes_that_are_always_wrong_in_another_way_stop_the_run(proxy, reef):
         reef.read(KEYS[0], if_version=etag)
 
 
-def test_a_service_whose_etags_are_never_md5s_is_believed(proxy, reef):
-    """All of its bodies differ from their ETags; here because each is turned by one bit."""
+def test_a_service_whose_etags_are_never_md5s_is_trusted(proxy, reef):
+    """All of its bodies differ from their ETags; here because one bit of each is flipped."""
     etags = {item.key: item.version for item in reef.list()}
     proxy.rule = first(-1, Flip(), path="/reef/")
-    found = reef.read(KEYS[0], if_version=etags[KEYS[0]])
-    assert found != BODIES[KEYS[0]]
+    assert reef.read(KEYS[0], if_version=etags[KEYS[0]]) != BODIES[KEYS[0]]
     asked = len(proxy.requests)
     reef.read(KEYS[1], if_version=etags[KEYS[1]])
     assert len(proxy.requests) == asked + 1
 
 
-def test_another_version_is_never_given_where_if_match_is_ignored(proxy, reef):
+def test_another_version_is_never_returned_where_if_match_is_ignored(proxy, reef):
     etag = version(reef, KEYS[0])
     with pytest.raises(Changed, match=r"changed while it was read \(index has .*; run dvc repro"):
         reef.read(KEYS[1], if_version=etag)
@@ -329,20 +328,20 @@ def test_another_version_is_never_given_where_if_match_is_ignored(proxy, reef):
         reef.read(KEYS[1], start=10 * SIZE, if_version=etag)
 
 
-def test_a_refused_file_of_weights_or_annotations_is_a_sentence(proxy):
+def test_a_refused_file_of_weights_or_annotations_is_a_storage_error(proxy):
     proxy.rule = first(-1, Status(403, "AccessDenied"), path=KEYS[0])
     with pytest.raises(StorageError, match=r"00.bin: access refused \(AccessDenied\)$"):
         read_url(f"{URL}/{KEYS[0]}")
 
 
-def test_everything_at_random_at_once_changes_nothing(proxy, reef):
+def test_random_faults_of_every_kind_change_nothing(proxy, reef):
     faults = [*BUSY, Reset(), *OF_A_BODY, Flip()]
     rule = at_random(7, 0.3, faults)
 
     def whole_objects(method, path, number):
-        """A turned bit can be found in whole objects alone."""
-        found = rule(method, path, number)
-        return Reset() if isinstance(found, Flip) and "list-type" in path else found
+        """A flipped bit can be detected in whole objects alone."""
+        fault = rule(method, path, number)
+        return Reset() if isinstance(fault, Flip) and "list-type" in path else fault
 
     proxy.rule = whole_objects
     listed = list(reef.list())
@@ -354,7 +353,7 @@ def test_everything_at_random_at_once_changes_nothing(proxy, reef):
 PAGE = 7
 
 
-def test_a_listing_of_many_pages_is_whole_whatever_page_fails(proxy, reef, monkeypatch):
+def test_a_listing_of_many_pages_is_complete_whichever_page_fails(proxy, reef, monkeypatch):
     pages(monkeypatch)
     proxy.rule = at_random(3, 0.4, [Status(503, "SlowDown"), Reset(), Short(100), Less(100)])
     assert [item.key for item in reef.list()] == KEYS
@@ -362,7 +361,7 @@ def test_a_listing_of_many_pages_is_whole_whatever_page_fails(proxy, reef, monke
 
 
 def test_an_object_that_is_listed_on_two_pages_is_listed_once(proxy, reef, monkeypatch):
-    """A bucket that changes while it is read may move an object over the edge of a page."""
+    """A bucket that changes while it is listed may move an object from one page to the next."""
     pages(monkeypatch)
     plain = s3.S3._page
 
@@ -377,7 +376,7 @@ def test_an_object_that_is_listed_on_two_pages_is_listed_once(proxy, reef, monke
     assert [item.key for item in reef.list()] == KEYS
 
 
-def test_a_listing_that_never_ends_is_said(proxy, reef, monkeypatch):
+def test_a_listing_in_a_circle_is_an_error(proxy, reef, monkeypatch):
     plain = s3.S3._page
 
     def same(self, ask):
@@ -389,8 +388,8 @@ def test_a_listing_that_never_ends_is_said(proxy, reef, monkeypatch):
         list(reef.list())
 
 
-def test_a_listing_that_goes_on_with_nothing_new_is_said(proxy, reef, monkeypatch):
-    monkeypatch.setattr(s3, "IDLE_PAGES", 20)
+def test_a_listing_that_goes_on_with_nothing_new_is_an_error(proxy, reef, monkeypatch):
+    monkeypatch.setattr(s3, "MAX_IDLE_PAGES", 20)
     plain, asked = s3.S3._page, []
 
     def anew(self, ask):
@@ -400,13 +399,13 @@ def test_a_listing_that_goes_on_with_nothing_new_is_said(proxy, reef, monkeypatc
         return plain(self, first) | more
 
     monkeypatch.setattr(s3.S3, "_page", anew)
-    with pytest.raises(StorageError, match="21 pages of the service's listing held nothing new"):
+    with pytest.raises(StorageError, match="21 pages of the service's listing had nothing new"):
         list(reef.list())
     assert len(asked) == 1 + 21
 
 
-def test_empty_pages_in_a_listing_are_gone_through(reef, monkeypatch):
-    """A service may leave them where much was deleted."""
+def test_empty_pages_of_a_listing_are_passed_over(reef, monkeypatch):
+    """Services have them where many objects were deleted."""
     plain, left = s3.S3._page, list(range(5))
 
     def some_empty(self, ask):
@@ -419,7 +418,7 @@ def test_empty_pages_in_a_listing_are_gone_through(reef, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_listing_of_more_than_a_thousand_pages_is_whole(proxy, server, monkeypatch):
+def test_a_listing_of_more_than_a_thousand_pages_is_complete(proxy, server, monkeypatch):
     client, keys = servers.client(server), [f"{number:04d}" for number in range(1010)]
     for key in keys:
         client.put_object(Bucket=servers.BUCKET, Key=f"many/{key}", Body=b"x")
@@ -431,16 +430,16 @@ def test_a_listing_of_more_than_a_thousand_pages_is_whole(proxy, server, monkeyp
 
 
 def pages(monkeypatch, size=PAGE):
-    """Have pages of seven, as a thousand are a page in earnest."""
+    """Make pages short; those of a service have a thousand objects."""
     plain = s3.S3._page
     monkeypatch.setattr(s3.S3, "_page", lambda self, ask: plain(self, {**ask, "MaxKeys": size}))
 
 
-def test_waits_grow_differ_and_are_bounded(monkeypatch, proxy, reef):
+def test_waits_between_tries_grow_differ_and_are_bounded(monkeypatch, proxy, reef):
     waits = []
-    monkeypatch.setattr(s3, "FIRST_WAIT_S", 0.25)
-    # A name of s3's alone: other threads of this process sleep, too.
-    monkeypatch.setattr(s3, "time", SimpleNamespace(sleep=waits.append))
+    monkeypatch.setattr(retries, "FIRST_WAIT_S", 0.25)
+    # The name in retries alone: other threads of this process sleep, too.
+    monkeypatch.setattr(retries, "time", SimpleNamespace(sleep=waits.append))
     proxy.rule = first(-1, Status(503, "SlowDown"))
     for _ in range(2):
         with pytest.raises(TransientError):

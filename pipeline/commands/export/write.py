@@ -75,7 +75,7 @@ class ChipWriter:
     def __init__(
         self, context: Context, asked: ExportRequest, before: Mapping[str, WrittenFile]
     ) -> None:
-        self.bucket = open_storage(context.params.bucket.url, memory=context.machine.digests)
+        self.bucket = open_storage(context.params.bucket.url, digest_cache=context.machine.digests)
         self.target = open_storage(asked.target)
         self.asked, self.extract = asked, context.params.extract
         self.before = before
