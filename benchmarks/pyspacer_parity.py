@@ -24,9 +24,9 @@ import numpy as np
 from _shared import PEER, WEIGHTS, largest, peer, peers_features, photograph, runtime_asked
 from PIL import Image
 
-from pipeline import images
 from pipeline.config.sections import ExtractParams
 from pipeline.extract import runtimes
+from pipeline.images.decode import decode_image
 from pipeline.images.windows import Pixels, around, crop
 
 SIZE = 224
@@ -83,7 +83,7 @@ def ours(folder: Path, points: dict[str, Points], runtime: str) -> dict[str, Any
     network = runtimes.load(runtime_asked(extract))
     found = {}
     for name, places in points.items():
-        pixels = images.decode((folder / name).read_bytes(), extract=extract)
+        pixels = decode_image((folder / name).read_bytes(), extract)
         found[name] = embedded(network, pixels, places)
     return found
 

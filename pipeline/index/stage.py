@@ -20,7 +20,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline import images, recipes
+from pipeline import recipes
 from pipeline.annotations import level as level_of
 from pipeline.chip import methods
 from pipeline.config.sections import BucketParams, IndexParams
@@ -30,6 +30,7 @@ from pipeline.core.hashing import shard_of
 from pipeline.core.progress import Progress
 from pipeline.core.rejects import Reject
 from pipeline.core.run_log import Counts
+from pipeline.images.header import read_header
 from pipeline.images.sandbox import DecoderSandbox
 from pipeline.images.watchdog import watched
 from pipeline.storage import Object, Storage, read_url
@@ -177,7 +178,7 @@ def _make(context: Context, piece: Piece, reuse: shards.Reuse) -> list[str]:
         if context.machine.isolates_decoding:
             apart, readers = DecoderSandbox(), CAREFUL_READERS
             ends.callback(apart.close)
-            read = partial(apart.header, section, memory)
+            read = partial(apart.read_header, section, memory)
         else:
             read = partial(_header_here, bucket(context))
         for found in _in_threads(partial(_header, read, section), reuse.left, readers):
@@ -198,7 +199,7 @@ def _make(context: Context, piece: Piece, reuse: shards.Reuse) -> list[str]:
 
 def _header_here(storage: Storage, item: Object, max_pixels: int) -> dict[str, Any]:
     with watched(item.key):
-        return images.header(storage, item, max_pixels=max_pixels)
+        return read_header(storage, item, max_pixels=max_pixels)
 
 
 def _in_threads(read: Any, rows: pa.Table, readers: int) -> Iterator[Any]:

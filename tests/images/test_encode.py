@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.images.encode import ENDINGS, Facts, encode
+from pipeline.images.encode import EXTENSIONS, ExifFields, encode_chip
 
 ID = bytes(range(16))
 PIXELS = np.random.default_rng(0).integers(0, 256, (30, 41, 3), dtype=np.uint8)
@@ -31,16 +31,16 @@ def degrees(tags, name):
 
 
 def tags_of(kind, facts):
-    return exifread.process_file(io.BytesIO(encode(PIXELS, kind, facts)), details=False)
+    return exifread.process_file(io.BytesIO(encode_chip(PIXELS, kind, facts)), details=False)
 
 
-@pytest.mark.parametrize("kind", sorted(ENDINGS))
+@pytest.mark.parametrize("kind", sorted(EXTENSIONS))
 @pytest.mark.parametrize(
     ("latitude", "longitude", "sides"),
     [(54.0143, -2.777, "NW"), (-33.86, 151.21, "SE"), (-0.00001, -0.00001, "SW"), (0, 0, "NE")],
 )
 def test_a_place_is_in_the_right_hemisphere(kind, latitude, longitude, sides):
-    tags = tags_of(kind, Facts(ID, latitude, longitude))
+    tags = tags_of(kind, ExifFields(ID, latitude, longitude))
     found = tags["GPS GPSLatitudeRef"].values + tags["GPS GPSLongitudeRef"].values
     assert found == sides
     assert degrees(tags, "Latitude") == pytest.approx(latitude, abs=ANGLE)
@@ -49,47 +49,49 @@ def test_a_place_is_in_the_right_hemisphere(kind, latitude, longitude, sides):
 
 @given(st.floats(-90, 90), st.floats(-180, 180))
 def test_any_place_is_read_back_to_a_few_millimetres(latitude, longitude):
-    tags = tags_of("jpeg", Facts(ID, latitude, longitude))
+    tags = tags_of("jpeg", ExifFields(ID, latitude, longitude))
     assert degrees(tags, "Latitude") == pytest.approx(latitude, abs=ANGLE)
     assert degrees(tags, "Longitude") == pytest.approx(longitude, abs=ANGLE)
 
 
-@pytest.mark.parametrize("kind", sorted(ENDINGS))
+@pytest.mark.parametrize("kind", sorted(EXTENSIONS))
 def test_a_time_is_in_exifs_own_form_with_its_fraction_apart(kind):
-    tags = tags_of(kind, Facts(ID, captured_at=datetime(2023, 5, 4, 7, 8, 9, 62500)))
+    tags = tags_of(kind, ExifFields(ID, captured_at=datetime(2023, 5, 4, 7, 8, 9, 62500)))
     assert tags["EXIF DateTimeOriginal"].values == "2023:05:04 07:08:09"
     assert tags["EXIF SubSecTimeOriginal"].values == "0625"
-    whole = tags_of(kind, Facts(ID, captured_at=datetime(812, 1, 2)))
+    whole = tags_of(kind, ExifFields(ID, captured_at=datetime(812, 1, 2)))
     assert whole["EXIF DateTimeOriginal"].values == "0812:01:02 00:00:00"
     assert "EXIF SubSecTimeOriginal" not in whole
 
 
-@pytest.mark.parametrize("kind", sorted(ENDINGS))
+@pytest.mark.parametrize("kind", sorted(EXTENSIONS))
 def test_what_is_unknown_is_not_said_and_the_chip_is_always_named(kind):
-    tags = tags_of(kind, Facts(ID))
+    tags = tags_of(kind, ExifFields(ID))
     assert tags["EXIF ImageUniqueID"].values == ID.hex()
     assert not any(name.startswith("GPS") or "DateTime" in name for name in tags)
-    alone = tags_of(kind, Facts(ID, latitude=3.0))
+    alone = tags_of(kind, ExifFields(ID, latitude=3.0))
     assert not any(name.startswith("GPS") for name in alone)
 
 
 def test_a_png_has_the_very_pixels_and_a_jpeg_nearly():
     window = np.zeros((60, 60, 3), np.uint8)[5:35, 5:46]  # a view, as crop gives it
     window[:] = PIXELS
-    for kind in ENDINGS:
-        data = encode(window, kind, Facts(ID))
+    for kind in EXTENSIONS:
+        data = encode_chip(window, kind, ExifFields(ID))
         with Image.open(io.BytesIO(data)) as image:
             assert image.format == kind.upper()
             got = np.asarray(image).astype(int)
         assert np.abs(got - PIXELS).mean() <= {"png": 0, "jpeg": 8}[kind]
-        assert encode(window, kind, Facts(ID)) == data
+        assert encode_chip(window, kind, ExifFields(ID)) == data
 
 
 @pytest.mark.skipif(shutil.which("exiftool") is None, reason="needs exiftool")
 def test_exiftool_reads_the_same(tmp_path):
     at = datetime(2023, 5, 22, 12, 46, 35, 875000)
-    for kind, ending in ENDINGS.items():
-        (tmp_path / f"a.{ending}").write_bytes(encode(PIXELS, kind, Facts(ID, -54.5, 2.25, at)))
+    for kind, ending in EXTENSIONS.items():
+        (tmp_path / f"a.{ending}").write_bytes(
+            encode_chip(PIXELS, kind, ExifFields(ID, -54.5, 2.25, at))
+        )
     command = ["exiftool", "-j", "-n", "-all", "-warning", *sorted(tmp_path.iterdir())]
     for facts in json.loads(subprocess.run(command, capture_output=True, check=True).stdout):
         assert (facts["GPSLatitude"], facts["GPSLongitude"]) == (-54.5, 2.25)

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline import images
 from pipeline.chip import methods
 from pipeline.config.sections import ExtractParams
 from pipeline.core import schemas
 from pipeline.extract.engine import Engine
-from pipeline.images.resize import background, fit
+from pipeline.images.decode import decode_image
+from pipeline.images.resize import border_colour, resize_chip
 from pipeline.storage import open_storage
 
 SIDES = st.integers(1, 120)
@@ -31,25 +31,25 @@ def noise(height, width, seed=0):
 
 @given(SIDES, SIDES, st.integers(4, 80), st.sampled_from(["stretch", "pad"]), st.integers(1, 150))
 def test_a_chip_of_any_size_fills_the_square(height, width, size, rule, span):
-    got = fit(noise(height, width), size, extract(rule, span))
+    got = resize_chip(noise(height, width), size, extract(rule, span))
     assert (got.shape, got.dtype) == ((size, size, 3), np.uint8)
 
 
 def test_resize_is_pillows_own_of_the_whole_chip():
     chip = noise(30, 90)
     want = Image.fromarray(chip).resize((64, 64), Image.Resampling.BILINEAR)
-    assert np.array_equal(fit(chip, 64, extract("stretch")), np.asarray(want))
+    assert np.array_equal(resize_chip(chip, 64, extract("stretch")), np.asarray(want))
 
 
 @given(st.integers(1, 64), st.integers(1, 64))
 def test_pad_at_the_squares_own_span_moves_pixels_and_changes_none(height, width):
     chip = noise(height, width)
-    got = fit(chip, 64, extract("pad"))
+    got = resize_chip(chip, 64, extract("pad"))
     top, left = (64 - height) // 2, (64 - width) // 2
     assert np.array_equal(got[top : top + height, left : left + width], chip)
     got = got.copy()
-    got[top : top + height, left : left + width] = background(chip)
-    assert (got == background(chip)).all()
+    got[top : top + height, left : left + width] = border_colour(chip)
+    assert (got == border_colour(chip)).all()
 
 
 def disc(side, radius):
@@ -67,7 +67,7 @@ def dark(pixels):
 def test_pad_keeps_how_large_particles_are_to_one_another_and_resize_does_not():
     small, large = disc(30, 10), disc(120, 40)
     sizes = {
-        rule: [dark(fit(chip, 64, extract(rule, 128))) for chip in (small, large)]
+        rule: [dark(resize_chip(chip, 64, extract(rule, 128))) for chip in (small, large)]
         for rule in ("pad", "stretch")
     }
     assert sizes["pad"][1] / sizes["pad"][0] == pytest.approx(16, rel=0.2)
@@ -77,7 +77,7 @@ def test_pad_keeps_how_large_particles_are_to_one_another_and_resize_does_not():
 def test_pad_does_not_stretch_a_long_particle():
     chip = np.full((20, 60, 3), 220, np.uint8)
     chip[5:15, 10:50] = 20
-    seen = fit(chip, 64, extract("pad", 60))[..., 0] < 120
+    seen = resize_chip(chip, 64, extract("pad", 60))[..., 0] < 120
     high, wide = seen.any(axis=1).sum(), seen.any(axis=0).sum()
     assert wide / high == pytest.approx(4, rel=0.15)
 
@@ -85,17 +85,17 @@ def test_pad_does_not_stretch_a_long_particle():
 def test_a_chip_larger_than_the_span_is_shrunk_and_nothing_of_it_is_lost():
     chip = np.full((500, 250, 3), 220, np.uint8)
     chip[[0, -1]] = 20
-    got = fit(chip, 64, extract("pad", 100))
+    got = resize_chip(chip, 64, extract("pad", 100))
     assert got[0, 32, 0] < 220 > got[-1, 32, 0]
-    assert (got[:, :16] == background(chip)).all()
+    assert (got[:, :16] == border_colour(chip)).all()
 
 
 def test_the_background_is_the_median_of_the_border_and_not_of_the_particle():
     chip = np.full((20, 20, 3), (10, 200, 90), np.uint8)
     chip[3:17, 3:17] = 0
     chip[0, :5] = 255
-    assert background(chip).tolist() == [10, 200, 90]
-    assert background(np.array([[[7, 8, 9]]], np.uint8)).tolist() == [7, 8, 9]
+    assert border_colour(chip).tolist() == [10, 200, 90]
+    assert border_colour(np.array([[[7, 8, 9]]], np.uint8)).tolist() == [7, 8, 9]
 
 
 @given(st.integers(1, 9), st.integers(1, 9))
@@ -104,7 +104,7 @@ def test_the_background_is_numpys_lower_median_of_the_outermost_ring(height, wid
     ring = np.ones((height, width), bool)
     ring[1:-1, 1:-1] = False
     want = np.quantile(chip[ring], 0.5, axis=0, method="lower")
-    assert background(chip).tolist() == want.tolist()
+    assert border_colour(chip).tolist() == want.tolist()
 
 
 def batch_of(folder, pictures, section):
@@ -142,7 +142,7 @@ def test_vignettes_of_10_to_500_pixels_go_into_one_batch(tmp_path):
     got = batch_of(tmp_path, pictures, section)
     assert got.shape == (4, 64, 64, 3)
     for number, picture in enumerate(pictures.values()):
-        assert np.array_equal(got[number], fit(np.asarray(picture), 64, section))
+        assert np.array_equal(got[number], resize_chip(np.asarray(picture), 64, section))
 
 
 def test_deep_and_grey_vignettes_are_scaled_by_the_data_sets_window_and_not_by_their_own(tmp_path):
@@ -165,10 +165,10 @@ def test_real_vignettes_stand_on_their_own_background():
     if not path.exists():
         pytest.skip("needs ../shared/data/flowcam")
     section = extract("pad", 224)
-    chip = images.decode(path.read_bytes(), extract=section)
-    got = fit(chip, 224, section)
-    ground = background(chip).astype(int)
-    assert np.array_equal(got[0, 0], background(chip))
+    chip = decode_image(path.read_bytes(), section)
+    got = resize_chip(chip, 224, section)
+    ground = border_colour(chip).astype(int)
+    assert np.array_equal(got[0, 0], border_colour(chip))
     ring = np.concatenate([chip[0], chip[-1], chip[:, 0], chip[:, -1]]).astype(int)
     assert np.abs(np.median(ring, axis=0) - ground).max() <= 1
     with Image.open(io.BytesIO(path.read_bytes())) as image:

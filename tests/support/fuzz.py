@@ -19,9 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import images
 from pipeline.config.sections import ExtractParams
 from pipeline.core.errors import Rejected
+from pipeline.images.decode import decode_image
+from pipeline.images.header import read_header
 from pipeline.storage import Object
 
 ARCHIVE = Path(__file__).parents[1] / "golden" / "images.zip"
@@ -31,7 +32,7 @@ EXTREME = (0x00, 0x01, 0x7F, 0x80, 0xFF)
 
 
 class Bytes:
-    """A storage of one object, for `images.header`."""
+    """A storage of one object, for `read_header`."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -76,8 +77,8 @@ def read(data: bytes) -> str:
     """Read header and pixels as the stages do; give what came of it."""
     try:
         item = Object("case", len(data), "v")
-        head = images.header(Bytes(data), item, max_pixels=MAX_PIXELS)  # type: ignore[arg-type]
-        pixels = images.decode(data, extract=EXTRACT)
+        head = read_header(Bytes(data), item, max_pixels=MAX_PIXELS)  # type: ignore[arg-type]
+        pixels = decode_image(data, EXTRACT)
     except Rejected as why:
         return why.reason
     assert pixels.dtype == np.uint8

@@ -19,7 +19,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from pipeline.images._faults import DAMAGED, pass_storage_errors
+from pipeline.images.decoder_errors import (
+    DECODER_ERRORS,
+    reraise_storage_error,
+    truncated,
+)
 
 LARGE_TILE = 2**22
 """Pixels of a tile that is let through however small its image is."""
@@ -122,8 +126,8 @@ def bands_of(stream: Any) -> Bands | None:
         stream.seek(tags.next)
         tags.load(stream)
         return _bands(tags, stream) if _counts(tags) and _is_ours(tags) else None
-    except DAMAGED as error:
-        pass_storage_errors(error)
+    except DECODER_ERRORS as error:
+        reraise_storage_error(error)
         return None
 
 
@@ -222,16 +226,21 @@ def full(dtype: np.dtype[Any]) -> float:
     return 1.0 if dtype.kind == "f" else float(np.iinfo(dtype).max)
 
 
-def values(data: bytes, bands: Bands) -> Values:
-    """Give the values of all bands: [H, W, bands], in this machine's byte order.
-
-    Args:
-        data: the file, whole.
-        bands: what `bands_of` says of it.
+def read_values(data: bytes, bands: Bands) -> Values:
+    """Return the values of all bands: [H, W, bands], in this machine's byte order.
 
     Raises:
-        DAMAGED: its data end early or cannot be unpacked.
+        Rejected: `truncated`.
     """
+    try:
+        return _read_values(data, bands)
+    except MemoryError:
+        raise  # the machine's fault and not the image's
+    except DECODER_ERRORS as error:
+        raise truncated(error) from error
+
+
+def _read_values(data: bytes, bands: Bands) -> Values:
     found = np.empty((bands.height, bands.width, bands.count), bands.dtype.newbyteorder("="))
     planes = bands.count if bands.planes else 1
     own = len(bands.parts) // planes

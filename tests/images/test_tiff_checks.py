@@ -1,6 +1,6 @@
-"""TIFFs of every make that tifffile writes: the values that were written, or a reject.
+"""TIFFs of every kind that tifffile writes: the values that were written, or a reject.
 
-With imagecodecs installed, tifffile writes more makes.
+With imagecodecs, tifffile writes more kinds.
 """
 
 import io
@@ -10,9 +10,9 @@ from itertools import product
 import numpy as np
 import pytest
 
-from pipeline import images
 from pipeline.config.sections import ExtractParams
 from pipeline.core.errors import Rejected
+from pipeline.images.decode import decode_image
 
 tifffile = pytest.importorskip("tifffile")
 
@@ -36,7 +36,7 @@ def written(kind, bands):
 
 def wanted(values, photometric):
     """What docs/rejects.md says of such values."""
-    black, white = EXTRACT.levels
+    black, white = EXTRACT.intensity_range
     whole = values.astype(np.float64)
     if photometric == "miniswhite":
         whole = np.iinfo(values.dtype).max - whole
@@ -99,7 +99,7 @@ def test_a_tiff_has_the_values_that_were_written_or_is_a_reject():
     made, wrong = Counter(), []
     for kind, how, data, want in every():
         try:
-            worst = np.abs(images.decode(data, extract=EXTRACT) - want).max()
+            worst = np.abs(decode_image(data, EXTRACT) - want).max()
         except Rejected as why:
             made[kind, why.reason] += 1
             if why.reason != "unsupported":

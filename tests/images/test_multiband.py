@@ -4,12 +4,12 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
+from image_files import header_and_bytes_read
 
-from pipeline import images
 from pipeline.config.sections import ExtractParams
 from pipeline.core.errors import Rejected
-from pipeline.storage import Object
-from pipeline.storage.folder import Folder
+from pipeline.images.decode import decode_image
+from pipeline.images.valid_mask import valid_mask
 
 rasterio = pytest.importorskip("rasterio")
 
@@ -64,12 +64,12 @@ def test_no_data_and_pixels_of_a_scene_are_those_of_all_of_its_bands(dtype, band
     if dtype == "float32" and "predictor" in options:
         options["predictor"] = 3
     data = geotiff(values, photometric="minisblack", **options)
-    assert np.array_equal(images.valid(data, 0), (values != 0).any(axis=0))
+    assert np.array_equal(valid_mask(data, 0), (values != 0).any(axis=0))
     seen = (values[:3] if bands > 2 else values[:1]).transpose(1, 2, 0)
     if dtype != "uint8":
         black, white = LEVELS
         seen = np.rint(np.clip((seen.astype(float) - black) / (white - black), 0, 1) * 255)
-    got = images.decode(data, extract=EXTRACT)
+    got = decode_image(data, EXTRACT)
     assert got.dtype == np.uint8
     assert np.abs(got - np.broadcast_to(seen, got.shape)).max() <= (dtype != "uint8")
 
@@ -77,12 +77,12 @@ def test_no_data_and_pixels_of_a_scene_are_those_of_all_of_its_bands(dtype, band
 def test_near_infrared_beside_the_colours_is_a_band_and_transparency_is_none():
     values = scene("uint16", 4)
     infrared = geotiff(values, photometric="rgb", alpha="no")
-    assert np.array_equal(images.valid(infrared, 0), (values != 0).any(axis=0))
-    assert images.valid(infrared, "alpha").all()
+    assert np.array_equal(valid_mask(infrared, 0), (values != 0).any(axis=0))
+    assert valid_mask(infrared, "alpha").all()
     transparent = geotiff(values, photometric="rgb", alpha="non-premultiplied")
-    assert np.array_equal(images.valid(transparent, 0), (values[:3] != 0).any(axis=0))
-    assert np.array_equal(images.valid(transparent, "alpha"), values[3] != 0)
-    white = images.decode(transparent, extract=ExtractParams(extractor="filters", alpha="white"))
+    assert np.array_equal(valid_mask(transparent, 0), (values[:3] != 0).any(axis=0))
+    assert np.array_equal(valid_mask(transparent, "alpha"), values[3] != 0)
+    white = decode_image(transparent, ExtractParams(extractor="filters", alpha="white"))
     assert (white[35:40] == 255).all()
     assert (white[25:30, :40][values[3, 25:30, :40] > 3500] < 245).all()
 
@@ -103,9 +103,9 @@ def test_colours_that_are_stored_as_on_black_are_the_same_colours(dtype, alpha):
     levels = (0.0, float(most))
     extract = ExtractParams(extractor="filters", alpha=alpha, intensity_range=levels)
     straight, stored = (
-        images.decode(
-            geotiff(values.astype(dtype), photometric="rgb", alpha=kind), extract=extract
-        ).astype(int)
+        decode_image(geotiff(values.astype(dtype), photometric="rgb", alpha=kind), extract).astype(
+            int
+        )
         for kind, values in made.items()
     )
     assert np.abs(straight - stored).max() <= (4 if dtype == "uint8" else 1)
@@ -118,35 +118,24 @@ def test_what_is_no_number_is_no_data_in_floats():
     values[0, 3:6] = np.nan
     data = geotiff(values, photometric="rgb")
     shown = ((values != -9999) & ~np.isnan(values)).any(axis=0)
-    assert np.array_equal(images.valid(data, -9999), shown)
+    assert np.array_equal(valid_mask(data, -9999), shown)
     assert not shown[:3].any()
     assert shown[3:6].all()
 
 
-@pytest.fixture
-def head(tmp_path):
-    def read(data, max_pixels=10**9):
-        (tmp_path / "scene.tif").write_bytes(data)
-        storage = Folder(tmp_path)
-        (item,) = storage.list()
-        item = Object(key=item.key, size=item.size, version=item.version)
-        return images.header(storage, item, max_pixels=max_pixels)
-
-    return read
-
-
-def test_a_scenes_header_names_its_bands_and_their_weight_is_limited(head):
+def test_a_header_names_the_bands_and_limits_their_bytes():
     data = geotiff(scene("uint16", 13), compress="lzw", interleave="band")
-    found = head(data)
-    assert (found["height"], found["width"]) == (HEIGHT, WIDTH)
-    assert (found["format"], found["mode"]) == ("TIFF", "13×uint16")
-    assert found["orientation"] == 1
-    assert found["more_frames"] is False
+    header, _ = header_and_bytes_read(data)
+    assert (header["height"], header["width"]) == (HEIGHT, WIDTH)
+    assert (header["format"], header["mode"]) == ("TIFF", "13×uint16")
+    assert header["orientation"] == 1
+    assert header["more_frames"] is False
     with pytest.raises(Rejected) as stop:
-        head(data, HEIGHT * WIDTH)
+        header_and_bytes_read(data, HEIGHT * WIDTH)
     assert stop.value.reason == "too_many_pixels"
     assert "70 × 45 pixels of 26 bytes, over bucket.max_pixels 3,150" in stop.value.detail
-    assert head(geotiff(scene("uint16", 8)), HEIGHT * WIDTH)["mode"] == "8×uint16"
+    header, _ = header_and_bytes_read(geotiff(scene("uint16", 8)), HEIGHT * WIDTH)
+    assert header["mode"] == "8×uint16"
 
 
 @pytest.mark.parametrize("share", [0.3, 0.9])
@@ -154,7 +143,7 @@ def test_a_scenes_header_names_its_bands_and_their_weight_is_limited(head):
 def test_a_torn_scene_is_truncated(make, share):
     whole = geotiff(scene("uint16", 4), copy_src_overviews="yes", **MAKES[make])
     data = whole[: int(len(whole) * share)]
-    for read in (lambda: images.valid(data, 0), lambda: images.decode(data, extract=EXTRACT)):
+    for read in (lambda: valid_mask(data, 0), lambda: decode_image(data, EXTRACT)):
         with pytest.raises(Rejected) as stop:
             read()
         assert stop.value.reason == "truncated"
@@ -167,7 +156,7 @@ def test_flipped_bits_of_a_scene_give_values_or_a_reject():
         data = bytearray(whole)
         data[int(rng.integers(0, len(data)))] ^= 1 << int(rng.integers(0, 8))
         with suppress(Rejected):
-            assert images.valid(bytes(data), 0).dtype == bool
+            assert valid_mask(bytes(data), 0).dtype == bool
 
 
 def deep_png():
@@ -182,9 +171,9 @@ def deep_png():
 def test_where_bands_or_bits_are_not_given_no_data_is_not_guessed():
     values = scene("uint8", 4)
     infrared = geotiff(values, photometric="rgb", alpha="no", compress="jpeg")
-    assert images.decode(infrared, extract=EXTRACT).shape == (HEIGHT, WIDTH, 3)
+    assert decode_image(infrared, EXTRACT).shape == (HEIGHT, WIDTH, 3)
     for data in (infrared, deep_png()):
         with pytest.raises(Rejected) as stop:
-            images.valid(data, 0)
+            valid_mask(data, 0)
         assert stop.value.reason == "unsupported"
-        assert "no-data is not seen here; save it as TIFF" in stop.value.detail
+        assert "no-data cannot be recognised in a" in stop.value.detail

@@ -1,0 +1,130 @@
+"""Decode an image to 8-bit RGB, whatever its format, depth and bands."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.config.sections import ExtractParams
+from pipeline.core.errors import Rejected
+from pipeline.images.decoder_errors import DECODER_ERRORS, truncated
+from pipeline.images.multiband import Bands, bands_of, full, opaque, read_values
+from pipeline.images.opening import load_pixels, open_image
+from pipeline.images.windows import Pixels
+
+JPEG_FORMATS = {"JPEG", "MPO"}
+"""MPO, which some cameras write, is several JPEGs in one file; the first is the picture."""
+
+DEEP_MODES = {"I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
+GREY_MODES = {"L", "LA", "La"}
+"""Of 8 bits."""
+
+CONVERTIBLE_MODES = {
+    *("1", "L", "LA", "P", "PA"),
+    *("RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV"),
+}
+"""The 8-bit modes that Pillow converts to RGB. Not LAB: decoders differ in what its white is."""
+
+PREMATURE_END = "premature end of data segment"
+"""A warning of libjpeg."""
+
+
+def decode_image(data: bytes, extract: ExtractParams) -> Pixels:
+    """Decode the first frame of an image.
+
+    Of three bands or more the first three are red, green and blue; of two the first is grey.
+
+    Args:
+        data: the whole file.
+        extract: `intensity_range` maps values deeper than 8 bits to 0–255, `grey_intensity_range`
+            grey ones of 8 bits; `alpha` is what lies under transparency.
+
+    Returns:
+        uint8 [H, W, 3], RGB, in the stored orientation.
+
+    Raises:
+        Rejected: `not_an_image`, `truncated` or `unsupported`.
+    """
+    bands = bands_of(io.BytesIO(data))
+    if bands is not None:
+        return _rgb_of_bands(read_values(data, bands), bands, extract)
+    image = open_image(io.BytesIO(data), "the image")
+    if image.format in JPEG_FORMATS:
+        pixels = _decode_jpeg(data, "CMYK" if image.mode == "CMYK" else "RGB")
+        if pixels is not None and image.mode in {"RGB", "L"}:
+            return _stretch_grey(pixels, image.mode, extract)
+    loaded = load_pixels(image, data)
+    try:
+        return _rgb_of_image(loaded, extract)
+    except DECODER_ERRORS as error:
+        message = f"pixels of mode {loaded.mode!r} cannot be converted: {error}"
+        raise Rejected("unsupported", message) from error
+
+
+def _decode_jpeg(data: bytes, colours: str) -> Pixels | None:
+    """Decode a JPEG by libjpeg, without the copy that Pillow's pixels take; None: let Pillow do it.
+
+    Pillow decides about whatever libjpeg warns of, except data that end early: Pillow fills in
+    grey for what is missing, without an error.
+    """
+    try:
+        pixels: Pixels = simplejpeg.decode_jpeg(data, colours, strict=True)
+    except ValueError as error:
+        if PREMATURE_END in str(error):
+            raise truncated(error) from error
+        return None
+    return pixels
+
+
+def _rgb_of_image(image: Image.Image, extract: ExtractParams) -> Pixels:
+    if image.mode in DEEP_MODES:
+        grey = _scale(np.asarray(image), extract.intensity_range)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.mode not in CONVERTIBLE_MODES:
+        raise Rejected("unsupported", f"pixels of mode {image.mode!r} are not supported")
+    mode = image.mode
+    if extract.alpha != "drop" and image.has_transparency_data:
+        ground = Image.new("RGBA", image.size, extract.alpha)
+        image = Image.alpha_composite(ground, image.convert("RGBA"))
+    pixels = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    return _stretch_grey(pixels, mode, extract)
+
+
+def _rgb_of_bands(values: NDArray[Any], bands: Bands, extract: ExtractParams) -> Pixels:
+    colours = opaque(values, bands)
+    if bands.dtype.itemsize > 1:
+        picture = _scale(colours, extract.intensity_range)
+    elif len(bands.shown) == 1 and extract.grey_intensity_range is not None:
+        picture = _scale(colours, extract.grey_intensity_range)
+    else:
+        picture = colours
+    if extract.alpha != "drop" and bands.alpha is not None:
+        alpha = values[..., bands.alpha, None].astype(np.float32)
+        opacity = np.clip(alpha / full(bands.dtype), 0, 1)
+        ground = 255 if extract.alpha == "white" else 0
+        picture = np.rint(picture * opacity + ground * (1 - opacity)).astype(np.uint8)
+    return np.ascontiguousarray(np.broadcast_to(picture, (*picture.shape[:2], 3)))
+
+
+def _stretch_grey(pixels: Pixels, mode: str, extract: ExtractParams) -> Pixels:
+    """Map `extract.grey_intensity_range` to 0–255, if the image is stored as 8-bit grey."""
+    if extract.grey_intensity_range is None or mode not in GREY_MODES:
+        return pixels
+    table = _scale(np.arange(256), extract.grey_intensity_range)
+    stretched: Pixels = table[pixels]
+    return stretched
+
+
+def _scale(values: NDArray[Any], intensity_range: tuple[float, float]) -> NDArray[np.uint8]:
+    """Map *intensity_range* to 0–255, and clip; Pillow's conversion clips 16 bits to white."""
+    black, white = intensity_range
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is clipped
+        share = (values.astype(np.float32) - np.float32(black)) / np.float32(white - black)
+    scaled: NDArray[np.uint8]
+    scaled = np.rint(np.clip(np.nan_to_num(share, nan=0.0), 0, 1) * 255).astype(np.uint8)
+    return scaled
