@@ -5,5 +5,5 @@ is recorded and never applied. A truncated image is rejected, never filled up wi
 pictures in one file, the first is used.
 """
 
-VERSION = 4
+VERSION = 5
 """Of everything that reads headers, pixels and no-data masks; part of the recipes."""

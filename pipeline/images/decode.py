@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import simplejpeg
@@ -13,9 +13,12 @@ from PIL import Image
 from pipeline.config.sections import ExtractParams
 from pipeline.core.errors import Rejected
 from pipeline.images.decoder_errors import DECODER_ERRORS, truncated
-from pipeline.images.multiband import Bands, bands_of, full, opaque, read_values
+from pipeline.images.multiband import alpha_band, is_premultiplied, open_multiband, read_bands
 from pipeline.images.opening import load_pixels, open_image
 from pipeline.images.windows import Pixels
+
+if TYPE_CHECKING:
+    from tifffile import TiffPage
 
 JPEG_FORMATS = {"JPEG", "MPO"}
 """MPO, which some cameras write, is several JPEGs in one file; the first is the picture."""
@@ -24,10 +27,8 @@ DEEP_MODES = {"I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
 GREY_MODES = {"L", "LA", "La"}
 """Of 8 bits."""
 
-CONVERTIBLE_MODES = {
-    *("1", "L", "LA", "P", "PA"),
-    *("RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV"),
-}
+CONVERTIBLE_MODES = {"1", "L", "LA", "P", "PA", "CMYK", "YCbCr", "HSV"}
+CONVERTIBLE_MODES |= {"RGB", "RGBA", "RGBX", "RGBa"}
 """The 8-bit modes that Pillow converts to RGB. Not LAB: decoders differ in what its white is."""
 
 PREMATURE_END = "premature end of data segment"
@@ -50,9 +51,9 @@ def decode_image(data: bytes, extract: ExtractParams) -> Pixels:
     Raises:
         Rejected: `not_an_image`, `truncated` or `unsupported`.
     """
-    bands = bands_of(io.BytesIO(data))
-    if bands is not None:
-        return _rgb_of_bands(read_values(data, bands), bands, extract)
+    page = open_multiband(io.BytesIO(data), "the image")
+    if page is not None:
+        return _rgb_of_page(page, extract)
     image = open_image(io.BytesIO(data), "the image")
     if image.format in JPEG_FORMATS:
         pixels = _decode_jpeg(data, "CMYK" if image.mode == "CMYK" else "RGB")
@@ -95,20 +96,41 @@ def _rgb_of_image(image: Image.Image, extract: ExtractParams) -> Pixels:
     return _stretch_grey(pixels, mode, extract)
 
 
-def _rgb_of_bands(values: NDArray[Any], bands: Bands, extract: ExtractParams) -> Pixels:
-    colours = opaque(values, bands)
-    if bands.dtype.itemsize > 1:
+def _rgb_of_page(page: TiffPage, extract: ExtractParams) -> Pixels:
+    values, alpha = read_bands(page), alpha_band(page)
+    bands = [band for band in range(values.shape[2]) if band != alpha]
+    colours = values[..., bands[:3] if len(bands) >= 3 else bands[:1]]  # noqa: PLR2004 - RGB
+    if is_premultiplied(page):
+        _divide_by_opacity(colours, values[..., alpha])
+    if values.dtype.itemsize > 1:
         picture = _scale(colours, extract.intensity_range)
-    elif len(bands.shown) == 1 and extract.grey_intensity_range is not None:
+    elif colours.shape[2] == 1 and extract.grey_intensity_range is not None:
         picture = _scale(colours, extract.grey_intensity_range)
     else:
         picture = colours
-    if extract.alpha != "drop" and bands.alpha is not None:
-        alpha = values[..., bands.alpha, None].astype(np.float32)
-        opacity = np.clip(alpha / full(bands.dtype), 0, 1)
+    if extract.alpha != "drop" and alpha is not None:
+        opacity = values[..., alpha, None].astype(np.float32) / _opaque(values.dtype)
+        opacity = np.clip(opacity, 0, 1)
         ground = 255 if extract.alpha == "white" else 0
         picture = np.rint(picture * opacity + ground * (1 - opacity)).astype(np.uint8)
     return np.ascontiguousarray(np.broadcast_to(picture, (*picture.shape[:2], 3)))
+
+
+def _divide_by_opacity(colours: NDArray[Any], alpha: NDArray[Any]) -> None:
+    """Undo, in place, that *colours* [H, W, bands] are stored multiplied by *alpha* [H, W].
+
+    Fully transparent pixels stay as they are stored, as in Pillow's conversion of 8 bits.
+    """
+    most = _opaque(colours.dtype)
+    alpha = alpha.astype(np.float64)
+    partial = (alpha > 0) & (alpha < most)
+    straight = np.clip(colours[partial] * (most / alpha[partial])[:, None], 0, most)
+    colours[partial] = straight if colours.dtype.kind == "f" else np.rint(straight)
+
+
+def _opaque(dtype: np.dtype[Any]) -> float:
+    """Return the value of a transparency band that hides what is below."""
+    return 1.0 if dtype.kind == "f" else float(np.iinfo(dtype).max)
 
 
 def _stretch_grey(pixels: Pixels, mode: str, extract: ExtractParams) -> Pixels:

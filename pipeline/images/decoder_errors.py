@@ -8,23 +8,21 @@ import zlib
 from pipeline.core.errors import Rejected, StorageError
 
 DECODER_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
     EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
     struct.error,
     zlib.error,
-    IndexError,
-    KeyError,
-    TypeError,
-    OverflowError,
-    MemoryError,
-    NotImplementedError,
-    AttributeError,
-    ZeroDivisionError,
-    RuntimeError,
 )
-"""What Pillow's decoders raise on damaged data: they check little before they use it."""
+"""What Pillow and tifffile raise on damaged data: they check little before they use it."""
 
 
 def reraise_storage_error(error: BaseException) -> None:

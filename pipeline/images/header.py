@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import numpy as np
 from PIL import ExifTags, Image
 
 from pipeline.core.errors import Rejected
+from pipeline.images import multiband
 from pipeline.images.decoder_errors import DECODER_ERRORS, reraise_storage_error
 from pipeline.images.exif import captured_at, coordinates, orientation, read_exif
-from pipeline.images.multiband import bands_of
 from pipeline.images.opening import open_image
 from pipeline.images.ranged_file import BLOCK_BYTES, RangedFile
 from pipeline.storage import Object, Storage
@@ -30,24 +31,28 @@ def read_header(storage: Storage, item: Object, *, max_pixels: int) -> dict[str,
     if not item.size:
         raise Rejected("not_an_image", f"{item.key}: is empty")
     stream = io.BufferedReader(RangedFile(storage, item), BLOCK_BYTES)
-    bands = bands_of(stream)
-    if bands is not None:
-        _check_size(item, (bands.width, bands.height), bands.pixel_bytes, max_pixels)
-        header: dict[str, Any] = {"width": bands.width, "height": bands.height}
-        header |= {"format": "TIFF", "mode": bands.mode, "more_frames": bands.more_frames}
-        exif = bands.exif
+    page = multiband.open_multiband(stream, item.key)
+    if page is not None:
+        width, height, dtype = page.imagewidth, page.imagelength, np.dtype(page.dtype)
+        _check_size(item, (width, height), page.samplesperpixel * dtype.itemsize, max_pixels)
+        file_format, mode = "TIFF", f"{page.samplesperpixel}×{dtype.name}"
+        more_frames, exif = page.parent.pages.is_multipage, multiband.read_exif(page)
     else:
         image = open_image(stream, item.key)
         width, height = _stored_size(image)
         _check_size(item, (width, height), 1, max_pixels)
-        exif = read_exif(image)
-        header = {"width": width, "height": height, "format": image.format, "mode": image.mode}
-        header |= {"more_frames": _has_more_frames(image)}
+        file_format, mode = image.format or "", image.mode
+        exif, more_frames = read_exif(image), _has_more_frames(image)
     latitude, longitude = coordinates(exif)
-    return header | {
+    return {
         "key": item.key,
         "version": item.version,
         "size": item.size,
+        "width": width,
+        "height": height,
+        "format": file_format,
+        "mode": mode,
+        "more_frames": more_frames,
         "orientation": orientation(exif),
         "captured_at": captured_at(exif),
         "latitude": latitude,

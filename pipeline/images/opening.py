@@ -13,7 +13,7 @@ from pipeline.core.errors import Rejected
 from pipeline.images.decoder_errors import DECODER_ERRORS, reraise_storage_error, truncated
 from pipeline.images.exif import orientation, read_exif
 from pipeline.images.png import has_all_rows
-from pipeline.images.tiff_checks import tiff_problems
+from pipeline.images.tiff_checks import tiff_problems, unsupported_tiff
 
 Image.MAX_IMAGE_PIXELS = None  # our own limit, bucket.max_pixels, is checked before decoding
 
@@ -79,7 +79,7 @@ def open_image(stream: Any, name: str) -> Image.Image:
     if image.format == "PNG" and image.mode == "P" and image.palette is None:
         raise Rejected("truncated", f"{name}: a PNG whose palette is missing")
     if problem:
-        raise Rejected("unsupported", f"{name}: a TIFF with {problem}, which is not supported")
+        raise unsupported_tiff(name, problem)
     return image
 
 

@@ -1,9 +1,12 @@
-"""TIFFs that Pillow opens and would misread without an error."""
+"""What makes a TIFF unsupported: it would be misread without an error, or take too much memory."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
+
+from pipeline.core.errors import Rejected
 
 SUBFILE_TYPE, BITS, COMPRESSION, PHOTOMETRIC, STRIP_OFFSETS = 254, 258, 259, 262, 273
 SAMPLES, PLANAR, PREDICTOR, TILE_WIDTH, TILE_LENGTH = 277, 284, 317, 322, 323
@@ -20,9 +23,26 @@ MAX_TILE_PIXELS = 2**22
 """A tile may have this many pixels however small its image is."""
 
 
-def tile_is_too_large(tile_pixels: int, image_pixels: int) -> bool:
-    """Return True if a tile, which is decoded whole, is far larger than its image."""
-    return tile_pixels > max(MAX_TILE_PIXELS, 4 * image_pixels)
+def layout_problems(
+    offsets: Sequence[int], tile: tuple[int, int], size: tuple[int, int]
+) -> Iterator[str]:
+    """Yield what is wrong with the strips or tiles of a TIFF.
+
+    Args:
+        offsets: their positions in the file.
+        tile: width and length of a tile; 0 and 0 if there are none.
+        size: width and length of the image.
+    """
+    if 0 in offsets:
+        yield "parts that were never written"  # the file's first bytes would be used instead
+    # A tile is decoded whole, and may be far larger than its image.
+    if math.prod(tile) > max(MAX_TILE_PIXELS, 4 * math.prod(size)):
+        yield f"tiles of {tile[0]:,} × {tile[1]:,} pixels"
+
+
+def unsupported_tiff(name: str, problem: str) -> Rejected:
+    """Return the reject of a TIFF with a *problem*."""
+    return Rejected("unsupported", f"{name}: a TIFF with {problem}, which is not supported")
 
 
 def tiff_problems(image: Any) -> Iterator[str]:
@@ -30,11 +50,9 @@ def tiff_problems(image: Any) -> Iterator[str]:
     tags = image.tag_v2
     if tags.get(SUBFILE_TYPE, 0) & REDUCED and (tags.next or SUB_IFDS in tags):
         yield "a smaller copy before its picture"  # raw photographs; it would be used instead
-    if 0 in (*tags.get(STRIP_OFFSETS, ()), *tags.get(TILE_OFFSETS, ())):
-        yield "parts that were never written"  # the file's first bytes would be used instead
-    width, length = tags.get(TILE_WIDTH, 0), tags.get(TILE_LENGTH, 0)
-    if tile_is_too_large(width * length, image.width * image.height):
-        yield f"tiles of {width:,} × {length:,} pixels"
+    offsets = (*tags.get(STRIP_OFFSETS, ()), *tags.get(TILE_OFFSETS, ()))
+    tile = tags.get(TILE_WIDTH, 0), tags.get(TILE_LENGTH, 0)
+    yield from layout_problems(offsets, tile, image.size)
     yield from _misread_values(image)
 
 

@@ -7,6 +7,7 @@ from PIL import Image
 
 from pipeline.core.errors import Rejected
 from pipeline.images.decode import decode_image
+from pipeline.images.valid_mask import valid_mask
 
 
 def cut_and_closed(mode):
@@ -23,6 +24,12 @@ def cut_and_closed(mode):
 def test_missing_rows_are_never_black_or_grey(data):
     with pytest.raises(Rejected, match="the image's data end early") as stop:
         decode_image(data, EXTRACT)
+    assert stop.value.reason == "truncated"
+
+
+def test_missing_rows_are_not_taken_for_no_data():
+    with pytest.raises(Rejected, match="some of its rows are missing") as stop:
+        valid_mask(png_of_rows(RGB[:39]), 0)
     assert stop.value.reason == "truncated"
 
 

@@ -1,7 +1,10 @@
 """Valid masks: the pixels that are not no-data."""
 
+import io
+
 import numpy as np
 import pytest
+import tifffile
 from image_files import encoded
 from PIL import Image
 
@@ -55,3 +58,13 @@ def test_a_truncated_image_has_no_mask():
     with pytest.raises(Rejected) as stop:
         valid_mask(data[:-900], 0)
     assert stop.value.reason == "truncated"
+
+
+def test_transparency_of_premultiplied_grey_is_read():
+    """Pillow opens such a TIFF with a mode that it converts to nothing."""
+    values = np.array([[[9, 255], [4, 128], [0, 0]]], np.uint8)
+    file = io.BytesIO()
+    options = {"photometric": "minisblack", "extrasamples": ["assocalpha"], "metadata": None}
+    tifffile.imwrite(file, values, planarconfig="contig", **options)
+    assert valid_mask(file.getvalue(), "alpha").tolist() == [[True, True, False]]
+    assert valid_mask(file.getvalue(), 4).tolist() == [[True, False, True]]
