@@ -12,9 +12,9 @@ from PIL import Image
 
 from pipeline.config.sections import ExtractParams
 from pipeline.core.errors import Rejected
-from pipeline.images.decoder_errors import DECODER_ERRORS, truncated
+from pipeline.images.decoder_errors import truncated
 from pipeline.images.multiband import alpha_band, is_premultiplied, open_multiband, read_bands
-from pipeline.images.opening import load_pixels, open_image
+from pipeline.images.opening import convert, load_pixels, open_image
 from pipeline.images.windows import Pixels
 
 if TYPE_CHECKING:
@@ -27,9 +27,8 @@ DEEP_MODES = {"I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
 GREY_MODES = {"L", "LA", "La"}
 """Of 8 bits."""
 
-CONVERTIBLE_MODES = {"1", "L", "LA", "P", "PA", "CMYK", "YCbCr", "HSV"}
-CONVERTIBLE_MODES |= {"RGB", "RGBA", "RGBX", "RGBa"}
-"""The 8-bit modes that Pillow converts to RGB. Not LAB: decoders differ in what its white is."""
+EIGHT_BIT_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV"}
+"""Those that are converted to RGB. Not LAB: decoders differ in what its white is."""
 
 PREMATURE_END = "premature end of data segment"
 """A warning of libjpeg."""
@@ -56,15 +55,11 @@ def decode_image(data: bytes, extract: ExtractParams) -> Pixels:
         return _rgb_of_page(page, extract)
     image = open_image(io.BytesIO(data), "the image")
     if image.format in JPEG_FORMATS:
+        # Of CMYK this only finds out whether the data end early; Pillow converts it.
         pixels = _decode_jpeg(data, "CMYK" if image.mode == "CMYK" else "RGB")
         if pixels is not None and image.mode in {"RGB", "L"}:
             return _stretch_grey(pixels, image.mode, extract)
-    loaded = load_pixels(image, data)
-    try:
-        return _rgb_of_image(loaded, extract)
-    except DECODER_ERRORS as error:
-        message = f"pixels of mode {loaded.mode!r} cannot be converted: {error}"
-        raise Rejected("unsupported", message) from error
+    return _rgb_of_image(load_pixels(image, data), extract)
 
 
 def _decode_jpeg(data: bytes, colours: str) -> Pixels | None:
@@ -86,13 +81,13 @@ def _rgb_of_image(image: Image.Image, extract: ExtractParams) -> Pixels:
     if image.mode in DEEP_MODES:
         grey = _scale(np.asarray(image), extract.intensity_range)
         return np.repeat(grey[:, :, None], 3, axis=2)
-    if image.mode not in CONVERTIBLE_MODES:
+    if image.mode not in EIGHT_BIT_MODES:
         raise Rejected("unsupported", f"pixels of mode {image.mode!r} are not supported")
     mode = image.mode
     if extract.alpha != "drop" and image.has_transparency_data:
         ground = Image.new("RGBA", image.size, extract.alpha)
-        image = Image.alpha_composite(ground, image.convert("RGBA"))
-    pixels = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+        image = Image.alpha_composite(ground, convert(image, "RGBA"))
+    pixels = np.asarray(image if image.mode == "RGB" else convert(image, "RGB"))
     return _stretch_grey(pixels, mode, extract)
 
 

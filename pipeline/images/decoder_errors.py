@@ -13,7 +13,6 @@ DECODER_ERRORS = (
     AttributeError,
     EOFError,
     LookupError,
-    MemoryError,
     OSError,
     RuntimeError,
     SyntaxError,
@@ -22,7 +21,12 @@ DECODER_ERRORS = (
     struct.error,
     zlib.error,
 )
-"""What Pillow and tifffile raise on damaged data: they check little before they use it."""
+"""What Pillow and tifffile raise on damaged data: they check little before they use it.
+
+Not MemoryError: too little memory is the machine's fault, and a reject would be kept."""
+
+HEADER_ERRORS = (*DECODER_ERRORS, MemoryError)
+"""The same for headers, which may ask for any amount of memory if they are damaged."""
 
 
 def reraise_storage_error(error: BaseException) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import ExifTags, Image
 
-from pipeline.images.decoder_errors import DECODER_ERRORS, reraise_storage_error
+from pipeline.images.decoder_errors import HEADER_ERRORS, reraise_storage_error
 
 EXIF_TIME = re.compile(r"(\d{4}):(\d\d):(\d\d)[ T](\d\d):(\d\d):(\d\d)", re.ASCII)
 
@@ -18,7 +18,7 @@ def read_exif(image: Image.Image) -> Image.Exif:
     """Return the EXIF block without decoding: a PNG's own getexif would decode all its pixels."""
     try:
         return Image.Image.getexif(image)
-    except DECODER_ERRORS as error:
+    except HEADER_ERRORS as error:
         reraise_storage_error(error)
         return Image.Image.getexif(image)  # the part already read: Pillow does not parse it again
 
@@ -26,7 +26,7 @@ def read_exif(image: Image.Image) -> Image.Exif:
 def _sub_directory(exif: Image.Exif, ifd: ExifTags.IFD) -> dict[int, Any]:
     try:
         return dict(exif.get_ifd(ifd))
-    except DECODER_ERRORS as error:
+    except HEADER_ERRORS as error:
         reraise_storage_error(error)
         return {}
 
@@ -78,7 +78,7 @@ def _degrees(parts: Any, hemisphere: Any, letters: str, limit: int) -> float | N
         degrees, minutes, seconds = (float(part) for part in parts)
         letter = hemisphere.decode() if isinstance(hemisphere, bytes) else str(hemisphere)
         sign = {letters[0]: 1, letters[1]: -1}[letter.strip("\0 ").upper()]
-    except DECODER_ERRORS:
+    except HEADER_ERRORS:
         return None
     value = degrees + minutes / 60 + seconds / 3600
     return sign * value if math.isfinite(value) and 0 <= value <= limit else None

@@ -9,9 +9,9 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from pipeline.core.errors import Rejected
-from pipeline.images import multiband
-from pipeline.images.decoder_errors import DECODER_ERRORS, reraise_storage_error
+from pipeline.images.decoder_errors import HEADER_ERRORS, reraise_storage_error
 from pipeline.images.exif import captured_at, coordinates, orientation, read_exif
+from pipeline.images.multiband import open_multiband, page_exif
 from pipeline.images.opening import open_image
 from pipeline.images.ranged_file import BLOCK_BYTES, RangedFile
 from pipeline.storage import Object, Storage
@@ -31,12 +31,12 @@ def read_header(storage: Storage, item: Object, *, max_pixels: int) -> dict[str,
     if not item.size:
         raise Rejected("not_an_image", f"{item.key}: is empty")
     stream = io.BufferedReader(RangedFile(storage, item), BLOCK_BYTES)
-    page = multiband.open_multiband(stream, item.key)
+    page = open_multiband(stream, item.key)
     if page is not None:
         width, height, dtype = page.imagewidth, page.imagelength, np.dtype(page.dtype)
         _check_size(item, (width, height), page.samplesperpixel * dtype.itemsize, max_pixels)
         file_format, mode = "TIFF", f"{page.samplesperpixel}×{dtype.name}"
-        more_frames, exif = page.parent.pages.is_multipage, multiband.read_exif(page)
+        more_frames, exif = page.parent.pages.is_multipage, page_exif(page)
     else:
         image = open_image(stream, item.key)
         width, height = _stored_size(image)
@@ -83,6 +83,6 @@ def _has_more_frames(image: Image.Image) -> bool:
     """Return True if another picture follows the first; a GIF's first frame is read to find out."""
     try:
         return bool(getattr(image, "is_animated", False))
-    except DECODER_ERRORS as error:
+    except HEADER_ERRORS as error:
         reraise_storage_error(error)
         return False  # what follows is not a picture

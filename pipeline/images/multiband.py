@@ -16,7 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.images.decoder_errors import DECODER_ERRORS, reraise_storage_error, truncated
+from pipeline.images.decoder_errors import (
+    DECODER_ERRORS,
+    HEADER_ERRORS,
+    reraise_storage_error,
+    truncated,
+)
 from pipeline.images.tiff_checks import layout_problems, unsupported_tiff
 
 if TYPE_CHECKING:
@@ -65,7 +70,7 @@ def open_multiband(stream: Any, name: str) -> TiffPage | None:
         tile = (page.tilewidth, page.tilelength) if page.is_tiled else (0, 0)
         offsets = (*page.dataoffsets, *page.databytecounts)
         problem = next(layout_problems(offsets, tile, (page.imagewidth, page.imagelength)), None)
-    except DECODER_ERRORS as error:
+    except HEADER_ERRORS as error:
         reraise_storage_error(error)
         return None
     if problem:
@@ -99,7 +104,7 @@ def _is_multiband(page: TiffPage) -> bool:
     return is_bytes and n_more != 0 and not only_alpha
 
 
-def read_exif(page: TiffPage) -> Image.Exif:
+def page_exif(page: TiffPage) -> Image.Exif:
     """Return the page's tags as Pillow holds them."""
     exif, stream = Image.Exif(), cast("IO[bytes]", page.parent.filehandle)
     exif.endian, exif.bigtiff = page.parent.byteorder, page.parent.is_bigtiff
@@ -126,14 +131,11 @@ def read_bands(page: TiffPage) -> NDArray[Any]:
     Raises:
         Rejected: `truncated`.
     """
-    # Checked because LZW that lacks its last byte may be decoded all the same.
-    ends = (sum(part) for part in zip(page.dataoffsets, page.databytecounts, strict=True))
     try:
-        if max(ends) > page.parent.filehandle.size:
+        ends = map(sum, zip(page.dataoffsets, page.databytecounts, strict=True))
+        if max(ends) > page.parent.filehandle.size:  # LZW without its last byte may be decoded
             raise EOFError("a strip or tile ends beyond the file")
-        values = page.asarray(maxworkers=1)  # images are decoded in threads as it is
-    except MemoryError:
-        raise  # the machine's fault and not the image's
+        values = page.asarray(maxworkers=1)  # images are decoded in threads already
     except DECODER_ERRORS as error:
         raise truncated(error) from error
     if page.planarconfig == SEPARATE:

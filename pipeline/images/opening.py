@@ -10,7 +10,12 @@ from typing import Any
 from PIL import Image, ImageFile
 
 from pipeline.core.errors import Rejected
-from pipeline.images.decoder_errors import DECODER_ERRORS, reraise_storage_error, truncated
+from pipeline.images.decoder_errors import (
+    DECODER_ERRORS,
+    HEADER_ERRORS,
+    reraise_storage_error,
+    truncated,
+)
 from pipeline.images.exif import orientation, read_exif
 from pipeline.images.png import has_all_rows
 from pipeline.images.tiff_checks import tiff_problems, unsupported_tiff
@@ -73,7 +78,7 @@ def open_image(stream: Any, name: str) -> Image.Image:
     try:
         image = Image.open(stream, formats=FORMATS)
         problem = next(tiff_problems(image), "") if image.format == "TIFF" else ""
-    except DECODER_ERRORS as error:
+    except HEADER_ERRORS as error:
         reraise_storage_error(error)
         raise _reject(stream, name) from error
     if image.format == "PNG" and image.mode == "P" and image.palette is None:
@@ -105,7 +110,9 @@ def _reject(stream: Any, name: str) -> Rejected:
         message = _plugin_message(plugin, stream)
         if UNSUPPORTED.search(message):
             return Rejected("unsupported", f"{name}: {kind} of an unsupported kind: {message}")
-        return Rejected("truncated", f"{name}: starts as {kind}, its header is damaged: {message}")
+        return Rejected(
+            "truncated", f"{name}: begins as {kind}, but its header is damaged: {message}"
+        )
     return Rejected("not_an_image", f"{name}: is not an image in a supported format")
 
 
@@ -128,7 +135,7 @@ def _plugin_message(plugin: Any, stream: Any) -> str:
     stream.seek(0)
     try:
         plugin(stream, "")
-    except DECODER_ERRORS as error:
+    except HEADER_ERRORS as error:
         reraise_storage_error(error)
         message = str(error) or type(error).__name__
         # A KeyError comes from one of the plugin's tables: of compressions, of pixel formats.
@@ -147,8 +154,6 @@ def load_pixels(image: Image.Image, data: bytes) -> Image.Image:
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # importing PySpacer switches it on
     try:
         loaded = _load_as_stored(image)
-    except MemoryError:
-        raise  # the machine's fault and not the image's: a reject would be kept
     except DECODER_ERRORS as error:
         compression = image.info.get("compression")
         if image.format == "TIFF" and compression in OPTIONAL_COMPRESSIONS:
@@ -165,3 +170,12 @@ def _load_as_stored(image: Image.Image) -> Image.Image:
     undo = UNDO_ORIENTATION.get(orientation(read_exif(image))) if image.format == "TIFF" else None
     image.load()
     return image if undo is None else image.transpose(undo)
+
+
+def convert(image: Image.Image, mode: str) -> Image.Image:
+    """Return *image* converted to *mode*; raise Rejected, `unsupported`, if Pillow cannot do it."""
+    try:
+        return image.convert(mode)
+    except DECODER_ERRORS as error:
+        message = f"pixels of mode {image.mode!r} cannot be converted: {error}"
+        raise Rejected("unsupported", message) from error

@@ -13,7 +13,7 @@ from pipeline.config.sections import NoData
 from pipeline.core.errors import Rejected
 from pipeline.images.decode import DEEP_MODES
 from pipeline.images.multiband import alpha_band, open_multiband, read_bands
-from pipeline.images.opening import load_pixels, open_image
+from pipeline.images.opening import convert, load_pixels, open_image
 
 
 def valid_mask(data: bytes, nodata: NoData) -> NDArray[np.bool_]:
@@ -35,7 +35,7 @@ def valid_mask(data: bytes, nodata: NoData) -> NDArray[np.bool_]:
     _check_complete(image)
     loaded = load_pixels(image, data)
     if nodata == "alpha" and loaded.has_transparency_data and loaded.mode[-1] not in "Aa":
-        loaded = loaded.convert("RGBA")
+        loaded = convert(loaded, "RGBA")
     values = np.asarray(loaded.convert("L") if loaded.mode == "1" else loaded)
     values = values.reshape(*values.shape[:2], -1)
     not_a_colour = loaded.mode[-1] in ("Aa" if nodata == "alpha" else "AaX")

@@ -8,7 +8,7 @@ from conftest import SHARED
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from image_files import EXTRACT, RGB, RNG, encoded, exif_of, header_and_bytes_read
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, PngImagePlugin
 
 from pipeline.config.sections import ExtractParams
 from pipeline.core.errors import Rejected
@@ -188,7 +188,7 @@ def test_a_library_that_allows_truncated_images_does_not_change_that(monkeypatch
     assert stop.value.reason == "truncated"
 
 
-@pytest.mark.parametrize("mode", sorted(decode.CONVERTIBLE_MODES | decode.DEEP_MODES))
+@pytest.mark.parametrize("mode", sorted(decode.EIGHT_BIT_MODES | decode.DEEP_MODES))
 @pytest.mark.parametrize("alpha", ["drop", "white", "black"])
 def test_every_supported_mode_can_be_converted(mode, alpha):
     got = decode._rgb_of_image(
@@ -214,7 +214,7 @@ def test_flipped_bits_give_pixels_or_a_reject_and_nothing_else():
 
 
 def test_an_unsupported_mode_is_named(monkeypatch):
-    monkeypatch.setattr(decode, "CONVERTIBLE_MODES", frozenset())
+    monkeypatch.setattr(decode, "EIGHT_BIT_MODES", frozenset())
     with pytest.raises(Rejected) as stop:
         decode_image(encoded(Image.fromarray(RGB)), EXTRACT)
     assert (stop.value.reason, stop.value.detail) == (
@@ -262,3 +262,16 @@ def test_a_jpeg_with_a_flipped_bit_has_pillows_pixels_too(place, bit):
             assert np.array_equal(decode_image(bytes(data), EXTRACT), want)
         except Rejected as why:
             assert "premature end of data segment" in why.detail  # noqa: PT017
+
+
+@pytest.mark.parametrize("step", ["load", "convert"])
+def test_too_little_memory_is_not_a_reject(monkeypatch, step):
+    """A reject would be kept; there may be more memory tomorrow."""
+
+    def fail(*_):
+        raise MemoryError
+
+    data = encoded(Image.fromarray(RGB).convert("L"))
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, step, fail)
+    with pytest.raises(MemoryError):
+        decode_image(data, EXTRACT)
