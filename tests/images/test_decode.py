@@ -24,8 +24,8 @@ def test_orientation_is_recorded_and_never_applied(orientation):
     data = encoded(
         Image.fromarray(RGB), "JPEG", exif=exif_of(t274=orientation).tobytes(), quality=95
     )
-    found, _ = header_and_bytes_read(data)
-    assert (found["orientation"], found["width"], found["height"]) == (orientation, 60, 40)
+    header, _ = header_and_bytes_read(data)
+    assert (header["orientation"], header["width"], header["height"]) == (orientation, 60, 40)
     assert decode_image(data, EXTRACT).shape == (40, 60, 3)
 
 
@@ -36,9 +36,9 @@ SIDES = [(side, packing) for side in range(1, 9) for packing in ("raw", "tiff_lz
 def test_a_tiffs_orientation_is_not_applied_either(orientation, packing):
     """Pillow rotates a TIFF when it loads it, and swaps width and height when it opens it."""
     data = encoded(Image.fromarray(RGB), "TIFF", tiffinfo={274: orientation}, compression=packing)
-    found, _ = header_and_bytes_read(data)
-    assert (found["width"], found["height"]) == (60, 40)
-    assert found["orientation"] == (orientation if orientation < 9 else 1)
+    header, _ = header_and_bytes_read(data)
+    assert (header["width"], header["height"]) == (60, 40)
+    assert header["orientation"] == (orientation if orientation < 9 else 1)
     assert np.array_equal(decode_image(data, EXTRACT), RGB)
 
 

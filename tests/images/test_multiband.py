@@ -1,14 +1,13 @@
 """TIFFs of deep bands and of many: what GDAL writes of satellites and drones, read to the value."""
 
-import json
 import subprocess
 import sys
 from contextlib import suppress
-from itertools import product
 
 import numpy as np
 import pytest
-from conftest import ROOT, environment
+from conftest import environment
+from geotiffs import HEIGHT, LAYOUTS, WIDTH, geotiff, scene
 from image_files import RGB, encoded, header_and_bytes_read
 from PIL import Image
 
@@ -22,44 +21,12 @@ from pipeline.storage import Object
 
 rasterio = pytest.importorskip("rasterio")
 
-HEIGHT, WIDTH = 45, 70
 INTENSITY_RANGE = (100, 3100)
 EXTRACT = ExtractParams(extractor="filters", intensity_range=INTENSITY_RANGE)
 pytestmark = [
     pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning"),
     pytest.mark.filterwarnings("ignore::UserWarning:PIL"),  # as images/opening.py has it
 ]
-
-
-def scene(dtype, bands):
-    """Values of any size, with a hole in all bands, one in the first three and one in the last."""
-    rng = np.random.default_rng(bands)
-    values = rng.integers(1, 250 if dtype == "uint8" else 4000, (bands, HEIGHT, WIDTH))
-    values[:, 10:20, 5:33] = 0
-    values[:3, 25:30, :40] = 0
-    values[-1, 35:40] = 0
-    return values.astype(dtype)
-
-
-def geotiff(values, **options):
-    """Write bands [bands, H, W] as GDAL does."""
-    shape = {"count": len(values), "height": values.shape[1], "width": values.shape[2]}
-    options = {"driver": "GTiff", "dtype": values.dtype.name, **shape, **options}
-    with rasterio.io.MemoryFile() as memory:
-        with memory.open(**options) as file:
-            file.write(values)
-        return bytes(memory.read())
-
-
-TILED = {"tiled": True, "blockxsize": 32, "blockysize": 16}
-LAYOUTS = {
-    "plain": {},
-    "LZW tiles": {"compress": "lzw", "predictor": 2, **TILED},
-    "separate bands": {"compress": "deflate", "interleave": "band"},
-    "separate tiles": {"compress": "zstd", "interleave": "band", "predictor": 2, **TILED},
-    "BigTIFF, PackBits": {"compress": "packbits", "BIGTIFF": "YES"},
-    "big-endian": {"ENDIANNESS": "BIG", "compress": "lzw", "predictor": 2},
-}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -250,28 +217,6 @@ def test_tifffile_is_imported_for_tiffs_only():
             check=True,
         )
         assert done.stdout.decode().strip() == imported
-
-
-@pytest.mark.parametrize("cases", [500, pytest.param(20_000, marks=pytest.mark.slow)])
-def test_damaged_scenes_give_pixels_or_a_reject(tmp_path, cases):
-    """In a process of their own, in little time and little memory."""
-    (tmp_path / "scenes").mkdir()
-    for (name, options), dtype, bands in product(
-        LAYOUTS.items(), ("uint8", "uint16", "float32"), (2, 4, 13)
-    ):
-        floating = {"predictor": 3} if dtype == "float32" and "predictor" in options else {}
-        data = geotiff(scene(dtype, bands), **{**options, **floating})
-        (tmp_path / "scenes" / f"{name} {dtype} {bands}.tif").write_bytes(data)
-    command = [sys.executable, str(ROOT / "tests/support/fuzz.py"), "0", str(cases)]
-    command += [str(tmp_path / "last"), str(tmp_path / "scenes")]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    results = json.loads(done.stdout)
-    assert sum(results["found"].values()) == cases
-    assert results["found"]["pixels"] > cases / 20
-    assert results["found"]["truncated"] > cases / 10
-    assert results["slowest"][0] < 20, results
-    assert results["peak_kb"] < 300_000, results
 
 
 def test_flipped_bits_of_a_scene_give_values_or_a_reject():

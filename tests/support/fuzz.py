@@ -56,26 +56,26 @@ def seeds(folder: Path | None = None) -> list[tuple[str, bytes]]:
 
 def damaged(data: bytes, rng: np.random.Generator) -> bytes:
     """Return *data* with one to eight faults, half of them in the first 200 bytes: the header."""
-    found = bytearray(data)
+    result = bytearray(data)
     for _ in range(int(rng.integers(1, 9))):
-        end = len(found) if rng.random() < 0.5 else min(200, len(found))
+        end = len(result) if rng.random() < 0.5 else min(200, len(result))
         at = int(rng.integers(0, max(end, 1)))
         how = rng.integers(0, 10)
-        if not found:
+        if not result:
             break
         if how < 5:
-            found[at] ^= 1 << int(rng.integers(8))
+            result[at] ^= 1 << int(rng.integers(8))
         elif how < 7:
-            found[at] = int(rng.choice(EXTREME))
+            result[at] = int(rng.choice(EXTREME))
         elif how < 8:
-            found[at : at + 4] = bytes(rng.choice(EXTREME, 4).tolist())
+            result[at : at + 4] = bytes(rng.choice(EXTREME, 4).tolist())
         elif how < 9:
             length = int(rng.integers(1, 64))
-            found[at:at] = found[at : at + length]
+            result[at:at] = result[at : at + length]
         else:
             stop = at + 16 if rng.random() < 0.5 else None
-            del found[at:stop]
-    return bytes(found)
+            del result[at:stop]
+    return bytes(result)
 
 
 def read(data: bytes) -> str:
@@ -105,7 +105,7 @@ def peak_kb() -> int:
 
 def main(first: int, cases: int, last: Path, folder: Path | None = None) -> None:
     """Read cases *first* and the following."""
-    found: Counter[str] = Counter()
+    outcomes: Counter[str] = Counter()
     slowest = (0.0, -1, "")
     files = seeds(folder)
     with last.open("w", encoding="ascii") as stream:
@@ -117,12 +117,12 @@ def main(first: int, cases: int, last: Path, folder: Path | None = None) -> None
             name, data = files[number % len(files)]
             begun = time.monotonic()
             try:
-                found[read(damaged(data, rng))] += 1
+                outcomes[read(damaged(data, rng))] += 1
             except BaseException:
                 sys.stderr.write(f"case {number}, of {name}\n")
                 raise
             slowest = max(slowest, (time.monotonic() - begun, number, name))
-    sys.stdout.write(json.dumps({"found": found, "slowest": slowest, "peak_kb": peak_kb()}))
+    sys.stdout.write(json.dumps({"outcomes": outcomes, "slowest": slowest, "peak_kb": peak_kb()}))
 
 
 if __name__ == "__main__":
