@@ -45,7 +45,7 @@ UNSUPPORTED = re.compile(r"cannot handle|unknown|unsupported|not (yet )?supporte
 """How Pillow's plugins report an undamaged file that they have no decoder for."""
 
 PLUGIN_MESSAGES = {
-    "not identified by this driver": "it does not say what its pixels are",
+    "not identified by this driver": "its pixel format is missing",
     "string index out of range": "unknown order of bands",
 }
 """Messages of the plugins, and what they mean."""
@@ -63,6 +63,7 @@ UNDO_ORIENTATION = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_270,
 }
+"""By EXIF orientation, what undoes it; 6 and 8 are each other's inverse."""
 
 OPTIONAL_COMPRESSIONS = {"webp", "zstd", "lzma", "tiff_sgilog", "tiff_sgilog24"}
 """TIFF compressions that libtiff may have been built without; only decoding shows it."""

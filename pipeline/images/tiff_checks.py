@@ -33,8 +33,8 @@ def layout_problems(
         tile: width and length of a tile; 0 and 0 if there are none.
         size: width and length of the image.
     """
-    if 0 in offsets:
-        yield "parts that were never written"  # the file's first bytes would be used instead
+    if 0 in offsets:  # the file's first bytes would be used instead
+        yield "strips or tiles that were never written"
     # A tile is decoded whole, and may be far larger than its image.
     if math.prod(tile) > max(MAX_TILE_PIXELS, 4 * math.prod(size)):
         yield f"tiles of {tile[0]:,} × {tile[1]:,} pixels"
@@ -49,7 +49,7 @@ def tiff_problems(image: Any) -> Iterator[str]:
     """Yield what makes Pillow misread this TIFF, or take far more memory than its size."""
     tags = image.tag_v2
     if tags.get(SUBFILE_TYPE, 0) & REDUCED and (tags.next or SUB_IFDS in tags):
-        yield "a smaller copy before its picture"  # raw photographs; it would be used instead
+        yield "a thumbnail before its picture"  # as in raw photographs; it would be used instead
     offsets = (*tags.get(STRIP_OFFSETS, ()), *tags.get(TILE_OFFSETS, ()))
     tile = tags.get(TILE_WIDTH, 0), tags.get(TILE_LENGTH, 0)
     yield from layout_problems(offsets, tile, image.size)
@@ -68,19 +68,19 @@ def _misread_values(image: Any) -> Iterator[str]:
     is_deep = max(bits) > BYTE
     by_libtiff = bool(image.tile) and image.tile[0][0] == "libtiff"
     if tags.get(COMPRESSION) == PACKBITS and tags.get(PREDICTOR, 1) != 1:
-        yield "differences packed by PackBits"  # read as values
+        yield "a predictor and PackBits compression"  # the predictor is not undone
     if image.mode == "LAB":
-        yield "colours of LAB"  # decoders differ in what its white is
+        yield "LAB colours"  # decoders differ in what its white is
     if SIGNED in sample_format and max(bits) <= BYTE:
-        yield "signed values of 8 bits"  # read as unsigned
+        yield "signed 8-bit values"  # read as unsigned
     if image.mode == "I" and max(bits) == LONG and 1 in sample_format:
-        yield "unsigned values of 32 bits"  # read as signed
+        yield "unsigned 32-bit values"  # read as signed
     if by_libtiff and image.mode in {"I", "F"} and tags.prefix == b"MM":
         yield f"compressed big-endian values of mode {image.mode}"  # bytes in the wrong order
     if is_deep and tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:
-        yield f"values of {max(bits)} bits of which 0 is white"  # not inverted
+        yield f"{max(bits)}-bit values of which 0 is white"  # not inverted
     reads_planes = image.mode in {"RGB", "RGBA", "CMYK"} and (by_libtiff or not is_deep)
     if bands > 1 and tags.get(PLANAR) == SEPARATE and not reads_planes:
-        yield f"bands of {max(bits)} bits, mode {image.mode}, each on a plane of its own"
+        yield f"{max(bits)}-bit bands, mode {image.mode}, on separate planes"
     if image.mode == "YCbCr" and not by_libtiff and tuple(tags.get(SUBSAMPLING, (2, 2))) != (1, 1):
-        yield "uncompressed YCbCr with fewer colours than pixels"  # read as one colour a pixel
+        yield "uncompressed YCbCr with subsampled colours"  # read as if they were not

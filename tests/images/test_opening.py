@@ -103,9 +103,9 @@ HEIGHT_AT = JPEG.index(b"\xff\xc0") + 5
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (with_thumbnail(), "a TIFF with a smaller copy before its picture, which is not supp"),
-        (sparse(), "a TIFF with parts that were never written, which is not supported"),
-        (encoded(Image.new("LAB", (9, 9)), "TIFF"), "a TIFF with colours of LAB, which is not"),
+        (with_thumbnail(), "a TIFF with a thumbnail before its picture, which is not supp"),
+        (sparse(), "a TIFF with strips or tiles that were never written, which is not supported"),
+        (encoded(Image.new("LAB", (9, 9)), "TIFF"), "a TIFF with LAB colours, which is not"),
         (
             b"\xff\xd8\xff\xe8\0\4ab\xff\xf7\0\x0b\x08\0\2\0\2\1\1\x11\0",
             "is JPEG-LS, which is not supported; save it as PNG, JPEG or TIFF",
