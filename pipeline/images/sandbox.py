@@ -103,8 +103,8 @@ class DecoderSandbox:
             "max_pixels": max_pixels,
         }
         header = self._ask(request, b"", item.key)[0]["header"]
-        time = header["captured_at"]
-        return {**header, "captured_at": time and datetime.fromisoformat(time)}
+        captured = header["captured_at"]
+        return {**header, "captured_at": captured and datetime.fromisoformat(captured)}
 
     def _ask(
         self, request: Mapping[str, Any], data: bytes, key: str
@@ -271,8 +271,8 @@ def _reply(request: Mapping[str, Any], data: bytes) -> tuple[dict[str, Any], Any
 def _header(request: Mapping[str, Any]) -> dict[str, Any]:
     storage, item = _storage(*request["storage"]), Object(**request["item"])
     header = read_header(storage, item, max_pixels=request["max_pixels"])
-    time = header["captured_at"]
-    return {**header, "captured_at": time and time.isoformat()}
+    captured = header["captured_at"]
+    return {**header, "captured_at": captured and captured.isoformat()}
 
 
 if __name__ == "__main__":
