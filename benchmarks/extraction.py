@@ -51,12 +51,12 @@ from _shared import (
     network as network_of,
 )
 
-from pipeline import images
 from pipeline.chip.methods import centre
 from pipeline.config.machine import machine
 from pipeline.config.sections import ExtractParams
 from pipeline.core import hardware
 from pipeline.extract.engine import FETCHED
+from pipeline.images.decode import decode_image
 from pipeline.images.windows import Window, crop
 from pipeline.storage import open_storage
 
@@ -253,7 +253,7 @@ def steps(folder: Path, windows: Windows, extract: ExtractParams) -> dict[str, f
         clock = [time.perf_counter()]
         data = (folder / key).read_bytes()
         clock.append(time.perf_counter())
-        pixels = images.decode(data, extract=extract)
+        pixels = decode_image(data, extract)
         clock.append(time.perf_counter())
         for number, window in enumerate(windows[key]):
             chips[number % network.batch] = crop(pixels, window)

@@ -19,10 +19,10 @@ import pyarrow as pa
 from _shared import ROOT, about
 from PIL import Image
 
-from pipeline import images
 from pipeline.chip.methods import _tables, flowcam
 from pipeline.config.sections import ExtractParams
 from pipeline.core import schemas
+from pipeline.images.decode import decode_image
 from pipeline.images.windows import crop
 
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "support")]
@@ -49,7 +49,7 @@ def cut(folder: Path, table: Path, near: pa.Table, extract: ExtractParams) -> tu
     chips = _tables.measure(read, near, flowcam).chips
     count = pixels = 0
     for key, rows in groupby(chips.to_pylist(), lambda row: str(row["key"])):
-        collage = images.decode((folder.parent / key).read_bytes(), extract=extract)
+        collage = decode_image((folder.parent / key).read_bytes(), extract)
         for row in rows:
             chip = crop(collage, (row["top"], row["left"], row["height"], row["width"]))
             count, pixels = count + 1, pixels + chip.shape[0] * chip.shape[1]

@@ -25,9 +25,9 @@ from _shared import PEER, WEIGHTS, largest, peer, peers_features, photograph
 from _shared import network as network_of
 from PIL import Image
 
-from pipeline import images
 from pipeline.config.sections import ExtractParams
 from pipeline.extract.runtimes import Network
+from pipeline.images.decode import decode_image
 from pipeline.images.windows import Pixels, around, crop
 
 SIZE = 224
@@ -84,7 +84,7 @@ def ours(folder: Path, points: dict[str, Points], runtime: str) -> dict[str, Any
     loaded = network_of(extract)
     found = {}
     for name, places in points.items():
-        pixels = images.decode((folder / name).read_bytes(), extract=extract)
+        pixels = decode_image((folder / name).read_bytes(), extract)
         found[name] = embedded(loaded, pixels, places)
     return found
 

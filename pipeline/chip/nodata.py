@@ -20,7 +20,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline import images
 from pipeline.chip import methods
 from pipeline.config.sections import ChipParams, NoData
 from pipeline.core import hardware, rejects, schemas
@@ -28,7 +27,8 @@ from pipeline.core.errors import Changed, InputError, Missing, Rejected, Storage
 from pipeline.core.progress import Progress
 from pipeline.core.rejects import Reject
 from pipeline.core.run_log import pluralize
-from pipeline.images.sandbox import DecoderSandbox, no_memory
+from pipeline.images.sandbox import DecoderSandbox, out_of_memory
+from pipeline.images.valid_mask import valid_mask
 from pipeline.images.watchdog import watched
 from pipeline.storage import Storage
 from pipeline.store import shards, tables
@@ -140,13 +140,13 @@ def _valid(context: Context, ends: ExitStack) -> Valid:
     if context.machine.isolates_decoding:
         apart = DecoderSandbox()
         ends.callback(apart.close)
-        return lambda data, key: apart.valid(data, nodata, key)
+        return lambda data, key: apart.valid_mask(data, nodata, key)
     return partial(_valid_here, nodata)
 
 
 def _valid_here(nodata: NoData, data: bytes, key: str) -> NDArray[np.bool_]:
     with watched(key):
-        return images.valid(data, nodata)
+        return valid_mask(data, nodata)
 
 
 def _ahead(pool: ThreadPoolExecutor, measure: Callable[[list[Row]], Any], left: pa.Table) -> Any:
@@ -170,7 +170,7 @@ def _measured(
     except Rejected as why:
         return Reject("chip", key, why.reason, rejects.message(key, why))
     except MemoryError as error:
-        raise no_memory(key) from error
+        raise out_of_memory(key) from error
     except (Changed, Missing) as error:
         return str(error)
     return [{**row, "valid_share": share(shown, row)} for row in rows]

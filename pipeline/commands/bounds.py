@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from pipeline.core import schemas
 from pipeline.core.errors import InputError, Rejected, SettingError, StorageError
-from pipeline.images._ranged import BLOCK_BYTES, RangedFile
+from pipeline.images.ranged_file import BLOCK_BYTES, RangedFile
 from pipeline.images.windows import Window
 from pipeline.storage import Object, Storage
 from pipeline.store import tables

@@ -20,14 +20,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline import images
 from pipeline.config.sections import ExtractParams
 from pipeline.core import schemas
 from pipeline.core.errors import Changed, Missing, Rejected, StorageError
 from pipeline.core.rejects import Reject, message
 from pipeline.extract.runtimes import Network
-from pipeline.images.resize import fit
-from pipeline.images.sandbox import DecoderSandbox, no_memory
+from pipeline.images.decode import decode_image
+from pipeline.images.resize import resize_chip
+from pipeline.images.sandbox import DecoderSandbox, out_of_memory
 from pipeline.images.watchdog import watched
 from pipeline.images.windows import Pixels, Window, crop
 from pipeline.storage import Storage
@@ -106,7 +106,7 @@ class Engine:
         extract: batch shape, pixel rules.
         decoders: threads that decode and cut.
         isolate: decode in processes apart, which a broken image may kill or hold up. Otherwise
-            it kills this one, and so does `images.watch` where a decoder does not come back.
+            it kills this one, and so does `images.watchdog` where a decoder does not come back.
     """
 
     def __init__(
@@ -193,7 +193,7 @@ class Engine:
         except (Rejected, Missing, Changed) as why:
             return why
         size = self.network.size
-        return [fit(crop(pixels, window), size, self.extract) for window in job.windows]
+        return [resize_chip(crop(pixels, window), size, self.extract) for window in job.windows]
 
     def _decoded(self, job: Job, data: Future[bytes]) -> Pixels:
         """Decode an image; each thread keeps its last one, since an image may have several jobs."""
@@ -210,9 +210,9 @@ class Engine:
             return self.sandbox.decode(data, self.extract, key)
         try:
             with watched(key):
-                return images.decode(data, extract=self.extract)
+                return decode_image(data, self.extract)
         except MemoryError as error:
-            raise no_memory(key) from error
+            raise out_of_memory(key) from error
 
     def forward(self, chips: Pixels) -> NDArray[np.float32]:
         """Embed one full batch: uint8 [batch, size, size, 3] to float32 [batch, dim]."""

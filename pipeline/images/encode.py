@@ -1,6 +1,6 @@
-"""Pictures: a chip's pixels as an image file, whose EXIF says which chip it is, where and when.
+"""Write a chip as an image file whose EXIF block says which chip it is, where and when.
 
-Written in this process: to start a tool for every chip takes far longer than to make it.
+In this process: starting a tool for each chip would take far longer than encoding it.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ from pipeline.images.windows import Pixels
 
 VERSION = 1
 
-Kind = Literal["png", "jpeg"]
-ENDINGS: dict[Kind, str] = {"png": "png", "jpeg": "jpg"}
+ChipFormat = Literal["png", "jpeg"]
+EXTENSIONS: dict[ChipFormat, str] = {"png": "png", "jpeg": "jpg"}
 
-SAVED: dict[Kind, dict[str, Any]] = {
+SAVE_OPTIONS: dict[ChipFormat, dict[str, Any]] = {
     "png": {"format": "PNG", "compress_level": 1},
     "jpeg": {"format": "JPEG", "quality": 95, "subsampling": 0},
 }
-"""PNG at level 1: 5 % larger than at Pillow's own 6, in a third of the time (chips of a reef). JPEG
-with colours as sharp as the light: most chips are small."""
+"""PNG at level 1: 5 % larger than at Pillow's default 6, in a third of the time (chips of a reef).
+JPEG with colour at full resolution: most chips are small."""
 
-SECOND = 10_000
-"""Parts of a second of arc that are kept: 3 mm on the ground."""
+SECOND_PARTS = 10_000
+"""Coordinates keep ten-thousandths of a second of arc: 3 mm on the ground."""
 
 GPS_VERSION = b"\x02\x03\x00\x00"
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """What is known of a chip beside its pixels.
+class ExifFields:
+    """What a chip's EXIF block says.
 
     Attributes:
-        chip_id: 16 bytes, which become EXIF's ImageUniqueID as they stand there: 32 hex digits.
-        latitude: degrees north; None: unknown.
-        longitude: degrees east.
-        captured_at: in the camera's own time.
+        chip_id: 16 bytes, written to ImageUniqueID as 32 hex digits.
+        latitude: degrees north, or None.
+        longitude: degrees east, or None.
+        captured_at: in the camera's time, or None.
     """
 
     chip_id: bytes
@@ -51,47 +51,47 @@ class Facts:
     captured_at: datetime | None = None
 
 
-def encode(pixels: Pixels, kind: Kind, facts: Facts) -> bytes:
-    """Give *pixels* as an image file: the same pixels and facts give the same bytes.
+def encode_chip(pixels: Pixels, kind: ChipFormat, fields: ExifFields) -> bytes:
+    """Return *pixels* as an image file; the same pixels and fields give the same bytes.
 
     Args:
         pixels: uint8 [height, width, 3], RGB.
-        kind: PNG loses nothing.
-        facts: what its EXIF says.
+        kind: PNG is lossless.
+        fields: of its EXIF block.
     """
-    sink = io.BytesIO()
+    file = io.BytesIO()
     image = Image.fromarray(np.ascontiguousarray(pixels))
-    image.save(sink, exif=exif(facts), **SAVED[kind])
-    return sink.getvalue()
+    image.save(file, exif=exif_block(fields), **SAVE_OPTIONS[kind])
+    return file.getvalue()
 
 
-def exif(facts: Facts) -> bytes:
-    """Give the EXIF block of *facts*.
+def exif_block(fields: ExifFields) -> bytes:
+    """Return the EXIF block of *fields*.
 
     Source: CIPA DC-008 (Exif 2.32): DateTimeOriginal as `YYYY:MM:DD HH:MM:SS`, its fraction in
-    SubSecTimeOriginal; GPS places as degrees, minutes and seconds of a hemisphere, never negative.
+    SubSecTimeOriginal; coordinates as unsigned degrees, minutes and seconds in a hemisphere.
     """
-    block = Image.Exif()
-    own = block.get_ifd(ExifTags.IFD.Exif)
-    own[ExifTags.Base.ImageUniqueID] = facts.chip_id.hex()
-    at = facts.captured_at
-    if at is not None:
-        day = f"{at.year:04d}:{at.month:02d}:{at.day:02d}"
-        own[ExifTags.Base.DateTimeOriginal] = f"{day} {at:%H:%M:%S}"
-        if at.microsecond:
-            own[ExifTags.Base.SubsecTimeOriginal] = f"{at.microsecond:06d}".rstrip("0")
-    if facts.latitude is not None and facts.longitude is not None:
-        gps = block.get_ifd(ExifTags.IFD.GPSInfo)
+    exif = Image.Exif()
+    photo = exif.get_ifd(ExifTags.IFD.Exif)
+    photo[ExifTags.Base.ImageUniqueID] = fields.chip_id.hex()
+    time = fields.captured_at
+    if time is not None:
+        day = f"{time.year:04d}:{time.month:02d}:{time.day:02d}"
+        photo[ExifTags.Base.DateTimeOriginal] = f"{day} {time:%H:%M:%S}"
+        if time.microsecond:
+            photo[ExifTags.Base.SubsecTimeOriginal] = f"{time.microsecond:06d}".rstrip("0")
+    if fields.latitude is not None and fields.longitude is not None:
+        gps = exif.get_ifd(ExifTags.IFD.GPSInfo)
         gps[ExifTags.GPS.GPSVersionID] = GPS_VERSION
-        gps[ExifTags.GPS.GPSLatitudeRef] = "S" if facts.latitude < 0 else "N"
-        gps[ExifTags.GPS.GPSLatitude] = _angle(facts.latitude)
-        gps[ExifTags.GPS.GPSLongitudeRef] = "W" if facts.longitude < 0 else "E"
-        gps[ExifTags.GPS.GPSLongitude] = _angle(facts.longitude)
-    return block.tobytes()
+        gps[ExifTags.GPS.GPSLatitudeRef] = "S" if fields.latitude < 0 else "N"
+        gps[ExifTags.GPS.GPSLatitude] = _angle(fields.latitude)
+        gps[ExifTags.GPS.GPSLongitudeRef] = "W" if fields.longitude < 0 else "E"
+        gps[ExifTags.GPS.GPSLongitude] = _angle(fields.longitude)
+    return exif.tobytes()
 
 
 def _angle(degrees: float) -> tuple[IFDRational, IFDRational, IFDRational]:
-    """Give an angle without its sign in degrees, minutes and seconds; 60 seconds never stand."""
-    minutes, parts = divmod(round(abs(degrees) * 3600 * SECOND), 60 * SECOND)
+    """Return the unsigned angle in degrees, minutes and seconds, rounded before it is divided."""
+    minutes, parts = divmod(round(abs(degrees) * 3600 * SECOND_PARTS), 60 * SECOND_PARTS)
     whole, minutes = divmod(minutes, 60)
-    return IFDRational(whole), IFDRational(minutes), IFDRational(parts, SECOND)
+    return IFDRational(whole), IFDRational(minutes), IFDRational(parts, SECOND_PARTS)

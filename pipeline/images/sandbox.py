@@ -1,8 +1,8 @@
-"""Headers and pixels read in a process of their own, which a broken image may kill or hold up.
+"""Read headers, pixels and masks in processes that a broken image may crash or hang.
 
-A decoder is native code and a bucket's bytes are anybody's: what it does with them is not always
-an exception. A process costs a copy of the pixels, so images are decoded here only once a worker
-has died over its work; see `pipeline/scheduler/shard_tasks.py`.
+A decoder is native code and a bucket's bytes may be anybody's: it does not always raise an
+exception. A process of its own costs a copy of the pixels, so images are decoded here only after a
+worker has died, or where `isolate_decoding` asks for it; see `pipeline/scheduler/shard_tasks.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import datetime
 from functools import cache, partial
 from pathlib import Path
@@ -25,11 +25,21 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import images
 from pipeline.config.sections import BucketParams, ExtractParams, NoData
 from pipeline.core import signals
-from pipeline.core.errors import BY_NAME, InputError, Rejected, StorageError, TransientError
+from pipeline.core.errors import (
+    Changed,
+    InputError,
+    Missing,
+    Rejected,
+    StorageError,
+    TransientError,
+)
+from pipeline.images.decode import decode_image
+from pipeline.images.header import read_header
+from pipeline.images.valid_mask import valid_mask
 from pipeline.images.watchdog import watched
+from pipeline.images.windows import Pixels
 from pipeline.storage import Object, Storage, open_storage
 
 try:
@@ -37,99 +47,89 @@ try:
 except ImportError:  # not a Unix
     resource = None  # type: ignore[assignment]
 
-LIMIT_S = 120
-"""Seconds that one image may compute for: many times what the slowest kind takes for as many
-pixels as bucket.max_pixels lets through by default."""
+CPU_LIMIT_S = 120
+"""CPU seconds for one image: many times what the slowest format takes for as many pixels as
+bucket.max_pixels lets through by default."""
 
-Pixels = NDArray[np.uint8]
-LOOKS_S = 0.5
+PARENT_CHECK_S = 0.5
 LENGTH = struct.Struct(">Q")
-KINDS = {**BY_NAME, "Passing": TransientError}
-DIED = {
+STORAGE_ERRORS = {kind.__name__: kind for kind in (Changed, Missing, TransientError, StorageError)}
+CRASH_SIGNALS = {
     getattr(signal, name, None)
     for name in ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL", "SIGTRAP", "SIGSYS")
 }
 
 
-class Died(Rejected):
-    """The process that read an image has ended; the detail does not name it yet."""
-
-
 class DecoderSandbox:
-    """Reads images in processes of their own, one for each thread that asks.
+    """Reads images in processes of their own, one for each calling thread.
 
-    The processes end with `close`, and with this process however that ends.
+    The processes end with `close`, and with this process however it ends.
     """
 
-    def __init__(self, limit_s: int = LIMIT_S) -> None:
+    def __init__(self, limit_s: int = CPU_LIMIT_S) -> None:
         self.limit_s = limit_s
-        self._mine = threading.local()
-        self._all = ExitStack()
+        self._thread = threading.local()
+        self._processes = ExitStack()
 
     def close(self) -> None:
-        """End the processes; those who ask afterwards get new ones."""
-        self._all.close()
-        self._mine = threading.local()
+        """End the processes; later calls start new ones."""
+        self._processes.close()
+        self._thread = threading.local()
 
     def decode(self, data: bytes, extract: ExtractParams, key: str) -> Pixels:
-        """Do as `images.decode`.
+        """Return `decode_image(data, extract)`.
 
         Raises:
             Rejected: as there; and `decoder_died` or `too_slow`.
-            InputError: the system has killed the process, for want of memory.
+            InputError: the system has killed the process, for lack of memory.
         """
-        try:
-            said, pixels = self._ask({"extract": extract.model_dump_json()}, data, key)
-        except Died as death:
-            raise Rejected(*death.args) from death
-        shaped: Pixels = np.frombuffer(pixels, np.uint8).reshape(said["shape"])
-        return shaped
+        request = {"read": "pixels", "extract": extract.model_dump_json()}
+        reply, pixels = self._ask(request, data, key)
+        return np.frombuffer(pixels, np.uint8).reshape(reply["shape"])
 
-    def valid(self, data: bytes, nodata: NoData, key: str) -> NDArray[np.bool_]:
-        """Do as `images.valid`; raise as `decode` too."""
-        try:
-            said, pixels = self._ask({"nodata": nodata}, data, key)
-        except Died as death:
-            raise Rejected(*death.args) from death
-        shaped: NDArray[np.bool_] = np.frombuffer(pixels, bool).reshape(said["shape"])
-        return shaped
+    def valid_mask(self, data: bytes, nodata: NoData, key: str) -> NDArray[np.bool_]:
+        """Return `valid_mask(data, nodata)`; raise as `decode` does."""
+        reply, mask = self._ask({"read": "mask", "nodata": nodata}, data, key)
+        return np.frombuffer(mask, bool).reshape(reply["shape"])
 
-    def header(
+    def read_header(
         self, bucket: BucketParams, memory: Path, item: Object, max_pixels: int
     ) -> dict[str, Any]:
-        """Do as `images.header` of an object of *bucket*; raise as `decode` too."""
-        named = {"key": item.key, "size": item.size, "version": item.version}
-        where = [bucket.url, str(memory), bucket.follow_symlinks]
-        ask = {"where": where, "item": named, "max_pixels": max_pixels}
-        try:
-            found = self._ask(ask, b"", item.key)[0]["header"]
-        except Died as death:
-            raise Rejected(death.reason, f"{item.key}: {death.detail}") from death
-        at = found["captured_at"]
-        return {**found, "captured_at": at and datetime.fromisoformat(at)}
+        """Return `read_header` of an object in *bucket*; raise as `decode` does."""
+        request = {
+            "read": "header",
+            "storage": [bucket.url, str(memory), bucket.follow_symlinks],
+            "item": {"key": item.key, "size": item.size, "version": item.version},
+            "max_pixels": max_pixels,
+        }
+        header = self._ask(request, b"", item.key)[0]["header"]
+        captured = header["captured_at"]
+        return {**header, "captured_at": captured and datetime.fromisoformat(captured)}
 
-    def _ask(self, ask: Mapping[str, Any], data: bytes, key: str) -> tuple[dict[str, Any], bytes]:
+    def _ask(
+        self, request: Mapping[str, Any], data: bytes, key: str
+    ) -> tuple[dict[str, Any], bytes]:
         child = self._child()
         try:
-            _send(child.stdin, ask, data)  # type: ignore[arg-type]
-            said, answer = _receive(child.stdout)  # type: ignore[arg-type]
+            _send(child.stdin, request, data)  # type: ignore[arg-type]
+            reply, array = _receive(child.stdout)  # type: ignore[arg-type]
         except (BrokenPipeError, EOFError):
-            self._mine.child = None
+            self._thread.child = None
             signals.helpers.discard(child.pid)
             raise _death(child.wait(), key, self.limit_s) from None
-        if "rejected" in said:
-            raise Rejected(*said["rejected"])
-        if "raised" in said:
-            kind, message = said["raised"]
-            raise KINDS[kind](message)
-        if "lacks" in said:
-            raise no_memory(key)
-        return said, answer
+        if "rejected" in reply:
+            raise Rejected(*reply["rejected"])
+        if "storage_error" in reply:
+            kind, message = reply["storage_error"]
+            raise STORAGE_ERRORS[kind](message)
+        if "out_of_memory" in reply:
+            raise out_of_memory(key)
+        return reply, array
 
     def _child(self) -> subprocess.Popen[bytes]:
-        child: subprocess.Popen[bytes] | None = getattr(self._mine, "child", None)
+        child: subprocess.Popen[bytes] | None = getattr(self._thread, "child", None)
         if child is None:
-            path = os.pathsep.join(place or str(Path.cwd()) for place in sys.path)
+            path = os.pathsep.join(folder or str(Path.cwd()) for folder in sys.path)
             child = subprocess.Popen(
                 [sys.executable, "-m", "pipeline.images.sandbox", str(self.limit_s)],
                 stdin=subprocess.PIPE,
@@ -137,37 +137,34 @@ class DecoderSandbox:
                 env={**os.environ, "PYTHONPATH": path},
             )
             signals.helpers.add(child.pid)
-            self._all.callback(_end, child)
-            self._mine.child = child
+            self._processes.callback(_end, child)
+            self._thread.child = child
         return child
 
 
 @contextmanager
 def decoding(extract: ExtractParams, *, isolate: bool) -> Iterator[Callable[[bytes, str], Pixels]]:
-    """Give what decodes bytes of a key: here, or, where *isolate*, apart."""
-    if not isolate:
+    """Yield a function that decodes a key's bytes: in a sandbox if *isolate*, else here."""
+    if isolate:
+        with closing(DecoderSandbox()) as sandbox:
+            yield lambda data, key: sandbox.decode(data, extract, key)
+    else:
         yield partial(_decode_here, extract)
-        return
-    apart = DecoderSandbox()
-    try:
-        yield lambda data, key: apart.decode(data, extract, key)
-    finally:
-        apart.close()
 
 
 def _decode_here(extract: ExtractParams, data: bytes, key: str) -> Pixels:
     try:
         with watched(key):
-            return images.decode(data, extract=extract)
+            return decode_image(data, extract)
     except MemoryError as error:
-        raise no_memory(key) from error
+        raise out_of_memory(key) from error
 
 
-def no_memory(key: str) -> InputError:
-    """Give what to raise where the machine has too little memory for an image: no reject."""
+def out_of_memory(key: str) -> InputError:
+    """Return the error for an image that this machine lacks the memory for: not a reject."""
     return InputError(
         f"{key}: there is not enough memory to decode it; "
-        "make room, run fewer workers, or set bucket.max_pixels lower"
+        "free some, run fewer workers, or lower bucket.max_pixels"
     )
 
 
@@ -181,30 +178,32 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 
 def _death(code: int, key: str, limit_s: int) -> Exception:
-    """Give what to raise where the process of *key* has ended with *code*, minus its signal."""
+    """Return the error for an image whose process ended with *code*, minus its signal."""
     if -code == getattr(signal, "SIGXCPU", None):
-        return Died("too_slow", f"not decoded after {limit_s} s of computing")
-    if -code in DIED:
+        return Rejected("too_slow", f"not decoded after {limit_s} s of CPU time")
+    if -code in CRASH_SIGNALS:
         name = signal.Signals(-code).name
-        return Died("decoder_died", f"its decoder died of {name}, which a broken image can do")
+        message = f"its decoder crashed ({name}), which a damaged image can cause"
+        return Rejected("decoder_died", message)
     if -code == getattr(signal, "SIGKILL", None):
-        return no_memory(key)  # what a system short of memory sends
+        return out_of_memory(key)  # what a system short of memory sends
     return RuntimeError(f"{key}: the process that decodes it ended with code {code}")
 
 
-def _send(pipe: BinaryIO, said: Mapping[str, Any], data: Any) -> None:
-    for part in (json.dumps(said).encode(), data):
+def _send(pipe: BinaryIO, message: Mapping[str, Any], data: Any) -> None:
+    """Write a message, and bytes or a flat array of uint8, each after its length."""
+    for part in (json.dumps(message).encode(), data):
         pipe.write(LENGTH.pack(len(part)))
         pipe.write(part)
     pipe.flush()
 
 
 def _receive(pipe: BinaryIO) -> tuple[dict[str, Any], bytes]:
-    said, data = (_exactly(pipe, LENGTH.unpack(_exactly(pipe, LENGTH.size))[0]) for _ in range(2))
-    return json.loads(said), data
+    message, data = (_read(pipe, LENGTH.unpack(_read(pipe, LENGTH.size))[0]) for _ in range(2))
+    return json.loads(message), data
 
 
-def _exactly(pipe: BinaryIO, size: int) -> bytes:
+def _read(pipe: BinaryIO, size: int) -> bytes:
     data = pipe.read(size)
     if len(data) != size:
         raise EOFError
@@ -212,32 +211,32 @@ def _exactly(pipe: BinaryIO, size: int) -> bytes:
 
 
 def _serve(limit_s: int) -> None:
-    """Answer what comes by standard input until it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever asks ends this, or has gone
+    """Answer the requests on standard input until it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    asked, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints is no answer
+    requests, replies = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # a library that prints must not disturb the replies
     if resource is not None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     while True:
         try:
-            ask, data = _receive(asked)
+            request, data = _receive(requests)
         except EOFError:
             return
-        _allow_time(limit_s)
-        said, pixels = _answer(ask, data)
-        with suppress(BrokenPipeError), memoryview(pixels) as view:  # else who asked has gone
-            _send(answers, said, view.cast("B") if view.nbytes else b"")
+        _limit_cpu_time(limit_s)
+        with suppress(BrokenPipeError):  # the parent has gone
+            _send(replies, *_reply(request, data))
 
 
-def _end_with(asker: int) -> None:
-    """End once the process that asks has gone: an image may keep this one from reading that."""
-    while os.getppid() == asker:
-        time.sleep(LOOKS_S)
+def _end_with(parent: int) -> None:
+    """End this process once *parent* has gone: an image may keep it from reading its input."""
+    while os.getppid() == parent:
+        time.sleep(PARENT_CHECK_S)
     os._exit(1)
 
 
-def _allow_time(limit_s: int) -> None:
+def _limit_cpu_time(limit_s: int) -> None:
+    """Let this process compute for *limit_s* more seconds, after which it gets SIGXCPU."""
     if resource is not None:
         hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
         until = int(time.process_time()) + limit_s + 1
@@ -250,27 +249,30 @@ def _storage(url: str, memory: str, follow_symlinks: bool) -> Storage:  # noqa: 
     return open_storage(url, digest_cache=Path(memory), follow_symlinks=follow_symlinks)
 
 
-def _answer(ask: Mapping[str, Any], data: bytes) -> tuple[dict[str, Any], Any]:
+def _reply(request: Mapping[str, Any], data: bytes) -> tuple[dict[str, Any], Any]:
+    """Return the message and the array that answer a request."""
     try:
-        if "nodata" in ask:
-            shown = images.valid(data, ask["nodata"])
-            return {"shape": shown.shape}, np.ascontiguousarray(shown)
-        if "item" not in ask:
-            extract = ExtractParams.model_validate_json(ask["extract"])
-            pixels = np.ascontiguousarray(images.decode(data, extract=extract))
-            return {"shape": pixels.shape}, pixels
-        storage = _storage(*ask["where"])
-        item = Object(**ask["item"])
-        found = images.header(storage, item, max_pixels=ask["max_pixels"])
+        if request["read"] == "header":
+            return {"header": _header(request)}, b""
+        if request["read"] == "mask":
+            array: NDArray[Any] = valid_mask(data, request["nodata"])
+        else:
+            array = decode_image(data, ExtractParams.model_validate_json(request["extract"]))
+        return {"shape": array.shape}, array.reshape(-1).view(np.uint8)
     except Rejected as why:
         return {"rejected": [why.reason, why.detail]}, b""
     except MemoryError:
-        return {"lacks": "memory"}, b""
+        return {"out_of_memory": True}, b""
     except StorageError as error:
-        kind = next(name for name in reversed(KINDS) if isinstance(error, KINDS[name]))
-        return {"raised": [kind, str(error)]}, b""
-    at = found["captured_at"]
-    return {"header": {**found, "captured_at": at and at.isoformat()}}, b""
+        kind = next(name for name, kind in STORAGE_ERRORS.items() if isinstance(error, kind))
+        return {"storage_error": [kind, str(error)]}, b""
+
+
+def _header(request: Mapping[str, Any]) -> dict[str, Any]:
+    storage, item = _storage(*request["storage"]), Object(**request["item"])
+    header = read_header(storage, item, max_pixels=request["max_pixels"])
+    captured = header["captured_at"]
+    return {**header, "captured_at": captured and captured.isoformat()}
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Decoders that do not come back: their process ends, and its work is done again with care.
+"""End a process whose decoder hangs; its work is then done again, with decoding in a sandbox.
 
-A thread cannot be stopped alone. So this is for processes that are missed when they end: those that
-Luigi works in, and those of an export.
+A thread cannot be stopped by itself. So this is for processes whose end is noticed: Luigi's
+workers, and those of an export.
 """
 
 from __future__ import annotations
@@ -16,56 +16,56 @@ from contextlib import contextmanager
 
 log = logging.getLogger("quadrat")
 
-STUCK_S = 60.0
-"""An image that has been read for so long is read apart, within `apart.LIMIT_S`. Less than that, so
-that an image is rejected for its time or not whichever way it is read first."""
+LIMIT_S = 60.0
+"""Seconds after which an image is read in a sandbox instead, within `sandbox.CPU_LIMIT_S`. It is
+less than that, so that an image is rejected as `too_slow` or not whichever way it is read first."""
 
-LOOKS_S = 1.0
+CHECK_S = 1.0
 
-_begun: dict[int, tuple[float, str]] = {}
-"""When each thread has begun to read which image."""
+_reading: dict[int, tuple[float, str]] = {}
+"""By thread, the image that it is reading and since when."""
 
 _lock = threading.Lock()
-_watched: set[int] = set()
-"""Processes that have a thread that looks: one that was forked has lost its parent's."""
+_watched_processes: set[int] = set()
+"""Processes that have a watching thread: a fork does not inherit its parent's."""
 
 
 @contextmanager
 def watched(key: str) -> Iterator[None]:
-    """End this process if what is done within, with the image *key*, does not come back."""
-    _look_on()
-    me = threading.get_ident()
-    _begun[me] = time.monotonic(), key
+    """End this process if what is done within, with the image *key*, takes longer than LIMIT_S."""
+    _start_watching()
+    thread = threading.get_ident()
+    _reading[thread] = time.monotonic(), key
     try:
         yield
     finally:
-        _begun.pop(me, None)
+        _reading.pop(thread, None)
 
 
 @contextmanager
 def unwatched() -> Iterator[None]:
-    """Do not count the time that a storage takes: it has limits of its own."""
-    me = threading.get_ident()
-    mine = _begun.pop(me, None)
+    """Do not count the time of what is done within: a storage has time limits of its own."""
+    thread = threading.get_ident()
+    reading = _reading.pop(thread, None)
     try:
         yield
     finally:
-        if mine is not None:
-            _begun[me] = time.monotonic(), mine[1]
+        if reading is not None:
+            _reading[thread] = time.monotonic(), reading[1]
 
 
-def _look_on() -> None:
+def _start_watching() -> None:
     with _lock:
-        if os.getpid() not in _watched:
-            _watched.add(os.getpid())
-            _begun.clear()
-            threading.Thread(target=_look, name="watch", daemon=True).start()
+        if os.getpid() not in _watched_processes:
+            _watched_processes.add(os.getpid())
+            _reading.clear()
+            threading.Thread(target=_watch, name="watchdog", daemon=True).start()
 
 
-def _look() -> None:
+def _watch() -> None:
     while True:
-        time.sleep(LOOKS_S)
-        for begun, key in list(_begun.values()):
-            if time.monotonic() - begun > STUCK_S:
-                log.error("%s: not decoded after %.0f s; this worker ends", key, STUCK_S)
+        time.sleep(CHECK_S)
+        for since, key in list(_reading.values()):
+            if time.monotonic() - since > LIMIT_S:
+                log.error("%s: not decoded after %.0f s; stopping this worker", key, LIMIT_S)
                 os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))

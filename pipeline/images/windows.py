@@ -1,7 +1,7 @@
-"""Windows on images: four whole numbers, and the pixels that they cut out.
+"""Windows: rectangles in an image, and the pixels in them.
 
-A window is top, left, height, width in the stored image's pixels and may reach over the border,
-where the image is continued by reflection.
+A window is top, left, height and width in the stored image's pixels. It may extend beyond the
+border, where the image is continued by reflection.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ Pixels = NDArray[np.uint8]
 
 
 def around(row: int, col: int, size: int) -> Window:
-    """Give the square window of *size* pixels whose centre is the pixel (*row*, *col*).
+    """Return the square window of *size* pixels around the pixel (*row*, *col*).
 
-    The pixel lies at index [size / 2, size / 2] of the window, rounded up for an odd size.
+    The pixel is at [size / 2, size / 2] of the window, rounded up for an odd size.
 
     Source: PySpacer 0.14, `extractors/utils.py: crop_simple`.
     """
@@ -27,14 +27,14 @@ def around(row: int, col: int, size: int) -> Window:
 
 
 def crop(pixels: Pixels, window: Window) -> Pixels:
-    """Cut *window* out of *pixels*, reflecting what lies over the border.
+    """Return the pixels in *window*, reflected where it extends beyond the border.
 
-    The edge pixel itself is not repeated, and a window larger than the image sees it reflected
-    again and again, as `numpy.pad(mode="reflect")` has it; an axis of one pixel is repeated.
+    As in `numpy.pad(mode="reflect")`, the edge pixel itself is not repeated, and a window larger
+    than the image shows it reflected several times; an axis of one pixel is repeated.
 
     Args:
-        pixels: uint8 [H, W, 3]; not copied where the window lies inside.
-        window: may reach over the border by any distance.
+        pixels: uint8 [H, W, 3]; not copied where the window is inside.
+        window: may extend beyond the border by any distance.
 
     Returns:
         uint8 [height, width, 3]: a view or a new array, not to be written to.
@@ -49,10 +49,10 @@ def crop(pixels: Pixels, window: Window) -> Pixels:
 
 
 def _reflected(start: int, length: int, size: int) -> NDArray[np.intp]:
-    """Fold positions *start*, … of an endless reflection back onto 0 … *size* - 1."""
+    """Return the indices 0 … *size* - 1 that positions *start*, … of an endless reflection show."""
     if size == 1:
         return np.zeros(length, dtype=np.intp)
     period = 2 * (size - 1)
-    place = np.arange(start, start + length, dtype=np.intp) % period
-    folded: NDArray[np.intp] = np.minimum(place, period - place)
-    return folded
+    position = np.arange(start, start + length, dtype=np.intp) % period
+    indices: NDArray[np.intp] = np.minimum(position, period - position)
+    return indices

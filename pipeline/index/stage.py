@@ -20,7 +20,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline import images
 from pipeline.config.sections import BucketParams, IndexParams
 from pipeline.core import rejects, schemas
 from pipeline.core.errors import (
@@ -35,6 +34,7 @@ from pipeline.core.hashing import shard_of
 from pipeline.core.progress import Progress
 from pipeline.core.rejects import Reject
 from pipeline.core.run_log import Counts, pluralize
+from pipeline.images.header import read_header
 from pipeline.images.sandbox import DecoderSandbox
 from pipeline.images.watchdog import watched
 from pipeline.index.recipe import recipe
@@ -188,7 +188,7 @@ def _make(context: Context, piece: Piece, reuse: shards.Reuse) -> list[str]:
         if context.machine.isolates_decoding:
             sandbox, readers = DecoderSandbox(), ISOLATED_READERS
             stack.callback(sandbox.close)
-            read = partial(sandbox.header, section, memory)
+            read = partial(sandbox.read_header, section, memory)
         else:
             read = partial(_read_header, context.bucket)
         for result in _in_threads(partial(_header, read, section), reuse.left, readers):
@@ -209,7 +209,7 @@ def _make(context: Context, piece: Piece, reuse: shards.Reuse) -> list[str]:
 
 def _read_header(storage: Storage, item: Object, max_pixels: int) -> dict[str, Any]:
     with watched(item.key):
-        return images.header(storage, item, max_pixels=max_pixels)
+        return read_header(storage, item, max_pixels=max_pixels)
 
 
 def _in_threads(read: Any, rows: pa.Table, readers: int) -> Iterator[Any]:

@@ -35,7 +35,7 @@ class Context:
         """The bucket of images."""
         section = self.params.bucket
         return open_storage(
-            section.url, memory=self.machine.digests, follow_symlinks=section.follow_symlinks
+            section.url, digest_cache=self.machine.digests, follow_symlinks=section.follow_symlinks
         )
 
 

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline import images
 from pipeline.annotations import AnnotationSource
 from pipeline.chip.methods import _tables, flowcam
 from pipeline.config.sections import ExtractParams
 from pipeline.core import schemas
+from pipeline.images.decode import decode_image
 from pipeline.images.windows import crop
 
 NAME = "Lake_Tank10_54.0143_-2.7770_04052023_1"
@@ -55,7 +55,7 @@ def pixels_of(folder, chips):
         data = (folder / row["key"].rpartition("/")[2]).read_bytes()
         window = (row["top"], row["left"], row["height"], row["width"])
         number = int(row["particle"].rpartition("/")[2])
-        found[number] = crop(images.decode(data, extract=EXTRACT), window)
+        found[number] = crop(decode_image(data, EXTRACT), window)
     return found
 
 
@@ -352,7 +352,7 @@ def test_the_real_session_gives_475_chips_inside_apart_and_with_nothing_left_ove
     assert found.rejects == []
     assert found.chips.num_rows == 475
     key = next(iter(set(found.chips["key"].to_pylist())))
-    pixels = images.decode((REAL / key.rpartition("/")[2]).read_bytes(), extract=EXTRACT)
+    pixels = decode_image((REAL / key.rpartition("/")[2]).read_bytes(), EXTRACT)
     covered = np.zeros(pixels.shape[:2], int)
     for row in found.chips.to_pylist():
         top, left, height, width = (row[name] for name in ("top", "left", "height", "width"))

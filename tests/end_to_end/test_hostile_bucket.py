@@ -115,7 +115,7 @@ def test_an_image_that_is_never_decoded_is_a_reject_and_the_run_goes_on(armed):
     armed.env["QUADRAT_WORKERS"] = "1"
     add(armed, "noise/endless.jpg", deadly.image("endless"))
     *_, done = run(armed, "index", "chip", "extract")
-    assert "noise/endless.jpg: not decoded after 60 s; this worker ends" in done.stderr
+    assert "noise/endless.jpg: not decoded after 60 s; stopping this worker" in done.stderr
     assert {reason for _, _, reason in rejects(armed, "data/features")} == {"too_slow"}
     assert len(features(armed)) == 9
 
@@ -182,7 +182,7 @@ def test_a_scene_that_is_never_decoded_is_a_reject_and_the_others_are_measured(a
     armed.set(annotations__format="folders", annotations__path=None)
     add(armed, "noise/endless.jpg", deadly.image("never loaded"), points=0)
     *_, done = run(armed, "index", "chip")
-    assert "noise/endless.jpg: not decoded after 60 s; this worker ends" in done.stderr
+    assert "noise/endless.jpg: not decoded after 60 s; stopping this worker" in done.stderr
     assert rejects(armed, "data/chips") == [("noise/endless.jpg", None, "too_slow")]
     tables = map(pq.read_table, (armed.path / "data/chips").glob("0*.parquet"))
     assert len({key for table in tables for key in table["key"].to_pylist()}) == 9

@@ -9,14 +9,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline import images
 from pipeline.chip import methods
 from pipeline.config.sections import ExtractParams
 from pipeline.core import schemas
 from pipeline.core.errors import InputError, StorageError
+from pipeline.extract import engine
 from pipeline.extract.engine import Engine
 from pipeline.extract.extractors import filters
 from pipeline.extract.runtimes.torch import Eager
+from pipeline.images.decode import decode_image
 from pipeline.images.windows import crop
 from pipeline.storage import open_storage
 
@@ -102,7 +103,7 @@ def test_a_feature_is_the_extractors_own_of_the_cut_pixels(bucket):
     done = features(bucket, [table(bucket, places)])[0].features.to_pylist()
     network = filters.build(extract, None)
     for row in done:
-        pixels = images.decode(bucket.read(row["key"]), extract=extract)
+        pixels = decode_image(bucket.read(row["key"]), extract)
         window = (row["row"] - SIZE // 2, row["col"] - SIZE // 2, SIZE, SIZE)
         batch = np.zeros((16, SIZE, SIZE, 3), np.uint8)
         batch[0] = crop(pixels, window)
@@ -177,8 +178,8 @@ def test_a_machine_short_of_memory_stops_the_run_and_rejects_nothing(bucket, mon
     def no_room(*args, **kwargs):
         raise MemoryError
 
-    monkeypatch.setattr(images, "decode", no_room)
-    with pytest.raises(InputError, match="^a.png: there is not enough memory to decode it; make"):
+    monkeypatch.setattr(engine, "decode_image", no_room)
+    with pytest.raises(InputError, match="^a.png: there is not enough memory to decode it; free"):
         features(bucket, [table(bucket, [(0, 1, 1)])])
 
 

@@ -45,7 +45,7 @@ def test_every_pixel_of_a_crop_is_the_reflected_source(height, width, corner, hi
     assert np.array_equal(got, padded[top : top + high, left : left + wide])
 
 
-def test_the_point_stands_at_112_112_of_a_224_window():
+def test_the_point_is_at_112_112_of_a_224_window():
     image = pixels(500, 600)
     assert np.array_equal(crop(image, around(300, 400, 224))[112, 112], image[300, 400])
 

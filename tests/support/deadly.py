@@ -1,7 +1,7 @@
-"""Images that kill or hold up whoever decodes them, as one does that meets a fault of a decoder.
+"""Images that crash or hang their decoder, as an image does that meets a bug in it.
 
-There is no such image to be had: decoders' known faults are mended. So a folder on the path of
-every Python process makes the decoders of this process die as they would: by a signal, midway.
+No such image is available: known bugs of decoders are fixed. So a folder on the path of every
+Python process makes its decoders die as they would: by a signal, midway.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ Image.open, simplejpeg.decode_jpeg = opening, decoding
 
 
 def arm(folder: Path) -> str:
-    """Write what makes decoders die into *folder*; give it, to be put on PYTHONPATH."""
+    """Write the code that makes decoders die to *folder*; return it, to be put on PYTHONPATH."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "sitecustomize.py").write_text(CODE, encoding="utf-8")
     return str(folder)
 
 
 def image(word: str, seed: int = 0) -> bytes:
-    """A valid JPEG that says *word* where it is read."""
+    """Return a valid JPEG with *word* in a comment."""
     pixels = np.random.default_rng(seed).integers(0, 256, (96, 96, 3), np.uint8)
     sink = io.BytesIO()
     Image.fromarray(pixels).save(sink, "JPEG", quality=95, comment=word.encode())

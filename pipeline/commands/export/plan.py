@@ -150,7 +150,7 @@ def count(known: ChipMetadata, asked: ExportRequest) -> tuple[int, int]:
     Raises:
         SettingError: two chips have one name, or a name is too long for a file.
     """
-    ending = encode.ENDINGS[asked.kind]
+    ending = encode.EXTENSIONS[asked.kind]
     seen: set[bytes] = set()
     nameless = 0
     for rows, without in known.rows(asked):
@@ -181,7 +181,7 @@ def plan(
         if asked.tars:
             yield list(_tars(every, base))
         else:
-            ending = encode.ENDINGS[asked.kind]
+            ending = encode.EXTENSIONS[asked.kind]
             yield [
                 FilePlan(f"{row['name']}.{ending}", [row], digest([base, _facts(row)]))
                 for row in every
@@ -195,9 +195,9 @@ def _tars(rows: Sequence[Row], base: str) -> Iterator[FilePlan]:
         yield FilePlan(f"{some[0]['shard']:04d}-{number:04d}.tar", some, digest([base, said]))
 
 
-def facts(row: Row) -> encode.Facts:
+def exif_fields(row: Row) -> encode.ExifFields:
     """Give what a chip's EXIF says."""
-    return encode.Facts(row["chip_id"], row["latitude"], row["longitude"], row["captured_at"])
+    return encode.ExifFields(row["chip_id"], row["latitude"], row["longitude"], row["captured_at"])
 
 
 def _facts(row: Row) -> list[Any]:

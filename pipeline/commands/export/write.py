@@ -18,15 +18,15 @@ from functools import partial
 from itertools import groupby
 from typing import Literal, Self
 
-from pipeline import images
 from pipeline.commands.export import plan
 from pipeline.commands.export.plan import ExportRequest, FilePlan, Row
 from pipeline.config.sections import ExtractParams
 from pipeline.core import hardware, signals
 from pipeline.core.errors import Rejected
 from pipeline.core.rejects import Reject, message
-from pipeline.images import encode
-from pipeline.images.sandbox import DecoderSandbox, no_memory
+from pipeline.images.decode import decode_image
+from pipeline.images.encode import EXTENSIONS, ChipFormat, encode_chip
+from pipeline.images.sandbox import DecoderSandbox, out_of_memory
 from pipeline.images.watchdog import watched
 from pipeline.images.windows import Pixels, crop
 from pipeline.storage import open_storage
@@ -150,7 +150,7 @@ class ChipWriter:
         except Rejected as why:
             return why
         except MemoryError as error:
-            raise no_memory(key) from error
+            raise out_of_memory(key) from error
 
     def _encoded(self, encoders: Executor, data: bytes, rows: Sequence[Row]) -> list[bytes]:
         if isinstance(encoders, ProcessPoolExecutor):
@@ -189,7 +189,7 @@ class ChipWriter:
         sink = io.BytesIO()
         with tarfile.open(fileobj=sink, mode="w", format=tarfile.USTAR_FORMAT) as tar:
             for row in rows:
-                parts = {encode.ENDINGS[self.asked.kind]: found[row["chip_id"]]}
+                parts = {EXTENSIONS[self.asked.kind]: found[row["chip_id"]]}
                 for ending, data in {**parts, "json": plan.said_of(row)}.items():
                     member = tarfile.TarInfo(f"{plan.sample(row)}.{ending}")
                     member.size = len(data)  # mtime, owner and mode are tarfile's own: 0, 0644
@@ -237,7 +237,7 @@ def end_with_the_export() -> None:
 
 def _decode(extract: ExtractParams, data: bytes, key: str) -> Pixels:
     with watched(key):
-        return images.decode(data, extract=extract)
+        return decode_image(data, extract)
 
 
 def _decode_apart(apart: DecoderSandbox, extract: ExtractParams, data: bytes, key: str) -> Pixels:
@@ -245,7 +245,10 @@ def _decode_apart(apart: DecoderSandbox, extract: ExtractParams, data: bytes, ke
 
 
 def _cut(
-    decode: Callable[[bytes, str], Pixels], data: bytes, rows: Sequence[Row], kind: encode.Kind
+    decode: Callable[[bytes, str], Pixels],
+    data: bytes,
+    rows: Sequence[Row],
+    kind: ChipFormat,
 ) -> list[bytes]:
     """Decode an image and give each chip's file; in a process of its own, but where *decode* has.
 
@@ -255,7 +258,7 @@ def _cut(
     pixels = decode(data, rows[0]["key"])
     windows = ((row["top"], row["left"], row["height"], row["width"]) for row in rows)
     return [
-        encode.encode(crop(pixels, window), kind, plan.facts(row))
+        encode_chip(crop(pixels, window), kind, plan.exif_fields(row))
         for row, window in zip(rows, windows, strict=True)
     ]
 

@@ -1,4 +1,4 @@
-"""Small files that say they are large: refused by their header, and no memory is taken for them."""
+"""Small files that claim to be large: rejected by their header, without taking memory for them."""
 
 import io
 import json
@@ -11,30 +11,31 @@ import zlib
 import numpy as np
 import pytest
 from conftest import ROOT, environment
+from image_files import EXTRACT, RGB, encoded
 from PIL import Image
-from test_images import EXTRACT, RGB, encoded
 
-from pipeline import images
+from pipeline.images.decode import decode_image
 
 READ = """
 import json, sys
 from fuzz import peak_kb
-from pipeline import images
-from pipeline.core.errors import Rejected
 from pipeline.config.sections import BucketParams, ExtractParams
+from pipeline.core.errors import Rejected
+from pipeline.images.decode import decode_image
+from pipeline.images.header import read_header
 from pipeline.storage import open_storage
 
 storage = open_storage(sys.argv[1])
 before = peak_kb()
-found = {}
+results = {}
 for item in storage.versioned(storage.list()):
     try:
-        images.header(storage, item, max_pixels=BucketParams(url="x").max_pixels)
-        images.decode(storage.read(item.key), extract=ExtractParams(extractor="filters"))
-        found[item.key] = "pixels"
+        read_header(storage, item, max_pixels=BucketParams(url="x").max_pixels)
+        decode_image(storage.read(item.key), ExtractParams(extractor="filters"))
+        results[item.key] = "pixels"
     except Rejected as why:
-        found[item.key] = why.reason
-print(json.dumps([found, peak_kb() - before]))
+        results[item.key] = why.reason
+print(json.dumps([results, peak_kb() - before]))
 """
 
 
@@ -43,7 +44,7 @@ def chunk(kind, data):
 
 
 def png(width, height, *more, depth=1, colour=0):
-    """A PNG of a header, *more* chunks, and as many zeros as its pixels are."""
+    """A PNG of a header, *more* chunks, and zeros for all its pixels."""
     head = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     packer = zlib.compressobj(1)
     row = bytes(1 + (width * depth * (3 if colour == 2 else 1) + 7) // 8)
@@ -53,7 +54,7 @@ def png(width, height, *more, depth=1, colour=0):
 
 
 def resized(kind, at, width, height, form):
-    """A valid file whose header says another size."""
+    """A valid file whose header claims another size."""
     data = bytearray(encoded(Image.fromarray(RGB), kind))
     place = data.index(struct.pack(form, *((60, 40) if at == "wh" else (40, 60))))
     struct.pack_into(form, data, place, *((width, height) if at == "wh" else (height, width)))
@@ -66,7 +67,7 @@ def inflated(megabytes):
 
 
 def bombs():
-    """Files by name: what they must come to is the name's first part."""
+    """Files by name, whose first part is what they must give."""
     yield "too_many_pixels/30k.png", png(30_000, 30_000)
     yield "too_many_pixels/huge.png", png(2**31 - 1, 1)[:60]
     yield "too_many_pixels/65k.jpg", resized("JPEG", "hw", 65_500, 65_500, ">HH")
@@ -83,20 +84,20 @@ def bombs():
     yield "pixels/pages.tif", encoded(frames[0], "TIFF", save_all=True, append_images=frames[1:])
 
 
-def test_what_says_it_is_large_takes_no_memory(tmp_path):
-    wanted = {}
+def test_a_file_that_claims_to_be_large_takes_no_memory(tmp_path):
+    expected = {}
     for name, data in bombs():
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(data)
-        wanted[name] = name.partition("/")[0]
+        expected[name] = name.partition("/")[0]
     command = [sys.executable, "-c", READ, str(tmp_path)]
     env = environment()
     env["PYTHONPATH"] += os.pathsep + str(ROOT / "tests" / "support")
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    found, grown_kb = json.loads(done.stdout)
-    assert found == wanted
+    results, grown_kb = json.loads(done.stdout)
+    assert results == expected
     assert grown_kb < 100_000
 
 
@@ -105,16 +106,16 @@ def test_what_says_it_is_large_takes_no_memory(tmp_path):
 def test_images_of_one_pixel_and_strips_have_their_pixels(kind, shape):
     pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
     data = encoded(Image.fromarray(pixels), kind, **({"quality": 95} if kind == "JPEG" else {}))
-    got = images.decode(data, extract=EXTRACT)
+    got = decode_image(data, EXTRACT)
     with Image.open(io.BytesIO(data)) as image:
         assert np.array_equal(got, np.asarray(image))
     if kind != "JPEG":
         assert np.array_equal(got, pixels)
 
 
-def test_a_directory_of_a_tiff_that_leads_to_itself_ends():
+def test_a_tiff_directory_that_points_to_itself_ends():
     data = bytearray(encoded(Image.fromarray(RGB), "TIFF"))
     start = int.from_bytes(data[4:8], "little")
     end = start + 2 + 12 * int.from_bytes(data[start : start + 2], "little")
     data[end : end + 4] = data[4:8]
-    assert np.array_equal(images.decode(bytes(data), extract=EXTRACT), RGB)
+    assert np.array_equal(decode_image(bytes(data), EXTRACT), RGB)
