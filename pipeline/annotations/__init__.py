@@ -1,10 +1,10 @@
 """What people have said about the images: one file a format, all giving one table.
 
-A file of this folder defines `Params`, a section with the format's own settings; `LEVEL`, `"point"`
-if a row names one pixel, `"image"` if it speaks of the whole image, and `"object"` if there can be
-points, boxes, outlines and words about whole images; and
+A file of this folder defines `Settings`, a section with the format's own settings; `LEVEL`,
+`"point"` if a row names one pixel, `"image"` if it speaks of the whole image, and `"object"` if
+there can be points, boxes, outlines and words about whole images; and
 
-    def read(source: Source, params: Params) -> tuple[pa.Table, list[Reject]]
+    def read(source: Source, params: Settings) -> tuple[pa.Table, list[Reject]]
 
 which gives schemas.ANNOTATIONS, one row a place (at level `"object"` schemas.OBJECTS), and what
 could not be read. Where answers can be given back in the format, it also has

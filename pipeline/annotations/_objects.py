@@ -39,7 +39,7 @@ SHOWN = 80
 """Letters of a value that a message shows."""
 
 
-class Params(_rows.File):
+class Settings(_rows.File):
     """The settings of a format that speaks of objects.
 
     `labelled_by` is for chips that do not follow the objects, as those of a grid: which object's

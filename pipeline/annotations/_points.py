@@ -18,14 +18,14 @@ class Columns(_rows.Columns):
     column: str | None = None
 
 
-class Params(_rows.Table):
+class Settings(_rows.Table):
     """The settings of a table of points."""
 
     columns: Columns = Columns()
     keep_unconfirmed: bool = False
 
 
-def read(source: AnnotationSource, params: Params) -> tuple[pa.Table, list[Reject]]:
+def read(source: AnnotationSource, params: Settings) -> tuple[pa.Table, list[Reject]]:
     """Read a points table; see pipeline/annotations/__init__.py.
 
     Raises:
@@ -39,7 +39,7 @@ def read(source: AnnotationSource, params: Params) -> tuple[pa.Table, list[Rejec
 
 
 def _points(
-    source: AnnotationSource, params: Params, rejects: list[Reject]
+    source: AnnotationSource, params: Settings, rejects: list[Reject]
 ) -> Iterator[_rows.Annotation]:
     wanted, needed = params.columns.wanted(), ["image", "row", "column", *params.columns.named()]
     for line, cells in _rows.records(source, params, wanted, needed):
@@ -51,7 +51,7 @@ def _points(
             rejects.append(Reject("chip", key, rejected.reason, rejected.detail))
 
 
-def _point(cells: dict[str, str], line: int, at: str, params: Params) -> _rows.Annotation:
+def _point(cells: dict[str, str], line: int, at: str, params: Settings) -> _rows.Annotation:
     image = _rows.image(cells, at)
     robots = cells.get("annotator", "").strip().lower() == "robot"
     if (robots or _is_unverified(cells)) and not params.keep_unconfirmed:

@@ -15,7 +15,7 @@ from pipeline.annotations._objects import LEVEL, Object, number
 from pipeline.core.errors import InputError, Rejected
 from pipeline.core.rejects import Reject
 
-__all__ = ["LEVEL", "Columns", "Params", "read"]
+__all__ = ["LEVEL", "Columns", "Settings", "read"]
 
 SIDES = {
     "left": ("left", "xmin", "x_min", "xtl", "x1", "x"),
@@ -43,14 +43,14 @@ class Columns(_rows.Columns):
         return {**names, **SIDES, **{cell: (name,) for cell, name in self.named().items()}}
 
 
-class Params(_objects.Params):
+class Settings(_objects.Settings):
     """The settings of `annotations.format: boxes`."""
 
     columns: Columns = Columns()
     encoding: str = "utf-8"
 
 
-def read(source: AnnotationSource, params: Params) -> tuple[pa.Table, list[Reject]]:
+def read(source: AnnotationSource, params: Settings) -> tuple[pa.Table, list[Reject]]:
     """Read a table of boxes; see pipeline/annotations/__init__.py.
 
     Raises:

@@ -21,18 +21,18 @@ from pipeline.annotations._objects import LEVEL, Object, number
 from pipeline.core.errors import InputError, Rejected, shorten
 from pipeline.core.rejects import Reject
 
-__all__ = ["LEVEL", "Params", "read", "write"]
+__all__ = ["LEVEL", "Settings", "read", "write"]
 
 
 LONGEST_RUN = 60
 """Bits of a run's length."""
 
 
-class Params(_objects.Params):
+class Settings(_objects.Settings):
     """The settings of `annotations.format: coco`."""
 
 
-def read(source: AnnotationSource, params: Params) -> tuple[pa.Table, list[Reject]]:
+def read(source: AnnotationSource, params: Settings) -> tuple[pa.Table, list[Reject]]:
     """Read a COCO file; see pipeline/annotations/__init__.py.
 
     Raises:

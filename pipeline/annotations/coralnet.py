@@ -14,7 +14,7 @@ from pipeline.annotations._answers import AnnotatedChip, WrittenAnnotations
 from pipeline.annotations._points import read
 from pipeline.core.errors import InputError
 
-__all__ = ["LEVEL", "Columns", "Params", "read", "write"]
+__all__ = ["LEVEL", "Columns", "Settings", "read", "write"]
 
 LEVEL = "point"
 
@@ -28,7 +28,7 @@ class Columns(_points.Columns):
         return wanted if self.image else {**wanted, "image": ("name", *wanted["image"])}
 
 
-class Params(_points.Params):
+class Settings(_points.Settings):
     """The settings of `annotations.format: coralnet`."""
 
     columns: Columns = Columns()

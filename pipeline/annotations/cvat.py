@@ -21,17 +21,17 @@ from pipeline.annotations._objects import LEVEL, Object, number
 from pipeline.core.errors import InputError, Rejected
 from pipeline.core.rejects import Reject
 
-__all__ = ["LEVEL", "Params", "read", "write"]
+__all__ = ["LEVEL", "Settings", "read", "write"]
 
 Attributes = Mapping[str, str]
 NO_PIXELS = ("polyline", "cuboid", "skeleton")
 
 
-class Params(_objects.Params):
+class Settings(_objects.Settings):
     """The settings of `annotations.format: cvat`."""
 
 
-def read(source: AnnotationSource, params: Params) -> tuple[pa.Table, list[Reject]]:
+def read(source: AnnotationSource, params: Settings) -> tuple[pa.Table, list[Reject]]:
     """Read an XML file; see pipeline/annotations/__init__.py.
 
     Raises:

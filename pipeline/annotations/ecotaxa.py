@@ -32,14 +32,14 @@ TYPES = ("[t]", "[f]")
 CONFIRMED = "validated"
 
 
-class Params(_rows.Table):
+class Settings(_rows.Table):
     """The settings of `annotations.format: ecotaxa`."""
 
     group: str = "object_id"
     keep_unconfirmed: bool = False
 
 
-def read(source: AnnotationSource, params: Params) -> tuple[pa.Table, list[Reject]]:
+def read(source: AnnotationSource, params: Settings) -> tuple[pa.Table, list[Reject]]:
     """Read one of EcoTaxa's TSV files; see pipeline/annotations/__init__.py.
 
     Raises:
@@ -53,7 +53,7 @@ def read(source: AnnotationSource, params: Params) -> tuple[pa.Table, list[Rejec
 
 
 def _images(
-    source: AnnotationSource, params: Params, rejects: list[Reject]
+    source: AnnotationSource, params: Settings, rejects: list[Reject]
 ) -> Iterator[_rows.Annotation]:
     wanted = {**NAMES, "group": (params.group,)}
     needed = [name for name in wanted if name not in {"object", "status"}]
@@ -70,7 +70,7 @@ def _images(
             rejects.append(Reject("chip", key, rejected.reason, rejected.detail))
 
 
-def _confirmed(cells: dict[str, str], label: str | None, params: Params, at: str) -> str | None:
+def _confirmed(cells: dict[str, str], label: str | None, params: Settings, at: str) -> str | None:
     """Give the label if somebody has confirmed it; an object without one is unlabelled."""
     status = cells.get("status", CONFIRMED).strip().lower()
     if label is None or status == CONFIRMED or params.keep_unconfirmed:

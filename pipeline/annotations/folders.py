@@ -13,13 +13,13 @@ from pipeline.core.rejects import Reject
 LEVEL = "image"
 
 
-class Params(AnnotationParams):
+class Settings(AnnotationParams):
     """The settings of `annotations.format: folders`."""
 
     path: None = None
 
 
-def read(source: AnnotationSource, params: Params) -> tuple[pa.Table, list[Reject]]:  # noqa: ARG001
+def read(source: AnnotationSource, params: Settings) -> tuple[pa.Table, list[Reject]]:  # noqa: ARG001
     """Label every image by its folder; an image at the bucket's root is unlabelled."""
     found = (
         _rows.Annotation(key=key, label=_rows.text(PurePosixPath(key).parent.name), line=0)

@@ -12,13 +12,13 @@ from pipeline.core.rejects import Reject
 LEVEL = "image"
 
 
-class Params(_rows.Table):
+class Settings(_rows.Table):
     """The settings of `annotations.format: images`."""
 
     columns: _rows.Columns = _rows.Columns()
 
 
-def read(source: AnnotationSource, params: Params) -> tuple[pa.Table, list[Reject]]:
+def read(source: AnnotationSource, params: Settings) -> tuple[pa.Table, list[Reject]]:
     """Read a table of image labels; see pipeline/annotations/__init__.py.
 
     Raises:
@@ -32,7 +32,7 @@ def read(source: AnnotationSource, params: Params) -> tuple[pa.Table, list[Rejec
 
 
 def _images(
-    source: AnnotationSource, params: Params, rejects: list[Reject]
+    source: AnnotationSource, params: Settings, rejects: list[Reject]
 ) -> Iterator[_rows.Annotation]:
     wanted, needed = params.columns.wanted(), ["image", "label", *params.columns.named()]
     for line, cells in _rows.records(source, params, wanted, needed):

@@ -22,14 +22,14 @@ from pipeline.annotations._objects import LEVEL, Object
 from pipeline.core.errors import InputError, Rejected, shorten
 from pipeline.core.rejects import Reject
 
-__all__ = ["LEVEL", "Params", "read", "write"]
+__all__ = ["LEVEL", "Settings", "read", "write"]
 
 SIDES = ("original_height", "original_width")
 POINT_WIDTH = 0.5
 """Percent of the image's width that a keypoint is drawn in."""
 
 
-class Params(_objects.Params):
+class Settings(_objects.Settings):
     """The settings of `annotations.format: labelstudio`.
 
     *image* is the tasks' field for images, *label* the control of the labelling interface whose
@@ -41,7 +41,7 @@ class Params(_objects.Params):
     keep_unconfirmed: bool = False
 
 
-def read(source: AnnotationSource, params: Params) -> tuple[pa.Table, list[Reject]]:
+def read(source: AnnotationSource, params: Settings) -> tuple[pa.Table, list[Reject]]:
     """Read an export; see pipeline/annotations/__init__.py.
 
     Raises:
@@ -82,7 +82,7 @@ def _is_task(task: Any) -> bool:
     return isinstance(task, dict) and "data" in task
 
 
-def _check_control(tasks: list[Any], params: Params, source: AnnotationSource) -> None:
+def _check_control(tasks: list[Any], params: Settings, source: AnnotationSource) -> None:
     """See that something is of the control whose labels are to count: its name may be mistyped."""
     if params.label is None:
         return
@@ -105,7 +105,7 @@ def _check_control(tasks: list[Any], params: Params, source: AnnotationSource) -
 
 
 def _image(
-    task: Any, params: Params, names: _objects.Names, at: str
+    task: Any, params: Settings, names: _objects.Names, at: str
 ) -> tuple[str, dict[str, int] | None]:
     """Give the image's key: as we have put it into the task, or else by its address.
 
@@ -126,7 +126,7 @@ def _image(
     return names.key(name), None
 
 
-def _results(task: Mapping[str, Any], params: Params, at: str) -> Iterator[tuple[str, Any]]:
+def _results(task: Mapping[str, Any], params: Settings, at: str) -> Iterator[tuple[str, Any]]:
     """Give what counts of a task, each with its place in the file."""
     given = [
         (f"{at}.annotations[{place}]", said)

@@ -29,14 +29,14 @@ NAMES = {
 }
 
 
-class Params(_rows.Table):
+class Settings(_rows.Table):
     """The settings of `annotations.format: mermaid`; *group* names a column, as `region_name`."""
 
     growth_form: bool = True
     group: str | None = None
 
 
-def read(source: AnnotationSource, params: Params) -> tuple[pa.Table, list[Reject]]:
+def read(source: AnnotationSource, params: Settings) -> tuple[pa.Table, list[Reject]]:
     """Read MERMAID's file; see pipeline/annotations/__init__.py.
 
     Raises:
@@ -50,7 +50,7 @@ def read(source: AnnotationSource, params: Params) -> tuple[pa.Table, list[Rejec
 
 
 def _points(
-    source: AnnotationSource, params: Params, rejects: list[Reject]
+    source: AnnotationSource, params: Settings, rejects: list[Reject]
 ) -> Iterator[_rows.Annotation]:
     wanted = {**NAMES, **({"group": (params.group,)} if params.group else {})}
     needed = [name for name in wanted if name != "form"]
@@ -70,7 +70,7 @@ def _points(
             rejects.append(Reject("chip", key, rejected.reason, rejected.detail))
 
 
-def _label(cells: dict[str, str], params: Params) -> str | None:
+def _label(cells: dict[str, str], params: Settings) -> str | None:
     attribute, form = _rows.text(cells["label"]), _rows.text(cells.get("form"))
     if attribute is None or not params.growth_form:
         return attribute

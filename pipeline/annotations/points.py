@@ -10,10 +10,10 @@ from __future__ import annotations
 from pipeline.annotations import _points
 from pipeline.annotations._points import Columns, read
 
-__all__ = ["LEVEL", "Columns", "Params", "read"]
+__all__ = ["LEVEL", "Columns", "Settings", "read"]
 
 LEVEL = "point"
 
 
-class Params(_points.Params):
+class Settings(_points.Settings):
     """The settings of `annotations.format: points`."""

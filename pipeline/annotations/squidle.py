@@ -25,7 +25,7 @@ from pipeline.annotations._objects import LEVEL, Object, number
 from pipeline.core.errors import InputError, Rejected
 from pipeline.core.rejects import Reject
 
-__all__ = ["LEVEL", "Params", "read", "write"]
+__all__ = ["LEVEL", "Settings", "read", "write"]
 
 NAMES = {
     "image": ("point.media.key", "media.key", "point.media.path_best", "media.path_best"),
@@ -39,7 +39,7 @@ NOTHING = {"", "nan", "none", "null", "[]"}
 """How pandas and Squidle+ write that there is no point, or no outline."""
 
 
-class Params(_objects.Params):
+class Settings(_objects.Settings):
     """The settings of `annotations.format: squidle`.
 
     *label* names the label's column, as `label.lineage_names` or `label.translated.name`; *group*
@@ -52,7 +52,7 @@ class Params(_objects.Params):
     keep_unconfirmed: bool = False
 
 
-def read(source: AnnotationSource, params: Params) -> tuple[pa.Table, list[Reject]]:
+def read(source: AnnotationSource, params: Settings) -> tuple[pa.Table, list[Reject]]:
     """Read an export: CSV, JSON or Parquet; see pipeline/annotations/__init__.py.
 
     Raises:
@@ -81,7 +81,7 @@ def read(source: AnnotationSource, params: Params) -> tuple[pa.Table, list[Rejec
 
 
 def _records(
-    source: AnnotationSource, params: Params
+    source: AnnotationSource, params: Settings
 ) -> Iterator[tuple[int | str, dict[str, str]]]:
     """Give the line and the wanted cells of every row, or object of JSON."""
     wanted = {**NAMES, "label": (params.label,)}
@@ -132,7 +132,7 @@ def _size(key: str, sizes: Mapping[str, tuple[int, int]], at: str) -> tuple[int,
     return sizes[key]
 
 
-def _check(cells: dict[str, str], params: Params, at: str) -> None:
+def _check(cells: dict[str, str], params: Settings, at: str) -> None:
     if cells.get("review", "").strip().lower() == "true" and not params.keep_unconfirmed:
         raise Rejected("unconfirmed", f"{at}: the label needs review")
 

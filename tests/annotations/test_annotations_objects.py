@@ -25,7 +25,7 @@ WINDOW = ("top", "left", "height", "width")
 def read(part, data, sizes=SIZES, **more):
     text = data if isinstance(data, bytes | str) else json.dumps(data)
     name = part.__name__.rpartition(".")[2]
-    params = part.Params(format=name, path=f"x/{name}.file", **more)
+    params = part.Settings(format=name, path=f"x/{name}.file", **more)
     raw = text.encode() if isinstance(text, str) else text
     table, rejects = part.read(AnnotationSource("said.file", raw, KEYS, sizes), params)
     return table.to_pylist(), [(reject.key, reject.reason, reject.detail) for reject in rejects]
@@ -761,7 +761,7 @@ def test_squidles_address_says_more_than_its_key_without_an_ending():
         "Sand,PR_1,https://s3/x/d1/PR_1.jpg,0.5,0.25\n"
         "Sand,PR_2,,0.5,0.25\n"
     )
-    params = squidle.Params(format="squidle", path="x")
+    params = squidle.Settings(format="squidle", path="x")
     found, rejects = squidle.read(
         AnnotationSource("x", text.encode(), keys, [(100, 200)] * 3), params
     )
@@ -838,7 +838,7 @@ def test_the_same_points_come_out_of_every_tools_file(spots):
         (squidle, f"label.name,point.media.key,point.x,point.y\n{shares}"),
         (labelstudio, [task(*percent)]),
     ]
-    params = points.Params(format="points", path="x")
+    params = points.Settings(format="points", path="x")
     table, _ = points.read(AnnotationSource("x", csv.encode(), KEYS), params)
     found = [table.to_pylist(), *(read(part, data)[0] for part, data in files)]
     for rows in found:

@@ -58,7 +58,7 @@ def answers(some, **more):
 def again(part, data, **more):
     """Read what was written."""
     name = part.__name__.rpartition(".")[2]
-    params = part.Params(format=name, path=name, **more)
+    params = part.Settings(format=name, path=name, **more)
     table, rejects = part.read(AnnotationSource(name, data, KEYS, SIZES), params)
     assert [reject.detail for reject in rejects] == []
     return table.to_pylist()
@@ -210,7 +210,7 @@ def test_coralnets_upload_has_all_points_of_its_images_and_keeps_peoples_labels(
         ["a.jpg", "51", "60", ""],
         ["a.jpg", "52", "60", "Sand"],
     ]
-    params = coralnet.Params(format="coralnet", path="x", prefix="reef/")
+    params = coralnet.Settings(format="coralnet", path="x", prefix="reef/")
     table, rejects = coralnet.read(AnnotationSource("x", data, KEYS), params)
     assert rejects == []
     assert table["label"].to_pylist() == ["CCA", "Porites", None, "Sand"]
@@ -246,7 +246,7 @@ def test_ecotaxas_objects_are_predicted_or_validated():
         "a.jpg\ta\tPorites\tpredicted",
         "ä.jpg\tä\tegg<other\tvalidated",
     ]
-    params = ecotaxa.Params(format="ecotaxa", path="x", prefix="reef/")
+    params = ecotaxa.Settings(format="ecotaxa", path="x", prefix="reef/")
     table, rejects = ecotaxa.read(AnnotationSource("x", data, []), params)
     assert table["label"].to_pylist() == ["egg<other"]
     assert [reject.reason for reject in rejects] == ["unconfirmed"]

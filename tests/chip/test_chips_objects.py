@@ -29,7 +29,7 @@ IMAGES = pa.table(
 
 
 def params(**settings):
-    return boxes.Params(format="boxes", path="x/boxes.csv", **settings)
+    return boxes.Settings(format="boxes", path="x/boxes.csv", **settings)
 
 
 def said(*objects, images=IMAGES, **settings):
@@ -55,7 +55,7 @@ def test_an_object_is_a_chip_of_its_own_window():
         ("a.png", "crab", at(2, 3, 6, 8)),
         ("b.png", None, at(0, 0, 20, 20)),
     )
-    method = boxes_method.Params(method="boxes")
+    method = boxes_method.Settings(method="boxes")
     places, given, more = _objects.places(objects, IMAGES, method, params())
     assert rejects + more == []
     windows = ["key", "top", "left", "height", "width", "row", "col"]
@@ -69,7 +69,7 @@ def test_an_object_is_a_chip_of_its_own_window():
 
 def test_a_size_makes_squares_around_the_middles():
     objects, _ = said(("a.png", "fish", at(2, 3, 5, 7)))
-    method = boxes_method.Params(method="boxes", size=4)
+    method = boxes_method.Settings(method="boxes", size=4)
     places, _, _ = _objects.places(objects, IMAGES, method, params())
     assert places.select(["top", "left", "height", "width"]).to_pylist() == [
         {"top": 2, "left": 4, "height": 4, "width": 4}
@@ -79,7 +79,7 @@ def test_a_size_makes_squares_around_the_middles():
 def test_boxes_around_one_centre_keep_their_own_labels():
     """By row and column they are one place: labels go by the chip."""
     objects, _ = said(("a.png", "polyp", at(9, 9, 3, 3)), ("a.png", "colony", at(5, 5, 11, 11)))
-    method = boxes_method.Params(method="boxes")
+    method = boxes_method.Settings(method="boxes")
     places, given, rejects = _objects.places(objects, IMAGES, method, params())
     assert rejects == []
     assert places["row"].to_pylist() == [10, 10]
@@ -96,7 +96,7 @@ def test_boxes_around_one_centre_keep_their_own_labels():
 
 def test_two_labels_for_one_box_are_a_conflict_or_several_labels():
     objects, _ = said(("a.png", "fish", at(2, 3, 5, 7)), ("a.png", "crab", at(2, 3, 5, 7)))
-    method = boxes_method.Params(method="boxes")
+    method = boxes_method.Settings(method="boxes")
     places, given, rejects = _objects.places(objects, IMAGES, method, params())
     assert [(reject.reason, reject.detail) for reject in rejects] == [
         (
@@ -122,7 +122,7 @@ def test_what_of_a_box_lies_outside_is_cut_off_and_what_lies_wholly_outside_is_r
         ("A.PNG", "near", at(0, 0, 5, 5)),
         ("a.png", "point", {"row": 30, "col": 2}),
     )
-    method = boxes_method.Params(method="boxes")
+    method = boxes_method.Settings(method="boxes")
     places, _, _ = _objects.places(objects, IMAGES, method, params())
     assert places.select(["top", "left", "height", "width"]).to_pylist() == [
         {"top": 0, "left": 35, "height": 5, "width": 5}
@@ -160,13 +160,13 @@ def test_chips_of_points_stand_in_the_middle_of_objects():
         ("no_shape", "boxes.csv:4: has no point, and chip.method asks for one; left out"),
         ("no_shape", "boxes.csv:5: is a crowd, and chip.method asks for one; left out"),
     ]
-    places, outside = methods.places(IMAGES, given, points.Params(method="points"), "boxes.csv")
+    places, outside = methods.places(IMAGES, given, points.Settings(method="points"), "boxes.csv")
     assert (places.num_rows, outside) == (2, [])
 
 
 def covered(objects, size=10, **settings):
     """The labels of a grid's chips, by row and column of their windows."""
-    method = grid.Params(method="grid", size=size, edge="pad")
+    method = grid.Settings(method="grid", size=size, edge="pad")
     places, _ = methods.places(IMAGES, schemas.ANNOTATIONS.empty_table(), method, "boxes.csv")
     every = methods.plan(places, method)
     given, rejects = _covered.said(every, objects, params(**settings))
@@ -243,7 +243,7 @@ def test_two_objects_over_one_middle_are_a_conflict_and_the_image_keeps_one_grou
         "both rejected as label_conflict"
     ]
     assert covered(objects, label_separator=";")[0] == {("a.png", 0, 0): "fish;kelp"}
-    method = whole.Params(method="whole")
+    method = whole.Settings(method="whole")
     every = methods.plan(
         methods.places(IMAGES, schemas.ANNOTATIONS.empty_table(), method, "")[0], method
     )
@@ -257,7 +257,7 @@ def test_what_an_object_reaches_into_is_no_background():
     objects, _ = said(
         ("a.png", "kelp", at(0, 0, 12, 10)), ("a.png", "spot", {"row": 24, "col": 36})
     )
-    method = grid.Params(method="grid", size=10, edge="drop")
+    method = grid.Settings(method="grid", size=10, edge="drop")
     places, _ = methods.places(IMAGES, schemas.ANNOTATIONS.empty_table(), method, "")
     every = methods.plan(places, method)
     section = params(background=100.0)
@@ -317,7 +317,7 @@ def test_a_mask_and_a_box_hold_their_own_pixels(top, left, data):
 @pytest.mark.parametrize("method", ["boxes", "points", "grid", "whole", "flowcam"])
 def test_every_chip_method_can_use_objects(method):
     part = registry.find("chip.methods", method, key="chip.method")
-    methods.check_levels(part.Params(method=method), params(), "object")
+    methods.check_levels(part.Settings(method=method), params(), "object")
 
 
 def test_a_mask_that_is_cut_by_the_border_still_lies_where_it_lay():
@@ -333,7 +333,7 @@ def test_a_mask_that_is_cut_by_the_border_still_lies_where_it_lay():
         ],
     }
     source = AnnotationSource("c", json.dumps(said_so).encode(), ["a.png"], [(30, 40)])
-    found, _ = coco.read(source, coco.Params(format="coco", path="c"))
+    found, _ = coco.read(source, coco.Settings(format="coco", path="c"))
     objects, rejects = _objects.checked(found, IMAGES, params())
     assert rejects == []
     assert covered(objects, labelled_by="most")[0] == {("a.png", 0, 0): "kelp"}
