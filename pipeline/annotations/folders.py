@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
-import pyarrow as pa
-
-from pipeline.annotations import AnnotationSource, _rows
+from pipeline.annotations import Annotations, AnnotationSource, _merge, _values
 from pipeline.config.sections import AnnotationParams
-from pipeline.core.rejects import Reject
 
 LEVEL = "image"
 
@@ -19,10 +16,8 @@ class Settings(AnnotationParams):
     path: None = None
 
 
-def read(source: AnnotationSource, params: Settings) -> tuple[pa.Table, list[Reject]]:  # noqa: ARG001
+def read(source: AnnotationSource, settings: Settings) -> Annotations:  # noqa: ARG001
     """Label every image by its folder; an image at the bucket's root is unlabelled."""
-    found = (
-        _rows.Annotation(key=key, label=_rows.text(PurePosixPath(key).parent.name), line=0)
-        for key in source.keys
-    )
-    return _rows.settle(found, source)
+    labels = ((key, _values.text(PurePosixPath(key).parent.name)) for key in source.keys)
+    annotations = (_merge.Annotation(key, label, line=0) for key, label in labels)
+    return _merge.merged(annotations, source.name)

@@ -8,7 +8,7 @@ import pytest
 from conftest import SHARED
 
 from pipeline.annotations import AnnotationSource, coralnet, ecotaxa, images, mermaid, points
-from pipeline.annotations._answers import AnnotatedChip, WrittenAnnotations
+from pipeline.annotations._written import AnnotatedChip, WrittenAnnotations
 from pipeline.core.errors import InputError
 
 

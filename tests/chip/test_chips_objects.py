@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from skimage.measure import points_in_poly
 
 from pipeline.annotations import AnnotationSource, boxes, coco
-from pipeline.annotations._objects import Object, box, masked, outlined, table
+from pipeline.annotations._merge import to_table
+from pipeline.annotations._objects import Object
+from pipeline.annotations._shapes import box, mask, outline
 from pipeline.chip import background, labels, methods
 from pipeline.chip.methods import _covered, _objects, grid, points, whole
 from pipeline.chip.methods import boxes as boxes_method
@@ -37,7 +39,7 @@ def said(*objects, images=IMAGES, **settings):
         Object(key, label, line, **shape)
         for line, (key, label, shape) in enumerate(objects, start=2)
     ]
-    return _objects.checked(table(rows, [])[0], images, params(**settings))
+    return _objects.checked(to_table(rows, schemas.OBJECTS), images, params(**settings))
 
 
 def at(top, left, height, width, **more):
@@ -211,8 +213,8 @@ def test_a_point_labels_the_chip_whose_middle_it_is():
 
 def test_a_grid_is_labelled_by_what_covers_most():
     halves = (
-        outlined([[0, 0, 40, 0, 40, 5, 0, 5]], ""),
-        outlined([[0, 5, 25, 5, 25, 10, 0, 10]], ""),
+        outline([[0, 0, 40, 0, 40, 5, 0, 5]]),
+        outline([[0, 5, 25, 5, 25, 10, 0, 10]]),
     )
     objects, _ = said(
         ("a.png", "kelp", halves[0]),
@@ -301,14 +303,14 @@ def test_an_outline_holds_the_pixels_whose_middles_lie_in_it(corners, top, left,
 @given(st.integers(0, 9), st.integers(0, 9), st.data())
 def test_a_mask_and_a_box_hold_their_own_pixels(top, left, data):
     bits = data.draw(st.lists(st.booleans(), min_size=30, max_size=30))
-    mask = np.array(bits).reshape(5, 6)
-    assume(mask.any())
+    pixels = np.array(bits).reshape(5, 6)
+    assume(pixels.any())
     whole_image = np.zeros((20, 20), bool)
-    whole_image[top : top + 5, left : left + 6] = mask
-    shape = {"outline": None, **masked(mask, top, left, "")}
+    whole_image[top : top + 5, left : left + 6] = pixels
+    shape = {"outline": None, **mask(pixels, top, left)}
     assert np.array_equal(_covered.covered(shape, (0, 0, 20, 20)), whole_image)
     assert np.array_equal(_covered.covered(shape, (3, 4, 5, 6)), whole_image[3:8, 4:10])
-    square = {"outline": None, "pixels": None, **box((left, top, left + 6, top + 5), "")}
+    square = {"outline": None, "pixels": None, **box(left, top, left + 6, top + 5)}
     found = _covered.covered(square, (0, 0, 20, 20))
     assert found.sum() == 30
     assert found[top : top + 5, left : left + 6].all()
