@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any
 
 import pyarrow as pa
@@ -89,8 +90,8 @@ def to_table(annotations: Sequence[Annotation], schema: pa.Schema) -> pa.Table:
     """Return a sorted table of *schema*, in which the objects of an image keep their order."""
     columns = {}
     for field in schema:
-        values: Any = (getattr(row, field.name) for row in annotations)
-        values = map(str, values) if field.name == "line" else values
+        values = list(map(attrgetter(field.name), annotations))
+        values = list(map(str, values)) if field.name == "line" else values
         columns[field.name] = pa.array(values, field.type)
     sort = ("key",) if schema is schemas.OBJECTS else schemas.SORT_KEYS
     return schemas.conform(pa.table(columns), schema, sort)

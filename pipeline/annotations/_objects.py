@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -42,20 +41,27 @@ class Object(_merge.Annotation):
 
 
 class Objects:
-    """The objects and the rejects of one file, collected while it is read."""
+    """The objects and the rejects of one file, collected while it is read.
+
+    A Rejected that is raised within `with objects.at(key, line):` becomes the reject of that line.
+    """
 
     def __init__(self, source: AnnotationSource, settings: FileSettings) -> None:
         self.source, self.names = source, ImageNames(source, settings.prefix)
         self.rows: list[Object] = []
         self.rejects: list[Reject] = []
 
-    @contextmanager
-    def rejecting(self, key: str, line: int | str) -> Iterator[None]:
-        """Keep a Rejected that is raised within as the reject of this *line*."""
-        try:
-            yield
-        except Rejected as rejected:
-            self.rejects.append(self.source.reject(key, line, rejected))
+    def at(self, key: str, line: int | str) -> Objects:
+        self.key, self.line = key, line
+        return self
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
+        if isinstance(error, Rejected):
+            self.rejects.append(self.source.reject(self.key, self.line, error))
+        return isinstance(error, Rejected)
 
     def result(self) -> Annotations:
         """Return what a format's `read` returns."""

@@ -46,7 +46,7 @@ def read(source: AnnotationSource, settings: ObjectSettings) -> Annotations:
     for position, item in enumerate(whole["annotations"]):
         line = f"annotations[{position}]"
         image = images.get(_id(item, "image_id"), {})
-        with objects.rejecting(image.get("key", ""), line):
+        with objects.at(image.get("key", ""), line):
             if not image:
                 raise Rejected("no_such_image", "its image_id is none of the file's")
             category = labels.get(_id(item, "category_id"))

@@ -34,7 +34,7 @@ def read(source: AnnotationSource, settings: ObjectSettings) -> Annotations:
     image: dict[str, Any] = {}
     for line, element, attributes in _elements(source):
         image = {} if element == "image" else image
-        with objects.rejecting(image.get("key", ""), line):
+        with objects.at(image.get("key", ""), line):
             if element == "image":
                 image = _image(attributes, objects.names)
             elif image and element in SHAPES:
@@ -94,16 +94,17 @@ def _shapes_of(element: str, attributes: Attributes, size: tuple[int, int] | Non
         values = {"rotation": 0, **attributes}
         return [number(values.get(name), name) for name in names]
 
-    points = [text.split(",") for text in attributes.get("points", "").split(";")]
     match element:
         case "box":
             return [_shapes.box(*numbers("xtl", "ytl", "xbr", "ybr", "rotation"))]
         case "ellipse":
             return [_shapes.ellipse(*numbers("cx", "cy", "rx", "ry", "rotation"))]
-        case "points":
-            return [_shapes.point(x, y) for x, y in _shapes.pairs(points)]
-        case "polygon":
-            return [_shapes.polygon(_shapes.pairs(points))]
+        case "points" | "polygon":
+            pairs = [text.split(",") for text in attributes.get("points", "").split(";")]
+            corners = _shapes.pairs(pairs)
+            if element == "polygon":
+                return [_shapes.polygon(corners)]
+            return [_shapes.point(x, y) for x, y in corners]
         case "mask":
             return [_mask(attributes, size)]
         case "tag":

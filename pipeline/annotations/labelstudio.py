@@ -35,6 +35,9 @@ REGIONS = {
 }
 """The types of regions, by the first field that tells them from those below."""
 
+DOWN = {"y", "height", "radiusY"}
+"""What is percent of an image's height; all else is of its width."""
+
 POINT_WIDTH = 0.5
 """Percent of the image's width that a keypoint is drawn in."""
 
@@ -62,19 +65,20 @@ def read(source: AnnotationSource, settings: Settings) -> Annotations:
         _check_control(tasks, settings.label, source)
     objects = Objects(source, settings)
     for position, task in enumerate(tasks):
-        with objects.rejecting("", f"[{position}]"):
+        results: list[tuple[str, dict[str, Any]]] = []
+        with objects.at("", f"[{position}]"):
             key, chip = _image(task, settings.image, objects.names)
             results = list(_results(task, settings))
-            sized = [result for _, result in results if SIDES[0] in result]  # a text has none
-            images = {str(result["to_name"]) for result in sized if "to_name" in result}
-            for place, result in results:
-                line = f"[{position}].{place}"
-                with objects.rejecting(key, line):
-                    _check_image(result, images, settings.image)
-                    labels, shape = _read(result, chip, objects.names.sizes.get(key))
-                    for name in labels:
-                        own = label(name, settings.label_separator)
-                        objects.rows.append(Object(key=key, label=own, line=line, **shape))
+        sized = [result for _, result in results if SIDES[0] in result]  # a text has none
+        images = {str(result["to_name"]) for result in sized if "to_name" in result}
+        for place, result in results:
+            line = f"[{position}].{place}"
+            with objects.at(key, line):
+                _check_image(result, images, settings.image)
+                labels, shape = _read(result, chip, objects.names.sizes.get(key))
+                for name in labels:
+                    own = label(name, settings.label_separator)
+                    objects.rows.append(Object(key=key, label=own, line=line, **shape))
     return objects.result()
 
 
@@ -142,8 +146,7 @@ def _check_image(result: Mapping[str, Any], images: set[str], image: str) -> Non
     A result says which image it is of by a name of the labelling interface, and what the interface
     calls by that name is in no export: it must be what *image* is called.
     """
-    name = str(result.get("to_name", ""))
-    if len(images) > 1 and name in images - {image}:
+    if len(images) > 1 and (name := str(result.get("to_name", ""))) in images - {image}:
         what = f"is of the image {shorten(name, SHOWN)!r}, and annotations.image is {image!r}"
         raise Rejected("not_a_box", what)
 
@@ -198,9 +201,9 @@ def _region(result: Mapping[str, Any], region: str, size: tuple[int, int] | None
 
 def _shape(region: str, value: Mapping[str, Any], high: int, wide: int) -> Shape:
     def pixels(*names: str) -> list[float]:
-        percent = {name: number(value.get(name), name) for name in names}
-        down = {"y", "height", "radiusY"}
-        return [share * (high if name in down else wide) / 100 for name, share in percent.items()]
+        percents = [number(value.get(name), name) for name in names]
+        sides = [high if name in DOWN else wide for name in names]
+        return [percent * side / 100 for percent, side in zip(percents, sides, strict=True)]
 
     rotation = value.get("rotation") or 0
     match region:

@@ -67,7 +67,7 @@ def read(source: AnnotationSource, settings: Settings) -> Annotations:
         key = names.key(cells.get("address", ""))
         if key not in names.keys or names.prefix + cells["image"] in names.keys:
             key = names.key(cells["image"])
-        with objects.rejecting(key, line):
+        with objects.at(key, line):
             if cells.get("review", "").strip().lower() == "true" and not settings.keep_unconfirmed:
                 raise Rejected("unconfirmed", "the label needs review")
             if key not in names.sizes:
