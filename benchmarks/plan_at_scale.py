@@ -35,7 +35,7 @@ import pyarrow as pa
 from pipeline.scheduler.shard_tasks import ExtractShard
 
 from pipeline.chip import methods
-from pipeline.chip.methods.points import Params as Points
+from pipeline.chip.methods.points import Settings as Points
 from pipeline.config.loader import load
 from pipeline.core import schemas
 from pipeline.core.errors import Missing

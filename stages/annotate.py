@@ -63,7 +63,7 @@ def main() -> int:
         print(f"{asked.target}: cannot be written ({error.strerror})", file=sys.stderr)
         return 4
     images = len({chip.key for chip in found.rows})
-    said = sum(chip.answer is not None for chip in found.rows)
+    said = sum(chip.label_to_write is not None for chip in found.rows)
     what = "a label" if asked.of == "labels" else "an answer"
     print(
         f"{asked.target}: {pluralize(len(found.rows), 'chips')} of {pluralize(images, 'images')}, "

@@ -1,29 +1,65 @@
-"""What people have said about the images: one file a format, all giving one table.
+"""Annotation formats: one file each, all of them read into one table.
 
-A file of this folder defines `Params`, a section with the format's own settings; `LEVEL`, `"point"`
-if a row names one pixel, `"image"` if it speaks of the whole image, and `"object"` if there can be
-points, boxes, outlines and words about whole images; and
+To add a format, add a file to this folder: its name is what `annotations.format` says. It defines
 
-    def read(source: Source, params: Params) -> tuple[pa.Table, list[Reject]]
+- `Settings`: the format's section of params.yaml, one of those below or a subclass of it;
+- `LEVEL`: what an annotation is of. `"point"`: a pixel; `"image"`: a whole image; `"object"`: any
+  of a point, a box, an outline, a mask and a whole image;
+- `read(source, settings)`: returns the annotations, as schemas.ANNOTATIONS or, at level `"object"`,
+  as schemas.OBJECTS, and a Reject for each row that cannot be used;
+- `write(annotations)`, only if results can be given back in the format: returns the bytes of a
+  file for the WrittenAnnotations of _written.py.
 
-which gives schemas.ANNOTATIONS, one row a place (at level `"object"` schemas.OBJECTS), and what
-could not be read. Where answers can be given back in the format, it also has
-
-    def write(answers: Answers) -> bytes
-
-of pipeline/annotations/_answers.py.
+A table needs no code to be read: its format declares the columns, and how a row becomes an
+annotation, as a TableFormat of _table.py (images.py is the shortest example). Files of objects
+share _objects.py, which collects objects and rejects, and _shapes.py, which turns boxes, outlines
+and masks into their fields.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import pyarrow as pa
+from pydantic import Field
 
 from pipeline.config import registry
 from pipeline.config.sections import AnnotationParams
+from pipeline.core.errors import Rejected
 from pipeline.core.rejects import Reject
+
+Annotations = tuple[pa.Table, list[Reject]]
+"""What `read` returns."""
+
+
+class FileSettings(AnnotationParams):
+    """The settings of every format with a file.
+
+    A key is the file's name for an image with `prefix` before it. With a `label_separator` a chip
+    can have several labels: in one cell, or one in each row.
+    """
+
+    path: str
+    prefix: str = ""
+    label_separator: Annotated[str, Field(min_length=1)] | None = None
+
+
+class TableSettings(FileSettings):
+    """The settings of every table; `encoding` is that of text without a byte-order mark."""
+
+    encoding: str = "utf-8"
+
+
+class ObjectSettings(FileSettings):
+    """The settings of every format of level "object".
+
+    `labelled_by` is for chips that do not follow the objects, such as those of a grid: a chip has
+    the label of the object that covers its `centre`, or the label that covers `most` of it.
+    """
+
+    labelled_by: Literal["centre", "most"] = "centre"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +67,10 @@ class AnnotationSource:
     """What a format reads.
 
     Attributes:
-        name: the annotation file's, for messages.
-        data: its bytes, if the format has a file.
-        keys: of all images.
-        sizes: height and width of each of them.
+        name: the annotation file's name, for messages.
+        data: its bytes; none if the format has no file.
+        keys: the keys of all images.
+        sizes: the height and width of each of them.
     """
 
     name: str
@@ -42,8 +78,12 @@ class AnnotationSource:
     keys: Sequence[str]
     sizes: Sequence[tuple[int, int]] = ()
 
+    def reject(self, key: str, line: int | str, rejected: Rejected) -> Reject:
+        """Return the reject of a row, with the file and the *line* in its detail."""
+        return Reject("chip", key, rejected.reason, f"{self.name}:{line}: {rejected.detail}")
 
-def read(source: AnnotationSource, params: AnnotationParams) -> tuple[pa.Table, list[Reject]]:
+
+def read(source: AnnotationSource, params: AnnotationParams) -> Annotations:
     """Read *source* in the format that *params* names.
 
     Raises:
@@ -55,17 +95,16 @@ def read(source: AnnotationSource, params: AnnotationParams) -> tuple[pa.Table, 
 
 
 def level(params: AnnotationParams) -> str:
-    """Say whether the format speaks of points or of images."""
-    part = registry.find("annotations", params.format, key="annotations.format")
-    return str(part.LEVEL)
+    """Return the LEVEL of the format that *params* names."""
+    return str(registry.find("annotations", params.format, key="annotations.format").LEVEL)
 
 
 def file_name(params: AnnotationParams) -> str:
-    """Give the annotation file's name, for messages."""
+    """Return the annotation file's name, for messages."""
     return (params.path or "").rpartition("/")[2]
 
 
 def label_separator(params: AnnotationParams) -> str | None:
-    """Give what stands between the labels of a chip; None: it has one."""
+    """Return the text between the labels of a chip; None if a chip has one label."""
     separator: str | None = getattr(params, "label_separator", None)
     return separator

@@ -1,8 +1,8 @@
-"""Annotation tables that are Parquet files: their cells as text, so that they are read as CSV's."""
+"""Tables that are Parquet files: their cells as text, so that they are parsed like those of CSV."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
@@ -17,72 +17,51 @@ ROWS = 10_000
 
 
 def read(source: AnnotationSource) -> pa.Table:
-    """Read the file whole; no column of it is decoded twice.
-
-    Raises:
-        InputError: it is damaged.
-    """
+    """Read the whole file, its columns encoded as they are; raise InputError if it is damaged."""
     try:
         return pq.ParquetFile(pa.BufferReader(source.data)).read(use_threads=False)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # of a column's name
-        said = " ".join(str(error).split())
-        raise InputError(f"{source.name}: not a Parquet file that can be read: {said}") from error
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last of a column's name
+        why = " ".join(str(error).split())
+        raise InputError(f"{source.name}: not a Parquet file that can be read: {why}") from error
 
 
-def cells(
-    table: pa.Table, places: Mapping[str, int], name: str
-) -> Iterator[tuple[int, dict[str, str]]]:
-    """Give the number of each row, from 1, and its wanted cells as text; a listed label is a row.
+def rows(table: pa.Table, label: int | None, name: str) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Yield the number of each row, from 1, and its cells as text; each label of a list is a row.
 
-    Args:
-        table: the file.
-        places: the column of each wanted cell.
-        name: the file's, for messages.
-
-    Raises:
-        InputError: a column is of a kind that has no text, or a cell of it is none.
+    *label* is the place of the labels' column. Raises InputError, with the *name* of the file, if a
+    column or a cell cannot be text.
     """
-    for cell, place in places.items():
-        _check(table.schema.field(place), name, lists=cell == "label")
-    wanted = table.select(sorted(set(places.values())))
-    order = {place: at for at, place in enumerate(sorted(set(places.values())))}
+    for place, column in enumerate(table.schema):
+        kind = getattr(column.type, "value_type", column.type) if place == label else column.type
+        if pa.types.is_nested(kind):
+            raise InputError(
+                f"{name}: the column {column.name!r} is of {column.type}; a cell is a text or a "
+                "number, and of labels a list of them"
+            )
     number = 0
-    for batch in wanted.to_batches(max_chunksize=ROWS):
-        columns = [
-            _values(column, number, f"{name}: the column {named!r}")
-            for named, column in zip(batch.schema.names, batch.columns, strict=True)
+    for batch in table.to_batches(max_chunksize=ROWS):
+        texts = [
+            _texts_of(column, number, f"{name}: the column {title!r}")
+            for title, column in zip(batch.schema.names, batch.columns, strict=True)
         ]
-        for row in zip(*columns, strict=True):
+        for row in zip(*texts, strict=True):
             number += 1
-            for values in product(*row):  # one of each but the label
-                yield number, {cell: values[order[place]] for cell, place in places.items()}
+            for cells in product(*row):  # of all columns but the labels', a cell is one text
+                yield number, cells
 
 
-def _check(column: pa.Field, name: str, *, lists: bool) -> None:
-    kind = column.type
-    listed = pa.types.is_list(kind) or pa.types.is_large_list(kind)
-    if lists and (listed or pa.types.is_fixed_size_list(kind)):
-        kind = kind.value_type
-    if pa.types.is_nested(kind):
-        raise InputError(
-            f"{name}: the column {column.name!r} is of {column.type}; a cell is a text or a "
-            "number, and of labels a list of them"
-        )
+def _texts_of(column: pa.Array, before: int, at: str) -> list[list[str]]:
+    """Return the texts of every cell of *column*, whose first is in row *before* + 1.
 
-
-def _values(column: pa.Array, before: int, at: str) -> list[list[str]]:
-    """Give the texts of every cell of *column*, whose first is row *before* + 1.
-
-    Raises:
-        InputError: a cell has none, as a text that is not UTF-8, or a day of no calendar.
+    Raises InputError if a cell has none, such as bytes that are not UTF-8, or a day of no calendar.
     """
     try:
         return [_texts(value) for value in column.to_pylist()]
     except (ArithmeticError, ValueError, pa.ArrowException) as error:
-        if len(column) > 1:  # look for the row
+        if len(column) > 1:  # find the row
             half = len(column) // 2
-            _values(column[:half], before, at)
-            _values(column[half:], before + half, at)
+            _texts_of(column[:half], before, at)
+            _texts_of(column[half:], before + half, at)
         raise InputError(f"{at} of row {before + 1:,} is no text ({error})") from error
 
 

@@ -9,231 +9,162 @@ Source: https://cocodataset.org/#format-data; the runs' text form by pycocotools
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import pyarrow as pa
-
-from pipeline.annotations import AnnotationSource, _objects, _rows
-from pipeline.annotations._answers import WrittenAnnotations
-from pipeline.annotations._objects import LEVEL, Object, number
+from pipeline.annotations import Annotations, AnnotationSource, ObjectSettings, _shapes
+from pipeline.annotations._objects import Object, Objects, from_json
+from pipeline.annotations._shapes import Shape
+from pipeline.annotations._values import FARTHEST, INT32_MAX, SHOWN, label, number
+from pipeline.annotations._written import WrittenAnnotations
 from pipeline.core.errors import InputError, Rejected, shorten
-from pipeline.core.rejects import Reject
 
-__all__ = ["LEVEL", "Params", "read", "write"]
+LEVEL = "object"
 
-
-LONGEST_RUN = 60
-"""Bits of a run's length."""
+Settings = ObjectSettings
 
 
-class Params(_objects.Params):
-    """The settings of `annotations.format: coco`."""
+def read(source: AnnotationSource, settings: ObjectSettings) -> Annotations:
+    """Read a COCO file; raise InputError if it is none, or if one of its ids means two things."""
+    whole = from_json(source)
+    for name in ("images", "annotations", "categories"):
+        if not isinstance(whole, dict) or not isinstance(whole.get(name), list):
+            raise InputError(
+                f"{source.name}: has no list {name!r}; a COCO file has images, annotations and "
+                "categories (results alone name no image)"
+            )
+    objects = Objects(source, settings)
 
+    def image_of(item: Mapping[str, Any]) -> dict[str, Any]:
+        sides = {f"image_{side}": _side(item.get(side)) for side in ("height", "width")}
+        name = item.get("file_name") or item.get("coco_url") or ""
+        return {"key": objects.names.key(str(name)), **sides}
 
-def read(source: AnnotationSource, params: Params) -> tuple[pa.Table, list[Reject]]:
-    """Read a COCO file; see pipeline/annotations/__init__.py.
-
-    Raises:
-        InputError: it is not JSON, lacks images, annotations or categories, or an id means two.
-    """
-    whole = _objects.from_json(source)
-    lists = {name: _list(whole, name, source) for name in ("images", "annotations", "categories")}
-    names = _objects.Names(source, params.prefix)
-
-    def image_of(said: Mapping[str, Any]) -> dict[str, Any]:
-        sides = {f"image_{side}": _side(said.get(side)) for side in ("height", "width")}
-        name = said.get("file_name") or said.get("coco_url") or ""
-        return {"key": names.key(str(name)), **sides}
-
-    images = _by_ids(lists, "images", source, image_of)
-    labels = _by_ids(lists, "categories", source, lambda said: said.get("name"))
-    rejects: list[Reject] = []
-
-    def objects() -> Iterator[Object]:
-        for place, said in enumerate(lists["annotations"]):
-            line = f"annotations[{place}]"
-            at = f"{source.name}:{line}"
-            image = _by_id(images, said, "image_id")
-            try:
-                label = _label(said, image, labels, params.label_separator, at)
-                crowd = said.get("iscrowd") == 1
-                shape = _shape(said, names.sizes.get(str(image["key"])), at)
-                yield Object(**image, label=label, line=line, crowd=crowd, **shape)
-            except Rejected as rejected:
-                key = str(image["key"]) if image else ""
-                rejects.append(Reject("chip", key, rejected.reason, rejected.detail))
-
-    return _objects.table(objects(), rejects)
-
-
-def _list(whole: Any, name: str, source: AnnotationSource) -> list[Any]:
-    found = whole.get(name) if isinstance(whole, dict) else None
-    if not isinstance(found, list):
-        raise InputError(
-            f"{source.name}: has no list {name!r}; a COCO file has images, annotations and "
-            "categories (results alone name no image)"
-        )
-    return found
+    images = _by_id(whole["images"], image_of, f"{source.name}:images")
+    labels = _by_id(whole["categories"], lambda item: item.get("name"), f"{source.name}:categories")
+    for position, item in enumerate(whole["annotations"]):
+        line = f"annotations[{position}]"
+        image = images.get(_id(item, "image_id"), {})
+        with objects.at(image.get("key", ""), line):
+            if not image:
+                raise Rejected("no_such_image", "its image_id is none of the file's")
+            category = labels.get(_id(item, "category_id"))
+            if category is None:
+                raise Rejected("unreadable_row", "its category_id is none of the file's")
+            own, crowd = label(category, settings.label_separator), item.get("iscrowd") == 1
+            shape = _shape(item, objects.names.sizes.get(image["key"]))
+            objects.rows.append(Object(**image, label=own, line=line, crowd=crowd, **shape))
+    return objects.result()
 
 
 def _side(value: Any) -> int | None:
-    return int(value) if isinstance(value, int | float) and 0 < value < _rows.INT32_MAX else None
+    return int(value) if isinstance(value, int | float) and 0 < value < INT32_MAX else None
 
 
-def _id(said: Any, name: str) -> str | None:
-    """Give the id *name*, by which 7 and "7" are one: some tools write both in one file."""
-    number = said.get(name) if isinstance(said, dict) else None
-    if isinstance(number, float) and number.is_integer():
-        number = int(number)
-    return str(number) if isinstance(number, int | str) else None
+def _id(item: Any, name: str) -> str | None:
+    """Return the id *name*; 7, 7.0 and "7" are the same: some tools write two of them in a file."""
+    value = item.get(name) if isinstance(item, dict) else None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value) if isinstance(value, int | str) else None
 
 
-def _by_ids(
-    lists: Mapping[str, list[Any]],
-    name: str,
-    source: AnnotationSource,
-    meant: Callable[[Mapping[str, Any]], Any],
-) -> dict[str, Any]:
-    """Give what is *meant* by each id of the list *name*.
-
-    Raises:
-        InputError: an id means two, as where files were put together.
-    """
-    table: dict[str, Any] = {}
-    for place, said in enumerate(lists[name]):
-        number = _id(said, "id")
-        if number is None:
+def _by_id(
+    items: list[Any], value_of: Callable[[Mapping[str, Any]], Any], at: str
+) -> dict[str | None, Any]:
+    """Return the value of each item by its id; raise InputError if one id has two values."""
+    values: dict[str | None, Any] = {}
+    for position, item in enumerate(items):
+        identity = _id(item, "id")
+        if identity is None:
             continue
-        value = meant(said)
-        if table.setdefault(number, value) != value:
+        value = value_of(item)
+        if values.setdefault(identity, value) != value:
             raise InputError(
-                f"{source.name}:{name}[{place}]: the id {shorten(number, _objects.SHOWN)} is "
-                "another's already; files that are put together need ids of their own"
+                f"{at}[{position}]: the id {shorten(identity, SHOWN)} is another's already; files "
+                "that are put together need ids of their own"
             )
-    return table
+    return values
 
 
-def _by_id(table: Mapping[str, Any], said: Any, name: str) -> Any:
-    """Give what the id *name* of an annotation means; None: nothing."""
-    number = _id(said, name)
-    return None if number is None else table.get(number)
-
-
-def _label(
-    said: Mapping[str, Any],
-    image: Mapping[str, Any] | None,
-    labels: Mapping[str, Any],
-    separator: str | None,
-    at: str,
-) -> str | None:
-    if image is None:
-        raise Rejected("no_such_image", f"{at}: its image_id is none of the file's")
-    name = _by_id(labels, said, "category_id")
-    if name is None:
-        raise Rejected("unreadable_row", f"{at}: its category_id is none of the file's")
-    return _objects.label(name, separator, at)
-
-
-def _shape(said: Mapping[str, Any], image: tuple[int, int] | None, at: str) -> dict[str, Any]:
-    """Give the window, and the outline or mask, of one annotation; *image*: its size, if known."""
-    segmentation = said.get("segmentation")
+def _shape(item: Mapping[str, Any], image: tuple[int, int] | None) -> Shape:
+    """Return the shape of an annotation; *image* is its image's height and width in the index."""
+    segmentation, edges = item.get("segmentation"), item.get("bbox")
     if isinstance(segmentation, dict):
-        return _objects.masked(_mask(segmentation, image, at), 0, 0, at)
-    box = said.get("bbox")
+        return _mask(segmentation, image)
     if isinstance(segmentation, list) and any(segmentation):  # [[]] is none
         if not any(isinstance(ring, list) for ring in segmentation):
             segmentation = [segmentation]  # VIA writes one outline without the list around it
         if not all(isinstance(ring, list) for ring in segmentation):
-            raise Rejected("not_a_box", f"{at}: its segmentation is no list of outlines")
-        rings = [ring for ring in segmentation if len(ring) >= 2 * _objects.CORNERS]
-        if rings or not box:  # a part of two corners has no pixels
-            return _objects.outlined(rings or segmentation, at)
-    if not isinstance(box, list) or len(box) != 4:  # noqa: PLR2004 - x, y, width, height
-        raise Rejected("not_a_box", f"{at}: has no box and no segmentation")
-    left, top, width, height = (number(value, "side of the box", at) for value in box)
-    return _objects.turned_box((left, top, left + width, top + height), _degrees(said), at)
+            raise Rejected("not_a_box", "its segmentation is no list of outlines")
+        rings = [ring for ring in segmentation if len(ring) >= 2 * _shapes.CORNERS]
+        if rings or not edges:  # a part of two corners has no pixels
+            return _shapes.outline(rings or segmentation)
+    if not isinstance(edges, list) or len(edges) != 4:  # noqa: PLR2004 - x, y, width, height
+        raise Rejected("not_a_box", "has no box and no segmentation")
+    left, top, width, height = (number(value, "side of the box") for value in edges)
+    attributes = item.get("attributes")  # CVAT has the angle of a turned box there
+    degrees: Any = attributes.get("rotation") if isinstance(attributes, dict) else 0
+    is_angle = type(degrees) in {int, float} and abs(degrees) < FARTHEST
+    return _shapes.box(left, top, left + width, top + height, degrees if is_angle else 0)
 
 
-def _degrees(said: Mapping[str, Any]) -> float:
-    """Give how far the box is turned: CVAT writes the upright one, and beside it the angle."""
-    attributes = said.get("attributes")
-    degrees = attributes.get("rotation") if isinstance(attributes, dict) else None
-    if isinstance(degrees, bool) or not isinstance(degrees, int | float):
-        return 0.0
-    return degrees if math.isfinite(degrees) else 0.0
-
-
-def _mask(segmentation: Mapping[str, Any], image: tuple[int, int] | None, at: str) -> Any:
-    size, counts = segmentation.get("size"), segmentation.get("counts")
-    sides = [_side(side) for side in size] if isinstance(size, list) else []
+def _mask(segmentation: Mapping[str, Any], image: tuple[int, int] | None) -> Shape:
+    size, runs = segmentation.get("size"), segmentation.get("counts")
+    sides = list(map(_side, size)) if isinstance(size, list) else []
     if len(sides) != 2 or None in sides:  # noqa: PLR2004 - height, width
-        raise Rejected("not_a_box", f"{at}: the size of its mask is {size!r}")
+        raise Rejected("not_a_box", f"the size of its mask is {size!r}")
     height, width = (side or 0 for side in sides)
-    _objects.check_mask((height, width), image, at, is_whole=True)
-    if isinstance(counts, str):
-        counts = _decoded(counts, at)
-    if not isinstance(counts, list) or not all(isinstance(count, int) for count in counts):
-        raise Rejected("not_a_box", f"{at}: the runs of its mask are no whole numbers")
-    return _objects.runs(counts, height * width, at).reshape(width, height).T
+    _shapes.check_mask((height, width), image, is_whole=True)
+    if isinstance(runs, str):
+        runs = _decoded(runs)
+    if not isinstance(runs, list) or not all(isinstance(run, int) for run in runs):
+        raise Rejected("not_a_box", "the runs of its mask are no whole numbers")
+    return _shapes.mask(_shapes.unpacked(runs, width, height).T)  # they go down the columns
 
 
-def _decoded(text: str, at: str) -> list[int]:
-    """Give the runs that COCO's text form says: five bits a letter, from 2 on as differences."""
-    counts: list[int] = []
-    value = shift = 0
-    for letter in text:
-        bits = ord(letter) - 48
-        if not 0 <= bits < 64:  # noqa: PLR2004 - six bits
-            raise Rejected("not_a_box", f"{at}: {letter!r} is no letter of a mask's runs")
-        if shift > LONGEST_RUN:
-            raise Rejected("not_a_box", f"{at}: a run of its mask is longer than any image")
-        value |= (bits & 31) << shift
-        shift += 5
-        if bits & 32:
-            continue
-        if bits & 16:
-            value |= -1 << shift
-        counts.append(value + (counts[-2] if len(counts) > 2 else 0))  # noqa: PLR2004
-        value = shift = 0
-    return counts
+def _decoded(letters: str) -> list[int]:
+    """Return the runs in COCO's text form: five bits a letter; from the third on, differences."""
+    if stray := re.search(r"[^0-o]", letters):
+        raise Rejected("not_a_box", f"{stray[0]!r} is no letter of a mask's runs")
+    if re.search(r"[P-o]{13}.", letters):
+        raise Rejected("not_a_box", "a run of its mask is longer than any image")
+    runs: list[int] = []
+    for digits in re.findall(r"[P-o]*[0-O]", letters):  # after P to o, more digits follow
+        bits = [(ord(digit) - ord("0")) & 31 for digit in digits]
+        run = sum(part << 5 * place for place, part in enumerate(bits))
+        run -= (bits[-1] & 16) << 5 * len(bits) - 4  # the highest bit is the sign
+        runs.append(run + (runs[-2] if len(runs) > 2 else 0))  # noqa: PLR2004
+    return runs
 
 
-def write(answers: WrittenAnnotations) -> bytes:
-    """Give a COCO file: the answers as annotations, with their scores as COCO's results have them.
+def write(annotations: WrittenAnnotations) -> bytes:
+    """Return a COCO file whose annotations have scores, as COCO's results have them.
 
     `pycocotools` reads it as it stands, and its annotations as results of a file with the same ids.
     """
-    categories = {name: at for at, name in enumerate(answers.labels(), 1)}
-    images: dict[str, dict[str, Any]] = {}
-    annotations: list[dict[str, Any]] = []
-    for chip in answers.rows:
-        image = images.setdefault(
-            chip.key,
-            {
-                "id": len(images) + 1,
-                "file_name": answers.name(chip.key),
-                "width": chip.image_width,
-                "height": chip.image_height,
-            },
-        )
+    categories = {name: at for at, name in enumerate(annotations.labels(), 1)}
+    images = {
+        key: {"id": at, "file_name": annotations.name(key), "width": wide, "height": high}
+        for at, (key, (high, wide), _) in enumerate(annotations.images(), 1)
+    }
+    items: list[dict[str, Any]] = []
+    for chip, name in annotations.labelled(annotations.rows):
         top, left, height, width = chip.inside
-        for label in answers.split(chip.answer):
-            said = {
-                "id": len(annotations) + 1,
-                "image_id": image["id"],
-                "category_id": categories[label],
-                "bbox": [left, top, width, height],
-                "area": height * width,
-                "iscrowd": 0,
-                "segmentation": [],
-            }
-            score = {} if chip.score is None else {"score": round(chip.score, 6)}
-            annotations.append({**said, **score})
+        item = {
+            "id": len(items) + 1,
+            "image_id": images[chip.key]["id"],
+            "category_id": categories[name],
+            "bbox": [left, top, width, height],
+            "area": height * width,
+            "iscrowd": 0,
+            "segmentation": [],
+        }
+        items.append(item if chip.score is None else {**item, "score": round(chip.score, 6)})
     whole = {
         "images": list(images.values()),
-        "annotations": annotations,
-        "categories": [{"id": number, "name": name} for name, number in categories.items()],
+        "annotations": items,
+        "categories": [{"id": at, "name": name} for name, at in categories.items()],
     }
     return json.dumps(whole, ensure_ascii=False, indent=1).encode()

@@ -6,65 +6,49 @@ Source: CoralNet's pages "Export Annotations, CSV" and "Upload Points and Annota
 
 from __future__ import annotations
 
-import csv
-import io
+from collections.abc import Iterator
+from dataclasses import replace
+from operator import attrgetter
 
-from pipeline.annotations import _points
-from pipeline.annotations._answers import AnnotatedChip, WrittenAnnotations
-from pipeline.annotations._points import read
+from pipeline.annotations import points
+from pipeline.annotations._written import WrittenAnnotations, csv_bytes
+from pipeline.annotations.points import Columns, Settings
 from pipeline.core.errors import InputError
 
-__all__ = ["LEVEL", "Columns", "Params", "read", "write"]
+__all__ = ["LEVEL", "Columns", "Settings", "read", "write"]
 
 LEVEL = "point"
+COLUMNS = points.TABLE.columns
 
 
-class Columns(_points.Columns):
-    """The names of the columns; an image is its `Name`, whatever a source calls its own columns."""
-
-    def wanted(self) -> dict[str, tuple[str, ...]]:
-        """Give, for each cell, the names that its column may have."""
-        wanted = super().wanted()
-        return wanted if self.image else {**wanted, "image": ("name", *wanted["image"])}
+# An image is its `Name`, whatever columns of its own a source has.
+read = replace(points.TABLE, columns={**COLUMNS, "image": ("name", *COLUMNS["image"])}).read
 
 
-class Params(_points.Params):
-    """The settings of `annotations.format: coralnet`."""
+def write(annotations: WrittenAnnotations) -> bytes:
+    """Return CoralNet's upload: all points of the images, labelled by people or the classifier.
 
-    columns: Columns = Columns()
-
-
-def write(answers: WrittenAnnotations) -> bytes:
-    """Give CoralNet's upload: all points of the images, labelled by people, or by the classifier.
-
-    An upload replaces all points and annotations of the images that it names, and what it labels is
-    confirmed. So every point of an image is there, people's labels stay, and points without an
-    answer are left for CoralNet. Its names of images have no folders: the last part of the key.
+    An upload replaces all points and annotations of the images that it names, and its labels count
+    as confirmed. So every point of an image is in it, people's labels are kept, and points without
+    a label are left to CoralNet. Its names of images have no folders: the last part of the key.
 
     Raises:
         InputError: two images have one name, or a chip has several labels.
     """
-    rows = [(chip, chip.answer) for chip in answers.rows] + [
-        (chip, None) for chip in answers.others
-    ]
-    sink = io.StringIO()
-    writer = csv.writer(sink, lineterminator="\n")
-    writer.writerow(["Name", "Row", "Column", "Label code"])
-    names: dict[str, str] = {}
-    for chip, answer in sorted(rows, key=_place):
-        name = answers.name(chip.key).rpartition("/")[2]
-        if names.setdefault(name, chip.key) != chip.key:
+    return csv_bytes([("Name", "Row", "Column", "Label code"), *_rows(annotations)])
+
+
+def _rows(annotations: WrittenAnnotations) -> Iterator[tuple[str, int, int, str]]:
+    others = [replace(chip, label_to_write=None) for chip in annotations.others]
+    keys: dict[str, str] = {}
+    for chip in sorted([*annotations.rows, *others], key=attrgetter("key", "row", "col")):
+        name = annotations.name(chip.key).rpartition("/")[2]
+        if keys.setdefault(name, chip.key) != chip.key:
             raise InputError(
-                f"coralnet: {names[name]} and {chip.key} have one name there, {name}; upload them "
+                f"coralnet: {keys[name]} and {chip.key} have one name there, {name}; upload them "
                 "to different sources"
             )
-        label = chip.label or answer or ""
-        if len(answers.split(label)) > 1:
+        label = chip.label or chip.label_to_write or ""
+        if len(annotations.split(label)) > 1:
             raise InputError(f"coralnet: a point there has one label; {chip.key} has {label!r}")
-        writer.writerow([name, chip.row, chip.col, label])
-    return sink.getvalue().encode()
-
-
-def _place(row: tuple[AnnotatedChip, str | None]) -> tuple[str, int, int]:
-    chip, _ = row
-    return chip.key, chip.row, chip.col
+        yield name, chip.row, chip.col, label

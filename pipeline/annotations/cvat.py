@@ -8,195 +8,138 @@ Source: https://docs.cvat.ai/docs/manual/advanced/xml_format/
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 from xml.parsers import expat
 from xml.sax.saxutils import quoteattr
 
-import pyarrow as pa
-
-from pipeline.annotations import AnnotationSource, _objects, _rows, _text
-from pipeline.annotations._answers import AnnotatedChip, WrittenAnnotations
-from pipeline.annotations._objects import LEVEL, Object, number
+from pipeline.annotations import Annotations, AnnotationSource, ObjectSettings, _shapes, _text
+from pipeline.annotations._objects import ImageNames, Object, Objects
+from pipeline.annotations._shapes import Shape
+from pipeline.annotations._values import label, number, pixel
+from pipeline.annotations._written import AnnotatedChip, WrittenAnnotations
 from pipeline.core.errors import InputError, Rejected
-from pipeline.core.rejects import Reject
 
-__all__ = ["LEVEL", "Params", "read", "write"]
+LEVEL = "object"
 
 Attributes = Mapping[str, str]
-NO_PIXELS = ("polyline", "cuboid", "skeleton")
+SHAPES = {"box", "ellipse", "mask", "points", "polygon", "tag", "polyline", "cuboid", "skeleton"}
+
+Settings = ObjectSettings
 
 
-class Params(_objects.Params):
-    """The settings of `annotations.format: cvat`."""
-
-
-def read(source: AnnotationSource, params: Params) -> tuple[pa.Table, list[Reject]]:
-    """Read an XML file; see pipeline/annotations/__init__.py.
-
-    Raises:
-        InputError: it is no XML, not CVAT's, or of a video.
-    """
-    names = _objects.Names(source, params.prefix)
-    found: list[Object] = []
-    rejects: list[Reject] = []
+def read(source: AnnotationSource, settings: ObjectSettings) -> Annotations:
+    """Read an XML file; raise InputError if it is not XML, not CVAT's, or of a video."""
+    objects = Objects(source, settings)
     image: dict[str, Any] = {}
-    for line, name, attributes in _elements(source):
-        at = f"{source.name}:{line}"
-        try:
-            if name == "image":
-                image = {}
-                image = _image(attributes, names, at)
-            elif image and name in SHAPES:
-                label = _objects.label(attributes.get("label"), params.label_separator, at)
-                if name == "mask":
-                    _check_mask(attributes, names.sizes.get(image["key"]), at)
-                shapes = SHAPES[name](attributes, at)
-                found += [Object(**image, label=label, line=line, **shape) for shape in shapes]
-            elif image and name in NO_PIXELS:
-                raise Rejected("not_a_box", f"{at}: a {name} has no pixels of its own")  # noqa: TRY301
-        except Rejected as rejected:
-            key = image.get("key", "")
-            rejects.append(Reject("chip", key, rejected.reason, rejected.detail))
-    return _objects.table(found, rejects)
+    for line, element, attributes in _elements(source):
+        image = {} if element == "image" else image
+        with objects.at(image.get("key", ""), line):
+            if element == "image":
+                image = _image(attributes, objects.names)
+            elif image and element in SHAPES:
+                own = label(attributes.get("label"), settings.label_separator)
+                size = objects.names.sizes.get(image["key"])
+                for shape in _shapes_of(element, attributes, size):
+                    objects.rows.append(Object(**image, label=own, line=line, **shape))
+    return objects.result()
 
 
-def _elements(source: AnnotationSource) -> Iterator[tuple[int, str, Attributes]]:
-    """Give the line, name and attributes of every element.
+def _elements(source: AnnotationSource) -> list[tuple[int, str, Attributes]]:
+    """Return the line, name and attributes of every element.
 
     Declarations of types and entities are refused: CVAT writes none, and an attack would.
     """
     _text.check_text(source, "unpack it and name its annotations.xml")
     parser = expat.ParserCreate()
-    found: list[tuple[int, str, Attributes]] = []
-    within: list[str] = []
+    elements: list[tuple[int, str, Attributes]] = []
+    around: list[str] = []
 
     def start(name: str, attributes: dict[str, str]) -> None:
-        if not found and name != "annotations":
+        line = parser.CurrentLineNumber
+        if not elements and name != "annotations":
             raise InputError(f"{source.name}: its root is {name!r}; CVAT's is 'annotations'")
         if name == "track":
-            raise InputError(
-                f"{source.name}:{parser.CurrentLineNumber}: has tracks; export the task as "
-                "'CVAT for images 1.1'"
-            )
-        if "skeleton" not in within:  # the points of which are no points by themselves
-            found.append((parser.CurrentLineNumber, name, attributes))
-        within.append(name)
-
-    def end(_: str) -> None:
-        within.pop()
+            what = "has tracks; export the task as 'CVAT for images 1.1'"
+            raise InputError(f"{source.name}:{line}: {what}")
+        if "skeleton" not in around:  # whose points are no points by themselves
+            elements.append((line, name, attributes))
+        around.append(name)
 
     def doctype(*_: Any) -> None:
         raise InputError(f"{source.name}: declares a document type, which CVAT's files do not")
 
     parser.StartElementHandler = start
-    parser.EndElementHandler = end
+    parser.EndElementHandler = lambda _: around.pop()
     parser.StartDoctypeDeclHandler = doctype
     try:
         parser.Parse(source.data, True)  # noqa: FBT003 - it is all of the file
     except (expat.ExpatError, LookupError, ValueError) as error:  # of encodings, the last two
         raise InputError(f"{source.name}: not XML: {error}") from error
-    return iter(found)
+    return elements
 
 
-def _image(attributes: Attributes, names: _objects.Names, at: str) -> dict[str, Any]:
+def _image(attributes: Attributes, names: ImageNames) -> dict[str, Any]:
     if not attributes.get("name"):
-        raise Rejected("no_such_image", f"{at}: the image has no name")
-    sides = {}
-    for side in ("height", "width"):
-        if side in attributes:
-            sides[f"image_{side}"] = _rows.pixel(attributes[side], side, at)
-    return {"key": names.key(attributes["name"]), **sides}
+        raise Rejected("no_such_image", "the image has no name")
+    sides = [side for side in ("height", "width") if side in attributes]
+    stated = {f"image_{side}": pixel(attributes[side], side) for side in sides}
+    return {"key": names.key(attributes["name"]), **stated}
 
 
-def _numbers(attributes: Attributes, wanted: tuple[str, ...], at: str) -> list[float]:
-    return [number(attributes.get(name), name, at) for name in wanted]
+def _shapes_of(element: str, attributes: Attributes, size: tuple[int, int] | None) -> list[Shape]:
+    """Return the shapes of an element on an image of this *size* in the index."""
+
+    def numbers(*names: str) -> list[float]:
+        values = {"rotation": 0, **attributes}
+        return [number(values.get(name), name) for name in names]
+
+    match element:
+        case "box":
+            return [_shapes.box(*numbers("xtl", "ytl", "xbr", "ybr", "rotation"))]
+        case "ellipse":
+            return [_shapes.ellipse(*numbers("cx", "cy", "rx", "ry", "rotation"))]
+        case "points" | "polygon":
+            pairs = [text.split(",") for text in attributes.get("points", "").split(";")]
+            corners = _shapes.pairs(pairs)
+            if element == "polygon":
+                return [_shapes.polygon(corners)]
+            return [_shapes.point(x, y) for x, y in corners]
+        case "mask":
+            return [_mask(attributes, size)]
+        case "tag":
+            return [{}]
+    raise Rejected("not_a_box", f"a {element} has no pixels of its own")
 
 
-def _box(attributes: Attributes, at: str) -> list[dict[str, Any]]:
-    edges = _numbers(attributes, ("xtl", "ytl", "xbr", "ybr"), at)
-    return [_objects.turned_box(edges, number(attributes.get("rotation", 0), "rotation", at), at)]
+def _mask(attributes: Attributes, size: tuple[int, int] | None) -> Shape:
+    sides = {name: attributes.get(name, "") for name in ("height", "width", "left", "top")}
+    height, width, left, top = (pixel(value, name) for name, value in sides.items())
+    _shapes.check_mask((height, width), size, is_whole=False)
+    runs = [pixel(run, "run") for run in attributes.get("rle", "").split(",") if run]
+    if len(runs) % 2 == 0:  # what lies outside after the last run inside may be left out
+        runs.append(max(height * width - sum(runs), 0))
+    return _shapes.mask(_shapes.unpacked(runs, height, width), top, left)
 
 
-def _ellipse(attributes: Attributes, at: str) -> list[dict[str, Any]]:
-    x, y, across, down = _numbers(attributes, ("cx", "cy", "rx", "ry"), at)
-    degrees = number(attributes.get("rotation", 0), "rotation", at)
-    corners = _objects.turned(_objects.ellipse(x, y, across, down), (x, y), degrees)
-    return [_objects.outlined([corners], at)]
-
-
-def _pairs(attributes: Attributes, at: str) -> list[list[float]]:
-    pairs = [text.split(",") for text in attributes.get("points", "").split(";")]
-    if any(len(pair) != 2 for pair in pairs):  # noqa: PLR2004 - x, y
-        raise Rejected("not_a_box", f"{at}: points {attributes.get('points', '')!r} are no pairs")
-    return [[number(value, "point", at) for value in pair] for pair in pairs]
-
-
-def _polygon(attributes: Attributes, at: str) -> list[dict[str, Any]]:
-    return [_objects.outlined([[value for pair in _pairs(attributes, at) for value in pair]], at)]
-
-
-def _points(attributes: Attributes, at: str) -> list[dict[str, Any]]:
-    return [dict(_objects.pixel(x, y)) for x, y in _pairs(attributes, at)]
-
-
-def _mask(attributes: Attributes, at: str) -> list[dict[str, Any]]:
-    left, top, width, height = (
-        _rows.pixel(attributes.get(name, ""), name, at)
-        for name in ("left", "top", "width", "height")
-    )
-    counts = [
-        _rows.pixel(count, "run", at) for count in attributes.get("rle", "").split(",") if count
-    ]
-    if len(counts) % 2 == 0:  # what lies outside after the last run inside may be left out
-        counts.append(max(height * width - sum(counts), 0))
-    pixels = _objects.runs(counts, height * width, at).reshape(height, width)
-    return [_objects.masked(pixels, top, left, at)]
-
-
-def _check_mask(attributes: Attributes, image: tuple[int, int] | None, at: str) -> None:
-    height, width = (
-        _rows.pixel(attributes.get(name, ""), name, at) for name in ("height", "width")
-    )
-    _objects.check_mask((height, width), image, at, is_whole=False)
-
-
-def _tag(attributes: Attributes, at: str) -> list[dict[str, Any]]:  # noqa: ARG001
-    return [{}]
-
-
-SHAPES: dict[str, Callable[[Attributes, str], list[dict[str, Any]]]] = {
-    "box": _box,
-    "ellipse": _ellipse,
-    "mask": _mask,
-    "points": _points,
-    "polygon": _polygon,
-    "tag": _tag,
-}
-
-
-def write(answers: WrittenAnnotations) -> bytes:
-    """Give "CVAT for images 1.1": a box for every chip, a tag where it is the whole image."""
-    images: dict[str, list[AnnotatedChip]] = {}
-    for chip in answers.rows:
-        images.setdefault(chip.key, []).append(chip)
+def write(annotations: WrittenAnnotations) -> bytes:
+    """Return "CVAT for images 1.1": a box for every chip, a tag where it is the whole image."""
     lines = ['<?xml version="1.0" encoding="utf-8"?>', "<annotations>", "  <version>1.1</version>"]
-    for place, (key, chips) in enumerate(images.items()):
-        size = {"width": chips[0].image_width, "height": chips[0].image_height}
-        head = _attributes({"id": place, "name": answers.name(key), **size})
-        said = [_element(chip, label) for chip in chips for label in answers.split(chip.answer)]
-        lines += [f"  <image{head}>", *said, "  </image>"]
+    for at, (key, (high, wide), chips) in enumerate(annotations.images()):
+        head = {"id": at, "name": annotations.name(key), "width": wide, "height": high}
+        elements = [_element(chip, name) for chip, name in annotations.labelled(chips)]
+        lines += [f"  <image{_attributes(head)}>", *elements, "  </image>"]
     return "\n".join([*lines, "</annotations>", ""]).encode()
+
+
+def _element(chip: AnnotatedChip, name: str) -> str:
+    values = {"label": name, "source": "manual" if chip.score is None else "auto"}
+    if chip.is_whole:
+        return f"    <tag{_attributes(values)}></tag>"
+    top, left, height, width = chip.inside
+    edges = {"xtl": left, "ytl": top, "xbr": left + width, "ybr": top + height}
+    return f"    <box{_attributes({**values, **edges, 'occluded': 0, 'z_order': 0})}></box>"
 
 
 def _attributes(values: Mapping[str, Any]) -> str:
     return "".join(f" {name}={quoteattr(str(value))}" for name, value in values.items())
-
-
-def _element(chip: AnnotatedChip, label: str) -> str:
-    said = {"label": label, "source": "manual" if chip.score is None else "auto"}
-    top, left, height, width = chip.inside
-    if chip.is_whole:
-        return f"    <tag{_attributes(said)}></tag>"
-    edges = {"xtl": left, "ytl": top, "xbr": left + width, "ybr": top + height}
-    return f"    <box{_attributes({**said, **edges, 'occluded': 0, 'z_order': 0})}></box>"

@@ -9,20 +9,16 @@ Source: https://ecotaxa.obs-vlfr.fr import instructions, and github.com/ecotaxa/
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterator
+from typing import Any
 
-import pyarrow as pa
-
-from pipeline.annotations import AnnotationSource, _rows
-from pipeline.annotations._answers import WrittenAnnotations
+from pipeline.annotations import TableSettings
+from pipeline.annotations._table import Cells, TableFormat, labelled
+from pipeline.annotations._written import WrittenAnnotations, csv_bytes
 from pipeline.core.errors import InputError, Rejected
-from pipeline.core.rejects import Reject
 
 LEVEL = "image"
 
-NAMES = {
+COLUMNS = {
     "image": ("img_file_name",),
     "object": ("object_id",),
     "label": ("object_annotation_category",),
@@ -32,79 +28,50 @@ TYPES = ("[t]", "[f]")
 CONFIRMED = "validated"
 
 
-class Params(_rows.Table):
+class Settings(TableSettings):
     """The settings of `annotations.format: ecotaxa`."""
 
     group: str = "object_id"
     keep_unconfirmed: bool = False
 
 
-def read(source: AnnotationSource, params: Params) -> tuple[pa.Table, list[Reject]]:
-    """Read one of EcoTaxa's TSV files; see pipeline/annotations/__init__.py.
-
-    Raises:
-        InputError: it is not one, or names no images.
-    """
-    rejects: list[Reject] = []
-    table, conflicts = _rows.settle(
-        _images(source, params, rejects), source, params.label_separator
-    )
-    return table, rejects + conflicts
-
-
-def _images(
-    source: AnnotationSource, params: Params, rejects: list[Reject]
-) -> Iterator[_rows.Annotation]:
-    wanted = {**NAMES, "group": (params.group,)}
-    needed = [name for name in wanted if name not in {"object", "status"}]
-    for line, cells in _rows.records(source, params, wanted, needed):
-        if cells.get("image", "").strip().lower() in TYPES:
-            continue
-        key, at = params.prefix + cells.get("image", "").strip(), f"{source.name}:{line}"
-        try:
-            _rows.image(cells, at)
-            label = _rows.label(cells["label"], params.label_separator)
-            group = _rows.text(cells["group"])
-            yield _rows.Annotation(key, _confirmed(cells, label, params, at), line, group=group)
-        except Rejected as rejected:
-            rejects.append(Reject("chip", key, rejected.reason, rejected.detail))
-
-
-def _confirmed(cells: dict[str, str], label: str | None, params: Params, at: str) -> str | None:
-    """Give the label if somebody has confirmed it; an object without one is unlabelled."""
+def _image(cells: Cells, settings: Settings) -> dict[str, Any] | None:
+    """Return the label and the group; None for the line of types. A row can be without a label."""
+    if cells["image"].strip().lower() in TYPES:
+        return None
+    fields = labelled(cells, settings)
     status = cells.get("status", CONFIRMED).strip().lower()
-    if label is None or status == CONFIRMED or params.keep_unconfirmed:
-        return label
-    raise Rejected("unconfirmed", f"{at}: the label is {status or 'without a status'}")
+    if fields["label"] is None or status == CONFIRMED or settings.keep_unconfirmed:
+        return fields
+    raise Rejected("unconfirmed", f"the label is {status or 'without a status'}")
 
 
-def write(answers: WrittenAnnotations) -> bytes:
-    """Give a TSV for EcoTaxa's import: the answers as `predicted`, people's labels as `validated`.
+read = TableFormat(COLUMNS, required=("image", "label"), parse=_image, image_name=str.strip).read
 
-    The object's name is the image's without its ending. Import it to update what is there.
+
+def write(annotations: WrittenAnnotations) -> bytes:
+    """Return a TSV for EcoTaxa's import: predictions as `predicted`, people's labels `validated`.
+
+    The object's name is the image's without its extension. Import it to update existing objects.
 
     Raises:
         InputError: a chip is a part of an image: there, an image is an object; or two images would
             be one object.
     """
-    objects: dict[str, str] = {}
-    sink = io.StringIO()
-    writer = csv.writer(sink, delimiter="\t", lineterminator="\n")
-    writer.writerow(
-        ["img_file_name", "object_id", *(NAMES[name][0] for name in ("label", "status"))]
-    )
-    writer.writerow([TYPES[0]] * len(NAMES))
-    for chip in answers.rows:
+    header = [COLUMNS[field][0] for field in ("image", "object", "label", "status")]
+    rows = [header, [TYPES[0]] * len(header)]
+    keys: dict[str, str] = {}
+    for chip in annotations.rows:
         if not chip.is_whole:
             raise InputError(f"ecotaxa: an object there is an image, and {chip.key} has chips")
-        name = answers.name(chip.key)
+        name = annotations.name(chip.key)
         stem = name.rpartition("/")[2].rpartition(".")[0] or name
-        if objects.setdefault(stem, chip.key) != chip.key:
+        if keys.setdefault(stem, chip.key) != chip.key:
             raise InputError(
-                f"ecotaxa: {objects[stem]} and {chip.key} would be one object there, {stem}; "
+                f"ecotaxa: {keys[stem]} and {chip.key} would be one object there, {stem}; "
                 "import them into different projects"
             )
-        if chip.answer is not None:
+        if chip.label_to_write is not None:
             status = CONFIRMED if chip.score is None else "predicted"
-            writer.writerow([name, stem, chip.answer, status])
-    return sink.getvalue().encode()
+            rows.append([name, stem, chip.label_to_write, status])
+    return csv_bytes(rows, delimiter="\t")

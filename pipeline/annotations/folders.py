@@ -4,25 +4,20 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
-import pyarrow as pa
-
-from pipeline.annotations import AnnotationSource, _rows
+from pipeline.annotations import Annotations, AnnotationSource, _merge, _values
 from pipeline.config.sections import AnnotationParams
-from pipeline.core.rejects import Reject
 
 LEVEL = "image"
 
 
-class Params(AnnotationParams):
+class Settings(AnnotationParams):
     """The settings of `annotations.format: folders`."""
 
     path: None = None
 
 
-def read(source: AnnotationSource, params: Params) -> tuple[pa.Table, list[Reject]]:  # noqa: ARG001
+def read(source: AnnotationSource, settings: Settings) -> Annotations:  # noqa: ARG001
     """Label every image by its folder; an image at the bucket's root is unlabelled."""
-    found = (
-        _rows.Annotation(key=key, label=_rows.text(PurePosixPath(key).parent.name), line=0)
-        for key in source.keys
-    )
-    return _rows.settle(found, source)
+    labels = ((key, _values.text(PurePosixPath(key).parent.name)) for key in source.keys)
+    annotations = (_merge.Annotation(key, label, line=0) for key, label in labels)
+    return _merge.merged(annotations, source.name)

@@ -2,47 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pyarrow as pa
-
-from pipeline.annotations import AnnotationSource, _rows
-from pipeline.core.rejects import Reject
+from pipeline.annotations import TableSettings
+from pipeline.annotations._table import COLUMNS, ColumnNames, TableFormat
 
 LEVEL = "image"
 
 
-class Params(_rows.Table):
+class Settings(TableSettings):
     """The settings of `annotations.format: images`."""
 
-    columns: _rows.Columns = _rows.Columns()
+    columns: ColumnNames = ColumnNames()
 
 
-def read(source: AnnotationSource, params: Params) -> tuple[pa.Table, list[Reject]]:
-    """Read a table of image labels; see pipeline/annotations/__init__.py.
-
-    Raises:
-        InputError: the file is empty, wrongly encoded, or lacks a column.
-    """
-    rejects: list[Reject] = []
-    table, conflicts = _rows.settle(
-        _images(source, params, rejects), source, params.label_separator
-    )
-    return table, rejects + conflicts
-
-
-def _images(
-    source: AnnotationSource, params: Params, rejects: list[Reject]
-) -> Iterator[_rows.Annotation]:
-    wanted, needed = params.columns.wanted(), ["image", "label", *params.columns.named()]
-    for line, cells in _rows.records(source, params, wanted, needed):
-        if fault := cells.get(_rows.FAULT):
-            detail = f"{source.name}:{line}: {fault}"
-            rejects.append(Reject("chip", "", "unreadable_row", detail))
-            continue
-        yield _rows.Annotation(
-            key=params.prefix + cells["image"],
-            label=_rows.label(cells["label"], params.label_separator),
-            group=_rows.text(cells.get("group")),
-            line=line,
-        )
+read = TableFormat(COLUMNS, required=("image", "label")).read

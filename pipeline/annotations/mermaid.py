@@ -9,69 +9,39 @@ Source: https://github.com/data-mermaid/image-classification-open-data
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import Any
 
-import pyarrow as pa
-
-from pipeline.annotations import AnnotationSource, _rows
-from pipeline.core.errors import Rejected
-from pipeline.core.rejects import Reject
+from pipeline.annotations import TableSettings
+from pipeline.annotations._table import Cells, TableFormat
+from pipeline.annotations._values import pixel, text
 
 LEVEL = "point"
 
-BETWEEN = "::"
-NAMES = {
-    "image": ("image_id",),
-    "row": ("row",),
-    "column": ("col",),
-    "label": ("benthic_attribute_name",),
-    "form": ("growth_form_name",),
-}
 
-
-class Params(_rows.Table):
+class Settings(TableSettings):
     """The settings of `annotations.format: mermaid`; *group* names a column, as `region_name`."""
 
     growth_form: bool = True
     group: str | None = None
 
 
-def read(source: AnnotationSource, params: Params) -> tuple[pa.Table, list[Reject]]:
-    """Read MERMAID's file; see pipeline/annotations/__init__.py.
-
-    Raises:
-        InputError: it is not one.
-    """
-    rejects: list[Reject] = []
-    table, conflicts = _rows.settle(
-        _points(source, params, rejects), source, params.label_separator
-    )
-    return table, rejects + conflicts
+def _point(cells: Cells, settings: Settings) -> dict[str, Any]:
+    row, col = pixel(cells["row"], "row"), pixel(cells["column"], "column")
+    label = text(cells["label"])
+    if label is not None and settings.growth_form:
+        label = f"{label}::{text(cells.get('form')) or ''}"
+    return {"row": row, "col": col, "label": label, "group": text(cells.get("group"))}
 
 
-def _points(
-    source: AnnotationSource, params: Params, rejects: list[Reject]
-) -> Iterator[_rows.Annotation]:
-    wanted = {**NAMES, **({"group": (params.group,)} if params.group else {})}
-    needed = [name for name in wanted if name != "form"]
-    for line, cells in _rows.records(source, params, wanted, needed):
-        key, at = f"{params.prefix}{cells.get('image', '')}.png", f"{source.name}:{line}"
-        try:
-            _rows.image(cells, at)
-            yield _rows.Annotation(
-                key=key,
-                row=_rows.pixel(cells["row"], "row", at),
-                col=_rows.pixel(cells["column"], "column", at),
-                label=_label(cells, params),
-                group=_rows.text(cells.get("group")),
-                line=line,
-            )
-        except Rejected as rejected:
-            rejects.append(Reject("chip", key, rejected.reason, rejected.detail))
-
-
-def _label(cells: dict[str, str], params: Params) -> str | None:
-    attribute, form = _rows.text(cells["label"]), _rows.text(cells.get("form"))
-    if attribute is None or not params.growth_form:
-        return attribute
-    return f"{attribute}{BETWEEN}{form or ''}"
+read = TableFormat(
+    columns={
+        "image": ("image_id",),
+        "row": ("row",),
+        "column": ("col",),
+        "label": ("benthic_attribute_name",),
+        "form": ("growth_form_name",),
+    },
+    required=("image", "row", "column", "label"),
+    parse=_point,
+    image_name="{}.png".format,
+).read

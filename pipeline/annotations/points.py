@@ -1,19 +1,44 @@
 """Points: CSV or Parquet with image, row, column, label and perhaps a group; CoralNet's export too.
 
 CoralNet's `Label code` (or, in older exports, `Label`) is the label. Rows whose `Annotator` is
-`robot` are a machine's guesses that nobody has confirmed; they are left out and counted, unless
-`keep_unconfirmed` is set.
+`robot`, and those that CoralNet-Toolbox has not `Verified`, have a label of a machine that nobody
+has confirmed; they are left out and counted, unless `keep_unconfirmed` is set.
 """
 
 from __future__ import annotations
 
-from pipeline.annotations import _points
-from pipeline.annotations._points import Columns, read
+from typing import Any
 
-__all__ = ["LEVEL", "Columns", "Params", "read"]
+from pipeline.annotations import TableSettings
+from pipeline.annotations._table import COLUMNS, Cells, ColumnNames, TableFormat, labelled
+from pipeline.annotations._values import pixel
+from pipeline.core.errors import Rejected
 
 LEVEL = "point"
 
 
-class Params(_points.Params):
+class Columns(ColumnNames):
+    """The names of the table's columns; null: the usual names."""
+
+    row: str | None = None
+    column: str | None = None
+
+
+class Settings(TableSettings):
     """The settings of `annotations.format: points`."""
+
+    columns: Columns = Columns()
+    keep_unconfirmed: bool = False
+
+
+def _point(cells: Cells, settings: Settings) -> dict[str, Any]:
+    is_robot = cells.get("annotator", "").strip().lower() == "robot"
+    is_unverified = cells.get("verified", "").strip().lower() == "false"
+    if (is_robot or is_unverified) and not settings.keep_unconfirmed:
+        raise Rejected("unconfirmed", "the label is a machine's, unconfirmed")
+    row, col = pixel(cells["row"], "row"), pixel(cells["column"], "column")
+    return {"row": row, "col": col, **labelled(cells, settings)}
+
+
+TABLE = TableFormat(COLUMNS, required=("image", "row", "column"), parse=_point)
+read = TABLE.read

@@ -2,8 +2,8 @@
 
 Read are `label.name`, `point.media.key` (or the end of `point.media.path_best` that is a key),
 `point.x`, `point.y` and `point.polygon`, whose corners are counted from the point. A row without a
-point speaks of the whole image. Rows that `needs_review` are left out, unless `keep_unconfirmed`.
-Answers are written in the same columns.
+point is about the whole image. Rows that `needs_review` are left out, unless `keep_unconfirmed`.
+Results are written in the same columns.
 
 Source: https://squidle.org/wiki, the columns of `/api/annotation_set/<id>/export`, and the README
 of the `sqapi` package
@@ -11,180 +11,137 @@ of the `sqapi` package
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import pyarrow as pa
-
-from pipeline.annotations import AnnotationSource, _objects, _rows
-from pipeline.annotations._answers import AnnotatedChip, WrittenAnnotations
-from pipeline.annotations._objects import LEVEL, Object, number
+from pipeline.annotations import (
+    Annotations,
+    AnnotationSource,
+    ObjectSettings,
+    TableSettings,
+    _shapes,
+)
+from pipeline.annotations._objects import Object, Objects, from_json
+from pipeline.annotations._table import Cells, TableFormat
+from pipeline.annotations._values import SHOWN, label, number, text
+from pipeline.annotations._written import AnnotatedChip, WrittenAnnotations, csv_bytes
 from pipeline.core.errors import InputError, Rejected
-from pipeline.core.rejects import Reject
 
-__all__ = ["LEVEL", "Params", "read", "write"]
+LEVEL = "object"
 
-NAMES = {
+COLUMNS = {
     "image": ("point.media.key", "media.key", "point.media.path_best", "media.path_best"),
-    "path": ("point.media.path_best", "media.path_best"),
+    "address": ("point.media.path_best", "media.path_best"),
     "x": ("point.x",),
     "y": ("point.y",),
     "polygon": ("point.polygon", "point.data.polygon"),
     "review": ("needs_review",),
+    "label": ("label.name",),
 }
-NOTHING = {"", "nan", "none", "null", "[]"}
+TABLE = TableFormat(COLUMNS, required=("image", "x", "y"))
+
+EMPTY = {"", "nan", "none", "null", "[]"}
 """How pandas and Squidle+ write that there is no point, or no outline."""
 
 
-class Params(_objects.Params):
+class Settings(ObjectSettings, TableSettings):
     """The settings of `annotations.format: squidle`.
 
     *label* names the label's column, as `label.lineage_names` or `label.translated.name`; *group*
     another, as `point.media.deployment.key`.
     """
 
-    encoding: str = "utf-8"
     label: str = "label.name"
     group: str | None = None
     keep_unconfirmed: bool = False
 
 
-def read(source: AnnotationSource, params: Params) -> tuple[pa.Table, list[Reject]]:
-    """Read an export: CSV, JSON or Parquet; see pipeline/annotations/__init__.py.
-
-    Raises:
-        InputError: it lacks a column.
-    """
-    names = _objects.Names(source, params.prefix)
-    sizes = dict(zip(source.keys, source.sizes, strict=True))
-    rejects: list[Reject] = []
-
-    def objects() -> Iterator[Object]:
-        for line, cells in _records(source, params):
-            at = f"{source.name}:{line}"
-            key = _key(cells, names)
-            try:
-                _rows.image(cells, at)
-                _check(cells, params, at)
-                size = _size(key, sizes, at)
-                label = _objects.label(cells["label"], params.label_separator, at)
-                group = _rows.text(cells.get("group"))
-                shape = _shape(cells, size, at)
-                yield Object(key, label, line, group=group, **shape)
-            except Rejected as rejected:
-                rejects.append(Reject("chip", key, rejected.reason, rejected.detail))
-
-    return _objects.table(objects(), rejects)
+def read(source: AnnotationSource, settings: Settings) -> Annotations:
+    """Read an export as CSV, JSON or Parquet; raise InputError if it lacks a column."""
+    objects = Objects(source, settings)
+    names = objects.names
+    is_json = source.data.lstrip().startswith((b"[", b"{"))
+    rows = TABLE.rows(source, settings, objects.rejects)
+    for line, cells in _json_rows(source, settings) if is_json else rows:
+        key = names.key(cells.get("address", ""))
+        if key not in names.keys or names.prefix + cells["image"] in names.keys:
+            key = names.key(cells["image"])
+        with objects.at(key, line):
+            if cells.get("review", "").strip().lower() == "true" and not settings.keep_unconfirmed:
+                raise Rejected("unconfirmed", "the label needs review")
+            if key not in names.sizes:
+                raise Rejected("no_such_image", f"no image {key!r} in the index")
+            own = label(cells["label"], settings.label_separator)
+            shape = _shape(cells, names.sizes[key])
+            objects.rows.append(Object(key, own, line, group=text(cells.get("group")), **shape))
+    return objects.result()
 
 
-def _records(
-    source: AnnotationSource, params: Params
-) -> Iterator[tuple[int | str, dict[str, str]]]:
-    """Give the line and the wanted cells of every row, or object of JSON."""
-    wanted = {**NAMES, "label": (params.label,)}
-    wanted |= {"group": (params.group,)} if params.group else {}
-    needed = [name for name in wanted if name not in {"path", "polygon", "review"}]
-    if not source.data.lstrip().startswith((b"[", b"{")):
-        yield from _rows.records(source, params, wanted, needed)
-        return
-    rows = [dict(_flat(said)) for said in _listed(source)]
-    names = sorted({name for row in rows for name in row})
-    places = _rows.places_of(source, names, wanted, needed, params) if rows else {}
-    for number_of, row in enumerate(rows):
-        cells = {cell: row.get(names[place], "") for cell, place in places.items()}
-        yield f"[{number_of}]", cells
-
-
-def _listed(source: AnnotationSource) -> list[Any]:
-    """Give the objects of a JSON export: a list, or a page of what the API lists."""
-    whole = _objects.from_json(source)
-    found = whole.get("objects") if isinstance(whole, dict) else whole
-    if not isinstance(found, list) or not all(isinstance(said, dict) for said in found):
+def _json_rows(source: AnnotationSource, settings: Settings) -> Iterator[tuple[str, Cells]]:
+    """Yield the place of each annotation in a list, or in a page of the API, and its cells."""
+    whole = from_json(source)
+    listed = whole.get("objects") if isinstance(whole, dict) else whole
+    if not isinstance(listed, list) or not all(isinstance(item, dict) for item in listed):
         raise InputError(f"{source.name}: is no list of annotations, and has none in 'objects'")
-    return found
+    rows = [dict(_flat(item)) for item in listed]
+    names = sorted({name for row in rows for name in row})
+    places = TABLE.places(names, source, settings) if rows else {}
+    for position, row in enumerate(rows):
+        yield f"[{position}]", {field: row.get(names[at], "") for field, at in places.items()}
 
 
-def _flat(said: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
-    """Give the values of an object as text, by names with dots as the columns have them."""
-    for name, value in said.items():
+def _flat(item: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the values of an object as text, by names with dots, as the columns have them."""
+    for name, value in item.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{before}{name}.")
-        elif isinstance(value, str):
-            yield before + name, value
         else:
-            yield before + name, "" if value is None else json.dumps(value)
+            is_text = value is None or isinstance(value, str)
+            yield before + name, (value or "") if is_text else json.dumps(value)
 
 
-def _key(cells: dict[str, str], names: _objects.Names) -> str:
-    """Give the image's key: what is called so, or lies at the address, or is without its ending."""
-    name, path = cells.get("image", ""), names.key(cells.get("path", ""))
-    if path in names.keys and names.prefix + name not in names.keys:
-        return path
-    return names.key(name)
-
-
-def _size(key: str, sizes: Mapping[str, tuple[int, int]], at: str) -> tuple[int, int]:
-    if key not in sizes:
-        raise Rejected("no_such_image", f"{at}: no image {key!r} in the index")
-    return sizes[key]
-
-
-def _check(cells: dict[str, str], params: Params, at: str) -> None:
-    if cells.get("review", "").strip().lower() == "true" and not params.keep_unconfirmed:
-        raise Rejected("unconfirmed", f"{at}: the label needs review")
-
-
-def _shape(cells: dict[str, str], size: tuple[int, int], at: str) -> dict[str, Any]:
+def _shape(cells: Cells, size: tuple[int, int]) -> dict[str, Any]:
     height, width = size
-    if cells["x"].strip().lower() in NOTHING or cells["y"].strip().lower() in NOTHING:
+    if cells["x"].strip().lower() in EMPTY or cells["y"].strip().lower() in EMPTY:
         return {}
-    x, y = number(cells["x"], "point.x", at), number(cells["y"], "point.y", at)
-    outline = cells.get("polygon", "").strip()
-    if outline.lower() in NOTHING:
+    x, y = number(cells["x"], "point.x"), number(cells["y"], "point.y")
+    polygon = cells.get("polygon", "").strip()
+    if polygon.lower() in EMPTY:
         if not (0 <= x <= 1 and 0 <= y <= 1):
-            raise Rejected("points_outside", f"{at}: {x:g}, {y:g} are no shares of an image")
+            raise Rejected("points_outside", f"{x:g}, {y:g} are no shares of an image")
         # The far edge of the image belongs to its last pixel.
-        place = _objects.pixel(x * width, y * height)
-        return {"row": min(place["row"], height - 1), "col": min(place["col"], width - 1)}
+        pixel = _shapes.point(x * width, y * height)
+        return {"row": min(pixel["row"], height - 1), "col": min(pixel["col"], width - 1)}
     try:
-        corners = json.loads(outline)
-        ring = [
-            value
-            for across, down in corners
-            for value in ((x + float(across)) * width, (y + float(down)) * height)
-        ]
+        corners = [(x + float(across), y + float(down)) for across, down in json.loads(polygon)]
     except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
-        raise Rejected("not_a_box", f"{at}: point.polygon {outline[:80]!r} is none") from error
-    return _objects.outlined([ring], at)
+        what = f"point.polygon {polygon[:SHOWN]!r} is none"
+        raise Rejected("not_a_box", what) from error
+    return _shapes.polygon((x * width, y * height) for x, y in corners)
 
 
-def write(answers: WrittenAnnotations) -> bytes:
-    """Give a CSV with the columns of an export: the answers need review, people's labels do not.
+def write(annotations: WrittenAnnotations) -> bytes:
+    """Return a CSV with the columns of an export: predictions need review, people's labels do not.
 
     Chips of points are points, whole images rows without a point, other chips outlines.
     """
-    sink = io.StringIO()
-    writer = csv.writer(sink, lineterminator="\n")
-    columns = [NAMES[name][0] for name in ("image", "x", "y", "polygon")]
-    writer.writerow([*columns, "label.name", "likelihood", *NAMES["review"]])
-    for chip in answers.rows:
-        place = _place(chip, answers.at_points)
+    fields = ("image", "x", "y", "polygon", "label", "review")
+    *columns, review = (COLUMNS[field][0] for field in fields)
+    rows = [[*columns, "likelihood", review]]
+    for chip, own in annotations.labelled(annotations.rows):
         likelihood = "" if chip.score is None else f"{chip.score:.6f}"
-        for label in answers.split(chip.answer):
-            said = [label, likelihood, str(chip.score is not None)]
-            writer.writerow([answers.name(chip.key), *place, *said])
-    return sink.getvalue().encode()
+        facts = (own, likelihood, str(chip.score is not None))
+        rows.append([annotations.name(chip.key), *_place(chip, annotations), *facts])
+    return csv_bytes(rows)
 
 
-def _place(chip: AnnotatedChip, at_points: bool) -> tuple[str, str, str]:  # noqa: FBT001
-    """Give the cells of point.x, point.y and point.polygon."""
+def _place(chip: AnnotatedChip, annotations: WrittenAnnotations) -> tuple[str, str, str]:
+    """Return the cells of point.x, point.y and point.polygon."""
     if chip.is_whole:
         return "", "", ""
     high, wide = chip.image_height, chip.image_width
-    if at_points:
+    if annotations.at_points:
         return repr((chip.col + 0.5) / wide), repr((chip.row + 0.5) / high), ""
     top, left, height, width = chip.inside
     x, y = (left + width / 2) / wide, (top + height / 2) / high

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.annotations import label_separator
-from pipeline.annotations._answers import AnnotatedChip, WrittenAnnotations
+from pipeline.annotations._written import AnnotatedChip, WrittenAnnotations
 from pipeline.chip import methods
 from pipeline.config import registry
 from pipeline.config.loader import Params
@@ -145,7 +145,7 @@ class _Beside:
                 image_height=self.sizes[row["key"]][0],
                 image_width=self.sizes[row["key"]][1],
                 label=row["label"],
-                answer=answer,
+                label_to_write=answer,
                 score=score,
             )
             for row, (answer, score) in zip(labels.to_pylist(), told, strict=True)

@@ -255,7 +255,7 @@ def _part_section(
     folder: str, setting: str, chosen: Any, values: Mapping[str, Any], name: str
 ) -> type[Section]:
     _named_part(folder, setting, chosen, values, name)
-    section: type[Section] = registry.find(folder, chosen, key=setting).Params
+    section: type[Section] = registry.find(folder, chosen, key=setting).Settings
     return section
 
 
@@ -307,7 +307,7 @@ def _owner(key: str) -> str:
         parts = [
             repr(part)
             for part in registry.names(folder)
-            if key in registry.find(folder, part, key=f"{section}.{chooser}").Params.model_fields
+            if key in registry.find(folder, part, key=f"{section}.{chooser}").Settings.model_fields
         ]
         if parts:
             return f"; it is a setting of {section}.{chooser} {', '.join(parts)}"

@@ -9,7 +9,7 @@ from pipeline.core.errors import InputError, SettingError
 
 def read(text, keys=(), **settings):
     data = text if isinstance(text, bytes) else text.encode()
-    params = points.Params(format="points", path="p.csv", **settings)
+    params = points.Settings(format="points", path="p.csv", **settings)
     table, rejects = points.read(AnnotationSource("p.csv", data, list(keys)), params)
     rows = [tuple(row.values()) for row in table.drop_columns(["line"]).to_pylist()]
     return rows, [(reject.reason, reject.detail) for reject in rejects]
@@ -275,7 +275,7 @@ def test_a_header_alone_is_a_table_of_nothing():
 
 
 def test_image_labels():
-    params = images.Params(format="images", path="l.csv")
+    params = images.Settings(format="images", path="l.csv")
     source = AnnotationSource(
         "l.csv", b"image,label,group\na.jpg,cat,s1\nb.jpg,,s2\na.jpg,dog,s1\n", []
     )
@@ -291,7 +291,7 @@ def test_image_labels():
 
 def test_a_folders_name_is_the_label():
     source = AnnotationSource("", b"", ["x/cat/1.jpg", "dog/2.jpg", "3.jpg"])
-    table, _ = folders.read(source, folders.Params(format="folders"))
+    table, _ = folders.read(source, folders.Settings(format="folders"))
     assert dict(zip(table["key"].to_pylist(), table["label"].to_pylist(), strict=True)) == {
         "3.jpg": None,
         "dog/2.jpg": "dog",

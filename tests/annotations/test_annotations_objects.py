@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_masks
-from test_annotations_packed import packed_by_runs
+from test_annotations_brush import packed_by_runs
 
 from pipeline.annotations import AnnotationSource, boxes, coco, cvat, labelstudio, points, squidle
-from pipeline.annotations._objects import Names
+from pipeline.annotations._objects import ImageNames
 from pipeline.core.errors import InputError
 
 KEYS = ["a.jpg", "deep/b.jpg", "c.jpg", "deep/a.jpg"]
@@ -25,7 +25,7 @@ WINDOW = ("top", "left", "height", "width")
 def read(part, data, sizes=SIZES, **more):
     text = data if isinstance(data, bytes | str) else json.dumps(data)
     name = part.__name__.rpartition(".")[2]
-    params = part.Params(format=name, path=f"x/{name}.file", **more)
+    params = part.Settings(format=name, path=f"x/{name}.file", **more)
     raw = text.encode() if isinstance(text, str) else text
     table, rejects = part.read(AnnotationSource("said.file", raw, KEYS, sizes), params)
     return table.to_pylist(), [(reject.key, reject.reason, reject.detail) for reject in rejects]
@@ -594,18 +594,18 @@ def test_a_label_that_holds_the_separator_is_rejected():
 
 
 def test_images_are_found_by_the_addresses_that_tools_give_them():
-    names = Names(AnnotationSource("", b"", ["site/1.jpg", "1.jpg", "p/2 3.jpg"]), "")
+    names = ImageNames(AnnotationSource("", b"", ["site/1.jpg", "1.jpg", "p/2 3.jpg"]), "")
     assert names.key("site/1.jpg") == "site/1.jpg"
     assert names.key("s3://bucket/reef/site/1.jpg") == "site/1.jpg"
     assert names.key("https://x.org/other/1.jpg?signature=/a/site/1.jpg") == "1.jpg"
     assert names.key("/data/local-files/?d=reef/p/2%203.jpg") == "p/2 3.jpg"
     assert names.key("/data/upload/4/0123abcd-1.jpg") == "1.jpg"
     assert names.key("nowhere/1.jpg") == "nowhere/1.jpg"
-    assert Names(AnnotationSource("", b"", ["p/2.jpg"]), "p/").key("2.jpg") == "p/2.jpg"
+    assert ImageNames(AnnotationSource("", b"", ["p/2.jpg"]), "p/").key("2.jpg") == "p/2.jpg"
 
 
 def test_images_are_found_by_the_paths_that_windows_and_other_machines_give_them():
-    names = Names(AnnotationSource("", b"", ["site/1.jpg", "1.jpg", "odd\\1.jpg"]), "")
+    names = ImageNames(AnnotationSource("", b"", ["site/1.jpg", "1.jpg", "odd\\1.jpg"]), "")
     assert names.key("site\\1.jpg") == "site/1.jpg"
     assert names.key("C:\\reef\\site\\1.jpg") == "site/1.jpg"
     assert names.key("/data/local-files/?d=reef%5Csite%5C1.jpg") == "site/1.jpg"
@@ -613,23 +613,24 @@ def test_images_are_found_by_the_paths_that_windows_and_other_machines_give_them
     assert names.key("./1.jpg") == "1.jpg"
     assert names.key("odd\\1.jpg") == "odd\\1.jpg", "a key may hold one"
     assert names.key("other\\1.jpg") == "other/1.jpg", "a folder of the bucket is no other's"
-    assert Names(AnnotationSource("", b"", ["p/a/2.jpg"]), "p/").key("a\\2.jpg") == "p/a/2.jpg"
+    assert ImageNames(AnnotationSource("", b"", ["p/a/2.jpg"]), "p/").key("a\\2.jpg") == "p/a/2.jpg"
 
 
 def test_a_name_without_an_ending_is_the_one_image_of_that_name():
     """CVAT calls a video's frames so, and Squidle+ its media."""
     keys = ["v/frame_000001.PNG", "2.jpg", "2.png", "3.jpg.png", "4_thumbnail.png"]
-    names = Names(AnnotationSource("", b"", keys), "v/")
+    names = ImageNames(AnnotationSource("", b"", keys), "v/")
     assert names.key("frame_000001") == "v/frame_000001.PNG"
     assert names.key("frame_000002") == "v/frame_000002"
-    assert Names(AnnotationSource("", b"", ["3.jpg"]), "3").key("") == "3", "no name means no image"
-    names = Names(AnnotationSource("", b"", keys), "")
+    nameless = ImageNames(AnnotationSource("", b"", ["3.jpg"]), "3")
+    assert nameless.key("") == "3", "no name means no image"
+    names = ImageNames(AnnotationSource("", b"", keys), "")
     for name in ("2", "3.jpg", "3", "4", "frame_000001", ""):
         assert names.key(name) == name
 
 
 def test_of_a_signed_address_that_is_no_image_no_signature_is_kept():
-    names = Names(AnnotationSource("", b"", ["1.jpg"]), "")
+    names = ImageNames(AnnotationSource("", b"", ["1.jpg"]), "")
     for name in ("https://me:pw@x.org/2.jpg?X-Amz-Signature=pw", "s3://b/2.jpg?sig=pw"):
         assert "pw" not in names.key(name)
         assert names.key(name).endswith("/2.jpg")
@@ -761,7 +762,7 @@ def test_squidles_address_says_more_than_its_key_without_an_ending():
         "Sand,PR_1,https://s3/x/d1/PR_1.jpg,0.5,0.25\n"
         "Sand,PR_2,,0.5,0.25\n"
     )
-    params = squidle.Params(format="squidle", path="x")
+    params = squidle.Settings(format="squidle", path="x")
     found, rejects = squidle.read(
         AnnotationSource("x", text.encode(), keys, [(100, 200)] * 3), params
     )
@@ -838,7 +839,7 @@ def test_the_same_points_come_out_of_every_tools_file(spots):
         (squidle, f"label.name,point.media.key,point.x,point.y\n{shares}"),
         (labelstudio, [task(*percent)]),
     ]
-    params = points.Params(format="points", path="x")
+    params = points.Settings(format="points", path="x")
     table, _ = points.read(AnnotationSource("x", csv.encode(), KEYS), params)
     found = [table.to_pylist(), *(read(part, data)[0] for part, data in files)]
     for rows in found:

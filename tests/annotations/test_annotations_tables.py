@@ -8,7 +8,7 @@ import pytest
 from conftest import SHARED
 
 from pipeline.annotations import AnnotationSource, coralnet, ecotaxa, images, mermaid, points
-from pipeline.annotations._answers import AnnotatedChip, WrittenAnnotations
+from pipeline.annotations._written import AnnotatedChip, WrittenAnnotations
 from pipeline.core.errors import InputError
 
 
@@ -20,7 +20,7 @@ def parquet(**columns):
 
 def read(part, data, **settings):
     name = part.__name__.rpartition(".")[2]
-    params = part.Params(format=name, path=f"x/{name}", **settings)
+    params = part.Settings(format=name, path=f"x/{name}", **settings)
     raw = data if isinstance(data, bytes) else data.encode()
     table, rejects = part.read(AnnotationSource("said", raw, []), params)
     rows = [tuple(row.values()) for row in table.drop_columns(["line"]).to_pylist()]

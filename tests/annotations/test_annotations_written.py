@@ -19,7 +19,7 @@ from pipeline.annotations import (
     labelstudio,
     squidle,
 )
-from pipeline.annotations._answers import AnnotatedChip, WrittenAnnotations
+from pipeline.annotations._written import AnnotatedChip, WrittenAnnotations
 from pipeline.core.errors import InputError
 
 KEYS = ["reef/a.jpg", "reef/b c.jpg", "ä.jpg"]
@@ -44,7 +44,7 @@ def chips(draw):
         image_height=high,
         image_width=wide,
         label=draw(st.none() | LABELS),
-        answer=draw(LABELS),
+        label_to_write=draw(LABELS),
         score=draw(st.floats(0.25, 1, width=32)),
     )
 
@@ -58,7 +58,7 @@ def answers(some, **more):
 def again(part, data, **more):
     """Read what was written."""
     name = part.__name__.rpartition(".")[2]
-    params = part.Params(format=name, path=name, **more)
+    params = part.Settings(format=name, path=name, **more)
     table, rejects = part.read(AnnotationSource(name, data, KEYS, SIZES), params)
     assert [reject.detail for reject in rejects] == []
     return table.to_pylist()
@@ -86,7 +86,7 @@ MANY = st.lists(chips(), min_size=1, max_size=6)
 def test_answers_written_as_boxes_are_read_as_they_were(part, some):
     given_back = answers(some)
     whole = (lambda chip: (chip.key, *chip.window)) if part is coco else place
-    want = [(*whole(chip), chip.answer) for chip in given_back.rows]
+    want = [(*whole(chip), chip.label_to_write) for chip in given_back.rows]
     more = {"keep_unconfirmed": True} if part is squidle else {}
     assert read_back(again(part, part.write(given_back), **more)) == in_order(want)
 
@@ -117,7 +117,9 @@ def test_without_labels_the_predictions_are_what_is_read_where_they_count(some):
     bare = [AnnotatedChip(**{**fields(chip), "label": None}) for chip in some]
     given_back = answers(bare)
     rows = again(labelstudio, labelstudio.write(given_back), keep_unconfirmed=True)
-    assert read_back(rows) == in_order((*place(chip), chip.answer) for chip in given_back.rows)
+    assert read_back(rows) == in_order(
+        (*place(chip), chip.label_to_write) for chip in given_back.rows
+    )
 
 
 def fields(chip):
@@ -133,7 +135,7 @@ def one(**changed):
         "image_height": 97,
         "image_width": 211,
         "label": None,
-        "answer": "Porites",
+        "label_to_write": "Porites",
         "score": 0.75,
     }
     return AnnotatedChip(**{**chip, **changed})
@@ -147,7 +149,9 @@ def test_chips_of_points_are_keypoints_at_their_pixels():
 
 
 def test_squidles_answers_need_review_and_peoples_labels_do_not():
-    given_back = answers([one(), one(key="ä.jpg", answer="Sand", score=None)], prefix="reef/")
+    given_back = answers(
+        [one(), one(key="ä.jpg", label_to_write="Sand", score=None)], prefix="reef/"
+    )
     rows = list(csv.DictReader(io.StringIO(squidle.write(given_back).decode())))
     facts = ("point.media.key", "label.name", "likelihood", "needs_review")
     assert [tuple(row[name] for name in facts) for row in rows] == [
@@ -166,7 +170,7 @@ def test_a_box_is_cut_where_its_window_reaches_over_the_border():
 
 
 def test_pycocotools_takes_the_file_and_its_annotations_as_results(tmp_path):
-    data = coco.write(answers([one(), one(key="ä.jpg", answer="Sand", score=0.5)]))
+    data = coco.write(answers([one(), one(key="ä.jpg", label_to_write="Sand", score=0.5)]))
     path = tmp_path / "results.json"
     path.write_bytes(data)
     with contextlib.redirect_stdout(io.StringIO()):
@@ -185,7 +189,7 @@ def test_pycocotools_takes_the_file_and_its_annotations_as_results(tmp_path):
 
 
 def test_several_labels_are_several_annotations_of_a_chip():
-    given_back = answers([one(answer="fish;kelp")], separator=";")
+    given_back = answers([one(label_to_write="fish;kelp")], separator=";")
     for part in (coco, cvat, squidle):
         more = {"keep_unconfirmed": True} if part is squidle else {}
         rows = again(part, part.write(given_back), label_separator=";", **more)
@@ -198,8 +202,8 @@ def test_several_labels_are_several_annotations_of_a_chip():
 def test_coralnets_upload_has_all_points_of_its_images_and_keeps_peoples_labels():
     """An upload replaces all that CoralNet knows of an image."""
     given_back = WrittenAnnotations(
-        rows=[one(), one(row=51, answer=None, score=None), one(row=52, label="Sand")],
-        others=[one(row=1, col=2, label="CCA", answer=None, score=None)],
+        rows=[one(), one(row=51, label_to_write=None, score=None), one(row=52, label="Sand")],
+        others=[one(row=1, col=2, label="CCA", label_to_write=None, score=None)],
         prefix="reef/",
     )
     data = coralnet.write(given_back)
@@ -210,7 +214,7 @@ def test_coralnets_upload_has_all_points_of_its_images_and_keeps_peoples_labels(
         ["a.jpg", "51", "60", ""],
         ["a.jpg", "52", "60", "Sand"],
     ]
-    params = coralnet.Params(format="coralnet", path="x", prefix="reef/")
+    params = coralnet.Settings(format="coralnet", path="x", prefix="reef/")
     table, rejects = coralnet.read(AnnotationSource("x", data, KEYS), params)
     assert rejects == []
     assert table["label"].to_pylist() == ["CCA", "Porites", None, "Sand"]
@@ -225,7 +229,7 @@ def test_what_a_format_cannot_say_stops_with_the_reason():
         "sources"
     )
     with pytest.raises(InputError, match="^coralnet: a point there has one label; reef/a.jpg has"):
-        coralnet.write(answers([one(answer="a;b")], separator=";"))
+        coralnet.write(answers([one(label_to_write="a;b")], separator=";"))
     with pytest.raises(InputError, match="^ecotaxa: an object there is an image, and reef/a.jpg"):
         ecotaxa.write(answers([one()]))
     whole = {"window": (0, 0, 97, 211)}
@@ -236,7 +240,10 @@ def test_what_a_format_cannot_say_stops_with_the_reason():
 def test_ecotaxas_objects_are_predicted_or_validated():
     whole = {"window": (0, 0, 97, 211)}
     given_back = answers(
-        [one(**whole), one(key="ä.jpg", window=(0, 0, 97, 211), answer="egg<other", score=None)],
+        [
+            one(**whole),
+            one(key="ä.jpg", window=(0, 0, 97, 211), label_to_write="egg<other", score=None),
+        ],
         prefix="reef/",
     )
     data = ecotaxa.write(given_back)
@@ -246,7 +253,7 @@ def test_ecotaxas_objects_are_predicted_or_validated():
         "a.jpg\ta\tPorites\tpredicted",
         "ä.jpg\tä\tegg<other\tvalidated",
     ]
-    params = ecotaxa.Params(format="ecotaxa", path="x", prefix="reef/")
+    params = ecotaxa.Settings(format="ecotaxa", path="x", prefix="reef/")
     table, rejects = ecotaxa.read(AnnotationSource("x", data, []), params)
     assert table["label"].to_pylist() == ["egg<other"]
     assert [reject.reason for reject in rejects] == ["unconfirmed"]

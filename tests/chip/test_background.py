@@ -37,7 +37,7 @@ def test_free_places_lie_inside_and_their_windows_overlap_no_others(taken, size,
     own = {key: [(r["row"], r["col"]) for r in found if r["key"] == key] for key in "ab"}
     assert max(len(own["a"]), len(own["b"])) <= count
     assert len(own["b"]) == count or size > 20
-    params = points.Params(method="points", size=size)
+    params = points.Settings(method="points", size=size)
     for key, others in (("a", list(taken)), ("b", [])):
         for place in own[key]:
             _, _, (top, left, high, wide) = next(
@@ -75,7 +75,7 @@ def test_places_of_an_image_are_its_own_whatever_other_images_there_are():
 def scenes(n, **section):
     """Labels of *n* images of 100 chips each, of which every third is annotated; and the chips."""
     keys = [f"{i:03d}.png" for i in range(n)]
-    params = grid.Params(method="grid", size=SIZE)
+    params = grid.Settings(method="grid", size=SIZE)
     spoken = said(*({"key": key, "label": "reef", "group": "g"} for key in keys[::3]))
     places, _ = methods.places(images(keys), spoken, params, "")
     every = methods.plan(places, params)
@@ -138,7 +138,7 @@ def test_a_chosen_chip_is_of_the_group_of_the_nearest_labelled_one_of_its_image(
         {"key": "a", "row": 94, "col": 94, "label": "x", "group": "south"},
     )
     keys = images(["a", "b"])
-    params = points.Params(method="points", size=SIZE, background=5)
+    params = points.Settings(method="points", size=SIZE, background=5)
     spoken = pa.concat_tables([known, background.places(keys, known, SIZE, 5)])
     every = methods.plan(methods.places(keys, spoken, params, "")[0], params)
     made = labels.make(every, keys, spoken, "point", SplitParams())

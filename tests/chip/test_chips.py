@@ -14,7 +14,7 @@ from pipeline.core.errors import SettingError
 
 
 def windows(part, place, **settings):
-    params = part.Params(method=part.__name__.rpartition(".")[2], **settings)
+    params = part.Settings(method=part.__name__.rpartition(".")[2], **settings)
     return [window for _, _, window in part.windows(place, params)]
 
 
@@ -141,7 +141,7 @@ def test_points_outside_their_image_are_rejected_with_file_and_line():
             {"key": "a.png", "row": 29, "col": 39},
         ]
     )
-    found, rejects = methods.places(IMAGES, said, points.Params(method="points"), "points.csv")
+    found, rejects = methods.places(IMAGES, said, points.Settings(method="points"), "points.csv")
     assert found["row"].to_pylist() == [29]
     assert sorted((reject.reason, reject.detail) for reject in rejects) == [
         ("no_such_image", "points.csv:5: no image 'c.png' in the index"),
@@ -163,7 +163,7 @@ def test_points_outside_their_image_are_rejected_with_file_and_line():
 def test_an_image_of_nearly_that_name_is_told(key, written, shown):
     images = pa.table({"key": [key], "version": ["v"], "height": [30], "width": [40]})
     said = annotations([{"key": written, "row": 1, "col": 1}])
-    found, (reject,) = methods.places(images, said, points.Params(method="points"), "points.csv")
+    found, (reject,) = methods.places(images, said, points.Settings(method="points"), "points.csv")
     assert found.num_rows == 0
     assert reject.reason == "no_such_image"
     assert reject.detail == (
@@ -174,7 +174,7 @@ def test_an_image_of_nearly_that_name_is_told(key, written, shown):
 
 def test_a_plan_has_one_chip_a_place_and_its_id_names_the_window():
     said = annotations([{"key": "a.png", "row": 3, "col": 4}, {"key": "a.png", "row": 5, "col": 6}])
-    params = points.Params(method="points", size=8)
+    params = points.Settings(method="points", size=8)
     places, _ = methods.places(IMAGES, said, params, "points.csv")
     made = methods.plan(places, params)
     assert made.schema.equals(schemas.CHIPS)
@@ -182,17 +182,17 @@ def test_a_plan_has_one_chip_a_place_and_its_id_names_the_window():
         {"row": 3, "col": 4, "top": -1, "left": 0},
         {"row": 5, "col": 6, "top": 1, "left": 2},
     ]
-    larger = methods.plan(places, points.Params(method="points", size=10))
+    larger = methods.plan(places, points.Settings(method="points", size=10))
     assert set(made["chip_id"].to_pylist()).isdisjoint(larger["chip_id"].to_pylist())
 
 
 def test_a_plan_of_nothing_is_an_empty_table():
-    params = whole.Params(method="whole")
+    params = whole.Settings(method="whole")
     assert methods.plan(schemas.PLACES.empty_table(), params).schema.equals(schemas.CHIPS)
 
 
 def test_whole_images_cannot_use_annotated_points():
-    params = whole.Params(method="whole")
+    params = whole.Settings(method="whole")
     message = (
         "chip.method: 'whole' cannot use annotations.format 'points', which speaks of points; "
         "set chip.method to points"
@@ -211,17 +211,17 @@ def test_whole_images_cannot_use_annotated_points():
     ],
 )
 def test_a_mask_is_named_by_its_image(named, key, mask):
-    params = grid.Params(method="grid", nodata=named)
+    params = grid.Settings(method="grid", nodata=named)
     assert methods.mask_of(methods.masks(params), key) == mask
 
 
 @pytest.mark.parametrize("nodata", [None, 0, -9999.0, "alpha"])
 def test_without_masks_there_are_none(nodata):
-    assert methods.masks(grid.Params(method="grid", nodata=nodata)) is None
+    assert methods.masks(grid.Settings(method="grid", nodata=nodata)) is None
 
 
 def test_no_data_that_is_no_value_no_alpha_and_names_no_mask_is_refused():
     with pytest.raises(ValueError, match=r"\{name\} is none of the fields key, folder, stem"):
-        grid.Params(method="grid", nodata="{name}.png")
+        grid.Settings(method="grid", nodata="{name}.png")
     with pytest.raises(ValueError, match="has no field"):
-        grid.Params(method="grid", nodata="black")
+        grid.Settings(method="grid", nodata="black")

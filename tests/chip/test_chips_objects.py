@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from skimage.measure import points_in_poly
 
 from pipeline.annotations import AnnotationSource, boxes, coco
-from pipeline.annotations._objects import Object, box, masked, outlined, table
+from pipeline.annotations._merge import to_table
+from pipeline.annotations._objects import Object
+from pipeline.annotations._shapes import box, mask, outline
 from pipeline.chip import background, labels, methods
 from pipeline.chip.methods import _covered, _objects, grid, points, whole
 from pipeline.chip.methods import boxes as boxes_method
@@ -29,7 +31,7 @@ IMAGES = pa.table(
 
 
 def params(**settings):
-    return boxes.Params(format="boxes", path="x/boxes.csv", **settings)
+    return boxes.Settings(format="boxes", path="x/boxes.csv", **settings)
 
 
 def said(*objects, images=IMAGES, **settings):
@@ -37,7 +39,7 @@ def said(*objects, images=IMAGES, **settings):
         Object(key, label, line, **shape)
         for line, (key, label, shape) in enumerate(objects, start=2)
     ]
-    return _objects.checked(table(rows, [])[0], images, params(**settings))
+    return _objects.checked(to_table(rows, schemas.OBJECTS), images, params(**settings))
 
 
 def at(top, left, height, width, **more):
@@ -55,7 +57,7 @@ def test_an_object_is_a_chip_of_its_own_window():
         ("a.png", "crab", at(2, 3, 6, 8)),
         ("b.png", None, at(0, 0, 20, 20)),
     )
-    method = boxes_method.Params(method="boxes")
+    method = boxes_method.Settings(method="boxes")
     places, given, more = _objects.places(objects, IMAGES, method, params())
     assert rejects + more == []
     windows = ["key", "top", "left", "height", "width", "row", "col"]
@@ -69,7 +71,7 @@ def test_an_object_is_a_chip_of_its_own_window():
 
 def test_a_size_makes_squares_around_the_middles():
     objects, _ = said(("a.png", "fish", at(2, 3, 5, 7)))
-    method = boxes_method.Params(method="boxes", size=4)
+    method = boxes_method.Settings(method="boxes", size=4)
     places, _, _ = _objects.places(objects, IMAGES, method, params())
     assert places.select(["top", "left", "height", "width"]).to_pylist() == [
         {"top": 2, "left": 4, "height": 4, "width": 4}
@@ -79,7 +81,7 @@ def test_a_size_makes_squares_around_the_middles():
 def test_boxes_around_one_centre_keep_their_own_labels():
     """By row and column they are one place: labels go by the chip."""
     objects, _ = said(("a.png", "polyp", at(9, 9, 3, 3)), ("a.png", "colony", at(5, 5, 11, 11)))
-    method = boxes_method.Params(method="boxes")
+    method = boxes_method.Settings(method="boxes")
     places, given, rejects = _objects.places(objects, IMAGES, method, params())
     assert rejects == []
     assert places["row"].to_pylist() == [10, 10]
@@ -96,7 +98,7 @@ def test_boxes_around_one_centre_keep_their_own_labels():
 
 def test_two_labels_for_one_box_are_a_conflict_or_several_labels():
     objects, _ = said(("a.png", "fish", at(2, 3, 5, 7)), ("a.png", "crab", at(2, 3, 5, 7)))
-    method = boxes_method.Params(method="boxes")
+    method = boxes_method.Settings(method="boxes")
     places, given, rejects = _objects.places(objects, IMAGES, method, params())
     assert [(reject.reason, reject.detail) for reject in rejects] == [
         (
@@ -122,7 +124,7 @@ def test_what_of_a_box_lies_outside_is_cut_off_and_what_lies_wholly_outside_is_r
         ("A.PNG", "near", at(0, 0, 5, 5)),
         ("a.png", "point", {"row": 30, "col": 2}),
     )
-    method = boxes_method.Params(method="boxes")
+    method = boxes_method.Settings(method="boxes")
     places, _, _ = _objects.places(objects, IMAGES, method, params())
     assert places.select(["top", "left", "height", "width"]).to_pylist() == [
         {"top": 0, "left": 35, "height": 5, "width": 5}
@@ -160,13 +162,13 @@ def test_chips_of_points_stand_in_the_middle_of_objects():
         ("no_shape", "boxes.csv:4: has no point, and chip.method asks for one; left out"),
         ("no_shape", "boxes.csv:5: is a crowd, and chip.method asks for one; left out"),
     ]
-    places, outside = methods.places(IMAGES, given, points.Params(method="points"), "boxes.csv")
+    places, outside = methods.places(IMAGES, given, points.Settings(method="points"), "boxes.csv")
     assert (places.num_rows, outside) == (2, [])
 
 
 def covered(objects, size=10, **settings):
     """The labels of a grid's chips, by row and column of their windows."""
-    method = grid.Params(method="grid", size=size, edge="pad")
+    method = grid.Settings(method="grid", size=size, edge="pad")
     places, _ = methods.places(IMAGES, schemas.ANNOTATIONS.empty_table(), method, "boxes.csv")
     every = methods.plan(places, method)
     given, rejects = _covered.said(every, objects, params(**settings))
@@ -211,8 +213,8 @@ def test_a_point_labels_the_chip_whose_middle_it_is():
 
 def test_a_grid_is_labelled_by_what_covers_most():
     halves = (
-        outlined([[0, 0, 40, 0, 40, 5, 0, 5]], ""),
-        outlined([[0, 5, 25, 5, 25, 10, 0, 10]], ""),
+        outline([[0, 0, 40, 0, 40, 5, 0, 5]]),
+        outline([[0, 5, 25, 5, 25, 10, 0, 10]]),
     )
     objects, _ = said(
         ("a.png", "kelp", halves[0]),
@@ -243,7 +245,7 @@ def test_two_objects_over_one_middle_are_a_conflict_and_the_image_keeps_one_grou
         "both rejected as label_conflict"
     ]
     assert covered(objects, label_separator=";")[0] == {("a.png", 0, 0): "fish;kelp"}
-    method = whole.Params(method="whole")
+    method = whole.Settings(method="whole")
     every = methods.plan(
         methods.places(IMAGES, schemas.ANNOTATIONS.empty_table(), method, "")[0], method
     )
@@ -257,7 +259,7 @@ def test_what_an_object_reaches_into_is_no_background():
     objects, _ = said(
         ("a.png", "kelp", at(0, 0, 12, 10)), ("a.png", "spot", {"row": 24, "col": 36})
     )
-    method = grid.Params(method="grid", size=10, edge="drop")
+    method = grid.Settings(method="grid", size=10, edge="drop")
     places, _ = methods.places(IMAGES, schemas.ANNOTATIONS.empty_table(), method, "")
     every = methods.plan(places, method)
     section = params(background=100.0)
@@ -301,14 +303,14 @@ def test_an_outline_holds_the_pixels_whose_middles_lie_in_it(corners, top, left,
 @given(st.integers(0, 9), st.integers(0, 9), st.data())
 def test_a_mask_and_a_box_hold_their_own_pixels(top, left, data):
     bits = data.draw(st.lists(st.booleans(), min_size=30, max_size=30))
-    mask = np.array(bits).reshape(5, 6)
-    assume(mask.any())
+    pixels = np.array(bits).reshape(5, 6)
+    assume(pixels.any())
     whole_image = np.zeros((20, 20), bool)
-    whole_image[top : top + 5, left : left + 6] = mask
-    shape = {"outline": None, **masked(mask, top, left, "")}
+    whole_image[top : top + 5, left : left + 6] = pixels
+    shape = {"outline": None, **mask(pixels, top, left)}
     assert np.array_equal(_covered.covered(shape, (0, 0, 20, 20)), whole_image)
     assert np.array_equal(_covered.covered(shape, (3, 4, 5, 6)), whole_image[3:8, 4:10])
-    square = {"outline": None, "pixels": None, **box((left, top, left + 6, top + 5), "")}
+    square = {"outline": None, "pixels": None, **box(left, top, left + 6, top + 5)}
     found = _covered.covered(square, (0, 0, 20, 20))
     assert found.sum() == 30
     assert found[top : top + 5, left : left + 6].all()
@@ -317,7 +319,7 @@ def test_a_mask_and_a_box_hold_their_own_pixels(top, left, data):
 @pytest.mark.parametrize("method", ["boxes", "points", "grid", "whole", "flowcam"])
 def test_every_chip_method_can_use_objects(method):
     part = registry.find("chip.methods", method, key="chip.method")
-    methods.check_levels(part.Params(method=method), params(), "object")
+    methods.check_levels(part.Settings(method=method), params(), "object")
 
 
 def test_a_mask_that_is_cut_by_the_border_still_lies_where_it_lay():
@@ -333,7 +335,7 @@ def test_a_mask_that_is_cut_by_the_border_still_lies_where_it_lay():
         ],
     }
     source = AnnotationSource("c", json.dumps(said_so).encode(), ["a.png"], [(30, 40)])
-    found, _ = coco.read(source, coco.Params(format="coco", path="c"))
+    found, _ = coco.read(source, coco.Settings(format="coco", path="c"))
     objects, rejects = _objects.checked(found, IMAGES, params())
     assert rejects == []
     assert covered(objects, labelled_by="most")[0] == {("a.png", 0, 0): "kelp"}

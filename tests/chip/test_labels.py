@@ -41,7 +41,7 @@ def images():
 )
 def test_chips_are_grouped_by_what_is_known_of_their_image(images, by, groups):
     """Where nothing is known of an image, it is a group by itself."""
-    params = whole.Params(method="whole")
+    params = whole.Settings(method="whole")
     said = pa.Table.from_pylist(
         [{"key": "b/3.jpg", "label": "x", "group": "said", "line": "2"}], schemas.ANNOTATIONS
     )

@@ -149,7 +149,7 @@ def test_unlabelled_points_are_answered_for_coralnet(repo):
         (point["row"], point["column"]) for point in own
     }
     assert all(row["Label code"] in KINDS for row in rows)
-    params = coralnet.Params(format="coralnet", path="upload.csv", prefix="noise/")
+    params = coralnet.Settings(format="coralnet", path="upload.csv", prefix="noise/")
     source = AnnotationSource("upload.csv", (repo.path / "upload.csv").read_bytes(), [one])
     assert coralnet.read(source, params)[0].num_rows == len(rows)
 

@@ -34,9 +34,9 @@ def test_the_settings_on_a_formats_page_are_settings(name):
         settings = _plain(YAML().load(block))
         assert settings["annotations"]["format"] == name
         part = registry.find("annotations", name, key="annotations.format")
-        part.Params.model_validate(settings["annotations"])
+        part.Settings.model_validate(settings["annotations"])
         if "chip" in settings:
             method = settings["chip"]["method"]
-            registry.find("chip.methods", method, key="chip.method").Params.model_validate(
+            registry.find("chip.methods", method, key="chip.method").Settings.model_validate(
                 settings["chip"]
             )

@@ -26,7 +26,7 @@ from pipeline.train.thresholds import thresholds
 
 
 def annotated(text, separator=";"):
-    params = points.Params(format="points", path="p.csv", label_separator=separator)
+    params = points.Settings(format="points", path="p.csv", label_separator=separator)
     table, rejects = points.read(AnnotationSource("p.csv", text.encode(), []), params)
     return table["label"].to_pylist(), [reject.reason for reject in rejects]
 

@@ -1,10 +1,10 @@
 """Which windows of an image become chips: one file a method, all giving one table.
 
-A file of this folder defines `Params`, a section with the method's own settings; `LEVEL`, `"point"`
-if chips stand around annotated points, `"image"` if they follow from the image alone, `"object"` if
-each annotated object has its own (pipeline/chip/methods/_objects.py makes them); and
+A file of this folder defines `Settings`, a section with the method's own settings; `LEVEL`,
+`"point"` if chips stand around annotated points, `"image"` if they follow from the image alone,
+`"object"` if each annotated object has its own (pipeline/chip/methods/_objects.py makes them); and
 
-    def windows(place: Place, params: Params) -> Iterator[tuple[int, int, Window]]
+    def windows(place: Place, params: Settings) -> Iterator[tuple[int, int, Window]]
 
 which gives the centre's row and column, and the window, of every chip of one place.
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.annotations import _rows, file_name, label_separator
+from pipeline.annotations import _merge, file_name, label_separator
 from pipeline.chip.methods._objects import WINDOW, Said, inside, no_shape
 from pipeline.config.sections import AnnotationParams
 from pipeline.core import schemas
@@ -43,8 +43,8 @@ def said(
     name = file_name(params)
     rejects: list[Reject] = []
     found = _said(chips, objects, params, rejects)
-    rows, conflicts = _rows.settled(found, name, label_separator(params))
-    return _rows.table(rows, schemas.SAID), rejects + _rows.of_chips(conflicts)
+    given, conflicts = _merge.merged(found, name, label_separator(params), schemas.SAID)
+    return given, rejects + _merge.conflicts_by_chip(conflicts)
 
 
 def _said(

@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.annotations import _rows, file_name, label_separator
+from pipeline.annotations import _merge, file_name, label_separator
 from pipeline.chip.methods import _folded, _stranger, centre
 from pipeline.config.sections import AnnotationParams, ChipParams
 from pipeline.core import schemas
@@ -25,7 +25,7 @@ WINDOW = ("top", "left", "height", "width")
 
 
 @dataclass(frozen=True, slots=True)
-class Said(_rows.Annotation):
+class Said(_merge.Annotation):
     """What is said of a chip."""
 
     chip_id: bytes = b""
@@ -144,8 +144,8 @@ def places(
                 chip_id=identity,
             )
 
-    rows, conflicts = _rows.settled(said(), name, label_separator(params))
-    return _chips(chips), _rows.table(rows, schemas.SAID), rejects + conflicts
+    given, conflicts = _merge.merged(said(), name, label_separator(params), schemas.SAID)
+    return _chips(chips), given, rejects + conflicts
 
 
 def _chips(rows: dict[bytes, tuple[Any, ...]]) -> pa.Table:
@@ -162,7 +162,7 @@ def middles(objects: pa.Table, params: AnnotationParams) -> tuple[pa.Table, list
     name = file_name(params)
     rejects: list[Reject] = []
 
-    def said() -> Iterator[_rows.Annotation]:
+    def said() -> Iterator[_merge.Annotation]:
         for row in _single(objects, name, rejects):
             at, window = (row["row"], row["col"]), inside(row)
             if window is not None:
@@ -171,10 +171,10 @@ def middles(objects: pa.Table, params: AnnotationParams) -> tuple[pa.Table, list
                 rejects.append(no_shape(row, name, "has no point"))
                 continue
             own = {"row": at[0], "col": at[1], "group": row["group"]}
-            yield _rows.Annotation(row["key"], row["label"], row["line"], **own)
+            yield _merge.Annotation(row["key"], row["label"], row["line"], **own)
 
-    rows, conflicts = _rows.settled(said(), name, label_separator(params))
-    return _rows.table(rows, schemas.ANNOTATIONS), rejects + conflicts
+    given, conflicts = _merge.merged(said(), name, label_separator(params))
+    return given, rejects + conflicts
 
 
 def _single(objects: pa.Table, name: str, rejects: list[Reject]) -> Iterator[dict[str, Any]]:

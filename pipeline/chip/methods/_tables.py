@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-from pipeline.annotations import AnnotationSource, _rows
+from pipeline.annotations import AnnotationSource, _merge
 from pipeline.chip.methods import centre
 from pipeline.core import schemas
 from pipeline.core.hashing import chip_id
@@ -230,13 +230,13 @@ def placed(
     """
     rejects: list[Reject] = []
     found = _found(chips, annotations, source, rejects)
-    said, conflicts = _rows.settle(found, source, separator)
-    return said, rejects + _rows.of_chips(conflicts)
+    said, conflicts = _merge.merged(found, source.name, separator)
+    return said, rejects + _merge.conflicts_by_chip(conflicts)
 
 
 def _found(
     chips: pa.Table, annotations: pa.Table, source: AnnotationSource, rejects: list[Reject]
-) -> Iterator[_rows.Annotation]:
+) -> Iterator[_merge.Annotation]:
     by_image, images = _ByImage(chips), set(source.keys)
     by_name: dict[str, list[int]] = {}
     for place, particle in enumerate(chips["particle"].to_pylist()):
@@ -256,7 +256,7 @@ def _found(
             rejects.append(Reject("chip", key, reason, why, row=row, col=col))
         for place in places:
             own = {column: by_image.columns[column][place] for column in ("key", "row", "col")}
-            yield _rows.Annotation(**{**said, **own})
+            yield _merge.Annotation(**{**said, **own})
 
 
 class _ByImage:

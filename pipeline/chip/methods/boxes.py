@@ -10,7 +10,7 @@ from pipeline.config.sections import ChipParams, Positive
 LEVEL = "object"
 
 
-class Params(ChipParams):
+class Settings(ChipParams):
     """The settings of `chip.method: boxes`; *size* in pixels: squares; null: the boxes."""
 
     size: Positive | None = None

@@ -57,7 +57,7 @@ SESSION = re.compile(
 HALF_TURNS = {"lat": ("latitude", 90), "lon": ("longitude", 180)}
 
 
-class Params(ChipParams):
+class Settings(ChipParams):
     """The settings of `chip.method: flowcam`: none of its own."""
 
 

@@ -15,7 +15,7 @@ from pipeline.images.windows import Window
 LEVEL = "image"
 
 
-class Params(ChipParams):
+class Settings(ChipParams):
     """The settings of `chip.method: grid`."""
 
     size: Positive = 224
@@ -34,7 +34,7 @@ class Params(ChipParams):
         return nodata
 
 
-def windows(place: Place, params: Params) -> Iterator[tuple[int, int, Window]]:
+def windows(place: Place, params: Settings) -> Iterator[tuple[int, int, Window]]:
     """Give the windows row by row; without a stride they touch and do not overlap."""
     tops = _starts(place.image_height, params)
     lefts = _starts(place.image_width, params)
@@ -43,7 +43,7 @@ def windows(place: Place, params: Params) -> Iterator[tuple[int, int, Window]]:
             yield centre((top, left, params.size, params.size))
 
 
-def _starts(length: int, params: Params) -> list[int]:
+def _starts(length: int, params: Settings) -> list[int]:
     """Place windows along an axis of *length* pixels.
 
     drop: only windows that lie wholly inside; what is left at the far edge is in no window.

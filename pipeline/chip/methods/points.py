@@ -14,14 +14,14 @@ from pipeline.images.windows import Window, around
 LEVEL = "point"
 
 
-class Params(ChipParams):
+class Settings(ChipParams):
     """The settings of `chip.method: points`."""
 
     size: Positive = 224
     background: Annotated[int, Field(ge=0)] = 0
 
 
-def windows(place: Place, params: Params) -> Iterator[tuple[int, int, Window]]:
+def windows(place: Place, params: Settings) -> Iterator[tuple[int, int, Window]]:
     """Give the window around the place's point; it may reach over the border."""
     if place.row is None or place.col is None:
         raise TypeError("a place without a point")

@@ -11,10 +11,10 @@ from pipeline.images.windows import Window
 LEVEL = "image"
 
 
-class Params(ChipParams):
+class Settings(ChipParams):
     """The settings of `chip.method: whole`: none of its own."""
 
 
-def windows(place: Place, params: Params) -> Iterator[tuple[int, int, Window]]:  # noqa: ARG001
+def windows(place: Place, params: Settings) -> Iterator[tuple[int, int, Window]]:  # noqa: ARG001
     """Give the window that is the image."""
     yield centre((0, 0, place.image_height, place.image_width))

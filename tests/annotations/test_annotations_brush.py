@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.annotations._packed import unpack
+from pipeline.annotations._labelstudio_brush import unpack
 
 # By `encode` of @thi.ng/rle-pack, of RGBA: 200, 30, 0, 255 where painted, else 0.
 # fmt: off

@@ -1,0 +1,194 @@
+"""The reader of tables: a format declares its columns, and how a row becomes an annotation.
+
+A table is Parquet, or text with a header line in any usual encoding and with any usual separator.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.annotations import Annotations, AnnotationSource, _merge, _objects, _parquet, _text
+from pipeline.annotations._values import cell_label, text
+from pipeline.config.sections import Section
+from pipeline.core import schemas
+from pipeline.core.errors import InputError, Rejected, shorten
+from pipeline.core.rejects import Reject
+
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "image": (
+        *("image", "key", "name", "filename", "file", "image_name", "image name"),
+        *("file_name", "image_path"),
+    ),
+    "row": ("row", "y"),
+    "column": ("column", "col", "x"),
+    "label": (
+        *("label code", "label", "label_code", "class", "label id"),
+        *("class_name", "label_name", "category", "category_name"),
+    ),
+    "group": ("group",),
+    "annotator": ("annotator",),
+    "verified": ("verified",),
+}
+"""The usual names of columns."""
+
+SHOWN = 20
+LONGEST = 40
+"""Columns that a message lists, and characters of each."""
+
+Cells = Mapping[str, str]
+"""The cells of a row, by field; a field whose column the table lacks is missing."""
+
+
+class ColumnNames(Section):
+    """The names of a table's columns; null: the usual names."""
+
+    image: str | None = None
+    label: str | None = None
+    group: str | None = None
+
+
+def labelled(cells: Cells, settings: Any) -> dict[str, Any]:
+    """Return the label and the group of a row."""
+    label = cell_label(cells.get("label"), settings.label_separator)
+    return {"label": label, "group": text(cells.get("group"))}
+
+
+@dataclass(frozen=True, slots=True)
+class TableFormat:
+    """What the tables of a format look like.
+
+    Attributes:
+        columns: the names that the column of each field can have, best first; case does not matter.
+        required: the fields without which a table cannot be used. A column that the settings name
+            (in `columns`, or else in `label` or `group`) is required too.
+        one_of: sets of fields, one of which is required.
+        parse: turns the cells of a row into the fields of an annotation other than its key and
+            line, or into None if the row is none; it raises Rejected if the row cannot be used.
+        image_name: turns the cell of "image" into the image's name.
+        kind: Annotation, or Object at level "object".
+    """
+
+    columns: Mapping[str, tuple[str, ...]]
+    required: tuple[str, ...]
+    one_of: tuple[tuple[str, ...], ...] = ()
+    parse: Callable[[Cells, Any], dict[str, Any] | None] = labelled
+    image_name: Callable[[str], str] = str
+    kind: type[_merge.Annotation] = _merge.Annotation
+
+    def read(self, source: AnnotationSource, settings: Any) -> Annotations:
+        """Read a table; see pipeline/annotations/__init__.py.
+
+        Raises:
+            InputError: the file is empty, has another encoding, or lacks a column.
+        """
+        rejects: list[Reject] = []
+
+        def annotations() -> Iterator[_merge.Annotation]:
+            for line, cells in self.rows(source, settings, rejects):
+                key = settings.prefix + self.image_name(cells["image"])
+                try:
+                    fields = self.parse(cells, settings)
+                except Rejected as rejected:
+                    rejects.append(source.reject(key, line, rejected))
+                    continue
+                if fields is not None:
+                    yield self.kind(key=key, line=line, **fields)
+
+        if self.kind is _objects.Object:
+            return _merge.to_table(list(annotations()), schemas.OBJECTS), rejects
+        table, more = _merge.merged(annotations(), source.name, settings.label_separator)
+        return table, rejects + more
+
+    def rows(
+        self, source: AnnotationSource, settings: Any, rejects: list[Reject]
+    ) -> Iterator[tuple[int, dict[str, str]]]:
+        """Yield the line of each row, or its number in Parquet, and its cells by field.
+
+        Rows that cannot be read are added to *rejects*.
+        """
+        rows: Iterator[tuple[int, Sequence[str]]]
+        if source.data.startswith(_parquet.MAGIC):
+            table = _parquet.read(source)
+            places = self.places(table.column_names, source, settings)
+            table = table.select(sorted(set(places.values())))
+            names, places = table.column_names, self.places(table.column_names, source, settings)
+            rows = _parquet.rows(table, places.get("label"), source.name)
+        else:
+            columns, required = self._columns(settings)
+            rows = _text.rows(
+                source,
+                settings.encoding,
+                lambda names: required.keys() <= _best(columns, names).keys(),
+            )
+            names = next((cells for _, cells in rows if any(map(str.strip, cells))), [])
+            places = self.places(names, source, settings)
+        last, image = max(places.values()), places["image"]
+        for line, cells in rows:
+            if len(cells) > len(names) and any(map(str.strip, cells[len(names) :])):
+                fault = "the line has more cells than the header"
+            elif len(cells) <= last:
+                fault = "the line has fewer cells than the header" if cells else ""
+            elif not cells[image].strip():
+                fault = "the line names no image"
+            else:
+                yield line, {field: cells[place] for field, place in places.items()}
+                continue
+            if fault:
+                key = settings.prefix + self.image_name("")
+                rejects.append(source.reject(key, line, Rejected("unreadable_row", fault)))
+
+    def places(
+        self, names: Sequence[str], source: AnnotationSource, settings: Any
+    ) -> dict[str, int]:
+        """Return the place of each field's column among *names*.
+
+        Raises:
+            InputError: a required column is missing, or two columns have its name.
+        """
+        columns, required = self._columns(settings)
+        found, names = _best(columns, names), list(map(_folded, names))
+        fault = ""
+        if twice := [name for name in found.values() if names.count(name) > 1]:
+            fault = f"{names.count(twice[0])} columns are named {twice[0]!r}; rename the others"
+        elif missing := [field for field in required if field not in found]:
+            options = columns[missing[0]]
+            hint = f"set annotations.columns.{missing[0]} to the name of that column"
+            if not hasattr(settings, "columns"):
+                hint = f"it is called {' or '.join(options)} in this format"
+            elif len(options) == 1:
+                hint = f"needed is {options[0]!r}"
+            # The file may be no table, and its first line of any length.
+            more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+            listed = ", ".join(shorten(name, LONGEST) or "''" for name in names[:SHOWN]) + more
+            fault = f"no column for {', '.join(missing)} among {listed}; {hint}"
+        elif self.one_of and not any(found.keys() >= set(fields) for fields in self.one_of):
+            sets = ", or ".join(" and ".join(fields) for fields in self.one_of)
+            fault = f"no columns for {sets}"
+        if fault:
+            raise InputError(f"{source.name}:1: {fault}")
+        return {field: names.index(name) for field, name in found.items()}
+
+    def _columns(self, settings: Any) -> tuple[dict[str, tuple[str, ...]], dict[str, None]]:
+        """Return the names that columns can have, and the required fields, by the *settings*."""
+        direct = ((field, getattr(settings, field, None)) for field in ("label", "group"))
+        named = {field: name for field, name in getattr(settings, "columns", direct) if name}
+        columns = {**self.columns, **{field: (name,) for field, name in named.items()}}
+        return columns, dict.fromkeys([*self.required, *named])
+
+
+def _folded(name: str) -> str:
+    """Return a column's name as it is compared."""
+    return unicodedata.normalize("NFC", name.strip()).lower()
+
+
+def _best(columns: Mapping[str, Sequence[str]], names: Sequence[str]) -> dict[str, str]:
+    """Return, for each field that has any of its names among *names*, the best of them."""
+    among = set(map(_folded, names))
+    present = {
+        field: [name for name in map(_folded, options) if name in among]
+        for field, options in columns.items()
+    }
+    return {field: options[0] for field, options in present.items() if options}
