@@ -1,0 +1,219 @@
+"""Pages: what they link to and name exists; messages in troubleshooting are printed ones."""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import fields
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+import dvc
+import pytest
+from conftest import ROOT
+from ruamel.yaml import YAML
+
+from pipeline.config import registry
+from pipeline.config.loader import PARTS, SECTIONS
+from pipeline.config.machine import Machine
+from pipeline.config.sections import RENAMED
+from pipeline.core.rejects import REASONS
+
+PAGES = sorted(
+    [*(ROOT / "docs").rglob("*.md"), *(ROOT / name for name in ("README.md", "CONTRIBUTING.md"))]
+)
+ALL = [*PAGES, ROOT / "CHANGELOG.md", ROOT / "demo" / "README.md"]
+TROUBLESHOOTING = ROOT / "docs" / "troubleshooting.md"
+
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+OF_DVC = ("lock.py", "rwlock.py", "utils/strictyaml.py")
+"""Where DVC has the messages that the page explains."""
+
+SHORTEST = 8
+"""A shorter piece of a heading would be found anywhere in the code."""
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def text_of(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def prose(text: str) -> str:
+    """The page without its blocks of code."""
+    return FENCE.sub("", text)
+
+
+@cache
+def anchors(path: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.*)$", prose(text_of(path)), re.MULTILINE)
+    plain = (re.sub(r"[^\w\- ]", "", title.lower()) for title in titles)
+    return {title.replace(" ", "-") for title in plain}
+
+
+def parts_settings() -> dict[str, set[str]]:
+    """The names of all settings, those of every part included, by section."""
+    names = {section: set(kind.model_fields) for section, kind in SECTIONS.items()}
+    for section, (folder, chooser) in PARTS.items():
+        for part in registry.names(folder):
+            kind = registry.find(folder, part, key=f"{section}.{chooser}").Settings
+            names[section] |= set(kind.model_fields)
+    return names
+
+
+SETTINGS = parts_settings()
+FILE_TYPES = {"csv", "md", "png", "py", "xml"}
+METRICS_OF_TRAINING = {"train.loss", "train.accuracy"}
+
+
+@pytest.mark.parametrize("path", ALL, ids=name_of)
+def test_every_relative_link_leads_to_a_file_and_to_a_heading_in_it(path):
+    for target in re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", text_of(path)):
+        link = "".join(target)
+        if "://" in link:
+            continue
+        file, _, anchor = link.partition("#")
+        there = (path.parent / file).resolve() if file else path
+        assert there.exists(), link
+        assert not anchor or anchor in anchors(there), link
+
+
+def test_every_page_is_in_the_index_of_the_documentation():
+    index = ROOT / "docs" / "README.md"
+    linked = {
+        (index.parent / link).resolve() for link in re.findall(r"\]\(([^)#]+)", text_of(index))
+    }
+    formats = (ROOT / "docs" / "how-to" / "annotations").glob("*.md")
+    pages = set((ROOT / "docs").rglob("*.md")) - {index, *formats}
+    assert {name_of(page) for page in pages - linked} == set()
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_every_module_file_and_make_target_that_a_page_names_exists(path):
+    text = text_of(path)
+    targets = re.findall(r"^([a-z]+):", text_of(ROOT / "Makefile"), re.MULTILINE)
+    assert set(re.findall(r"(?:`|^)make ([a-z]+)\b", text, re.MULTILINE)) <= set(targets)
+    for module in re.findall(r"python -m ([\w.]+)", text):
+        if module.split(".")[0] in {"stages", "demo", "docs", "pipeline", "tests"}:
+            at = ROOT / module.replace(".", "/")
+            assert at.with_suffix(".py").exists() or at.name.isupper() or at.is_dir(), module
+    for script in re.findall(r"python ((?:benchmarks|docs)/[\w.]+)", text):
+        assert (ROOT / script).exists(), script
+    for file in re.findall(
+        r"`((?:pipeline|stages|tests|docs|demo|examples|benchmarks)/[\w./-]+)`", text
+    ):
+        example = file.endswith(("/mine.py", "/mine.md")) or file == "demo/bucket"
+        assert example or (ROOT / file).exists(), file
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_every_option_of_a_benchmark_on_a_page_is_one(path):
+    for script, options in re.findall(
+        r"python (benchmarks/\w+\.py)([^`\n]*(?:\n[^`\n]+)?)`", text_of(path)
+    ):
+        code = text_of(ROOT / script)
+        for option in re.findall(r"--([a-z-]+)", options):
+            assert f'"--{option}"' in code or 'f"--{name}"' in code, (script, option)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_every_setting_that_a_page_names_is_one(path):
+    text = text_of(path)
+    named = {
+        (section, key)
+        for section, key in re.findall(rf"(?:`|-S '?)({'|'.join(SECTIONS)})\.([a-z_0-9]+)", text)
+        if f"{section}.{key}" not in METRICS_OF_TRAINING and key not in FILE_TYPES
+    }
+    for language, block in FENCE.findall(text):
+        if language == "yaml":
+            loaded = YAML(typ="safe").load(block)
+            named |= {(section, key) for section, values in loaded.items() for key in values}
+    assert {(section, key) for section, key in named if key not in SETTINGS[section]} == set()
+    machine = {f"QUADRAT_{field.name.upper()}" for field in fields(Machine)}
+    assert set(re.findall(r"\bQUADRAT_[A-Z_]+\b", text)) <= machine
+
+
+def test_the_reference_of_rejects_explains_every_reason():
+    text = text_of(ROOT / "docs" / "reference" / "tables.md")
+    assert {reason for reason in REASONS if f"| `{reason}` |" not in text} == set()
+
+
+def test_the_changelog_has_the_new_name_of_every_setting_that_is_refused():
+    rows = dict(
+        re.findall(r"^\| `([\w.]+)` \| `([\w.]+)`", text_of(ROOT / "CHANGELOG.md"), re.MULTILINE)
+    )
+    for old, new in RENAMED.items():
+        section = old.partition(".")[0]
+        assert rows.get(old) == f"{section}.{re.match(r'[a-z_]+', new)[0]}", old
+
+
+def test_the_readme_is_short():
+    assert len(text_of(ROOT / "README.md").splitlines()) <= 150
+
+
+def constants(folder: Path) -> str:
+    """All constant text of the code; what an f-string fills in is `…`."""
+    texts = []
+    for path in sorted(folder.rglob("*.py")):
+        for node in ast.walk(ast.parse(text_of(path))):
+            if isinstance(node, ast.JoinedStr):
+                pieces = (p.value if isinstance(p, ast.Constant) else "…" for p in node.values)
+                texts.append("".join(map(str, pieces)))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts.append(node.value)
+    return "\n".join(texts)
+
+
+@cache
+def printed(of_dvc: bool) -> str:
+    if of_dvc:
+        folder = Path(str(dvc.__file__)).parent
+        return "".join(text_of(folder / name) for name in OF_DVC)
+    return "\n".join(constants(ROOT / name) for name in ("pipeline", "stages"))
+
+
+def messages() -> list[tuple[str, bool]]:
+    """The messages that are headings of the page, and whether they are DVC's."""
+    text = text_of(TROUBLESHOOTING)
+    starts = [match.start() for match in re.finditer(r"^## ", text, re.MULTILINE)]
+    chapters = [text[a:b] for a, b in pairwise([*starts, len(text)])]
+    return [
+        (message, chapter.startswith("## Messages of DVC"))
+        for chapter in chapters
+        for message in re.findall(r"^### `(.*)`$", chapter, re.MULTILINE)
+    ]
+
+
+@pytest.mark.parametrize(("message", "of_dvc"), messages())
+def test_every_message_in_troubleshooting_is_one_that_is_printed(message, of_dvc):
+    pieces = [piece.strip(" :;,()") for piece in message.split("…")]
+    telling = [piece for piece in pieces if len(piece) >= SHORTEST] or [max(pieces, key=len)]
+    assert telling != [""]
+    for piece in telling:
+        assert piece in printed(of_dvc), piece
+
+
+def test_troubleshooting_has_the_commonest_messages():
+    assert len(messages()) >= 40
+
+
+@pytest.mark.slow
+def test_the_readmes_table_of_experiments_fits_120_columns(copy_of_done):
+    (command,) = re.findall(
+        r"^dvc exp show (--only-changed .*)$", text_of(ROOT / "README.md"), re.MULTILINE
+    )
+    (pattern,) = re.findall(r"--drop '(.*)'", command)
+    repo = copy_of_done()
+    repo.run("git", "add", "-A")
+    repo.run("git", "commit", "-qm", "done")
+    repo.run("dvc", "exp", "run", "-S", "train.classifier=lr")
+    repo.run("dvc", "exp", "run", "-S", "train.classifier=lr", "-S", "train.epochs=3")
+    words = ("dvc", "exp", "show", "--no-pager", "--only-changed", "--drop", pattern)
+    table = repo.run(*words, COLUMNS="1000").stdout  # so that nothing is left out to fit
+    assert max(map(len, table.splitlines())) <= 120, table
+    for column in ("accuracy", "macro_f1", "train.classifier", "train.epochs"):
+        assert column in table
