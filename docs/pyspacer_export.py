@@ -6,8 +6,8 @@ usage, with the Python that PySpacer is installed in:
                                    [--labels NAMES.csv]
 
 It needs numpy and scikit-learn, and nothing of Quadrat. Opening a pickle runs the code in it: open
-only files of people whom you trust. It writes FOLDER/model.safetensors and FOLDER/model.json, tensors
-and text; name the folder in `validate.compare` of params.yaml.
+only files of people whom you trust. It writes tensors and text, FOLDER/model.safetensors and
+FOLDER/model.json; name the folder in `validate.compare` of params.yaml.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Tensors = dict[str, Any]
 
 
 def opened(path: Path) -> Any:
-    """Open the pickle as PySpacer does, if it is installed: it knows the class names of old files."""
+    """Open the pickle as PySpacer does, if it is installed: it knows the names of old ones."""
     try:
         from spacer import storage
 
@@ -78,7 +78,7 @@ def exported(model: Any) -> tuple[list[str], Tensors]:
 
 
 def two(layers: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
-    """Give a network with one output (the logit of the second class) an output of 0 for the first."""
+    """Give a network with one output, the second class's logit, an output of 0 for the first."""
     weight, bias = layers[-1]
     if len(bias) > 1:
         return layers
@@ -170,7 +170,7 @@ def options() -> argparse.Namespace:
         type=Path,
         required=True,
         metavar="data/manifests/features.json",
-        help="of a run with the extractor and weights whose features the classifier was trained on; "
+        help="of a run with the extractor and weights that the classifier was trained with; "
         "a pickle does not say which they were",
     )
     parser.add_argument(
