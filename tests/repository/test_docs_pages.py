@@ -14,6 +14,7 @@ import pytest
 from conftest import ROOT
 from ruamel.yaml import YAML
 
+from pipeline.commands import annotate
 from pipeline.config import registry
 from pipeline.config.loader import PARTS, SECTIONS
 from pipeline.config.machine import Machine
@@ -120,6 +121,42 @@ def test_every_option_of_a_benchmark_on_a_page_is_one(path):
             assert f'"--{option}"' in code or 'f"--{name}"' in code, (script, option)
 
 
+def test_every_option_of_a_command_in_the_reference_is_one():
+    rows = text_of(ROOT / "docs" / "reference" / "commands.md").splitlines()
+    for row in (row for row in rows if row.startswith("| `python -m stages.")):
+        (module, *_) = re.findall(r"stages\.(\w+)", row)
+        code = text_of(ROOT / "stages" / f"{module}.py")
+        code += text_of(ROOT / "pipeline" / "scheduler" / "run.py")
+        for option in re.findall(r"`(--[a-z-]+)`", row):
+            assert f'"{option}"' in code, (module, option)
+
+
+def test_the_reference_lists_every_command_and_every_setting_of_the_machine():
+    listed = text_of(ROOT / "docs" / "reference" / "commands.md")
+    stages = {path.stem for path in (ROOT / "stages").glob("[a-z]*.py")}
+    assert {name for name in stages if f"python -m stages.{name}" not in listed} == set()
+    targets = re.findall(r"^([a-z]+):.*##", text_of(ROOT / "Makefile"), re.MULTILINE)
+    assert {name for name in targets if f"`make {name}`" not in listed} <= {"help"}
+    settings = text_of(ROOT / "docs" / "reference" / "machine.md")
+    assert {f.name for f in fields(Machine) if f"| `{f.name}` |" not in settings} == set()
+
+
+def test_the_reference_of_files_lists_every_output_of_dvc():
+    listed = text_of(ROOT / "docs" / "reference" / "files.md")
+    stages = YAML(typ="safe").load(text_of(ROOT / "dvc.yaml"))["stages"]
+    for stage in stages.values():
+        for out in [*stage["outs"], *stage.get("metrics", [])]:
+            path = out if isinstance(out, str) else next(iter(out))
+            folder, _, _ = path.rpartition("/")
+            assert path in listed or folder in listed, path
+
+
+def test_contributing_lists_every_helper_of_the_tests():
+    listed = text_of(ROOT / "CONTRIBUTING.md")
+    helpers = {path.name for path in (ROOT / "tests" / "support").glob("*.py")}
+    assert {name for name in helpers if f"| `{name}` |" not in listed} == set()
+
+
 @pytest.mark.parametrize("path", PAGES, ids=name_of)
 def test_every_setting_that_a_page_names_is_one(path):
     text = text_of(path)
@@ -149,6 +186,11 @@ def test_the_changelog_has_the_new_name_of_every_setting_that_is_refused():
     for old, new in RENAMED.items():
         section = old.partition(".")[0]
         assert rows.get(old) == f"{section}.{re.match(r'[a-z_]+', new)[0]}", old
+
+
+def test_annotations_are_written_of_the_chips_that_pages_name():
+    named = {word for path in PAGES for word in re.findall(r"--of (\w+)", text_of(path))}
+    assert named <= set(annotate.CHOICES)
 
 
 def test_the_readme_is_short():
@@ -215,5 +257,58 @@ def test_the_readmes_table_of_experiments_fits_120_columns(copy_of_done):
     words = ("dvc", "exp", "show", "--no-pager", "--only-changed", "--drop", pattern)
     table = repo.run(*words, COLUMNS="1000").stdout  # so that nothing is left out to fit
     assert max(map(len, table.splitlines())) <= 120, table
-    for column in ("accuracy", "macro_f1", "train.classifier", "train.epochs"):
+    for column in ("log_loss", "train.classifier", "train.epochs"):
         assert column in table
+
+
+WITHOUT = (
+    "aws ",
+    "awk ",
+    "cd ",
+    "export ",
+    "git clone",
+    "kubectl ",
+    "luigid ",
+    "make ",
+    "pip ",
+    "source ",
+)
+"""Commands that need something that a test's clone does not have, or that other tests run."""
+
+IMAGE = "mcr_lter1_fringingreef_pole1-2_qu2_20080415.jpg"
+
+
+def commands(page: str) -> list[str]:
+    """The commands of a page's blocks, those of a shell's line each."""
+    blocks = [block for language, block in FENCE.findall(text_of(ROOT / page)) if language == "sh"]
+    lines = [line.partition("  #")[0].strip() for block in blocks for line in block.splitlines()]
+    return [
+        line
+        for line in lines
+        if line
+        and not line.startswith(("#", *WITHOUT))
+        and " queue " not in line
+        and "--queue" not in line
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("page", "count"),
+    [
+        ("docs/tutorial.md", 11),
+        ("docs/how-to/sweeps.md", 8),
+        ("docs/how-to/export-chips.md", 3),
+        ("docs/how-to/use-the-classifier.md", 2),
+    ],
+)
+def test_every_command_of_a_page_runs(page, count, copy_of_done, tmp_path):
+    repo = copy_of_done()
+    listed = [line for line in commands(page) if "s3://" not in line and "quadkey" not in line]
+    assert len(listed) == count
+    for line in listed:
+        here = line.replace(IMAGE, "plain/003.png").replace(" chips ", f" {tmp_path}/chips ")
+        if line.startswith("dvc exp apply"):
+            names = repo.run("dvc", "exp", "list", "--name-only").stdout.split()
+            here = f"dvc exp apply {names[-1]}"
+        repo.run("bash", "-c", here)
