@@ -312,3 +312,13 @@ def test_every_command_of_a_page_runs(page, count, copy_of_done, tmp_path):
             names = repo.run("dvc", "exp", "list", "--name-only").stdout.split()
             here = f"dvc exp apply {names[-1]}"
         repo.run("bash", "-c", here)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["reference/files.md", "how-to/use-the-classifier.md"])
+def test_every_block_of_python_on_a_page_runs(page, done_repo):
+    blocks = FENCE.findall(text_of(ROOT / "docs" / page))
+    programs = [block for language, block in blocks if language == "python"]
+    assert programs
+    for program in programs:
+        done_repo.run("python", "-c", program)
