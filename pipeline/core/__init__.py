@@ -1,1 +1,1 @@
-"""What everything else rests on: errors, digests, table schemas, rejects, signals."""
+"""Core: what everything imports, such as errors, digests, schemas and rejects."""
