@@ -2,7 +2,7 @@
 
 A column is spelled here and nowhere else decides what it is. `conform` is the only way to a file:
 with it, equal rows are equal bytes. The sentences are not written into files, so that rewording
-one changes no byte; docs/tables.md is made from them.
+one changes no byte; docs/reference/tables.md is made from them.
 """
 
 from __future__ import annotations
