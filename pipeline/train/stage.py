@@ -24,11 +24,12 @@ from pipeline.store.context import Context, Report
 from pipeline.store.objects import Piece
 from pipeline.store.outputs import CLASSIFIER, FEATURES, Out
 from pipeline.store.recipe import Recipe
-from pipeline.train import classifiers, dvclive, label_map, labelled_features, recipe
+from pipeline.train import dvclive, label_map, labelled_features, recipe, schedule
 from pipeline.train.label_map import renamed
 
 if TYPE_CHECKING:
-    from pipeline.train.fit import Epoch, Rows
+    from pipeline.train.batches import Rows
+    from pipeline.train.loop import Epoch
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ def make(context: Context, target: Piece, report: Report) -> None:
     splits = Splits(_rows(trained_on), _rows(held_out), labels_to_classes, separator)
     device = hardware.device(context.machine.device)
     checkpoint = StoreCheckpointer(context, target)
-    epochs = classifiers.epochs(train, len(trained_on.labels))
+    epochs = schedule.epochs(train, len(trained_on.labels))
     with Progress("train", "epochs", epochs, report) as progress:
 
         def step(curve: list[Epoch]) -> None:
@@ -114,7 +115,7 @@ def _log_label_map(names: set[str], to: Mapping[str, str | None]) -> None:
 
 
 def _rows(split: labelled_features.LabelledFeatures) -> Rows:
-    from pipeline.train.fit import Rows
+    from pipeline.train.batches import Rows
 
     labels = split.labels["label"].to_pylist()
     return Rows(labels, split.dim, [block.at for block in split.blocks], split.read)

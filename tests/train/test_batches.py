@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from pipeline.config.sections import TrainParams
 from pipeline.core.errors import InputError
-from pipeline.train import classes
-from pipeline.train.batches import LEFT_OUT, Data
-from pipeline.train.fit import Rows, Splits, fit
+from pipeline.train.balance import class_weights, repeats
+from pipeline.train.batches import LEFT_OUT, Data, Rows
+from pipeline.train.classes import choose_classes
+from pipeline.train.fit import Splits, fit
 from pipeline.train.label_map import LabelMap, parse
 
 
@@ -53,7 +54,7 @@ def test_features_are_brought_to_mean_0_and_one_scale(count, sizes, seed, room):
     features = features.astype(np.float32)
     features[:, 1] = 7.5
     data = Data(in_blocks(features, ["x"] * count, sizes), np.zeros(count, np.int64), room)
-    mean, scale = data.measured()
+    mean, scale = data.mean_and_scale()
     np.testing.assert_allclose(mean, features.mean(0, dtype=np.float64), rtol=1e-6)
     deviation = features.std(0, dtype=np.float64)
     tells = deviation > 1e-6 * np.abs(mean)
@@ -74,7 +75,7 @@ def members(y, n_classes):
 def test_resampling_gives_every_class_between_floor_and_cap(y, floor, more):
     y = np.array(y)
     train = TrainParams(balance="resample", min_per_class=floor, max_per_class=floor + more)
-    often = classes.times(members(y, 5), len(y), train, np.random.default_rng(0))
+    often = repeats(members(y, 5), len(y), train, np.random.default_rng(0))
     assert (often[y == LEFT_OUT] == 0).all()
     for number in range(5):
         some = often[y == number]
@@ -87,16 +88,16 @@ def test_over_the_epochs_a_cap_shows_every_row():
     y = np.zeros(50, np.int64)
     train = TrainParams(balance="resample", min_per_class=1, max_per_class=10)
     rngs = (np.random.default_rng([0, epoch]) for epoch in range(60))
-    assert (sum(classes.times(members(y, 1), len(y), train, rng) for rng in rngs) > 0).all()
+    assert (sum(repeats(members(y, 1), len(y), train, rng) for rng in rngs) > 0).all()
 
 
 def test_weights_follow_the_effective_number():
     counts = np.array([2000, 100, 1])
-    found = classes.weights(counts, TrainParams(balance="weights"))
+    found = class_weights(counts, TrainParams(balance="weights"))
     effective = (1 - 0.999**counts) / (1 - 0.999)
     np.testing.assert_allclose(found / found[0], effective[0] / effective, rtol=1e-5)
     assert np.average(found, weights=counts) == pytest.approx(1)
-    assert classes.weights(counts, TrainParams()) is None
+    assert class_weights(counts, TrainParams()) is None
 
 
 LABELS = ["Porites"] * 9 + ["Pocillopora"] * 5 + ["sand"] * 4 + ["shadow"] * 2 + ["fish"]
@@ -115,9 +116,9 @@ MAP = LabelMap({"Porites": "coral", "Pocillopora": "coral", "shadow": None}, "x"
     ],
 )
 def test_labels_become_classes_by_map_and_rule(settings, names, fish):
-    found = classes.classes(LABELS, MAP, TrainParams(**settings))
+    found = choose_classes(LABELS, MAP, TrainParams(**settings))
     assert found.names == names
-    index = found.indices(["fish", "Porites", "shadow", "never seen"])
+    index, _ = found.encode(["fish", "Porites", "shadow", "never seen"])
     assert index[0] == fish
     assert index[1] == (0 if "coral" in names else names.index("other"))
     assert index[2:].tolist() == [LEFT_OUT, LEFT_OUT]
@@ -187,7 +188,7 @@ def test_a_training_that_is_cut_off_goes_on_to_the_same_bytes(given, cut):
     whole = fit(splits(), train, "cpu")
     kept = Kept(cut)
     with pytest.raises(KeyboardInterrupt):
-        fit(splits(), train, "cpu", keeper=kept)
+        fit(splits(), train, "cpu", checkpointer=kept)
     epochs = []
     rest = fit(splits(), train, "cpu", epochs.append, kept)
     assert len(epochs) == len(whole.curve) - cut
@@ -199,19 +200,19 @@ def test_a_damaged_state_is_not_gone_on_from():
     train = TrainParams(epochs=4, batch=32)
     whole = fit(splits(), train, "cpu").classifier.files()
     kept = Kept()
-    fit(splits(), train, "cpu", keeper=kept)
+    fit(splits(), train, "cpu", checkpointer=kept)
     good = kept.states[1]
     for place in (len(good) // 2, len(good) - 3, 40):
         damaged = bytearray(good)
         damaged[place] ^= 4
         kept.states = [bytes(damaged)]
-        assert fit(splits(), train, "cpu", keeper=kept).classifier.files() == whole
+        assert fit(splits(), train, "cpu", checkpointer=kept).classifier.files() == whole
     for state in (b"", b"{}", good[:-9]):
         kept.states = [state]
-        assert fit(splits(), train, "cpu", keeper=kept).classifier.files() == whole
+        assert fit(splits(), train, "cpu", checkpointer=kept).classifier.files() == whole
     other = TrainParams(epochs=4, batch=32, hidden=(5,))
     kept.states = [good]
-    fit(splits(), other, "cpu", keeper=kept)
+    fit(splits(), other, "cpu", checkpointer=kept)
 
 
 def test_in_parts_it_learns_as_well_as_whole():

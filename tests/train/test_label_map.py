@@ -48,7 +48,7 @@ def test_names_that_no_chip_has_are_errors_with_their_lines():
         checked(text, {"Porites", "Sand"})
     assert str(stop.value) == (
         "train.label_map: map.csv: no chip has the label 'Poritess' (line 3; nearest: 'Porites'), "
-        "'Urchin' (line 4); mend the names or take the lines out, or set train.label_map_check to "
+        "'Urchin' (line 4); fix the names or remove the lines, or set train.label_map_check to "
         "open"
     )
     checked(text, {"Porites", "Sand"}, "open")
@@ -69,7 +69,7 @@ def test_a_closed_map_names_every_label():
         checked(text, {"Porites", "Sand", "Turf", "Algae"}, "closed")
     assert str(stop.value) == (
         "train.label_map: map.csv: does not name the label 'Algae', 'Turf'; add a line for each "
-        "(what stays becomes itself), or set train.label_map_check to names"
+        "(a label to keep becomes itself), or set train.label_map_check to names"
     )
     checked(text, {"Porites", "Sand", "Turf"})
 

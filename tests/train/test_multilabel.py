@@ -1,6 +1,7 @@
 """Multi-label chips: how they are read, trained on and predicted."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,13 +15,15 @@ from pipeline.commands import model_export
 from pipeline.config.sections import TrainParams
 from pipeline.core import label_sets
 from pipeline.core.errors import InputError, SettingError
-from pipeline.train import classes as _classes
+from pipeline.train.balance import repeats
+from pipeline.train.batches import Rows
+from pipeline.train.classes import choose_classes
 from pipeline.train.estimator import FeatureClassifier
-from pipeline.train.fit import Rows, Splits, fit
+from pipeline.train.fit import Splits, fit
 from pipeline.train.label_map import LabelMap
-from pipeline.train.losses import SeveralLabels
+from pipeline.train.losses import Objective
 from pipeline.train.model import Classifier, read
-from pipeline.train.thresholds import thresholds
+from pipeline.train.thresholds import choose_thresholds
 
 # What is read.
 
@@ -66,8 +69,8 @@ names = st.sets(st.sampled_from(["a", "b", "c", "d"]), max_size=3)
 @given(st.lists(names, min_size=1, max_size=20))
 def test_every_row_has_the_set_that_its_text_says(rows):
     texts = [label_sets.join(row, "|") for row in rows]
-    classes = _classes.classes([one for row in rows for one in row], LabelMap(), TrainParams())
-    y, sets = classes.sets(texts, "|")
+    classes = choose_classes(texts, LabelMap(), TrainParams(), "|")
+    y, sets = classes.encode(texts)
     for row, number in zip(rows, y, strict=True):
         assert {classes.names[at] for at in np.flatnonzero(sets[number])} == row
     assert len(np.unique(sets, axis=0)) == len(sets)
@@ -76,10 +79,9 @@ def test_every_row_has_the_set_that_its_text_says(rows):
 def test_a_map_rolls_up_and_drops_each_of_the_labels():
     label_map = LabelMap({"cod": "fish", "eel": "fish", "sand": None}, "")
     texts = ["cod;eel", "cod;coral", "sand", "coral;sand"]
-    each = [one for text in texts for one in label_sets.split(text, ";")]
-    classes = _classes.classes(each, label_map, TrainParams())
+    classes = choose_classes(texts, label_map, TrainParams(), ";")
     assert classes.names == ("coral", "fish")
-    y, sets = classes.sets(texts, ";")
+    y, sets = classes.encode(texts)
     assert sets[y].tolist() == [[0, 1], [1, 1], [0, 0], [1, 0]]
 
 
@@ -90,26 +92,28 @@ def test_the_loss_is_binary_cross_entropy_of_every_class(seed, smoothing, weight
     sets = np.unique(rng.integers(0, 2, (6, 4)), axis=0).astype(np.float32)
     y = rng.integers(0, len(sets), 50)
     train = TrainParams(label_smoothing=smoothing, balance="weights" if weighted else "none")
-    aim = SeveralLabels(sets, y, train)
+    objective = Objective(y, 4, train, sets)
     logits = rng.normal(0, 3, (50, 4))
     wanted = sets[y] * (1 - smoothing) + smoothing / 2
-    weights = np.ones(4) if aim.weights is None else aim.weights.numpy()
+    weights = np.ones(4) if objective.weights is None else objective.weights.numpy()
     p = 1 / (1 + np.exp(-logits))
     losses = -(weights * wanted * np.log(p) + (1 - wanted) * np.log(1 - p))
-    found = aim.loss(torch.from_numpy(logits), torch.from_numpy(y))
+    found = objective.loss(torch.from_numpy(logits), torch.from_numpy(y))
     assert float(found) == pytest.approx(losses.mean(), rel=1e-5)
     plain = -np.log(np.where(sets[y] > 0, p, 1 - p)).mean(axis=1).sum()
-    assert aim.plain_loss(torch.from_numpy(logits), torch.from_numpy(y)) == pytest.approx(plain)
+    assert objective.plain_loss(torch.from_numpy(logits), torch.from_numpy(y)) == pytest.approx(
+        plain
+    )
     right = ((p > 0.5) == (sets[y] > 0)).all(axis=1).sum()
-    assert int(aim.right(torch.from_numpy(logits), torch.from_numpy(y))) == right
+    assert int(objective.correct(torch.from_numpy(logits), torch.from_numpy(y))) == right
 
 
 def test_resampling_gives_a_row_of_several_classes_by_the_one_that_wants_it_most():
     sets = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
     y = np.repeat([0, 1, 2, 3], [3, 3, 40, 2])
     train = TrainParams(balance="resample", min_per_class=10, max_per_class=20)
-    members = SeveralLabels(sets, y, train).members(y)
-    often = _classes.times(members, len(y), train, np.random.default_rng(0))
+    rows_by_class = Objective(y, 2, train, sets).rows_by_class(y)
+    often = repeats(rows_by_class, len(y), train, np.random.default_rng(0))
     assert often[y == 0].sum() == 10  # of no class: as if they had one
     assert (often[(y == 1) | (y == 3)] == 2).all()  # five rows of the second class up to ten
     assert set(often[y == 2]) <= {0, 1}
@@ -141,7 +145,7 @@ def test_it_learns_each_label_and_says_how_likely_it_is(calibration):
     for at in range(3):
         assert sk.roc_auc_score(has[:, at], p[:, at]) > 0.9
         assert abs(p[:, at].mean() - has[:, at].mean()) < 0.03
-    assert sk.f1_score(has, found.decide(p), average="macro") > 0.7
+    assert sk.f1_score(has, found.reaches_threshold(p), average="macro") > 0.7
     said = found.card["calibration"]
     assert list(said["thresholds"]) == ["c0", "c1", "c2"]
     assert said["log_loss_after"] <= said["log_loss_before"] + 1e-9
@@ -180,15 +184,16 @@ def test_two_trainings_give_the_same_bytes_and_the_artifact_reads_back(tmp_path)
     assert np.array_equal(again.predict_proba(x), fitted.classifier.predict_proba(x))
 
     opened = FeatureClassifier.open(tmp_path)
-    assert np.array_equal(opened.predict(x), again.decide(again.predict_proba(x)))
+    assert np.array_equal(opened.predict(x), again.reaches_threshold(again.predict_proba(x)))
     with pytest.raises(ValueError, match="several labels"):
         opened.partial_fit(x, np.arange(50) % 2)
     assert opened.fit(x, np.arange(50) % 2).predict(x).shape == (50,)
 
 
 def test_thresholds_that_are_not_one_for_each_class_are_refused(tmp_path):
-    found = learnt(TrainParams(epochs=1)).classifier.of_several(np.zeros(2, np.float32))
-    for name, data in found.files().items():
+    found = learnt(TrainParams(epochs=1)).classifier
+    wrong = replace(found, tensors={**found.tensors, "thresholds": np.zeros(2, np.float32)})
+    for name, data in wrong.files().items():
         (tmp_path / name).write_bytes(data)
     with pytest.raises(InputError, match=r"thresholds is \(\d,\), not \(\d,\)"):
         read(tmp_path)
@@ -205,8 +210,8 @@ def test_without_a_calibration_chip_every_threshold_is_one_half():
 @given(st.lists(st.tuples(st.integers(0, 12), st.booleans()), min_size=1, max_size=30))
 def test_a_threshold_gives_the_highest_f1_that_any_gives(rows):
     p = np.array([[number / 12] for number, _ in rows])
-    has = np.array([[float(flag)] for _, flag in rows], np.float32)
-    chosen = thresholds(p, has)[0]
+    has = np.array([[flag] for _, flag in rows])
+    chosen = choose_thresholds(p, has)[0]
     if not has.any():
         assert chosen == 0.5
         return
@@ -230,7 +235,7 @@ def test_onnx_gives_equal_scores_and_answers(calibration):
     wanted = found.predict_proba(x)
     assert np.abs(p - wanted).max() < 1e-5
     sure = np.abs(wanted - found.tensors["thresholds"]) > 1e-5
-    assert np.array_equal(labels[sure], found.decide(wanted)[sure])
+    assert np.array_equal(labels[sure], found.reaches_threshold(wanted)[sure])
 
 
 def test_a_pickle_for_pyspacer_is_refused_in_a_sentence():

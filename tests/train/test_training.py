@@ -14,10 +14,10 @@ from sklearn.linear_model import LogisticRegression
 
 from pipeline.config.sections import TrainParams
 from pipeline.core.errors import InputError, SettingError
-from pipeline.train import classifiers, model
-from pipeline.train.batches import Data
+from pipeline.train import classifiers, model, schedule
+from pipeline.train.batches import Data, Rows
 from pipeline.train.calibration import fit_mixture, fit_sigmoids, fit_temperature, log_loss
-from pipeline.train.fit import Rows, Splits, classifier_of, fit
+from pipeline.train.fit import Splits, classifier_of, fit
 from pipeline.train.loop import Adam
 
 
@@ -139,7 +139,7 @@ def test_the_labels_that_are_wrong_whatever_the_score_are_counted(doubt, heat):
     found_heat, found = fit_mixture(logits * heat, y)
     assert found == pytest.approx(doubt, abs=0.02)
     assert found_heat == pytest.approx(heat, rel=0.06)
-    after = model.mixed(model.softmax(logits * heat / found_heat), found)
+    after = model.mixed(model.softmax(logits * heat / found_heat), found, 5)
     plain = model.softmax(logits * heat / fit_temperature(logits * heat, y))
     assert log_loss(after, y) <= log_loss(plain, y) + 1e-6
 
@@ -152,7 +152,7 @@ def test_a_mixture_is_the_least_loss_that_scipy_finds():
     y = np.where(rng.random(3000) < 0.2, rng.integers(0, 4, 3000), y)
 
     def loss(at):
-        scores = model.mixed(model.softmax(logits / at[0]), at[1])
+        scores = model.mixed(model.softmax(logits / at[0]), at[1], 4)
         smooth = 1 / 3002
         return (1 - smooth) * log_loss(scores, y) - smooth * np.log(scores).mean()
 
@@ -286,7 +286,7 @@ def test_layers_and_their_relu_may_stand_in_a_network_twice():
     kept = classifier_of(("a", "b"), data, classifiers.checked(network, "mine").eval())
     rows = np.random.default_rng(0).normal(0, 1, (20, 4)).astype(np.float32)
     logits = network(torch.from_numpy(rows)).detach().numpy()
-    np.testing.assert_allclose(kept.of_standard(rows), logits, atol=1e-6)
+    np.testing.assert_allclose(kept.logits_of_standardized(rows), logits, atol=1e-6)
 
 
 @pytest.mark.parametrize("harm", HARMS)
@@ -332,12 +332,11 @@ def test_a_classifier_that_cannot_be_trusted_is_refused(tmp_path, harm):
 
 
 def test_a_step_is_bit_equal_to_torchs_own_adam():
-    chosen = TrainParams(learning_rate=3e-3, weight_decay=1e-2)
     torch.manual_seed(0)
     ours = torch.nn.Linear(7, 3)
     theirs = torch.nn.Linear(7, 3)
     theirs.load_state_dict(ours.state_dict())
-    mine = Adam(list(ours.parameters()), chosen)
+    mine = Adam(list(ours.parameters()), weight_decay=1e-2)
     peer = torch.optim.Adam(theirs.parameters(), lr=3e-3, weight_decay=1e-2, fused=True)
     for _ in range(20):
         x = torch.randn(5, 7)
@@ -358,7 +357,8 @@ def test_training_does_not_import_torchs_compiler():
     code = (
         "import sys, numpy as np\n"
         "from pipeline.config.sections import TrainParams\n"
-        "from pipeline.train.fit import Rows, Splits, fit\n"
+        "from pipeline.train.batches import Rows\n"
+        "from pipeline.train.fit import Splits, fit\n"
         "x = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)\n"
         "rows = Rows.of(x, ['a', 'b'] * 20)\n"
         "fit(Splits(rows, rows), TrainParams(epochs=1), 'cpu')\n"
@@ -391,7 +391,8 @@ def test_sigmoids_are_scikit_learns(classes):
     p = model.softmax(rng.normal(0, 2, (3000, classes)))
     y = np.array([rng.choice(classes, p=share) for share in p**0.5 / (p**0.5).sum(1)[:, None]])
     theirs = CalibratedClassifierCV(Told(), method="sigmoid", ensemble=False).fit(p, y)
-    slope, offset = fit_sigmoids(p, y)
+    columns = slice(1, None) if classes == 2 else slice(None)
+    slope, offset = fit_sigmoids(p[:, columns], (y[:, None] == np.arange(classes))[:, columns])
     found = model.sigmoids(p, slope, offset)
     np.testing.assert_allclose(found, theirs.predict_proba(p), atol=2e-4)
     assert found.sum(1) == pytest.approx(1)
@@ -437,24 +438,24 @@ def test_presets_fill_what_is_null_and_what_is_set_wins():
     ],
 )
 def test_what_is_null_goes_by_the_number_of_rows(n_rows, epochs, rate):
-    assert classifiers.epochs(TrainParams(), n_rows) == epochs
+    assert schedule.epochs(TrainParams(), n_rows) == epochs
     for dim in (20, 1280):
-        assert classifiers.rate(TrainParams(), n_rows, dim) == pytest.approx(rate)
+        assert schedule.rate(TrainParams(), n_rows, dim) == pytest.approx(rate)
     linear, own = TrainParams(classifier="lr"), rate if n_rows < 50_000 else rate / 2
-    assert classifiers.rate(linear, n_rows, 1280) == pytest.approx(own)
-    assert classifiers.rate(linear, n_rows, 80) == pytest.approx(4 * own)
-    assert classifiers.rate(linear, n_rows, 2) == pytest.approx(10 * own)
-    assert classifiers.rate(TrainParams(learning_rate=0.5), n_rows, 80) == 0.5
-    assert classifiers.schedule(TrainParams(), n_rows) == (
+    assert schedule.rate(linear, n_rows, 1280) == pytest.approx(own)
+    assert schedule.rate(linear, n_rows, 80) == pytest.approx(4 * own)
+    assert schedule.rate(linear, n_rows, 2) == pytest.approx(10 * own)
+    assert schedule.rate(TrainParams(learning_rate=0.5), n_rows, 80) == 0.5
+    assert schedule.schedule(TrainParams(), n_rows) == (
         "cosine" if n_rows >= 50_000 else "constant"
     )
     theirs = TrainParams(preset="pyspacer")
-    assert classifiers.epochs(theirs, n_rows) == 10
-    assert classifiers.rate(theirs, n_rows, 80) == (1e-3 if n_rows < 50_000 else 1e-4)
-    assert classifiers.schedule(theirs, n_rows) == "constant"
+    assert schedule.epochs(theirs, n_rows) == 10
+    assert schedule.rate(theirs, n_rows, 80) == (1e-3 if n_rows < 50_000 else 1e-4)
+    assert schedule.schedule(theirs, n_rows) == "constant"
 
 
 def test_a_constant_rate_is_smaller_and_takes_more_epochs():
     steady = TrainParams(schedule="constant")
-    assert classifiers.epochs(steady, 200_000) == 4
-    assert classifiers.rate(steady, 200_000, 1280) == pytest.approx(5e-4 * (500 / 200) ** 0.5)
+    assert schedule.epochs(steady, 200_000) == 4
+    assert schedule.rate(steady, 200_000, 1280) == pytest.approx(5e-4 * (500 / 200) ** 0.5)
