@@ -236,23 +236,14 @@ def place(path: Path, file: Out) -> None:
 
 
 def _linked(source: Path, target: Path) -> bool:
-    """Try to create *target* with the bytes of *source* without copying them."""
-    return _reflinked(source, target) or _hard_linked(source, target)
+    """Create *target* with the bytes of *source* without a copy; return False if that fails."""
+    if sys.platform == "linux":
+        import fcntl
 
-
-def _reflinked(source: Path, target: Path) -> bool:
-    if sys.platform != "linux":
-        return False
-    import fcntl
-
-    with contextlib.suppress(OSError), source.open("rb") as old, target.open("xb") as new:
-        fcntl.ioctl(new.fileno(), FICLONE, old.fileno())
-        return True
-    target.unlink(missing_ok=True)
-    return False
-
-
-def _hard_linked(source: Path, target: Path) -> bool:
+        with contextlib.suppress(OSError), source.open("rb") as old, target.open("xb") as new:
+            fcntl.ioctl(new.fileno(), FICLONE, old.fileno())
+            return True
+        target.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         os.link(source, target)
         return True
