@@ -14,11 +14,9 @@ BETA = 0.999
 
 
 def class_weights(counts: Indices, train: TrainParams) -> NDArray[np.float32] | None:
-    """Return each class's weight in the loss, 1 on average over the rows; None: all alike.
+    """Return the weight in the loss of classes of *counts* rows, float32 [n_classes].
 
-    Args:
-        counts: the rows of each class, [n_classes].
-        train: the section.
+    The mean over all rows is 1; None: all weigh the same.
 
     Source: Cui et al. 2019, "Class-balanced loss based on effective number of samples".
     """
@@ -42,13 +40,8 @@ def repeats(
 
     Of a class with more than `max_per_class` rows so many are drawn, others in every epoch; the
     rows of one with fewer than `min_per_class` are repeated. A row of several classes is taken as
-    often as the class that needs it most often asks for.
-
-    Args:
-        rows_by_class: the rows of each class.
-        n_rows: the number of all rows.
-        train: the section.
-        rng: draws the rows that are taken once more than others.
+    often as the class that needs it most asks for. *rng* draws the rows that are taken once more
+    than others.
     """
     if train.balance != "resample":
         return None

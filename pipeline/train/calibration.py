@@ -42,7 +42,7 @@ def calibrate(
     Args:
         classifier: not calibrated yet.
         logits: of the calibration split, [n, n_classes].
-        y: the classes of its chips, or the numbers of their label sets, [n].
+        y: the class of each chip, or the number of its label set, [n].
         train: the section.
         targets: the label sets, [n_sets, n_classes] of 0 and 1; None: one label a chip.
 
@@ -52,26 +52,28 @@ def calibrate(
     tensors, method = dict(classifier.tensors), train.calibration
     if targets is not None:
         tensors["thresholds"] = np.full(len(classifier.classes), EVEN, np.float32)
-    if not len(y) or (method == "none" and targets is None):
-        why = "train.calibration is none"
-        if not len(y):
-            label = "known label" if targets is None else "label"
-            why = f"no calibration chip has a {label}"
+    if not len(y):
+        why = f"no calibration chip has a {'known ' if targets is None else ''}label"
         return replace(classifier, tensors=tensors), {"method": "none", "why": why}
+    if method == "none" and targets is None:
+        return classifier, {"method": "none", "why": "train.calibration is none"}
     before = calibrated(logits, tensors)
     if targets is None:
-        is_of_class = y[:, None] == np.arange(before.shape[1])
-        fitted = _fit(method, logits, y)
-        # Of two classes only the second has a sigmoid.
-        columns = slice(1, None) if before.shape[1] == BINARY else slice(None)
+        is_of_class, decisions = y[:, None] == np.arange(logits.shape[1]), logits
     else:
-        is_of_class = targets[y] > 0
+        is_of_class, decisions = targets[y] > 0, _decisions(np.zeros_like(logits), logits)
         y = is_of_class.ravel().astype(np.int64)
-        fitted = _fit(method, _decisions(np.zeros_like(logits), logits), y)
-        columns = slice(None)
-    if method == "sigmoid":
-        slope, offset = fit_sigmoids(before[:, columns], is_of_class[:, columns])
-        fitted = {"sigmoid.slope": slope, "sigmoid.offset": offset}
+    fitted: dict[str, Any] = {}
+    if method == "temperature":
+        fitted["temperature"] = [fit_temperature(decisions, y)]
+    elif method == "mixture":
+        temperature, doubt = fit_mixture(decisions, y)
+        fitted |= {"temperature": [temperature], "doubt": [doubt]}
+    elif method == "sigmoid":
+        # Of two classes, one of which a chip has, only the second has a sigmoid.
+        first = 1 if targets is None and logits.shape[1] == BINARY else 0
+        slope, offset = fit_sigmoids(before[:, first:], is_of_class[:, first:])
+        fitted |= {"sigmoid.slope": slope, "sigmoid.offset": offset}
     tensors |= {name: np.asarray(values, np.float32) for name, values in fitted.items()}
     after = calibrated(logits, tensors)
     card: dict[str, Any] = {"method": method}
@@ -85,16 +87,6 @@ def calibrate(
         rounded = [round(value, 6) for value in tensors["thresholds"].tolist()]
         card["thresholds"] = dict(zip(classifier.classes, rounded, strict=True))
     return replace(classifier, tensors=tensors), card
-
-
-def _fit(method: str, logits: Floats, y: Indices) -> dict[str, Any]:
-    """Return the tensors of the methods that fit all classes together."""
-    if method == "temperature":
-        return {"temperature": [fit_temperature(logits, y)]}
-    if method == "mixture":
-        temperature, doubt = fit_mixture(logits, y)
-        return {"temperature": [temperature], "doubt": [doubt]}
-    return {}
 
 
 def _decisions(no: Floats, yes: Floats) -> Floats:

@@ -4,25 +4,39 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from pipeline.core.errors import Missing
 from pipeline.core.hashing import digest
+from pipeline.storage import Storage
 
 Tensors = dict[str, torch.Tensor]
 
 
-class Checkpointer(Protocol):
-    """Where the last checkpoint is kept."""
+class Checkpoint:
+    """The last checkpoint of a training, as one file of the store."""
+
+    def __init__(self, storage: Storage, key: str) -> None:
+        self.storage, self.key = storage, key
 
     def load(self) -> bytes | None:
-        """Return the last checkpoint, or None."""
+        """Return the checkpoint; None before the end of the first epoch."""
+        try:
+            return self.storage.read(self.key)
+        except Missing:
+            return None
 
     def save(self, state: bytes) -> None:
-        """Replace the last checkpoint by *state*."""
+        """Replace the checkpoint by *state*."""
+        self.storage.put(self.key, state)
+
+    def delete(self) -> None:
+        """Delete the checkpoint of a finished training."""
+        self.storage.delete(self.key)
 
 
 def encode(tensors: Tensors, curve: list[dict[str, Any]]) -> bytes:

@@ -83,10 +83,9 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         from pipeline.train.fit import classifier_of, start
 
         features, labels = self._validated(X, y, reset=True)
-        self.classes_, numbers = np.unique(labels, return_inverse=True)
-        self._check_classes()
+        self._set_classes(labels)
         self.__dict__.pop("_loop", None)
-        data = _data(features, numbers)
+        data = self._data(features, labels)
         loop = start(data, len(self.classes_), self._section(), self.device)
         for number in range(1, loop.schedule.epochs + 1):
             loop.epoch(number, data)
@@ -126,14 +125,13 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if is_first:
             if classes is None:
                 raise ValueError("the first call of partial_fit needs the classes")
-            self.classes_ = np.unique(np.asarray(classes))
-            self._check_classes()
+            self._set_classes(classes)
         elif classes is not None and not np.array_equal(self.classes_, np.unique(classes)):
             raise ValueError("classes are not those of the first call of partial_fit")
         unknown = np.setdiff1d(labels, self.classes_)
         if len(unknown):
             raise ValueError(f"{unknown.tolist()[0]!r} is none of the classes")
-        data = _data(features, np.searchsorted(self.classes_, labels))
+        data = self._data(features, labels)
         if hasattr(self, "_loop"):
             data.standardize(self.model_.tensors["mean"], self.model_.tensors["scale"])
         else:
@@ -173,7 +171,8 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_classification_targets(labels)
         return features, labels
 
-    def _check_classes(self) -> None:
+    def _set_classes(self, labels: ArrayLike) -> None:
+        self.classes_ = np.unique(np.asarray(labels))
         if len(self.classes_) == 1:
             raise ValueError("a classifier needs two classes, and there is 1 class")
 
@@ -185,9 +184,8 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             plain["hidden"] = tuple(int(size) for size in self.hidden)
         return TrainParams(**plain)
 
+    def _data(self, features: NDArray[Any], labels: NDArray[Any]) -> Data:
+        from pipeline.train.batches import Data, Rows
 
-def _data(features: NDArray[Any], numbers: NDArray[Any]) -> Data:
-    from pipeline.train.batches import Data, Rows
-
-    rows = Rows.of(features, [""] * len(features))
-    return Data(rows, np.asarray(numbers, np.int64), features.size * 4)
+        numbers = np.searchsorted(self.classes_, labels).astype(np.int64)
+        return Data(Rows.of(features, [""] * len(features)), numbers, features.size * 4)

@@ -20,7 +20,7 @@ from pipeline.core.errors import InputError
 from pipeline.train import classifiers
 from pipeline.train.batches import Data, Rows, Targets
 from pipeline.train.calibration import calibrate
-from pipeline.train.checkpoint import Checkpointer
+from pipeline.train.checkpoint import Checkpoint
 from pipeline.train.classes import Classes, choose_classes
 from pipeline.train.label_map import LabelMap
 from pipeline.train.loop import Epoch, Loop
@@ -63,16 +63,12 @@ def fit(
     train: TrainParams,
     device: str,
     step: Callable[[list[Epoch]], None] = lambda _: None,
-    checkpointer: Checkpointer | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Fitted:
     """Train the classifier that *train* names.
 
-    Args:
-        splits: labelled features.
-        train: the section.
-        device: torch's name of the device.
-        step: called with the learning curve after each epoch.
-        checkpointer: where the state after each epoch is kept, to resume an interrupted run.
+    *step* is called with the learning curve after each epoch; *checkpoint* keeps the state after
+    each epoch, to resume an interrupted run.
 
     Raises:
         InputError: there are no labelled rows, or fewer than two classes.
@@ -88,7 +84,7 @@ def fit(
     data = Data(splits.train, y, budget - held_out.budget)
     loop = start(data, len(classes.names), train, device, targets)
     held_out.standardize(data.mean, data.scale)
-    curve = loop.run(data, held_out, checkpointer, step)
+    curve = loop.run(data, held_out, checkpoint, step)
     classifier = classifier_of(classes.names, data, loop.network)
     logits = _logits(classifier, held_out)
     classifier, calibration_card = calibrate(

@@ -71,18 +71,7 @@ def parse(data: bytes, name: str) -> LabelMap:
             raise InputError(
                 f"{at}: {old!r} becomes {new or 'nothing'!r}, and {steps[old] or 'nothing'!r} above"
             )
-    to: dict[str, str | None] = {}
-    for old in steps:
-        chain = _chain(old, steps, to)
-        last = chain[-1]
-        if last is not None and last in chain[:-1]:
-            circle = chain[chain.index(last) :]
-            raise InputError(
-                f"train.label_map: {name}:{lines[str(circle[-2])]}: goes round in a circle: "
-                f"{' → '.join(map(repr, circle))}"
-            )
-        to |= dict.fromkeys(filter(None, [old, *chain[:-1]]), last)
-    return LabelMap(to, hashlib.sha256(data).hexdigest(), steps, lines)
+    return LabelMap(_ends(steps, lines, name), hashlib.sha256(data).hexdigest(), steps, lines)
 
 
 def _rows(data: bytes, name: str) -> Iterator[tuple[int, str | None, str | None]]:
@@ -114,34 +103,33 @@ def _label(cell: str) -> str | None:
     return unicodedata.normalize("NFC", cell.strip()) or None
 
 
-def _chain(
-    old: str, steps: Mapping[str, str | None], to: Mapping[str, str | None]
-) -> list[str | None]:
-    """Return *old* and what it becomes step by step, up to the last label, None, or a repetition.
-
-    A label that becomes itself is a last one; *to* holds the ends of the labels followed before.
-    """
-    chain: dict[str | None, None] = {old: None}
-    here: str | None = old
-    while here is not None:
-        following = to[here] if here in to else steps.get(here, here)
-        if following == here:
-            break
-        if following in chain:
-            return [*chain, following]
-        chain[following] = None
-        here = following
-    return list(chain)
+def _ends(
+    steps: Mapping[str, str | None], lines: Mapping[str, int], name: str
+) -> dict[str, str | None]:
+    """Return what each label becomes in the end; a label may become itself."""
+    ends: dict[str, str | None] = {}
+    for old in steps:
+        chain: dict[str, None] = {}
+        label: str | None = old
+        while label is not None and label not in ends and steps.get(label, label) != label:
+            if label in chain:
+                circle = list(chain)[list(chain).index(label) :]
+                raise InputError(
+                    f"train.label_map: {name}:{lines[circle[-1]]}: goes round in a circle: "
+                    f"{' → '.join(map(repr, [*circle, label]))}"
+                )
+            chain[label] = None
+            label = steps[label]
+        end = None if label is None else ends.get(label, label)
+        ends |= dict.fromkeys([*chain, old], end)
+    return ends
 
 
 def check(label_map: LabelMap, labels: Collection[str], train: TrainParams) -> None:
-    """Check the labels that a map names, as `train.label_map_check` asks.
+    """Check the labels that a map names against all *labels*, by `train.label_map_check`.
 
-    Args:
-        label_map: the map.
-        labels: of all chips, before the map.
-        train: the section. "names": each label in the column `from` is one of *labels*, or one of
-            them becomes it; "closed": also, the map names all of *labels*; "open": no check.
+    With "names", each label of the column `from` must be one of *labels*, or what one becomes on
+    its way; with "closed", the map must also name all of *labels*; "open" checks nothing.
 
     Raises:
         InputError: the check fails; the message lists the labels.
@@ -149,9 +137,9 @@ def check(label_map: LabelMap, labels: Collection[str], train: TrainParams) -> N
     if train.label_map is None or train.label_map_check == "open":
         return
     where = f"train.label_map: {train.label_map.rpartition('/')[2]}"
-    reached = set(labels)
+    reached: set[str] = set()
     for label in labels:
-        step = label_map.steps.get(label)
+        step: str | None = label
         while step is not None and step not in reached:
             reached.add(step)
             step = label_map.steps.get(step)

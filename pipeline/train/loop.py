@@ -13,10 +13,9 @@ from torch import nn
 from torch.optim.adam import adam
 
 from pipeline.config.sections import TrainParams
-from pipeline.train import checkpoint
 from pipeline.train.balance import repeats
 from pipeline.train.batches import Data
-from pipeline.train.checkpoint import Checkpointer
+from pipeline.train.checkpoint import Checkpoint, Tensors, decode, encode
 from pipeline.train.losses import Objective
 from pipeline.train.schedule import Schedule
 
@@ -73,7 +72,7 @@ class Adam:
             maximize=False,
         )
 
-    def state(self) -> checkpoint.Tensors:
+    def state(self) -> Tensors:
         """Return the moments and the step counts, by name."""
         kinds = {"mean": self.means, "square": self.squares, "step": self.steps}
         return {
@@ -84,15 +83,7 @@ class Adam:
 
 
 class Loop:
-    """The epochs of one training.
-
-    Args:
-        network: untrained; trained in place, and moved back to the CPU at the end.
-        train: the section.
-        schedule: epochs, minibatches and learning rate.
-        objective: the loss.
-        device: where it runs.
-    """
+    """The epochs of one training, which trains *network* in place and moves it back to the CPU."""
 
     def __init__(
         self,
@@ -114,7 +105,7 @@ class Loop:
         self,
         data: Data,
         held_out: Data,
-        checkpointer: Checkpointer | None,
+        checkpoint: Checkpoint | None,
         step: Callable[[list[Epoch]], None],
     ) -> list[Epoch]:
         """Train on *data*, and evaluate on *held_out*, from the last checkpoint on.
@@ -123,7 +114,7 @@ class Loop:
             The learning curve. With `train.patience` the network is that of the epoch with the
             lowest calibration loss, else that of the last one.
         """
-        if checkpointer and (state := checkpointer.load()) is not None:
+        if checkpoint and (state := checkpoint.load()) is not None:
             self._resume(state)
         while len(self.curve) < self.schedule.epochs and not self._is_patience_over():
             number = len(self.curve) + 1
@@ -131,16 +122,16 @@ class Loop:
             self.curve.append(epoch)
             if self._best_epoch() == number:
                 self.best = self._weights()
-            if checkpointer:
+            if checkpoint:
                 curve = [asdict(epoch) for epoch in self.curve]
-                checkpointer.save(checkpoint.encode(self._tensors(), curve))
+                checkpoint.save(encode(self._tensors(), curve))
             step(self.curve)
         if self.train.patience is not None:
             self.network.load_state_dict(self.best)
         self.network.to("cpu")
         return self.curve
 
-    def _weights(self) -> checkpoint.Tensors:
+    def _weights(self) -> Tensors:
         return {name: value.clone() for name, value in self.network.state_dict().items()}
 
     def _best_epoch(self) -> int:
@@ -224,14 +215,14 @@ class Loop:
                     correct += int(self.objective.correct(logits, y))
         return loss / len(held_out), correct / len(held_out)
 
-    def _tensors(self) -> checkpoint.Tensors:
+    def _tensors(self) -> Tensors:
         """Return all that the next epoch starts from."""
         best = {BEST + name: value for name, value in self.best.items()}
         return {**self.network.state_dict(), **best, **self.optimizer.state()}
 
     def _resume(self, state: bytes) -> None:
         """Continue from a checkpoint, unless it is damaged or of another network."""
-        tensors, curve = checkpoint.decode(state) or ({}, [])
+        tensors, curve = decode(state) or ({}, [])
         current = self._tensors()
         if {name: value.shape for name, value in tensors.items()} == {
             name: value.shape for name, value in current.items()

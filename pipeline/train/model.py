@@ -185,19 +185,16 @@ def read(folder: Path) -> Classifier:
             text = stream.read()
         with open_regular_file(folder / "model.safetensors") as stream:
             data = stream.read()
+        card = _card(text, folder)
+        if card["tensors"] != sha256(data):
+            raise InputError(
+                f"{folder}: model.safetensors is not the one that model.json describes; one of "
+                "them was damaged or changed since the classifier was trained"
+            )
+        tensors = load(data)
     except FileNotFoundError as error:
         raise InputError(f"{folder}: no classifier here; run the train stage first") from error
-    except OSError as error:
-        raise InputError(f"{folder}: not a classifier that can be read: {error}") from error
-    card = _card(text, folder)
-    if card["tensors"] != sha256(data):
-        raise InputError(
-            f"{folder}: model.safetensors is not the one that model.json describes; one of them "
-            "was damaged or changed since the classifier was trained"
-        )
-    try:
-        tensors = load(data)
-    except SafetensorError as error:
+    except (OSError, SafetensorError) as error:
         raise InputError(f"{folder}: not a classifier that can be read: {error}") from error
     classifier = Classifier(tuple(card["classes"]), tensors, card)
     _check_tensors(classifier, f"{folder}/model.safetensors")

@@ -15,7 +15,7 @@ import pyarrow as pa
 from pipeline.annotations import label_separator
 from pipeline.config.loader import Params
 from pipeline.core import hardware
-from pipeline.core.errors import InputError, Missing
+from pipeline.core.errors import InputError
 from pipeline.core.hashing import digest
 from pipeline.core.progress import Progress
 from pipeline.core.run_log import Counts, pluralize
@@ -64,6 +64,7 @@ def make(context: Context, target: Piece, report: Report) -> None:
         InputError: the train split has no labelled chip, or only one class; the label map has
             wrong names; the label map or the code has changed since *target* was named.
     """
+    from pipeline.train.checkpoint import Checkpoint
     from pipeline.train.fit import Splits, fit
 
     params, train = context.params, context.params.train
@@ -83,7 +84,9 @@ def make(context: Context, target: Piece, report: Report) -> None:
     trained_on, held_out = labelled_features.of_splits(labels, "train", "calibration")
     splits = Splits(_rows(trained_on), _rows(held_out), labels_to_classes, separator)
     device = hardware.device(context.machine.device)
-    checkpoint = StoreCheckpointer(context, target)
+    checkpoint = Checkpoint(
+        context.store.storage, f"checkpoints/{target.recipe}/{target.input}.safetensors"
+    )
     epochs = schedule.epochs(train, len(trained_on.labels))
     with Progress("train", "epochs", epochs, report) as progress:
 
@@ -119,29 +122,6 @@ def _rows(split: labelled_features.LabelledFeatures) -> Rows:
 
     labels = split.labels["label"].to_pylist()
     return Rows(labels, split.dim, [block.at for block in split.blocks], split.read)
-
-
-class StoreCheckpointer:
-    """Keeps the state of a training after its last epoch in the store, under the piece's name."""
-
-    def __init__(self, context: Context, target: Piece) -> None:
-        self.storage = context.store.storage
-        self.key = f"checkpoints/{target.recipe}/{target.input}.safetensors"
-
-    def load(self) -> bytes | None:
-        """Return the state, or None."""
-        try:
-            return self.storage.read(self.key)
-        except Missing:
-            return None
-
-    def save(self, state: bytes) -> None:
-        """Replace the state of the epoch before by *state*."""
-        self.storage.put(self.key, state)
-
-    def delete(self) -> None:
-        """Delete the state: the training is finished."""
-        self.storage.delete(self.key)
 
 
 def _card(classifier_recipe: Recipe) -> dict[str, Any]:

@@ -188,7 +188,7 @@ def test_a_training_that_is_cut_off_goes_on_to_the_same_bytes(given, cut):
     whole = fit(splits(), train, "cpu")
     kept = Kept(cut)
     with pytest.raises(KeyboardInterrupt):
-        fit(splits(), train, "cpu", checkpointer=kept)
+        fit(splits(), train, "cpu", checkpoint=kept)
     epochs = []
     rest = fit(splits(), train, "cpu", epochs.append, kept)
     assert len(epochs) == len(whole.curve) - cut
@@ -200,19 +200,19 @@ def test_a_damaged_state_is_not_gone_on_from():
     train = TrainParams(epochs=4, batch=32)
     whole = fit(splits(), train, "cpu").classifier.files()
     kept = Kept()
-    fit(splits(), train, "cpu", checkpointer=kept)
+    fit(splits(), train, "cpu", checkpoint=kept)
     good = kept.states[1]
     for place in (len(good) // 2, len(good) - 3, 40):
         damaged = bytearray(good)
         damaged[place] ^= 4
         kept.states = [bytes(damaged)]
-        assert fit(splits(), train, "cpu", checkpointer=kept).classifier.files() == whole
+        assert fit(splits(), train, "cpu", checkpoint=kept).classifier.files() == whole
     for state in (b"", b"{}", good[:-9]):
         kept.states = [state]
-        assert fit(splits(), train, "cpu", checkpointer=kept).classifier.files() == whole
+        assert fit(splits(), train, "cpu", checkpoint=kept).classifier.files() == whole
     other = TrainParams(epochs=4, batch=32, hidden=(5,))
     kept.states = [good]
-    fit(splits(), other, "cpu", checkpointer=kept)
+    fit(splits(), other, "cpu", checkpoint=kept)
 
 
 def test_in_parts_it_learns_as_well_as_whole():
