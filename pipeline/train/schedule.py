@@ -19,7 +19,7 @@ the classifier of a synthetic data set of 60,000 rows."""
 
 
 class Schedule(NamedTuple):
-    """Epochs, rows in a minibatch, the highest learning rate, and how it falls."""
+    """Epochs, rows in a minibatch, the highest learning rate, and "constant" or "cosine"."""
 
     epochs: int
     batch: int
@@ -28,9 +28,30 @@ class Schedule(NamedTuple):
 
     @classmethod
     def of(cls, train: TrainParams, n_rows: int, dim: int) -> Schedule:
-        """Return the schedule for *n_rows* training rows of features with *dim* values."""
-        kind = schedule(train, n_rows)
-        return cls(epochs(train, n_rows), batch(train, n_rows), rate(train, n_rows, dim), kind)
+        """Return what *train* sets, and for nulls what suits *n_rows* rows of *dim* values.
+
+        A minibatch is a tenth of the rows, between 32 and 500. There are 10 epochs, and up to 40
+        for fewer than 10,000 rows. From 50,000 rows on the rate falls to 0 in a cosine, over as
+        many epochs as take 400,000 rows, but 2 to 4; a constant rate has 4 epochs.
+
+        The rate grows with the square root of the minibatch. Without a hidden layer a step changes
+        a logit in proportion to `dim`, so the rate is raised where that is small.
+
+        Source: Malladi et al. 2022, "On the SDEs and scaling rules for adaptive gradient
+        algorithms", for the square root.
+        """
+        many = n_rows >= MANY_ROWS
+        kind = train.schedule or ("cosine" if many and train.preset is None else "constant")
+        batch = train.batch or min(max(n_rows // 10, 32), 500)
+        epochs = min(max(100_000 // max(n_rows, 1), 10), 40)
+        if many:
+            epochs = min(max(ENOUGH_ROWS // n_rows, 2), 4) if kind == "cosine" else 4
+        rate = train.learning_rate
+        if rate is None:
+            rate = _rate(train, kind, n_rows) * math.sqrt(batch / 200)
+            if train.classifier == "lr" and train.preset is None:
+                rate *= min(math.sqrt(USUAL_DIM / dim), 10.0)
+        return cls(train.epochs or epochs, batch, rate, kind)
 
     def rate_after(self, epochs: float) -> float:
         """Return the learning rate after *epochs* epochs.
@@ -42,56 +63,19 @@ class Schedule(NamedTuple):
         return self.rate
 
 
-def batch(train: TrainParams, n_rows: int) -> int:
-    """Return the rows in a minibatch: as set, or a tenth of all rows, between 32 and 500."""
-    return train.batch or min(max(n_rows // 10, 32), 500)
-
-
-def schedule(train: TrainParams, n_rows: int) -> str:
-    """Return how the rate changes: as set, or "cosine" (down to 0) from 50,000 rows on."""
-    usual = "cosine" if n_rows >= MANY_ROWS and train.preset is None else "constant"
-    return train.schedule or usual
-
-
-def epochs(train: TrainParams, n_rows: int) -> int:
-    """Return the number of epochs: as set, or by the number of rows.
-
-    10 epochs; up to 40 for fewer than 10,000 rows. From 50,000 rows on 4 with a constant rate; with
-    a cosine, whose last steps are small, as many as take 400,000 rows, but 2 to 4.
-    """
-    if train.epochs is not None:
-        return train.epochs
-    if n_rows < MANY_ROWS:
-        return min(max(100_000 // max(n_rows, 1), 10), 40)
-    return min(max(ENOUGH_ROWS // n_rows, 2), 4) if schedule(train, n_rows) == "cosine" else 4
-
-
-def rate(train: TrainParams, n_rows: int, dim: int) -> float:
-    """Return the highest learning rate: as set, or by the number of rows and the minibatch.
+def _rate(train: TrainParams, kind: str, n_rows: int) -> float:
+    """Return the learning rate for batches of 200 rows.
 
     From 50,000 rows on 5e-4, which in 4 epochs gives what PySpacer's 1e-4 gives in 10; with a
-    cosine five times that, or half of it without a hidden layer. Without a hidden layer a step
-    changes a logit in proportion to the number of values in a feature, so the rate is raised where
-    there are few: with few, 1e-3 would be too slow.
+    cosine five times that, or half of it without a hidden layer.
 
-    Sources: PySpacer 0.14, `train_classifier.py`, for 1e-3, and 1e-4 from 50,000 rows on, at
-    batches of 200; Malladi et al. 2022, "On the SDEs and scaling rules for adaptive gradient
-    algorithms", for the square root of the batch.
+    Source: PySpacer 0.14, `train_classifier.py`, for 1e-3, and 1e-4 from 50,000 rows on, at
+    batches of 200.
     """
-    if train.learning_rate is not None:
-        return train.learning_rate
-    scaled = _rate(train, n_rows) * math.sqrt(batch(train, n_rows) / 200)
-    if train.classifier == "lr" and train.preset is None:
-        scaled *= min(math.sqrt(USUAL_DIM / dim), 10.0)
-    return scaled
-
-
-def _rate(train: TrainParams, n_rows: int) -> float:
-    """Return the rate for batches of 200."""
     if n_rows < MANY_ROWS:
         return 1e-3
     if train.preset == "pyspacer":
         return 1e-4
-    if schedule(train, n_rows) == "constant":
+    if kind == "constant":
         return 5e-4
     return 1.25e-3 if train.classifier == "lr" else 2.5e-3

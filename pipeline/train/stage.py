@@ -24,8 +24,9 @@ from pipeline.store.context import Context, Report
 from pipeline.store.objects import Piece
 from pipeline.store.outputs import CLASSIFIER, FEATURES, Out
 from pipeline.store.recipe import Recipe
-from pipeline.train import dvclive, label_map, labelled_features, recipe, schedule
+from pipeline.train import dvclive, label_map, labelled_features, recipe
 from pipeline.train.label_map import renamed
+from pipeline.train.schedule import Schedule
 
 if TYPE_CHECKING:
     from pipeline.train.batches import Rows
@@ -87,7 +88,7 @@ def make(context: Context, target: Piece, report: Report) -> None:
     checkpoint = Checkpoint(
         context.store.storage, f"checkpoints/{target.recipe}/{target.input}.safetensors"
     )
-    epochs = schedule.epochs(train, len(trained_on.labels))
+    epochs = Schedule.of(train, len(trained_on.labels), trained_on.dim).epochs
     with Progress("train", "epochs", epochs, report) as progress:
 
         def step(curve: list[Epoch]) -> None:

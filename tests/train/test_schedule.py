@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.config.sections import TrainParams
-from pipeline.train import schedule
+from pipeline.train.schedule import Schedule
 
 
 def test_presets_fill_nulls_and_explicit_settings_win():
@@ -37,24 +37,25 @@ def test_presets_fill_nulls_and_explicit_settings_win():
     ],
 )
 def test_nulls_are_chosen_by_the_number_of_rows(n_rows, epochs, rate):
-    assert schedule.epochs(TrainParams(), n_rows) == epochs
+    def chosen(dim=80, **settings):
+        return Schedule.of(TrainParams(**settings), n_rows, dim)
+
+    assert chosen().epochs == epochs
     for dim in (20, 1280):
-        assert schedule.rate(TrainParams(), n_rows, dim) == pytest.approx(rate)
-    linear, lr_rate = TrainParams(classifier="lr"), rate if n_rows < 50_000 else rate / 2
-    assert schedule.rate(linear, n_rows, 1280) == pytest.approx(lr_rate)
-    assert schedule.rate(linear, n_rows, 80) == pytest.approx(4 * lr_rate)
-    assert schedule.rate(linear, n_rows, 2) == pytest.approx(10 * lr_rate)
-    assert schedule.rate(TrainParams(learning_rate=0.5), n_rows, 80) == 0.5
-    assert schedule.schedule(TrainParams(), n_rows) == (
-        "cosine" if n_rows >= 50_000 else "constant"
-    )
-    theirs = TrainParams(preset="pyspacer")
-    assert schedule.epochs(theirs, n_rows) == 10
-    assert schedule.rate(theirs, n_rows, 80) == (1e-3 if n_rows < 50_000 else 1e-4)
-    assert schedule.schedule(theirs, n_rows) == "constant"
+        assert chosen(dim).rate == pytest.approx(rate)
+    lr_rate = rate if n_rows < 50_000 else rate / 2
+    assert chosen(1280, classifier="lr").rate == pytest.approx(lr_rate)
+    assert chosen(80, classifier="lr").rate == pytest.approx(4 * lr_rate)
+    assert chosen(2, classifier="lr").rate == pytest.approx(10 * lr_rate)
+    assert chosen(learning_rate=0.5).rate == 0.5
+    assert chosen().kind == ("cosine" if n_rows >= 50_000 else "constant")
+    pyspacer = chosen(preset="pyspacer")
+    assert pyspacer.epochs == 10
+    assert pyspacer.rate == (1e-3 if n_rows < 50_000 else 1e-4)
+    assert pyspacer.kind == "constant"
 
 
 def test_a_constant_rate_is_lower_and_takes_more_epochs():
-    steady = TrainParams(schedule="constant")
-    assert schedule.epochs(steady, 200_000) == 4
-    assert schedule.rate(steady, 200_000, 1280) == pytest.approx(5e-4 * (500 / 200) ** 0.5)
+    constant = Schedule.of(TrainParams(schedule="constant"), 200_000, 1280)
+    assert constant.epochs == 4
+    assert constant.rate == pytest.approx(5e-4 * (500 / 200) ** 0.5)
