@@ -34,7 +34,7 @@ MAX_BATCH_SHARED = 8
 """Shards in a batch at most: what is lost with a worker."""
 
 LISTING_S = 2.0
-"""For so long, a listing of the finished shards answers for all tasks of a stage."""
+"""Seconds for which all tasks of a stage share one listing of the finished shards."""
 
 
 class ShardTask(QuadratTask):

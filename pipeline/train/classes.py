@@ -85,7 +85,7 @@ def choose_classes(
     to = dict(label_map.to)
     if train.rare_classes != "keep":
         new = OTHER if train.rare_classes == "merge" else None
-        # Labels that the map turns into a rare class go where that class goes.
+        # Labels that the map turns into a rare class are dropped or merged with it.
         to = {old: new if name in rare else name for old, name in to.items()}
         to |= dict.fromkeys((name for name in rare if name not in to), new)
     names = {renamed(to, label) for label in labels}

@@ -6,7 +6,7 @@ A file of this folder defines `VERSION` and
 
 which returns an untrained network from float32 [n, dim] to logits [n, n_classes], with a random
 start drawn from torch's global generator. It consists of linear layers with ReLU between them, and
-dropout if wanted: nothing else is stored in a classifier's file, or computed when it is opened.
+dropout if desired: nothing else is stored in a classifier's file, or computed when it is opened.
 The file imports torch only inside functions, so that reading params.yaml stays fast.
 """
 
