@@ -7,15 +7,15 @@ trained on, and shuffled there. Either order depends on the seed and the epoch a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from pipeline.core.hardware import cores
+from pipeline.train.labelled_features import LabelledFeatures
 
 Features = NDArray[np.float32]
 Indices = NDArray[np.int64]
@@ -26,29 +26,6 @@ LEFT_OUT = -1
 
 CHUNK = 8192
 """Rows that are standardised at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """Labelled rows of one split, whose features are read when they are needed.
-
-    Attributes:
-        labels: the label of each row.
-        dim: values in a feature.
-        blocks: the positions of each block's rows in *labels*.
-        read: returns the features of a block by its number, float32 [rows, dim]; a new array.
-    """
-
-    labels: Sequence[str]
-    dim: int
-    blocks: Sequence[Indices]
-    read: Callable[[int], Features]
-
-    @classmethod
-    def of(cls, features: Features, labels: Sequence[str]) -> Rows:
-        """Return rows that are in memory already, as one block."""
-        blocks = [np.arange(len(labels))] if len(labels) else []
-        return cls(labels, features.shape[1], blocks, lambda _: features.astype(np.float32))
 
 
 class Data:
@@ -64,7 +41,7 @@ class Data:
         features: all of their features, or None if these exceed the budget.
     """
 
-    def __init__(self, rows: Rows, y: Indices, budget: int) -> None:
+    def __init__(self, rows: LabelledFeatures, y: Indices, budget: int) -> None:
         self.rows, self.y, self.budget = rows, y, budget
         self.mean = np.zeros(rows.dim, np.float32)
         self.scale = np.ones(rows.dim, np.float32)
@@ -96,7 +73,7 @@ class Data:
     def _blocks(self, numbers: Iterable[int]) -> Iterator[tuple[Indices, Features]]:
         """Yield the positions of each block's rows, and their standardised features."""
         for number in numbers:
-            at = self.rows.blocks[number]
+            at = self.rows.blocks[number].at
             kept = self.y[at] != LEFT_OUT
             if kept.any():
                 features = self.rows.read(number)

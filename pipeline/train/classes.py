@@ -58,10 +58,8 @@ class Classes:
 
     def count_unknown(self, texts: Sequence[str]) -> int:
         """Count the rows with a label that is no class."""
-        return sum(
-            count * (not {*self.names}.issuperset(self._renamed(text)))
-            for text, count in Counter(texts).items()
-        )
+        names, counts = {*self.names}, Counter(texts)
+        return sum(counts[text] for text in counts if not names.issuperset(self._renamed(text)))
 
     def _renamed(self, text: str) -> tuple[str, ...]:
         return label_sets.split(renamed_all(self.to, text, self.separator), self.separator)

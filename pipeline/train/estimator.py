@@ -185,7 +185,9 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return TrainParams(**plain)
 
     def _data(self, features: NDArray[Any], labels: NDArray[Any]) -> Data:
-        from pipeline.train.batches import Data, Rows
+        from pipeline.train.batches import Data
+        from pipeline.train.labelled_features import LabelledFeatures
 
         numbers = np.searchsorted(self.classes_, labels).astype(np.int64)
-        return Data(Rows.of(features, [""] * len(features)), numbers, features.size * 4)
+        rows = LabelledFeatures.of(features, [""] * len(features))
+        return Data(rows, numbers, features.size * 4)

@@ -18,11 +18,12 @@ from pipeline.config.sections import TrainParams
 from pipeline.core import hardware
 from pipeline.core.errors import InputError
 from pipeline.train import classifiers
-from pipeline.train.batches import Data, Rows, Targets
+from pipeline.train.batches import Data, Targets
 from pipeline.train.calibration import calibrate
 from pipeline.train.checkpoint import Checkpoint
 from pipeline.train.classes import Classes, choose_classes
 from pipeline.train.label_map import LabelMap
+from pipeline.train.labelled_features import LabelledFeatures
 from pipeline.train.loop import Epoch, Loop
 from pipeline.train.losses import Objective
 from pipeline.train.model import Classifier
@@ -44,8 +45,8 @@ class Splits:
         separator: between the labels of a row; None if it has exactly one.
     """
 
-    train: Rows
-    calibration: Rows
+    train: LabelledFeatures
+    calibration: LabelledFeatures
     label_map: LabelMap = NO_MAP
     separator: str | None = None
 
@@ -74,11 +75,11 @@ def fit(
         InputError: there are no labelled rows, or fewer than two classes.
     """
     torch.set_num_threads(hardware.cores())
-    train_labels, held_out_labels = splits.train.labels, splits.calibration.labels
+    train_labels, held_out_labels = splits.train.texts, splits.calibration.texts
     classes = choose_classes(train_labels, splits.label_map, train, splits.separator)
     y, targets = classes.encode([*train_labels, *held_out_labels])
     y, held_out_y = y[: len(train_labels)], y[len(train_labels) :]
-    _check(classes, splits.train, y)
+    _check(classes, y)
     dim, budget = splits.train.dim, int(train.memory_gib * GIB)
     held_out = Data(splits.calibration, held_out_y, min(budget // 4, held_out_y.size * dim * 4))
     data = Data(splits.train, y, budget - held_out.budget)
@@ -105,13 +106,13 @@ def fit(
     return Fitted(classifier.with_card(card), curve)
 
 
-def _check(classes: Classes, rows: Rows, y: NDArray[np.int64]) -> None:
+def _check(classes: Classes, y: NDArray[np.int64]) -> None:
     """Raise InputError if there is nothing to train on, or only one class."""
     if not (y >= 0).any() or not classes.names:
         raise InputError(
             "train: no labelled chip in the train split; label some, or lower split.validation "
             "and split.calibration"
-            if not rows.labels
+            if not len(y)
             else "train: train.label_map and train.rare_classes leave no labelled chip to train on"
         )
     if len(classes.names) == 1:

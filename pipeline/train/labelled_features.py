@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,8 +60,22 @@ class LabelledFeatures:
     blocks: list[FeatureBlock]
     shards: FeatureShards
 
+    @classmethod
+    def of(cls, features: NDArray[Any], labels: Sequence[str]) -> LabelledFeatures:
+        """Return labelled *features* [n, dim] that are in memory already."""
+        rows = np.arange(len(features))
+        blocks = [FeatureBlock("", 0, rows, rows)] if len(rows) else []
+        shards = FeatureShards(cache={("", 0): features})
+        return cls(pa.table({"label": labels}), features.shape[1], blocks, shards)
+
+    @property
+    def texts(self) -> list[str]:
+        """The label of each chip, or its labels in one string."""
+        texts: list[str] = self.labels["label"].to_pylist()
+        return texts
+
     def read(self, number: int) -> NDArray[np.float32]:
-        """Return the features of a block's chips, float32 [rows, dim], in an array of its own."""
+        """Return the features of a block's chips, float32 [rows, dim], as a new array."""
         block = self.blocks[number]
         values = self.shards.read(block.file, block.group)
         features: NDArray[np.float32] = values[block.rows].astype(np.float32, copy=False)

@@ -29,7 +29,6 @@ from pipeline.train.label_map import renamed
 from pipeline.train.schedule import Schedule
 
 if TYPE_CHECKING:
-    from pipeline.train.batches import Rows
     from pipeline.train.loop import Epoch
 
 log = logging.getLogger(__name__)
@@ -83,7 +82,7 @@ def make(context: Context, target: Piece, report: Report) -> None:
     if labels_to_classes.to:
         _log_label_map(names, labels_to_classes.to)
     trained_on, held_out = labelled_features.of_splits(labels, "train", "calibration")
-    splits = Splits(_rows(trained_on), _rows(held_out), labels_to_classes, separator)
+    splits = Splits(trained_on, held_out, labels_to_classes, separator)
     device = hardware.device(context.machine.device)
     checkpoint = Checkpoint(
         context.store.storage, f"checkpoints/{target.recipe}/{target.input}.safetensors"
@@ -116,13 +115,6 @@ def _log_label_map(names: set[str], to: Mapping[str, str | None]) -> None:
         pluralize(len(classes), "classes"),
         dropped,
     )
-
-
-def _rows(split: labelled_features.LabelledFeatures) -> Rows:
-    from pipeline.train.batches import Rows
-
-    labels = split.labels["label"].to_pylist()
-    return Rows(labels, split.dim, [block.at for block in split.blocks], split.read)
 
 
 def _card(classifier_recipe: Recipe) -> dict[str, Any]:

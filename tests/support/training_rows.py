@@ -1,9 +1,10 @@
 """Labelled features to train on."""
 
 import numpy as np
+import pyarrow as pa
 
-from pipeline.train.batches import Rows
 from pipeline.train.fit import Splits, fit
+from pipeline.train.labelled_features import FeatureBlock, FeatureShards, LabelledFeatures
 
 
 def blobs(count, seed=0, dim=12, classes=3, spread=1.6):
@@ -11,7 +12,7 @@ def blobs(count, seed=0, dim=12, classes=3, spread=1.6):
     centres = np.random.default_rng(99).normal(0, 1, (classes, dim))
     y = rng.integers(0, classes, count)
     x = (centres[y] + rng.normal(0, spread, (count, dim))).astype(np.float32) * 7 + 40
-    return Rows.of(x, [f"c{number}" for number in y])
+    return LabelledFeatures.of(x, [f"c{number}" for number in y])
 
 
 def trained(train, rows=None, held=None):
@@ -27,7 +28,12 @@ def in_blocks(features, labels, sizes):
     order = np.random.default_rng(5).permutation(len(labels))
     edges = np.minimum(np.cumsum(sizes), len(labels))
     blocks = [part for part in np.split(order, edges) if len(part)]
-    return Rows(labels, features.shape[1], blocks, lambda n: features[blocks[n]].copy())
+    return LabelledFeatures(
+        pa.table({"label": labels}),
+        features.shape[1],
+        [FeatureBlock("", 0, part, part) for part in blocks],
+        FeatureShards(cache={("", 0): features}),
+    )
 
 
 GIB = 2**30

@@ -7,8 +7,8 @@ from training_rows import blobs, trained
 
 from pipeline.config.sections import TrainParams
 from pipeline.train import model
-from pipeline.train.batches import Rows
 from pipeline.train.calibration import fit_mixture, fit_sigmoids, fit_temperature, log_loss
+from pipeline.train.labelled_features import LabelledFeatures
 
 
 @pytest.mark.parametrize("true", [0.3, 1.0, 2.5])
@@ -69,7 +69,7 @@ def test_calibration_lowers_the_loss_of_an_overtrained_network():
 
 
 def test_without_calibration_chips_the_card_gives_the_reason():
-    nothing = Rows.of(np.zeros((0, 12), np.float32), [])
+    nothing = LabelledFeatures.of(np.zeros((0, 12), np.float32), [])
     fitted = trained(TrainParams(epochs=1), held=nothing)
     assert fitted.classifier.card["calibration"] == {
         "method": "none",

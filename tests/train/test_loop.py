@@ -36,8 +36,8 @@ def test_patience_stops_early_and_keeps_the_best_epoch():
     assert len(losses) == best + 1 + 3 < 200
     held = splits().calibration
     x = np.concatenate([held.read(number) for number in range(len(held.blocks))])
-    order = np.concatenate(held.blocks)
-    y = [found.classifier.classes.index(held.labels[place]) for place in order]
+    order = np.concatenate([block.at for block in held.blocks])
+    y = [found.classifier.classes.index(held.texts[place]) for place in order]
     logits = found.classifier.logits(x).astype(np.float64)
     log_p = logits[np.arange(len(y)), y] - np.log(np.exp(logits).sum(1))
     assert -log_p.mean() == pytest.approx(losses[best], rel=1e-5)

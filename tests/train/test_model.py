@@ -23,7 +23,7 @@ def test_the_files_score_as_the_network_did(tmp_path):
     assert np.allclose(back.predict_proba(test).sum(1), 1)
     last = fitted.curve[-1]
     held = blobs(300, seed=1)
-    index = [back.classes.index(label) for label in held.labels]
+    index = [back.classes.index(label) for label in held.texts]
     logits = back.logits(held.read(0)).astype(np.float64)
     assert np.mean(logits.argmax(1) == index) == pytest.approx(last.calibration_accuracy)
     chosen = model.softmax(logits)[np.arange(300), index]

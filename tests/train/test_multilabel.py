@@ -16,11 +16,11 @@ from pipeline.config.sections import TrainParams
 from pipeline.core import label_sets
 from pipeline.core.errors import InputError, SettingError
 from pipeline.train.balance import repeats
-from pipeline.train.batches import Rows
 from pipeline.train.classes import choose_classes
 from pipeline.train.estimator import FeatureClassifier
 from pipeline.train.fit import Splits, fit
 from pipeline.train.label_map import LabelMap
+from pipeline.train.labelled_features import LabelledFeatures
 from pipeline.train.losses import Objective
 from pipeline.train.model import Classifier, read
 from pipeline.train.thresholds import choose_thresholds
@@ -132,7 +132,11 @@ def scenes(count, seed=0, dim=10):
 
 def fit_scenes(train, count=2000):
     (x, texts, _), (held_x, held, _) = scenes(count), scenes(800, 1)
-    return fit(Splits(Rows.of(x, texts), Rows.of(held_x, held), separator=";"), train, "cpu")
+    return fit(
+        Splits(LabelledFeatures.of(x, texts), LabelledFeatures.of(held_x, held), separator=";"),
+        train,
+        "cpu",
+    )
 
 
 @pytest.mark.parametrize("calibration", ["temperature", "mixture", "sigmoid", "none"])
@@ -201,7 +205,7 @@ def test_a_wrong_number_of_thresholds_is_an_error(tmp_path):
 
 def test_without_a_calibration_chip_every_threshold_is_one_half():
     x, texts, _ = scenes(300)
-    splits = Splits(Rows.of(x, texts), Rows.of(x[:0], []), separator=";")
+    splits = Splits(LabelledFeatures.of(x, texts), LabelledFeatures.of(x[:0], []), separator=";")
     found = fit(splits, TrainParams(epochs=1), "cpu").classifier
     assert found.tensors["thresholds"].tolist() == [0.5] * 3
 
