@@ -192,21 +192,21 @@ class Bench:
 def partial_fit(kind: str, train: Split, held: Split, seed: int) -> tuple[float, Any]:
     """Train as PySpacer 0.14 does; give the seconds of the loop, and the calibrated model."""
     large = len(train.y) >= 50_000  # noqa: PLR2004 PySpacer's bound
-    peer: Any = SGDClassifier(loss="log_loss", average=True, random_state=seed)
+    other: Any = SGDClassifier(loss="log_loss", average=True, random_state=seed)
     if kind == "mlp":
         sizes, rate = ((200, 100), 1e-4) if large else ((100,), 1e-3)
-        peer = MLPClassifier(hidden_layer_sizes=sizes, learning_rate_init=rate, random_state=seed)
+        other = MLPClassifier(hidden_layer_sizes=sizes, learning_rate_init=rate, random_state=seed)
     classes, y = np.unique(train.y, return_inverse=True)
     started = time.perf_counter()
     for epoch in range(EPOCHS):
         order = np.random.default_rng([seed, epoch]).permutation(len(y))
         for start in range(0, len(order), BATCH):
             some = order[start : start + BATCH]
-            peer.partial_fit(train.x[some], y[some], classes=range(len(classes)))
+            other.partial_fit(train.x[some], y[some], classes=range(len(classes)))
     seconds = time.perf_counter() - started
     known = np.isin(held.y, classes)
     held_y = np.searchsorted(classes, held.y[known])
-    return seconds, CalibratedClassifierCV(FrozenEstimator(peer)).fit(held.x[known], held_y)
+    return seconds, CalibratedClassifierCV(FrozenEstimator(other)).fit(held.x[known], held_y)
 
 
 def accuracy_and_loss(classifier: Any, classes: Any, test: Split) -> tuple[float, float]:
@@ -299,10 +299,10 @@ def compared(bench: Bench, asked: argparse.Namespace) -> int:
         rates: dict[str, list[float]] = {}
         found: dict[str, list[tuple[float, float]]] = {}
         for seed in range(asked.seeds):
-            seconds, peer = partial_fit(kind, train, held, seed)
+            seconds, other = partial_fit(kind, train, held, seed)
             rates.setdefault("partial_fit", []).append(seconds)
             found.setdefault("partial_fit", []).append(
-                accuracy_and_loss(peer, np.unique(train.y), test)
+                accuracy_and_loss(other, np.unique(train.y), test)
             )
             plain = {"classifier": kind, "seed": seed}
             same = {**plain, "batch": BATCH, "epochs": EPOCHS}
@@ -313,7 +313,7 @@ def compared(bench: Bench, asked: argparse.Namespace) -> int:
             }.items():
                 seconds, _, mine = bench.ours(**settings)
                 rates.setdefault(name, []).append(seconds)
-                found.setdefault(name, []).append(judged(mine, mine.classes, test))
+                found.setdefault(name, []).append(accuracy_and_loss(mine, mine.classes, test))
         times = {name: float(np.median(some)) for name, some in rates.items()}
         told(f"{kind}: scikit-learn's loop", rates["partial_fit"], found["partial_fit"])
         for name, words in {"same": "batch of 200", "own": "as shipped", "bf16": "bf16"}.items():

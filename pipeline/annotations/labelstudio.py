@@ -233,8 +233,8 @@ def _shape(region: str, value: Mapping[str, Any], high: int, wide: int) -> Shape
 def write(annotations: WrittenAnnotations) -> bytes:
     """Return tasks to import: predictions, and people's labels as annotations, to be corrected.
 
-    docs/how-to/annotations/labelstudio.md has the labelling interface that they fit. Chips of points
-    are keypoints at the chip's centre, other chips boxes, whole images choices.
+    docs/how-to/annotations/labelstudio.md has the labelling interface that they fit. Chips of
+    points are keypoints at the chip's centre, other chips boxes, whole images choices.
     """
     tasks = []
     for key, _, chips in annotations.images():
