@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.annotations import AnnotationSource
-from pipeline.chip.methods import _tables, flowcam
+from pipeline.chip import particles
+from pipeline.chip.methods import flowcam
 from pipeline.config.sections import ExtractParams
 from pipeline.core import schemas
 from pipeline.images.decode import decode_image
@@ -44,8 +45,7 @@ def beside(folder, table="metadata.lst"):
 
 def measured(folder, table="metadata.lst"):
     data = (folder / table).read_bytes()
-    key = f"{folder.name}/{table}"
-    return _tables.measure(_tables.Table(key, data), beside(folder), flowcam)
+    return flowcam.read(f"{folder.name}/{table}", data, beside(folder))
 
 
 def pixels_of(folder, chips):
@@ -100,7 +100,7 @@ def test_the_sessions_name_says_where_and_when_it_was_sampled_apart_from_when_it
 )
 def test_any_place_and_day_in_a_name_are_read_back(latitude, longitude, day, number):
     name = f"Some_Tank_{latitude}_{longitude}_{day.day:02d}{day.month:02d}{day.year:04d}{number}"
-    said, fault = flowcam.session_of(name)
+    said, fault = flowcam.parse_session(name)
     assert fault == ""
     assert (said.latitude, said.longitude) == (float(latitude), float(longitude))
     assert said.sampled_on == day
@@ -138,7 +138,7 @@ def test_any_place_and_day_in_a_name_are_read_back(latitude, longitude, day, num
     ],
 )
 def test_a_place_or_day_that_cannot_be_is_not_taken_and_said(name, place, day, fault):
-    said, why = flowcam.session_of(name)
+    said, why = flowcam.parse_session(name)
     assert ((said.latitude, said.longitude), said.sampled_on, why) == (place, day, fault)
 
 
@@ -291,7 +291,7 @@ def placed(session, rows, separator=None):
         schema=schemas.ANNOTATIONS,
     )
     source = AnnotationSource("said.csv", b"", beside(session.folder)["key"].to_pylist())
-    table, rejects = _tables.placed(found.chips, said, source, separator)
+    table, rejects = particles.assign(found.chips, said, source, separator)
     numbers = {
         (row["key"], row["row"], row["col"]): int(row["particle"].rpartition("/")[2])
         for row in found.chips.to_pylist()
@@ -387,10 +387,8 @@ def test_made_sessions_are_like_the_real_one(session):
         name = f"{folder.name}_images_000001.tif"
         with Image.open(folder / name) as image:
             stated.append((image.mode, image.info["compression"], image.tag_v2[262]))
-        rows = flowcam.read(
-            _tables.Table(f"{folder.name}/x", (folder / "metadata.lst").read_bytes())
-        )
-        assert {row.image for row in rows.rows} >= {name}
-        (top, left, _, wide), (_, next_left, _, _) = (row.window for row in rows.rows[:2])
-        assert (top, left, next_left) == (2, 2, 2 + wide + 2)
+        rows = sorted(measured(folder).measured.to_pylist(), key=lambda row: row["id"])
+        assert {row["collage_file"] for row in rows} >= {name}
+        top, left, wide = (rows[0][f"image_{side}"] for side in "yxw")
+        assert (top, left, rows[1]["image_x"]) == (2, 2, 2 + wide + 2)
     assert stated[0] == stated[1]

@@ -171,7 +171,7 @@ def covered(objects, size=10, **settings):
     method = grid.Settings(method="grid", size=size, edge="pad")
     places, _ = methods.places(IMAGES, schemas.ANNOTATIONS.empty_table(), method, "boxes.csv")
     every = methods.plan(places, method)
-    given, rejects = _covered.said(every, objects, params(**settings))
+    given, rejects = _covered.annotate(every, objects, params(**settings))
     made = labels.make(every, IMAGES, given, "chip", SplitParams())
     top_left = dict(
         zip(
@@ -249,7 +249,7 @@ def test_two_objects_over_one_middle_are_a_conflict_and_the_image_keeps_one_grou
     every = methods.plan(
         methods.places(IMAGES, schemas.ANNOTATIONS.empty_table(), method, "")[0], method
     )
-    given, _ = _covered.said(every, objects, params())
+    given, _ = _covered.annotate(every, objects, params())
     made = labels.make(every, IMAGES, given, "chip", SplitParams())
     assert made["group"].to_pylist() == ["s1", "b.png"]
 
@@ -263,9 +263,9 @@ def test_what_an_object_reaches_into_is_no_background():
     places, _ = methods.places(IMAGES, schemas.ANNOTATIONS.empty_table(), method, "")
     every = methods.plan(places, method)
     section = params(background=100.0)
-    given, _ = _covered.said(every, objects, section)
+    given, _ = _covered.annotate(every, objects, section)
     made = labels.make(every, IMAGES, given, "chip", SplitParams())
-    told, _ = background.label(made, every, [], section, _covered.near(every, objects))
+    told, _ = background.label(made, every, [], section, _covered.touched(every, objects))
     windows = dict(zip(every["chip_id"].to_pylist(), every.to_pylist(), strict=True))
     found = {
         (window["top"], window["left"]): row["label"]
