@@ -48,12 +48,11 @@ def request(extract: ExtractParams, machine: Machine) -> RuntimeRequest:
     Raises:
         SettingError, InputError: the extractor or its weights are not available.
     """
-    weights = extractors.weights_of(extract, machine)
+    extractor = extractors.choose(extract, machine)
     code = {"engine": VERSION, "images": images.VERSION}
     code |= {"windows": windows.VERSION, "fit": resize.VERSION}
-    identity = extractors.identity(extract, weights)
-    recipe = recipe_of(extract, identity=identity, code=code)
-    return RuntimeRequest(extract, weights, recipe, machine)
+    recipe = recipe_of(extract, identity=extractor.identity(), code=code)
+    return RuntimeRequest(extractor, recipe, machine)
 
 
 def embedding(extract: ExtractParams, machine: Machine) -> Embedding:

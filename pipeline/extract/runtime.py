@@ -28,9 +28,9 @@ from pipeline.config.sections import ExtractParams
 from pipeline.core import hardware
 from pipeline.core.errors import InputError, SettingError
 from pipeline.core.hashing import digest
-from pipeline.extract import extractors, runtimes
+from pipeline.extract import runtimes
+from pipeline.extract.extractors import ChosenExtractor
 from pipeline.extract.runtimes import TORCH, Network
-from pipeline.extract.weights import Weights
 from pipeline.store.recipe import Recipe
 
 log = logging.getLogger(__name__)
@@ -71,16 +71,19 @@ class RuntimeRequest:
     """What decides the choice of a runtime.
 
     Attributes:
-        extract: the section; its `runtime` and `batch` are wishes.
-        weights: the extractor's, if it takes any.
+        extractor: with its section, which may ask for a `runtime` and a `batch`.
         recipe: the half of the features' recipe that does not depend on the machine.
         machine: this machine's settings.
     """
 
-    extract: ExtractParams
-    weights: Weights | None
+    extractor: ChosenExtractor
     recipe: Recipe
     machine: Machine
+
+    @property
+    def extract(self) -> ExtractParams:
+        """The section."""
+        return self.extractor.extract
 
     @property
     def device(self) -> str:
@@ -123,7 +126,7 @@ def choose(request: RuntimeRequest) -> Runtime:
         )
     if wanted == TORCH:
         return request.runtime(TORCH)
-    exports = request.device == "cpu" and getattr(extractors.find(extract), "EXPORTS", True)
+    exports = request.device == "cpu" and request.extractor.exports
     if wanted == "auto":
         able = (name for name in FASTEST if exports and not _obstacle(name, extract))
         equal = (name for name in able if _verdict(request, request.runtime(name))["equal"])
@@ -150,8 +153,9 @@ def load(request: RuntimeRequest, runtime: Runtime) -> Network:
     if runtime.name == TORCH:
         from pipeline.extract.runtimes.torch import Eager
 
-        extractor = extractors.build(request.extract, request.weights)
-        network = Eager(extractor, runtime.batch, request.extract.precision, request.device)
+        network = Eager(
+            request.extractor.build(), runtime.batch, request.extract.precision, request.device
+        )
     else:
         folder = request.folder(runtime)
         if _is_damaged(folder):

@@ -114,7 +114,7 @@ def _engine(context: Context, recipe_digest: str) -> Engine | PrecomputedFeature
     Raises:
         InputError: the weights, the code or the machine has changed.
     """
-    from pipeline.extract import extractors, runtime
+    from pipeline.extract import runtime
     from pipeline.extract.engine import Engine
     from pipeline.extract.precomputed import PrecomputedFeatures
 
@@ -125,9 +125,9 @@ def _engine(context: Context, recipe_digest: str) -> Engine | PrecomputedFeature
             "extract: the weights, the code or the machine has changed since this run began; "
             "run dvc repro again"
         )
-    weights = embedding.request.weights
-    if weights and getattr(extractors.find(extract), "IS_PRECOMPUTED", False):
-        return PrecomputedFeatures(weights.path, extract)
+    extractor = embedding.request.extractor
+    if extractor.weights and getattr(extractor.part, "IS_PRECOMPUTED", False):
+        return PrecomputedFeatures(extractor.weights.path, extract)
     network = runtime.load(embedding.request, embedding.runtime)
     processes = hardware.processes(embedding.request.device)
     decoders = max(1, hardware.cores() // processes)

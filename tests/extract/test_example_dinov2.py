@@ -37,7 +37,7 @@ def build(tmp_path, monkeypatch):
         path = tmp_path / name
         save_file(tensors, path) if path.suffix == ".safetensors" else torch.save(tensors, path)
         extract = ExtractParams(extractor=NAME, weights=str(path))
-        made = extractors.build(extract, extractors.weights_of(extract, machine()))
+        made = extractors.choose(extract, machine()).build()
         return made.to(torch.device("cpu")), extract
 
     return built
@@ -76,7 +76,7 @@ def test_metas_own_file_gives_the_same(network, build, chips):
 
 def test_weights_are_needed_and_must_be_its_own(network, build):
     with pytest.raises(SettingError, match="needs weights"):
-        extractors.identity(ExtractParams(extractor=NAME), None)
+        extractors.choose(ExtractParams(extractor=NAME), machine()).identity()
     lacking = {
         name: value for name, value in network.state_dict().items() if "blocks.3" not in name
     }
@@ -92,7 +92,7 @@ def test_naming_it_imports_neither_torch_nor_timm(network, build):
         from pipeline.config.machine import machine
         from pipeline.config.sections import ExtractParams
         extract = ExtractParams.model_validate_json({extract.model_dump_json()!r})
-        extractors.identity(extract, extractors.weights_of(extract, machine()))
+        extractors.choose(extract, machine()).identity()
         print([name for name in ("torch", "timm") if name in sys.modules])
     """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
