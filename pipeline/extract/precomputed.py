@@ -1,7 +1,4 @@
-"""Features that were made elsewhere: taken from a table instead of from a network.
-
-Gives what the engine gives, from the file that the extractor `precomputed` names.
-"""
+"""Features that were computed elsewhere: read from a file instead of embedded by a network."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ from pipeline.extract.engine import ExtractedTable, PendingTable, finish
 COLUMNS = ("key", "row", "col", "feature")
 
 LARGEST_DIM = 100_000
-"""Values in a feature. A file may claim any number, and memory is allocated for it."""
+"""The most values in a feature: memory is allocated for as many as a file claims."""
 
 Places = dict[tuple[Any, ...], list[int]]
 """Key, row and column of a point → the positions of its chips."""
@@ -34,10 +31,10 @@ Places = dict[tuple[Any, ...], list[int]]
 class PrecomputedFeatures:
     """Looks features up by key, row and column in one Parquet file.
 
-    It holds in memory the features of one table of chips and one row group of the file.
+    It needs memory for the features of one table of chips and of one row group of the file.
 
     Args:
-        path: the file, with COLUMNS; `feature` is a list of floats, as long in every row.
+        path: the file, with COLUMNS; `feature` is a list of floats of the same length in each row.
         extract: the section.
 
     Raises:
@@ -141,7 +138,7 @@ class PrecomputedFeatures:
         Returns:
             The points for which the file has two different features.
         """
-        found: Places = {}
+        filled: Places = {}
         conflicting: Places = {}
         keys = sorted({key for key, *_ in places})
         wanted = pa.array(keys, pa.string())
@@ -160,10 +157,10 @@ class PrecomputedFeatures:
                 if not np.isfinite(feature).all():
                     continue
                 if point in places:
-                    found[point] = places.pop(point)
-                    table.features[found[point]] = feature
-                elif point in found and (table.features[found[point][0]] != feature).any():
-                    conflicting[point] = found[point]
+                    filled[point] = places.pop(point)
+                    table.features[filled[point]] = feature
+                elif point in filled and (table.features[filled[point][0]] != feature).any():
+                    conflicting[point] = filled[point]
         return conflicting
 
     def _features(self, column: pa.ChunkedArray) -> NDArray[np.float32]:

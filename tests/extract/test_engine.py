@@ -13,10 +13,10 @@ from pipeline.chip import methods
 from pipeline.config.sections import ExtractParams
 from pipeline.core import schemas
 from pipeline.core.errors import InputError, StorageError
-from pipeline.extract import engine
 from pipeline.extract.engine import Engine
 from pipeline.extract.extractors import filters
 from pipeline.extract.runtimes.torch import Eager
+from pipeline.images import sandbox
 from pipeline.images.decode import decode_image
 from pipeline.images.windows import crop
 from pipeline.storage import open_storage
@@ -178,7 +178,7 @@ def test_a_machine_short_of_memory_stops_the_run_and_rejects_nothing(bucket, mon
     def no_room(*args, **kwargs):
         raise MemoryError
 
-    monkeypatch.setattr(engine, "decode_image", no_room)
+    monkeypatch.setattr(sandbox, "decode_image", no_room)
     with pytest.raises(InputError, match="^a.png: there is not enough memory to decode it; free"):
         features(bucket, [table(bucket, [(0, 1, 1)])])
 

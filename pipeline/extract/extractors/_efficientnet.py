@@ -1,4 +1,4 @@
-"""EfficientNet-B0 as EfficientNet-PyTorch has it, down to the names of its parameters.
+"""EfficientNet-B0 as in EfficientNet-PyTorch, with the same names of parameters.
 
 It differs from torchvision's in TensorFlow's "same" padding, which is one pixel more at the bottom
 and the right, and in BatchNorm's epsilon.
@@ -36,7 +36,7 @@ BLOCKS = (
 class Same(nn.Conv2d):
     """A convolution without bias whose output is the input's size over the stride, rounded up."""
 
-    def __init__(  # noqa: PLR0913 - a convolution's own
+    def __init__(  # noqa: PLR0913 - those of a convolution
         self,
         before: int,
         after: int,
@@ -59,7 +59,7 @@ class Same(nn.Conv2d):
 
 
 def norm(channels: int) -> nn.BatchNorm2d:
-    """Give the BatchNorm of this network."""
+    """Return the BatchNorm of this network."""
     return nn.BatchNorm2d(channels, eps=EPSILON, momentum=0.01)
 
 
@@ -81,15 +81,15 @@ class Block(nn.Module):
         self._project_conv, self._bn2 = Same(wide, after), norm(after)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Give the block's output, added to its input where the shapes are equal."""
+        """Return the block's output, added to its input if the shapes are equal."""
         y = silu(self._bn0(self._expand_conv(x))) if self.expands else x
         y = silu(self._bn1(self._depthwise_conv(y)))
         y = self._bn2(self._project_conv(self._gate(y) * y))
-        found: torch.Tensor = y + x if self.skips else y
-        return found
+        output: torch.Tensor = y + x if self.skips else y
+        return output
 
     def _gate(self, y: torch.Tensor) -> torch.Tensor:
-        """Give how far each channel is let through: [N, channels, 1, 1], 0 to 1."""
+        """Return the weight of each channel: [N, channels, 1, 1], 0 to 1."""
         squeezed = in_whole_vectors(y.mean((2, 3), keepdim=True))
         gate = torch.sigmoid(self._se_expand(silu(self._se_reduce(squeezed))))
         return gate[: len(y)]
