@@ -82,18 +82,17 @@ def label(
     """Label some of the unlabelled chips as background.
 
     A chosen chip is in the group, and so in the split, of the nearest labelled chip of its image.
+    Where an annotation was rejected there is no background: somebody has seen something there.
 
     Args:
         labels: schemas.LABELS.
         chips: schemas.CHIPS, the same ones.
-        rejected: rejected annotations. A chip that one of them is about is not background, since
-            somebody has seen something there.
-        params: the annotations section: the number of chips for each labelled one, and their label.
+        rejected: rejected annotations.
+        params: the annotations section.
         touched: ids of chips that an annotated object overlaps: not background either.
 
     Returns:
-        schemas.LABELS; and the label, the number of candidates and of chosen chips, for the
-        manifest.
+        schemas.LABELS; and for the manifest the label and the numbers of candidates and chosen.
 
     Raises:
         InputError: annotations have the background's label.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.chip import methods
-from pipeline.config.sections import ChipParams, NoData
+from pipeline.config.sections import ChipParams
 from pipeline.core import hardware, rejects, schemas
 from pipeline.core.errors import Changed, InputError, Missing, Rejected, StorageError
 from pipeline.core.progress import Progress
@@ -30,7 +30,6 @@ from pipeline.core.run_log import pluralize
 from pipeline.images.sandbox import DecoderSandbox, out_of_memory
 from pipeline.images.valid_mask import valid_mask
 from pipeline.images.watchdog import watched
-from pipeline.storage import Storage
 from pipeline.store import shards, tables
 from pipeline.store.context import Context, Report
 from pipeline.store.objects import Piece
@@ -42,6 +41,7 @@ AHEAD = 16
 """The most images that are read before the first of them is finished."""
 
 Mask = NDArray[np.bool_]
+Reader = Callable[[str, str], Mask]
 Row = dict[str, Any]
 
 
@@ -53,10 +53,10 @@ def limit(params: ChipParams) -> dict[str, float]:
 
 def with_masks(places: pa.Table, params: ChipParams) -> pa.Table:
     """Return schemas.SCENE_PLACES if `nodata` names masks, and else *places* as they are."""
-    masks = methods.masks(params)
-    if masks is None:
+    mask_of = methods.masks(params)
+    if mask_of is None:
         return places
-    keys = pa.array([methods.mask_of(masks, key) for key in places["key"].to_pylist()], pa.string())
+    keys = pa.array(map(mask_of, places["key"].to_pylist()), pa.string())
     listed = tables.read(INDEX / "tables.parquet")
     at = pc.index_in(keys, value_set=listed["key"].combine_chunks())
     places = places.append_column("mask", keys)
@@ -74,7 +74,7 @@ def make(
     changed: list[str] = []
     total = shards.count_rows(context.store, pieces)
     with Progress("chip", "images", total, report) as progress, ExitStack() as stack:
-        measure = partial(_measure, context.bucket, _mask_reader(context, stack))
+        measure = partial(_measure, _reader(context, stack))
         # Two threads, so that one fetches while the other decodes; a worker that has the machine
         # to itself uses every core.
         alone = hardware.device(context.machine.device) != "cpu"
@@ -116,24 +116,23 @@ def _reuse(
     return shards.Reuse(rows, planned.filter(pc.invert(have)))
 
 
-def _mask_reader(context: Context, stack: ExitStack) -> Callable[[bytes, str], Mask]:
-    """Return a function from an image or a mask, and its key, to its valid pixels."""
-    params = context.params.chip
-    nodata = methods.nodata(params)
+def _reader(context: Context, stack: ExitStack) -> Reader:
+    """Return a function that reads an image or a mask and returns its valid pixels."""
+    bucket, params = context.bucket, context.params.chip
+    nodata = 0 if methods.masks(params) else methods.nodata(params)
     if nodata is None:
         raise TypeError("chip.nodata is not set")
-    if methods.masks(params):
-        nodata = 0  # in a mask
-    if context.machine.isolates_decoding:
-        sandbox = DecoderSandbox()
-        stack.callback(sandbox.close)
-        return lambda data, key: sandbox.valid_mask(data, nodata, key)
-    return partial(_valid_mask_here, nodata)
+    isolate = context.machine.isolates_decoding
+    sandbox = stack.enter_context(closing(DecoderSandbox())) if isolate else None
 
+    def read(key: str, version: str) -> Mask:
+        data = bucket.read(key, if_version=version)
+        if sandbox:
+            return sandbox.valid_mask(data, nodata, key)
+        with watched(key):
+            return valid_mask(data, nodata)
 
-def _valid_mask_here(nodata: NoData, data: bytes, key: str) -> Mask:
-    with watched(key):
-        return valid_mask(data, nodata)
+    return read
 
 
 def _in_order(
@@ -145,20 +144,12 @@ def _in_order(
         yield from pool.map(measure, of_image[start : start + AHEAD])
 
 
-def _measure(
-    storage: Storage,
-    valid: Callable[[bytes, str], Mask],
-    images: Mapping[str, Row],
-    rows: list[Row],
-) -> list[Row] | Reject | str:
+def _measure(read: Reader, images: Mapping[str, Row], rows: list[Row]) -> list[Row] | Reject | str:
     """Return an image's chips with their shares, its reject, or a message if it has changed."""
-    key = rows[0]["key"]
+    key, version = rows[0]["key"], rows[0]["version"]
     image = images[key]
     try:
-        if "mask" not in image:
-            mask = valid(storage.read(key, if_version=rows[0]["version"]), key)
-        else:
-            mask = _read_mask(storage, valid, image)
+        mask = _read_mask(read, image) if "mask" in image else read(key, version)
     except Rejected as why:
         return Reject("chip", key, why.reason, rejects.message(key, why))
     except MemoryError as error:
@@ -168,12 +159,12 @@ def _measure(
     return [{**row, "valid_share": share(mask, row)} for row in rows]
 
 
-def _read_mask(storage: Storage, valid: Callable[[bytes, str], Mask], image: Row) -> Mask:
+def _read_mask(read: Reader, image: Row) -> Mask:
     """Return the valid pixels of *image*: those that are not 0 in its mask."""
     key, size = image["mask"], (image["image_height"], image["image_width"])
     if image["mask_version"] is None:
         raise Rejected("no_mask", f"there is no mask {key}")
-    mask = valid(storage.read(key, if_version=image["mask_version"]), key)
+    mask = read(key, image["mask_version"])
     if mask.shape != size:
         has, wants = (f"{height} × {width}" for height, width in (mask.shape, size))
         raise Rejected("no_mask", f"its mask {key} is {has}, and the image {wants}")
@@ -196,8 +187,8 @@ class KeptChips:
         table: their files.
         chips: schemas.CHIPS.
         dropped: schemas.REJECTS of the chips with more no-data than `max_nodata`.
-        counts: the chips without no-data, with some, with nothing else, and dropped; empty if the
-            chip method has no `nodata`, or none set.
+        counts: chips without no-data, with some, with nothing else, and dropped; empty if `nodata`
+            is not set.
     """
 
     table: shards.AssembledTable

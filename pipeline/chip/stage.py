@@ -6,7 +6,6 @@ import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -72,9 +71,8 @@ def files_beside_images(chip: ChipParams, annotations: AnnotationParams) -> File
         SettingError: the chip method cannot use what the annotation format describes.
     """
     methods.check_levels(chip, annotations, level_of(annotations))
-    masks = methods.masks(chip)
-    mask_of = partial(methods.mask_of, masks) if masks else None
-    return FilesBeside(getattr(methods.find(chip), "TABLES", ()), mask_of, chip.method)
+    patterns = getattr(methods.find(chip), "TABLES", ())
+    return FilesBeside(patterns, methods.masks(chip), chip.method)
 
 
 def read(context: Context, instrument_tables: Sequence[shards.ShardPlan] = ()) -> Inputs:

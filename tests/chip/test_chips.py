@@ -212,7 +212,7 @@ def test_whole_images_cannot_use_annotated_points():
 )
 def test_a_mask_is_named_by_its_image(named, key, mask):
     params = grid.Settings(method="grid", nodata=named)
-    assert methods.mask_of(methods.masks(params), key) == mask
+    assert methods.masks(params)(key) == mask
 
 
 @pytest.mark.parametrize("nodata", [None, 0, -9999.0, "alpha"])

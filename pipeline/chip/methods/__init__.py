@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import string
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -31,7 +31,7 @@ import pyarrow.compute as pc
 
 from pipeline.config import registry
 from pipeline.config.sections import AnnotationParams, ChipParams, NoData
-from pipeline.config.templates import Template, template
+from pipeline.config.templates import template
 from pipeline.core import schemas
 from pipeline.core.errors import SettingError
 from pipeline.core.hashing import chip_id
@@ -62,28 +62,27 @@ def nodata(params: ChipParams) -> NoData | None:
     return value
 
 
-def masks(params: ChipParams) -> Template | None:
-    """Return the template of the masks' keys, or None if `nodata` does not name masks."""
+def masks(params: ChipParams) -> Callable[[str], str] | None:
+    """Return a function from an image's key to its mask's; None if `nodata` names no masks."""
     value = nodata(params)
-    return template(value) if isinstance(value, str) and value != "alpha" else None
+    if not isinstance(value, str) or value == "alpha":
+        return None
+    keys = template(value)
 
+    def mask_of(key: str) -> str:
+        path = PurePosixPath(key)
+        folder = "" if path.parent == PurePosixPath() else str(path.parent)
+        fields = {"key": str(path.with_suffix("")), "folder": folder, "stem": path.stem}
+        return keys.format(fields).removeprefix("/")
 
-def mask_of(keys: Template, image: str) -> str:
-    """Return the key of the mask of *image*."""
-    path = PurePosixPath(image)
-    folder = "" if path.parent == PurePosixPath() else str(path.parent)
-    fields = {"key": str(path.with_suffix("")), "folder": folder, "stem": path.stem}
-    return keys.format(fields).removeprefix("/")
+    return mask_of
 
 
 def check_levels(chip: ChipParams, annotations: AnnotationParams, annotated: str) -> None:
-    """Check that the chip method can use annotations of the level *annotated*.
+    """Raise SettingError if the chip method cannot use annotations of the level *annotated*.
 
-    Objects fit every method. A method that reads tables can use every level: it finds a particle by
-    a point in its window, by its image, or by its name.
-
-    Raises:
-        SettingError: one is about points and the other about images.
+    Objects fit every method. A method that reads tables fits every level: it finds a particle by a
+    point in its window, by its image, or by its name.
     """
     if annotated != "object" and find(chip).LEVEL not in {annotated, "table"}:
         fits = ", ".join(
@@ -100,15 +99,12 @@ def check_levels(chip: ChipParams, annotations: AnnotationParams, annotated: str
 def of_known_images(
     annotations: pa.Table, images: pa.Table, name: str
 ) -> tuple[pa.Table, pa.Table, list[Reject]]:
-    """Separate the annotations of *images* from those of images that are not in the index.
+    """Return the annotations of *images*, the image of each, and a reject for each other one.
 
     Args:
         annotations: schemas.ANNOTATIONS or schemas.OBJECTS.
         images: schemas.IMAGES.
         name: the annotation file's name, for messages.
-
-    Returns:
-        The annotations of *images*, the image of each of them, and a reject for each other one.
     """
     place = pc.index_in(annotations["key"], value_set=images["key"].combine_chunks())
     unknown = annotations.filter(pc.is_null(place)).select(["key", "row", "col", "line"])

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -68,8 +67,7 @@ class Settings(ChipParams):
     """The settings of `chip.method: flowcam`: none besides those of every method."""
 
 
-@dataclass(frozen=True, slots=True)
-class Particles:
+class Particles(NamedTuple):
     """The chips of one table.
 
     Attributes:
@@ -83,9 +81,8 @@ class Particles:
     rejects: list[Reject]
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
-    """What a session's name tells: the day of sampling, degrees north and east; None: nothing."""
+class Session(NamedTuple):
+    """What a session's name tells: the day of sampling, degrees north and east."""
 
     sampled_on: date | None = None
     latitude: float | None = None
@@ -289,7 +286,7 @@ def _text(window: Window) -> str:
 
 def _joined(chips: pa.Table, name: str, session: Session, measured: pa.Table) -> pa.Table:
     """Return the columns of schemas.MEASURED and then *measured*, whose names give way to ours."""
-    constants = {"session": name, **asdict(session)}
+    constants = {"session": name, **session._asdict()}
     table = chips.select([column for column in schemas.MEASURED.names if column not in constants])
     for column, value in constants.items():
         kind = schemas.MEASURED.field(column).type
