@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import groupby
 from threading import local
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -40,14 +41,14 @@ FETCHED = 16
 """Objects being fetched or waiting to be decoded: a bound on the memory for raw bytes."""
 
 JOB_CHIPS = 512
-"""Chips that are cut from an image at once. An image with more chips is cut in several jobs."""
+"""Chips that are cut from an image at once; an image with more is cut in several jobs."""
 
 
 @dataclass(slots=True)
 class PendingTable:
     """A table that is being embedded: its chips, the features so far, the number of open rows."""
 
-    name: str
+    name: Any
     chips: pa.Table
     features: NDArray[np.float32]
     open_rows: int
@@ -77,14 +78,14 @@ class ExtractedTable:
     """A finished table.
 
     Attributes:
-        name: the table's.
+        name: what the caller calls it by.
         features: schemas.features, without the rejected rows.
         rejects: the chips that could not be read.
         changed: a message for each image that has changed since it was indexed. Such a table must
             not be stored: the image may be readable in the next run.
     """
 
-    name: str
+    name: Any
     features: pa.Table
     rejects: list[Reject]
     changed: list[str]
@@ -126,12 +127,12 @@ class Engine:
         self._last = local()
 
     def run(
-        self, tables: Iterable[tuple[str, pa.Table]], step: Callable[[int], None] = lambda _: None
+        self, tables: Iterable[tuple[Any, pa.Table]], step: Callable[[int], None] = lambda _: None
     ) -> Iterator[ExtractedTable]:
         """Embed every chip of *tables*; yield each table as soon as its last row is done.
 
         Args:
-            tables: names with schemas.CHIPS. They are yielded in the same order.
+            tables: any names, with schemas.CHIPS. They are yielded in the same order.
             step: called with the number of chips that have been done since the last call.
 
         Raises:
@@ -152,7 +153,7 @@ class Engine:
             yield finish(opened.popleft(), self.extract.dtype)
 
     def _jobs(
-        self, tables: Iterable[tuple[str, pa.Table]], opened: deque[PendingTable]
+        self, tables: Iterable[tuple[Any, pa.Table]], opened: deque[PendingTable]
     ) -> Iterator[Job]:
         """Open one table after another, when the fetchers reach it, and yield its jobs."""
         for name, chips in tables:

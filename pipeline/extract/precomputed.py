@@ -104,7 +104,7 @@ class PrecomputedFeatures:
         return key.min, key.max
 
     def run(
-        self, tables: Iterable[tuple[str, pa.Table]], step: Callable[[int], None] = lambda _: None
+        self, tables: Iterable[tuple[Any, pa.Table]], step: Callable[[int], None] = lambda _: None
     ) -> Iterator[ExtractedTable]:
         """Look up every chip of *tables*; see Engine.run.
 

@@ -55,8 +55,7 @@ def make(context: Context, pieces: Sequence[Piece], report: Report) -> None:
     Raises:
         StorageError: the bucket cannot be read, or images changed since they were indexed.
     """
-    waiting: dict[str, tuple[Piece, pa.Table | None]] = {}
-    tables_to_embed = _tables_to_embed(context, pieces, waiting)
+    tables_to_embed = _tables_to_embed(context, pieces)
     first = next(tables_to_embed, None)
     if first is None:
         return
@@ -66,7 +65,7 @@ def make(context: Context, pieces: Sequence[Piece], report: Report) -> None:
     with Progress("extract", "chips", total, report) as progress:
         for table in engine.run(chain([first], tables_to_embed), progress.step):
             changed += table.changed
-            piece, reused = waiting.pop(table.name)
+            piece, reused = table.name
             if not table.changed:
                 parts = [table.features] if reused is None else [reused, table.features]
                 _finish(context, piece, parts, table.rejects, table.features.num_rows)
@@ -77,27 +76,16 @@ def make(context: Context, pieces: Sequence[Piece], report: Report) -> None:
 
 
 def _tables_to_embed(
-    context: Context, pieces: Sequence[Piece], waiting: dict[str, tuple[Piece, pa.Table | None]]
-) -> Iterator[tuple[str, pa.Table]]:
-    """Yield the chips to embed, one shard at a time; finish the shards that need no embedding.
-
-    Args:
-        context: of the stage.
-        pieces: the shards.
-        waiting: is filled with the piece and the reused rows of each shard that is yielded.
-    """
+    context: Context, pieces: Sequence[Piece]
+) -> Iterator[tuple[tuple[Piece, pa.Table | None], pa.Table]]:
+    """Yield each piece with its reused rows and the chips to embed; finish those without any."""
     neighbours = shards.Neighbours(context.store, TABLE, pieces[0].recipe)
-    for piece in pieces:
-        chips = shards.input_rows(context.store, piece)
-        if chips is None:
-            continue
+    for piece, chips in shards.inputs(context.store, pieces):
         reuse = shards.reuse(neighbours, piece, chips)
         if reuse.rows is not None and not reuse.left.num_rows:
             _finish(context, piece, [reuse.rows], [], 0)
         else:
-            name = f"{piece.shard}:{piece.input}"
-            waiting[name] = (piece, reuse.rows)
-            yield name, reuse.left
+            yield (piece, reuse.rows), reuse.left
 
 
 def _finish(

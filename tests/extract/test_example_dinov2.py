@@ -53,7 +53,7 @@ def features(extractor, chips):
         return extractor(torch.from_numpy(chips)).numpy()
 
 
-def test_its_features_are_timms_own(network, build, chips):
+def test_its_features_equal_timms(network, build, chips):
     extractor, _ = build(network.state_dict())
     there = timm.create_model("vit_small_patch14_dinov2", num_classes=0, img_size=224)
     filtered = timm.models.vision_transformer.checkpoint_filter_fn(network.state_dict(), there)
@@ -67,14 +67,14 @@ def test_its_features_are_timms_own(network, build, chips):
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
 
 
-def test_metas_own_file_gives_the_same(network, build, chips):
+def test_metas_file_gives_the_same_features(network, build, chips):
     metas = dict(network.state_dict())
     wanted = features(build(metas)[0], chips)
     metas["mask_token"] = torch.zeros(1, 384)
     assert np.array_equal(features(build(metas, "dinov2_vits14_pretrain.pth")[0], chips), wanted)
 
 
-def test_weights_are_needed_and_must_be_its_own(network, build):
+def test_weights_are_required_and_must_fit(network, build):
     with pytest.raises(SettingError, match="needs weights"):
         extractors.choose(ExtractParams(extractor=NAME), machine()).identity()
     lacking = {

@@ -103,7 +103,7 @@ PUBLISHED = {
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_names_that_torchvision_published_and_then_changed_are_known(name, no_data):
+def test_names_that_torchvision_has_changed_since_publishing_are_mapped(name, no_data):
     model, _, _ = backbone.headless(name, 224)
     now = list(model.state_dict())
     published = [PUBLISHED[name](key) for key in now]
@@ -181,7 +181,7 @@ def test_weights_of_another_model_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "squeezenet1_0"])
-def test_imagenets_own_head_on_our_features_gives_imagenets_answer(name):
+def test_imagenets_head_on_our_features_gives_imagenets_prediction(name):
     path = SHARED / "weights" / f"{name}.safetensors"
     photographs = sorted((SHARED / "reef" / "images").glob("*.jpg"))[:2]
     if not (path.exists() and photographs):
