@@ -98,28 +98,28 @@ def read(context: Context, instrument_tables: Sequence[shards.ShardPlan] = ()) -
     rejected += measured.rejected
     places = None
     if level == "object":
-        annotations, rejects = _objects.checked(annotations, images, params.annotations)
-        rejected += rejects
+        annotations, unusable = _objects.checked(annotations, images, params.annotations)
+        rejected += unusable
         if chip_level == "object":
             sections = params.chip, params.annotations
-            places, annotations, rejects = _objects.places(annotations, images, *sections)
+            places, annotations, unusable = _objects.places(annotations, images, *sections)
             level = "chip"
-            rejected += rejects
+            rejected += unusable
         elif chip_level != "image":
-            annotations, rejects = _objects.middles(annotations, params.annotations)
+            annotations, unusable = _objects.middles(annotations, params.annotations)
             level = "point"
-            rejected += rejects
+            rejected += unusable
     if instrument_tables:
         separator = label_separator(params.annotations)
-        annotations, rejects = particles.assign(measured.chips, annotations, source, separator)
+        annotations, unusable = particles.assign(measured.chips, annotations, source, separator)
         annotated = annotations["key"]  # of images: the file may name particles
         places, level = schemas.conform(measured.chips, schemas.CHIPS), "point"
-        rejected += rejects
+        rejected += unusable
     elif places is None:
         annotations = _with_background(images, annotations, params.chip)
         located = schemas.ANNOTATIONS.empty_table() if level == "object" else annotations
-        places, rejects = methods.places(images, located, params.chip, name)
-        rejected += rejects
+        places, unusable = methods.places(images, located, params.chip, name)
+        rejected += unusable
     unannotated = sorted(set(source.keys) - set(annotated.to_pylist()))
     return Inputs(images, places, annotations, level, rejected, measured, unannotated)
 
