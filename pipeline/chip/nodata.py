@@ -10,10 +10,10 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -179,8 +179,7 @@ def share(mask: Mask, window: Mapping[str, int]) -> float:
     return np.count_nonzero(inside) / inside.size
 
 
-@dataclass(frozen=True, slots=True)
-class KeptChips:
+class KeptChips(NamedTuple):
     """The chips of a run.
 
     Attributes:
@@ -193,8 +192,8 @@ class KeptChips:
 
     table: shards.AssembledTable
     chips: pa.Table
-    dropped: pa.Table = field(default_factory=schemas.REJECTS.empty_table)
-    counts: dict[str, int] = field(default_factory=dict)
+    dropped: pa.Table
+    counts: dict[str, int]
 
 
 def assemble(context: Context, plans: Sequence[shards.ShardPlan]) -> KeptChips:
@@ -208,7 +207,8 @@ def assemble(context: Context, plans: Sequence[shards.ShardPlan]) -> KeptChips:
     most = limit(context.params.chip).get("max_nodata")
     if most is None:
         chips = shards.read_table(context.store, plans, schemas.CHIPS)
-        return KeptChips(table, schemas.conform(chips, schemas.CHIPS))
+        chips = schemas.conform(chips, schemas.CHIPS)
+        return KeptChips(table, chips, schemas.REJECTS.empty_table(), {})
     parts = shards.read_tables(context.store, plans)
     kept = [part.filter(_are_kept(part, most)) for part in parts]
     empty = schemas.SCENE_CHIPS.empty_table()

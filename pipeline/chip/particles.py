@@ -14,7 +14,7 @@ from pipeline.core.rejects import Reject
 def assign(
     chips: pa.Table, annotations: pa.Table, source: AnnotationSource, separator: str | None = None
 ) -> tuple[pa.Table, list[Reject]]:
-    """Return the annotations with their chips' rows and columns, as schemas.ANNOTATIONS.
+    """Return the annotations with their chips' row and column, as schemas.ANNOTATIONS.
 
     An annotation with a row and column is of the particle whose window they are in; one with a
     particle's name is of that particle; one with an image's key is of all particles of the image.
@@ -26,7 +26,7 @@ def assign(
         separator: `annotations.label_separator`.
 
     Returns:
-        The annotations; rejects of those that are of no chip, and of those that conflict.
+        The annotations; and rejects of those that are of no particle, and of conflicts.
     """
     rejects: list[Reject] = []
     matched = _matched(chips, annotations, source, rejects)

@@ -187,11 +187,7 @@ def publish(
 ) -> Counts:
     """Put `data/chips/` and `data/labels/` together, and return the counts.
 
-    Args:
-        context: of the stage.
-        inputs: from `read`.
-        plans: from `plan`.
-        check_labels: called with schemas.LABELS before anything is written; it may raise.
+    Before anything is written, *check_labels* is called with schemas.LABELS; it may raise.
 
     Raises:
         TooManyRejects: more annotations were rejected than chip.max_rejects allows.

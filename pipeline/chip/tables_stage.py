@@ -76,21 +76,17 @@ def plan(context: Context) -> list[shards.ShardPlan]:
     in_folder: dict[str, list[int]] = {}
     for place, key in enumerate(images["key"].to_pylist()):
         in_folder.setdefault(key.rpartition("/")[0], []).append(place)
+    images = images.rename_columns(["key", "version", "image_height", "image_width"])
     plans = []
     for number, table in enumerate(tables.read(INDEX / "tables.parquet").to_pylist()):
         places = in_folder.get(table["key"].rpartition("/")[0], [])
-        rows = schemas.to_bytes(_beside(table, images.take(pa.array(places, pa.int64()))))
+        near = images.take(pa.array(places, pa.int64())).to_pylist() or [{}]  # one row at least
+        named = {"table": table["key"], "table_version": table["version"]}
+        beside = pa.Table.from_pylist([named | image for image in near], schemas.BESIDE)
+        rows = schemas.to_bytes(schemas.conform(beside, schemas.BESIDE))
         piece = piece_of(recipe.digest, sha256(rows).hexdigest())
         plans.append(shards.ShardPlan(number, piece, partial(bytes, rows), 1))
     return plans
-
-
-def _beside(table: dict[str, Any], images: pa.Table) -> pa.Table:
-    """Return schemas.BESIDE of one table; a single row without an image if it has none."""
-    count = max(images.num_rows, 1)
-    columns = [pa.repeat(pa.scalar(table[name], pa.string()), count) for name in ("key", "version")]
-    columns += images.columns if images.num_rows else [pa.nulls(1, c.type) for c in images.columns]
-    return schemas.conform(pa.table(columns, names=schemas.BESIDE.names), schemas.BESIDE)
 
 
 def make(context: Context, pieces: Sequence[Piece], report: Report) -> None:

@@ -25,7 +25,7 @@ from pipeline.store.outputs import CHIPS, FEATURES, out, rejects_path
 
 if TYPE_CHECKING:
     from pipeline.extract.engine import Engine
-    from pipeline.extract.precomputed import PrecomputedFeatures
+    from pipeline.extract.extractors.precomputed import PrecomputedFeatures
 
 log = logging.getLogger("quadrat")
 
@@ -104,7 +104,6 @@ def _engine(context: Context, recipe_digest: str) -> Engine | PrecomputedFeature
     """
     from pipeline.extract import runtime
     from pipeline.extract.engine import Engine
-    from pipeline.extract.precomputed import PrecomputedFeatures
 
     extract, machine = context.params.extract, context.machine
     embedding = recipe.embedding(extract, machine)
@@ -114,9 +113,10 @@ def _engine(context: Context, recipe_digest: str) -> Engine | PrecomputedFeature
             "run dvc repro again"
         )
     extractor = embedding.request.extractor
-    if extractor.weights and getattr(extractor.part, "IS_PRECOMPUTED", False):
-        return PrecomputedFeatures(extractor.weights.path, extract)
-    network = runtime.load(embedding.request, embedding.runtime)
+    if hasattr(extractor.part, "engine"):
+        features: PrecomputedFeatures = extractor.part.engine(extract, extractor.weights)
+        return features
+    network = runtime.load(embedding)
     processes = hardware.processes(embedding.request.device)
     decoders = max(1, hardware.cores() // processes)
     return Engine(context.bucket, network, extract, decoders, isolate=machine.isolates_decoding)

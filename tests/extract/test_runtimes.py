@@ -16,7 +16,6 @@ from pipeline.config.sections import ExtractParams
 from pipeline.core.errors import InputError, SettingError
 from pipeline.core.hardware import device_kind
 from pipeline.extract import recipe, runtime, trial
-from pipeline.extract.runtime import Runtime
 
 OWN = """
 import torch
@@ -46,7 +45,7 @@ def requested(extract):
 
 def network_of(extract):
     embedding = recipe.embedding(extract, machine())
-    return runtime.load(embedding.request, embedding.runtime)
+    return runtime.load(embedding)
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +101,8 @@ def features(extract, chips):
 
 
 def test_a_processor_computes_with_openvino_and_its_features_are_torchs(mobilenet):
-    assert runtime.choose(requested(mobilenet())) == Runtime("openvino", USUAL)
+    chosen = runtime.choose(requested(mobilenet()))
+    assert (chosen.name, chosen.batch) == ("openvino", USUAL)
     chips = trial.pictures(32, 224)
     exact = features(mobilenet(runtime="torch"), chips)
     found = features(mobilenet(), chips)
@@ -162,7 +162,7 @@ def test_memory_between_layers_is_reused(mobilenet, state):
             hardware.keep_freed_memory = lambda: None
         extract = ExtractParams.model_validate_json(sys.argv[1])
         embedding = recipe.embedding(extract, machine())
-        network = runtime.load(embedding.request, embedding.runtime)
+        network = runtime.load(embedding)
         chips = np.zeros((16, network.size, network.size, 3), np.uint8)
         network(chips), network(chips)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -205,7 +205,7 @@ def test_the_trial_runs_once_and_its_network_needs_no_torch(
         from pipeline.extract import recipe, runtime
         extract = ExtractParams.model_validate_json({extract.model_dump_json()!r})
         embedding = recipe.embedding(extract, machine())
-        network = runtime.load(embedding.request, embedding.runtime)
+        network = runtime.load(embedding)
         np.save("features.npy", network(np.load("chips.npy")))
         print([name for name in ("torch", "openvino_telemetry") if sys.modules.get(name)])
     """
@@ -245,7 +245,8 @@ def test_a_users_class_can_run_in_openvino(own):
 def test_a_network_that_openvino_cannot_match_stays_in_torch(own, line, why, caplog):
     caplog.set_level(logging.INFO)
     extract = own(line)
-    assert runtime.choose(requested(extract)) == Runtime("torch", 16)
+    chosen = runtime.choose(requested(extract))
+    assert (chosen.name, chosen.batch) == ("torch", 16)
     assert why in caplog.text
     with pytest.raises(InputError, match=r"extract.runtime: .*; set it to auto or torch"):
         runtime.choose(requested(extract.model_copy(update={"runtime": "openvino"})))

@@ -40,12 +40,14 @@ def annotate(
     An annotation of a whole image is one of all its chips, and a point of the chip whose middle it
     is. All chips of an image are in its objects' group.
 
+    If `labelled_by` is "centre", a chip has the labels of the objects that cover its middle pixel;
+    if it is "most", the labels whose objects together cover more than half of its pixels inside
+    the image.
+
     Args:
         chips: schemas.CHIPS.
         objects: from `_objects.checked`.
-        params: the annotations section. If `labelled_by` is "centre", a chip has the label of the
-            objects that cover its middle pixel; if it is "most", the labels whose objects together
-            cover more than half of its pixels inside the image.
+        params: the annotations section.
     """
     name = file_name(params)
     rejects: list[Reject] = []
@@ -85,12 +87,7 @@ def _annotations(
 
 
 def touched(chips: pa.Table, objects: pa.Table) -> pa.Array:
-    """Return the ids of the chips that an object's window, or a point, overlaps.
-
-    Args:
-        chips: schemas.CHIPS.
-        objects: from `_objects.checked`.
-    """
+    """Return the ids of the *chips* that the window or point of one of *objects* overlaps."""
     ids: list[bytes] = []
     columns = ["key", "row", "col", *WINDOW, "image_height", "image_width"]
     for chips_of_image, objects_of_image in _by_image(chips, objects.select(columns)):
@@ -168,12 +165,7 @@ def _most(chips: pa.Table, objects: Sequence[Row]) -> Iterator[tuple[int, Row]]:
 
 
 def covered(shape: Row, window: Window) -> Mask:
-    """Return which pixels of *window* belong to the object *shape*: bool [height, width].
-
-    Args:
-        shape: `top`, `left`, `height`, `width`, `outline` and `pixels`, as in schemas.OBJECTS.
-        window: not empty.
-    """
+    """Return which pixels of *window* belong to the object *shape*: bool [height, width]."""
     if shape["outline"] is not None:
         outlined = np.zeros(window[2:], bool)
         for ring in shape["outline"]:
@@ -194,9 +186,7 @@ def covered(shape: Row, window: Window) -> Mask:
 def _in_polygon(corners: NDArray[np.float64], window: Window) -> Mask:
     """Return the pixels whose middles have an odd number of the polygon's edges to their left.
 
-    Args:
-        corners: float64 [n, 2]: x, y.
-        window: the pixels.
+    *corners* is float64 [n, 2]: x, y.
     """
     top, left, height, width = window
     middles = np.arange(top, top + height)[:, None] + 0.5

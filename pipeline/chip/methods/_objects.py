@@ -49,13 +49,7 @@ def annotation(row: Row, centre: tuple[int, int], identity: bytes) -> ChipAnnota
 def checked(
     objects: pa.Table, images: pa.Table, params: AnnotationParams
 ) -> tuple[pa.Table, list[Reject]]:
-    """Return the objects inside images of the index, with their images' sizes, and the others.
-
-    Args:
-        objects: schemas.OBJECTS.
-        images: schemas.IMAGES.
-        params: the annotations section.
-    """
+    """Return the objects inside *images*, with their images' sizes, and a reject of each other."""
     name = file_name(params)
     objects, images, rejects = of_known_images(objects, images, name)
     columns = ["key", "row", "col", *WINDOW, "image_height", "image_width", "line"]
@@ -101,7 +95,7 @@ def inside(row: Row) -> Window | None:
 
 
 def clip(row: Row) -> Window:
-    """Return the part of a window inside its image; not above 0 in size if it is all outside."""
+    """Return the part of a window inside its image; its size is not positive if there is none."""
     top, left = max(row["top"], 0), max(row["left"], 0)
     bottom = min(row["top"] + row["height"], row["image_height"])
     right = min(row["left"] + row["width"], row["image_width"])
@@ -111,16 +105,10 @@ def clip(row: Row) -> Window:
 def places(
     objects: pa.Table, images: pa.Table, chip: ChipParams, params: AnnotationParams
 ) -> tuple[pa.Table, pa.Table, list[Reject]]:
-    """Make a chip of every object with a window.
-
-    Args:
-        objects: from `checked`.
-        images: schemas.IMAGES.
-        chip: the chip section. With a `size`, chips are squares around the objects' middles.
-        params: the annotations section.
+    """Make a chip of every object's window; with `chip.size`, a square around its middle.
 
     Returns:
-        schemas.CHIPS; schemas.SAID; objects without a window, and conflicts.
+        schemas.CHIPS; schemas.SAID; rejects of objects without a window, and of conflicts.
     """
     name, size = file_name(params), getattr(chip, "size", None)
     versions = dict(zip(images["key"].to_pylist(), images["version"].to_pylist(), strict=True))

@@ -30,7 +30,7 @@ TABLES = ("*.lst",)
 VERSION = 1
 
 OLDEST = 17
-"""Tables of versions before 017 have no header that says what their fields are."""
+"""Tables before version 017 have no header with their fields."""
 
 WINDOW = ("image_y", "image_x", "image_h", "image_w")
 NEEDED = ("id", "collage_file", *WINDOW)
@@ -40,22 +40,20 @@ NO_NUMBER = r"^[+-]?(1\.#.*|nan.*|inf.*)?$"
 """What C++ on Windows writes where there is no number to write."""
 
 PIXEL = r"^[+-]?[0-9]{1,9}$"
+TIME = (
+    r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])[T ]"
+    r"([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6})?$"
+)
 
 KINDS: dict[str, tuple[str, pa.DataType]] = {
     "int": (r"^[+-]?[0-9]{1,18}$", pa.int64()),
     "double": (NUMBER, pa.float64()),
     "float": (NUMBER, pa.float64()),
-    "timestamp": (
-        (
-            r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])[T ]"
-            r"([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6})?$"
-        ),
-        pa.timestamp("us"),
-    ),
+    "timestamp": (TIME, pa.timestamp("us")),
     "guid": (r"^\{?[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\}?$", pa.string()),
     "string": ("", pa.string()),
 }
-"""By type of a field, whatever its number of bits: how a cell reads, and what it becomes."""
+"""By type of a field, without its number of bits: the pattern of a cell, and the column's type."""
 
 SESSION = re.compile(
     r"_(?P<lat>[+-]?\d+(?:\.\d+)?)_(?P<lon>[+-]?\d+(?:\.\d+)?)_(?P<day>\d{8})(?:_\d+)?$", re.ASCII
@@ -118,9 +116,8 @@ def read(key: str, data: bytes, images: pa.Table) -> Particles:
         rejects.append(Reject("chip", key, "session_name", detail))
     measured, numbers = _measured(key, lines, fields, rejects)
     chips, rows = _chips(key, measured, numbers, images, rejects)
-    return Particles(
-        chips, _joined(chips, session_name(key), session, measured.take(rows)), rejects
-    )
+    measured = _joined(chips, session_name(key), session, measured.take(rows))
+    return Particles(chips, measured, rejects)
 
 
 def _decode(data: bytes) -> str:
@@ -137,29 +134,25 @@ def _fields(lines: Sequence[str]) -> dict[str, str]:
     Raises:
         Rejected: the header cannot be read; the detail begins with its line.
     """
-    version = lines[0].strip()
+    reason, version = "unreadable_table", lines[0].strip()
     if not re.fullmatch(r"[0-9]{3}", version) or int(version) < OLDEST:
-        raise Rejected(
-            "unreadable_table", f"1: version {version[:40]!r} is not read; 017 and later are"
-        )
-    declared = re.fullmatch(r"num-fields\|([0-9]{1,6})\s*", lines[1] if len(lines) > 1 else "")
-    if declared is None:
-        raise Rejected("unreadable_table", "2: the number of fields, num-fields|…, is not there")
+        raise Rejected(reason, f"1: version {version[:40]!r} is not read; 017 and later are")
+    count = re.fullmatch(r"num-fields\|([0-9]{1,6})\s*", lines[1] if len(lines) > 1 else "")
+    if count is None:
+        raise Rejected(reason, "2: the number of fields, num-fields|…, is not there")
     fields: dict[str, str] = {}
-    for number in range(3, 3 + int(declared[1])):
+    for number in range(3, 3 + int(count[1])):
         line = lines[number - 1] if number <= len(lines) else ""
         name, bar, kind = (part.strip() for part in line.partition("|"))
         if not name or not bar or "|" in kind:
-            what = (
-                f"{number}: {line[:40]!r} is not the name and type of one of {declared[1]} fields"
-            )
-            raise Rejected("unreadable_table", what)
+            what = f"{line[:40]!r} is not the name and type of one of {count[1]} fields"
+            raise Rejected(reason, f"{number}: {what}")
         if name in fields:
-            raise Rejected("unreadable_table", f"{number}: field {name!r} is declared twice")
+            raise Rejected(reason, f"{number}: field {name!r} is declared twice")
         fields[name] = kind
     missing = [name for name in NEEDED if name not in fields]
     if missing:
-        raise Rejected("unreadable_table", f"2: no field {', '.join(missing)} is declared")
+        raise Rejected(reason, f"2: no field {', '.join(missing)} is declared")
     return fields
 
 

@@ -10,8 +10,10 @@ If it takes weights, which are then never None, it also defines where they are:
 
     def source(extract: ExtractParams, machine: Machine) -> WeightsSource
 
-`EXPORTS = False` keeps it in torch. A user's class is called as `Class(extract, weights)`, with the
-file that `extract.weights` names or None. It has `identity()` and the members of an Extractor.
+`EXPORTS = False` keeps it in torch. Instead of `build`, one without a network defines
+`engine(extract, weights)`, see pipeline/extract/extractors/precomputed.py. A user's class is called
+as `Class(extract, weights)`, with the file that `extract.weights` names or None. It has
+`identity()` and the members of an Extractor.
 """
 
 from __future__ import annotations
