@@ -28,14 +28,8 @@ Row = dict[str, Any]
 def places(images: pa.Table, annotations: pa.Table, size: int, count: int) -> pa.Table:
     """Return unlabelled points, as schemas.ANNOTATIONS: *count* in each image, if they fit.
 
-    Their windows overlap no other window, and extend beyond the border only in an image that is
-    smaller than a window.
-
-    Args:
-        images: schemas.IMAGES.
-        annotations: schemas.ANNOTATIONS of points.
-        size: of the windows, in pixels.
-        count: of points in an image.
+    Their windows, of *size* pixels, overlap no other window around a point of *annotations*, and
+    extend beyond the border only in an image that is smaller than a window.
     """
     taken: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
     columns = (annotations[name].to_pylist() for name in ("key", "row", "col"))

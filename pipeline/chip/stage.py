@@ -68,7 +68,7 @@ def files_beside_images(chip: ChipParams, annotations: AnnotationParams) -> File
     """Return which files of the bucket besides the images the chip method reads.
 
     Raises:
-        SettingError: the chip method cannot use what the annotation format describes.
+        SettingError: the chip method cannot use annotations of this format.
     """
     methods.check_levels(chip, annotations, level_of(annotations))
     patterns = getattr(methods.find(chip), "TABLES", ())
@@ -80,7 +80,7 @@ def read(context: Context, instrument_tables: Sequence[shards.ShardPlan] = ()) -
 
     Raises:
         InputError: the annotation file cannot be read, or the index stage has not run.
-        SettingError: the chip method cannot use what the annotation format describes.
+        SettingError: the chip method cannot use annotations of this format.
     """
     params = context.params
     images = tables.images()
@@ -244,11 +244,12 @@ def _labels(
     labelled, chosen = background.label(labelled, chips, rejected, params.annotations, touched)
     if chosen:
         log.info(
-            "chip: annotations.background %g: %s of %s labelled %s",
-            params.annotations.background,
+            "chip: %s of %s %s labelled %s, by annotations.background %g",
             f"{chosen['chosen']:,}",
             pluralize(chosen["candidates"], "unlabelled chips"),
+            "is" if chosen["chosen"] == 1 else "are",
             chosen["label"],
+            params.annotations.background,
         )
     return labelled, chosen, rejected
 

@@ -84,9 +84,7 @@ def _renamed(key: str) -> str:
 def headless(name: str, size: int) -> tuple[nn.Module, str, int]:
     """Return an untrained model without its head, the head's prefix, and the feature's length.
 
-    Args:
-        name: the model's name in torchvision.
-        size: of the chips; the position embedding of a ViT depends on it.
+    The position embedding of a ViT depends on the *size* of the chips.
     """
     import torch
     from torch import nn
