@@ -106,18 +106,18 @@ def _engine(context: Context, recipe_digest: str) -> Engine | PrecomputedFeature
     from pipeline.extract.engine import Engine
 
     extract, machine = context.params.extract, context.machine
-    embedding = recipe.embedding(extract, machine)
-    if embedding.recipe.digest != recipe_digest:
+    chosen = recipe.embedding(extract, machine)
+    if chosen.recipe.digest != recipe_digest:
         raise InputError(
             "extract: the weights, the code or the machine has changed since this run began; "
             "run dvc repro again"
         )
-    extractor = embedding.request.extractor
+    extractor = chosen.request.extractor
     if hasattr(extractor.part, "engine"):
         features: PrecomputedFeatures = extractor.part.engine(extract, extractor.weights)
         return features
-    network = runtime.load(embedding)
-    processes = hardware.processes(embedding.request.device)
+    network = runtime.load(chosen)
+    processes = hardware.processes(chosen.request.device)
     decoders = max(1, hardware.cores() // processes)
     return Engine(context.bucket, network, extract, decoders, isolate=machine.isolates_decoding)
 
