@@ -164,18 +164,18 @@ def _warn_of_shrunk_chips(extract: ExtractParams) -> None:
     """Warn of chips larger than `extract.pad_extent`: they are not at the scale of the others."""
     if extract.resize != "pad":
         return
-    parts = list(tables.chips(["height", "width"]))
-    sides = [pc.max_element_wise(part["height"], part["width"]) for part in parts]
-    larger = sum(pc.sum(pc.greater(side, extract.pad_extent)).as_py() or 0 for side in sides)
+    sizes = schemas.CHIPS.empty_table().select(["height", "width"])
+    sizes = pa.concat_tables([sizes, *tables.chips(sizes.column_names)])
+    sides = pc.max_element_wise(sizes["height"], sizes["width"])
+    larger = pc.sum(pc.greater(sides, extract.pad_extent)).as_py() or 0
     if larger:
-        longest = max(pc.max(side).as_py() or 0 for side in sides)
         log.warning(
             "extract: %s of %s %s larger than extract.pad_extent %d and %s shrunk to it; "
             "%d would keep all at one scale (every feature is then computed again)",
             f"{larger:,}",
-            pluralize(sum(part.num_rows for part in parts), "chips"),
+            pluralize(sizes.num_rows, "chips"),
             "is" if larger == 1 else "are",
             extract.pad_extent,
             "was" if larger == 1 else "were",
-            longest,
+            pc.max(sides).as_py(),
         )

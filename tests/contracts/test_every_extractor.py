@@ -21,7 +21,7 @@ from pipeline.extract.extractors import torchvision as backbone
 NAMES = [
     name
     for name in registry.names("extract.extractors")
-    if not hasattr(registry.find("extract.extractors", name, key=""), "IS_PRECOMPUTED")
+    if not hasattr(registry.find("extract.extractors", name, key=""), "engine")
 ]
 BATCH = 4
 

@@ -116,18 +116,16 @@ def places(
     chips: dict[bytes, tuple[Any, ...]] = {}
 
     def annotations() -> Iterator[ChipAnnotation]:
-        for row in _without_crowds(objects, name, rejects):
-            window = inside(row)
+        for row, window in _with_windows(objects, name, rejects):
             if window is None:
                 rejects.append(no_shape(row, name, "has no window"))
                 continue
-            row_at, col_at, window = centre(window)
-            if size is not None:
-                window = around(row_at, col_at, size)
+            middle = centre(window)[:2]
+            cut = window if size is None else around(*middle, size)
             key, version = row["key"], versions[row["key"]]
-            identity = chip_id(key, version, window)
-            chips[identity] = (key, version, row_at, col_at, *window)
-            yield annotation(row, (row_at, col_at), identity)
+            identity = chip_id(key, version, cut)
+            chips[identity] = (key, version, *middle, *cut)
+            yield annotation(row, middle, identity)
 
     separator = label_separator(params)
     merged, conflicts = _merge.merged(annotations(), name, separator, schemas.SAID)
@@ -140,8 +138,7 @@ def middles(objects: pa.Table, params: AnnotationParams) -> tuple[pa.Table, list
     rejects: list[Reject] = []
 
     def annotations() -> Iterator[_merge.Annotation]:
-        for row in _without_crowds(objects, name, rejects):
-            window = inside(row)
+        for row, window in _with_windows(objects, name, rejects):
             point = (row["row"], row["col"]) if window is None else centre(window)[:2]
             if point[0] is None:
                 rejects.append(no_shape(row, name, "has no point"))
@@ -155,16 +152,17 @@ def middles(objects: pa.Table, params: AnnotationParams) -> tuple[pa.Table, list
     return merged, rejects + conflicts
 
 
-def _without_crowds(objects: pa.Table, name: str, rejects: list[Reject]) -> Iterator[Row]:
-    """Yield the objects one by one, without outline and mask; a crowd is a reject."""
-    for batch in objects.drop_columns(["outline", "pixels"]).to_batches(
-        max_chunksize=schemas.ROW_GROUP_ROWS
-    ):
+def _with_windows(
+    objects: pa.Table, name: str, rejects: list[Reject]
+) -> Iterator[tuple[Row, Window | None]]:
+    """Yield the objects, without outline and mask, and their windows; a crowd is a reject."""
+    objects = objects.drop_columns(["outline", "pixels"])
+    for batch in objects.to_batches(max_chunksize=schemas.ROW_GROUP_ROWS):
         for row in batch.to_pylist():
             if row["crowd"]:
                 rejects.append(no_shape(row, name, "is a crowd"))
             else:
-                yield row
+                yield row, inside(row)
 
 
 def no_shape(row: Row, name: str, what: str) -> Reject:
