@@ -152,7 +152,7 @@ def largest(found: Mapping[str, Any], theirs: Mapping[str, Any]) -> float:
 def network(extract: ExtractParams) -> Network:
     """Load the network that this machine would use for *extract*."""
     embedding = recipe.embedding(extract, machine())
-    return runtime.load(embedding.request, embedding.runtime)
+    return runtime.load(embedding)
 
 
 def write_manifest(folder: Path, out: Path, manifest: dict[str, Any]) -> None:

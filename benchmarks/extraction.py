@@ -168,7 +168,7 @@ def onnxruntime(_: str, weights: str, precision: str) -> tuple[Any, int]:
     from pipeline.extract import extractors
 
     extract = ExtractParams(extractor="coralnet", weights=weights, precision=precision)
-    extractor: Any = extractors.build(extract, extractors.weights_of(extract, machine()))
+    extractor: Any = extractors.choose(extract, machine()).build()
     chips = torch.zeros((2, SIZE, SIZE, 3), dtype=torch.uint8)
     with tempfile.NamedTemporaryFile(suffix=".onnx") as file:
         settings: Any = {"dynamo": True, "external_data": False, "verbose": False}

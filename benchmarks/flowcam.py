@@ -19,7 +19,7 @@ import pyarrow as pa
 from _shared import ROOT, about
 from PIL import Image
 
-from pipeline.chip.methods import _tables, flowcam
+from pipeline.chip.methods import flowcam
 from pipeline.config.sections import ExtractParams
 from pipeline.core import schemas
 from pipeline.images.decode import decode_image
@@ -45,8 +45,7 @@ def beside(folder: Path, table: Path) -> pa.Table:
 
 def cut(folder: Path, table: Path, near: pa.Table, extract: ExtractParams) -> tuple[int, int]:
     """Read the table, decode every collage once, cut every window; count chips and pixels."""
-    read = _tables.Table(f"{folder.name}/{table.name}", table.read_bytes())
-    chips = _tables.measure(read, near, flowcam).chips
+    chips = flowcam.read(f"{folder.name}/{table.name}", table.read_bytes(), near).chips
     count = pixels = 0
     for key, rows in groupby(chips.to_pylist(), lambda row: str(row["key"])):
         collage = decode_image((folder.parent / key).read_bytes(), extract)

@@ -40,7 +40,7 @@ from ruamel.yaml import YAML
 from safetensors.torch import save_file
 from torchvision import models
 
-from pipeline.extract.runtimes import _trial
+from pipeline.extract import trial
 
 KINDS = ("across", "down", "checks", "noise")
 HEIGHT, WIDTH = 240, 320
@@ -204,7 +204,7 @@ def random_weights(extractor: str, path: Path) -> int:
             part.momentum = None  # the mean of all that it sees
     size, rng = preset.crop_size[0], np.random.default_rng(0)
     pictures = [np.asarray(picture(kind, rng).resize((size, size))) for kind in KINDS * 4]
-    pictures += list(_trial.pictures(len(pictures), size))
+    pictures += list(trial.pictures(len(pictures), size))
     with torch.no_grad():
         model(preset(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)))
     save_file(model.state_dict(), path)

@@ -85,7 +85,7 @@ def answers(params: Params, which: Which, least: float, url: str | None) -> Writ
         separator=label_separator(params.annotations),
         url=params.bucket.url if url is None else url,
         model=model,
-        at_points=methods.level(params.chip) == "point",
+        at_points=methods.find(params.chip).LEVEL == "point",
     )
 
 

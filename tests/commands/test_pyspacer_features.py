@@ -19,7 +19,7 @@ from pipeline.commands import pyspacer_features
 from pipeline.config.sections import ExtractParams
 from pipeline.core import schemas
 from pipeline.core.errors import InputError
-from pipeline.extract.precomputed import PrecomputedFeatures
+from pipeline.extract.extractors.precomputed import PrecomputedFeatures
 from pipeline.images.windows import around
 from pipeline.storage import open_storage
 

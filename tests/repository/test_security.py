@@ -22,7 +22,7 @@ from pipeline.config.machine import machine
 from pipeline.core.errors import InputError, SettingError
 from pipeline.core.urls import holds_credentials
 from pipeline.extract import weights
-from pipeline.extract.precomputed import PrecomputedFeatures
+from pipeline.extract.extractors.precomputed import PrecomputedFeatures
 from pipeline.storage import open_storage
 from pipeline.store.objects import Damaged, Piece, Store
 from pipeline.train import model
