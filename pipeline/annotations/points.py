@@ -35,7 +35,7 @@ def _point(cells: Cells, settings: Settings) -> dict[str, Any]:
     is_robot = cells.get("annotator", "").strip().lower() == "robot"
     is_unverified = cells.get("verified", "").strip().lower() == "false"
     if (is_robot or is_unverified) and not settings.keep_unconfirmed:
-        raise Rejected("unconfirmed", "the label is a machine's, unconfirmed")
+        raise Rejected("unconfirmed", "the label is a machine's and not confirmed")
     row, col = pixel(cells["row"], "row"), pixel(cells["column"], "column")
     return {"row": row, "col": col, **labelled(cells, settings)}
 

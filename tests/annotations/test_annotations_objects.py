@@ -1,4 +1,4 @@
-"""Formats with points, boxes, outlines and words about images in one file."""
+"""Formats with points, boxes, outlines and labels of whole images in one file."""
 
 import json
 import unicodedata
@@ -27,7 +27,7 @@ def read(part, data, sizes=SIZES, **more):
     name = part.__name__.rpartition(".")[2]
     params = part.Settings(format=name, path=f"x/{name}.file", **more)
     raw = text.encode() if isinstance(text, str) else text
-    table, rejects = part.read(AnnotationSource("said.file", raw, KEYS, sizes), params)
+    table, rejects = part.read(AnnotationSource("test.file", raw, KEYS, sizes), params)
     return table.to_pylist(), [(reject.key, reject.reason, reject.detail) for reject in rejects]
 
 
@@ -95,13 +95,13 @@ def test_coco_masks_are_what_pycocotools_reads(height, width, data):
     bits = data.draw(st.lists(st.booleans(), min_size=height * width, max_size=height * width))
     mask = np.array(bits, np.uint8).reshape(height, width)
     packed = coco_masks.encode(np.asfortranarray(mask))
-    said = {"size": [height, width], "counts": packed["counts"].decode()}
-    rows, rejects = read(coco, changed(0, segmentation=said), [(height, width)] * len(KEYS))
+    segmentation = {"size": [height, width], "counts": packed["counts"].decode()}
+    rows, rejects = read(coco, changed(0, segmentation=segmentation), [(height, width)] * len(KEYS))
     mine = [row for row in rows if row["line"] == "annotations[0]"]
     if not mask.any():
         assert mine == []
         assert [reject for reject in rejects if "[0]" in reject[2]] == [
-            ("a.jpg", "not_a_box", "said.file:annotations[0]: the mask is empty"),
+            ("a.jpg", "not_a_box", "test.file:annotations[0]: the mask is empty"),
         ]
         return
     (row,) = mine
@@ -121,13 +121,13 @@ def test_a_coco_annotation_without_an_outline_is_its_box(nothing):
 
 
 @pytest.mark.parametrize("degrees", [0.0, "none", None, float("nan"), True])
-def test_a_coco_box_is_upright_if_nothing_says_how_far_it_is_turned(degrees):
+def test_a_coco_box_without_a_valid_rotation_is_upright(degrees):
     rows, rejects = read(coco, changed(0, segmentation=[], attributes={"rotation": degrees}))
     (box,) = (row for row in rows if row["line"] == "annotations[0]")
     assert (window(box), rejects) == ((20, 10, 40, 30), [])
 
 
-def test_coco_boxes_that_cvat_has_turned_are_turned():
+def test_coco_boxes_with_cvats_rotation_are_turned():
     """CVAT's COCO has the upright box, and the angle about its middle beside it, as in its XML."""
     turned = {"occluded": False, "rotation": 90.0}
     rows, rejects = read(coco, changed(0, segmentation=[], attributes=turned))
@@ -137,13 +137,13 @@ def test_coco_boxes_that_cvat_has_turned_are_turned():
 
 
 @pytest.mark.parametrize("segmentation", [[[12, 25, 18, 25]], [12, 25, 18, 25]])
-def test_two_corners_are_no_outline_where_there_is_a_box(segmentation):
+def test_two_corners_are_not_an_outline_if_there_is_a_box(segmentation):
     rows, rejects = read(coco, changed(0, segmentation=segmentation))
     (box,) = (row for row in rows if row["line"] == "annotations[0]")
     assert (window(box), box["outline"], rejects) == ((20, 10, 40, 30), None, [])
 
 
-def test_a_part_of_two_corners_takes_nothing_from_the_other_parts():
+def test_a_part_of_two_corners_is_ignored_among_other_parts():
     rows, rejects = read(
         coco, changed(0, segmentation=[[11, 22, 15, 22, 15, 30], [90, 90, 99, 99]])
     )
@@ -180,28 +180,28 @@ def test_an_image_of_lvis_is_named_by_its_address():
     assert {row["key"] for row in read(coco, whole)[0]} == {"a.jpg", "b.jpg"}
 
 
-def test_ids_that_pandas_has_made_fractions_are_ids():
+def test_ids_that_pandas_has_made_floats_are_ids():
     rows, rejects = read(coco, changed(0, image_id=7.0, category_id=1.0))
     assert (len(rows), rejects) == (3, [])
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "item"),
     [
         ("images", {"id": 7, "file_name": "c.jpg", "width": 50, "height": 50}),
         ("images", {"id": "7", "file_name": "deep/a.jpg", "width": 200, "height": 100}),
         ("categories", {"id": 1, "name": "Krill"}),
     ],
 )
-def test_an_id_that_means_two_is_refused(name, said):
-    """Else every object of one file would lie on an image, or have a label, of the other."""
+def test_an_id_of_two_items_is_an_error(name, item):
+    """Else objects of one merged file would be on an image, or have a label, of the other."""
     whole = json.loads(json.dumps(COCO))
-    whole[name].append(said)
+    whole[name].append(item)
     with pytest.raises(InputError) as stop:
         read(coco, whole)
     assert str(stop.value) == (
-        f"said.file:{name}[2]: the id {said['id']} is another's already; files that are put "
-        "together need ids of their own"
+        f"test.file:{name}[2]: the id {item['id']} is another's too; files that are merged "
+        "need new ids"
     )
     whole[name][2] = whole[name][0]
     assert len(read(coco, whole)[0]) == 3
@@ -210,9 +210,9 @@ def test_an_id_that_means_two_is_refused(name, said):
 @pytest.mark.parametrize(
     ("values", "reason", "detail"),
     [
-        ({"image_id": 8}, "no_such_image", "its image_id is none of the file's"),
-        ({"image_id": [7]}, "no_such_image", "its image_id is none of the file's"),
-        ({"category_id": 2}, "unreadable_row", "its category_id is none of the file's"),
+        ({"image_id": 8}, "no_such_image", "no image has its image_id, 8"),
+        ({"image_id": [7]}, "no_such_image", "no image has its image_id, None"),
+        ({"category_id": 2}, "unreadable_row", "no category has its category_id, 2"),
         ({"bbox": None}, "not_a_box", "has no box and no segmentation"),
         ({"bbox": [1, 2, 0, 4]}, "not_a_box", "the box from 1, 2 to 1, 6 is empty"),
         (
@@ -233,7 +233,7 @@ def test_an_id_that_means_two_is_refused(name, said):
         (
             {"segmentation": [[1, 2, 3, 4, 5, 6], 7]},
             "not_a_box",
-            "its segmentation is no list of outlines",
+            "its segmentation is not a list of outlines",
         ),
         (
             {"segmentation": {"size": [100, 200], "counts": [5, 5]}},
@@ -251,69 +251,69 @@ def test_one_bad_coco_annotation_is_a_reject_with_its_place(values, reason, deta
     rows, rejects = read(coco, changed(0, **values))
     assert len(rows) == 2
     assert [(why, what) for _, why, what in rejects] == [
-        (reason, f"said.file:annotations[0]: {detail}")
+        (reason, f"test.file:annotations[0]: {detail}")
     ]
 
 
 @pytest.mark.parametrize(
     ("part", "data", "message"),
     [
-        (coco, b"[", "said.file: not JSON: "),
-        (coco, b"[]", "said.file: has no list 'images'; a COCO file has images, annotations and"),
-        (labelstudio, b"{}", "said.file: is no list of tasks; export them as JSON, not JSON-MIN"),
+        (coco, b"[", "test.file: not JSON: "),
+        (coco, b"[]", "test.file: has no list 'images'; a COCO file has images, annotations and"),
+        (labelstudio, b"{}", "test.file: is not a list of tasks; export JSON, not JSON-MIN"),
         (
             labelstudio,
             b'[{"image": "/data/a.jpg", "id": 1, "choice": "cat", "annotator": 1}]',
-            "said.file: is no list of tasks; export them as JSON, not JSON-MIN",
+            "test.file: is not a list of tasks; export JSON, not JSON-MIN",
         ),
         (
             labelstudio,
             b"PK\x03\x04...",
-            "said.file: is an Excel workbook or another zip file and no text; unpack it and name "
+            "test.file: is an Excel workbook or another zip file, not text; unpack it and name "
             "the JSON file in it",
         ),
         (
             cvat,
             b"PK\x03\x04...",
-            "said.file: is an Excel workbook or another zip file and no text; unpack it and name "
+            "test.file: is an Excel workbook or another zip file, not text; unpack it and name "
             "its annotations.xml",
         ),
-        (labelstudio, b"\xff[]", "said.file: not JSON: 'utf-8' codec can't decode byte 0xff"),
-        (labelstudio, b"[" * 100_000, "said.file: not JSON: "),
-        (cvat, b"<annotations>", "said.file: not XML: no element found"),
-        (cvat, b"<coco/>", "said.file: its root is 'coco'; CVAT's is 'annotations'"),
+        (labelstudio, b"\xff[]", "test.file: not JSON: 'utf-8' codec can't decode byte 0xff"),
+        (labelstudio, b"[" * 100_000, "test.file: not JSON: "),
+        (cvat, b"<annotations>", "test.file: not XML: no element found"),
+        (cvat, b"<coco/>", "test.file: its root is 'coco'; CVAT's root is 'annotations'"),
         (
             cvat,
             b'<annotations>\n<track id="0"/></annotations>',
-            "said.file:2: has tracks; export the task as 'CVAT for images 1.1'",
+            "test.file:2: has tracks; export the task as 'CVAT for images 1.1'",
         ),
         (
             cvat,
             b'<!DOCTYPE x [<!ENTITY a "aaaa">]><annotations/>',
-            "said.file: declares a document type, which CVAT's files do not",
+            "test.file: declares a document type, which CVAT's files do not",
         ),
         (
             boxes,
             b"image,label,left,top\na.jpg,x,1,2\n",
-            "said.file:1: no columns for width and height, or right and bottom",
+            "test.file:1: no columns for width and height, or right and bottom",
         ),
         (
             squidle,
             b"point.x,point.y,point.media.key\n",
-            "said.file:1: no column for label among point.x, point.y, point.media.key; "
+            "test.file:1: no column for label among point.x, point.y, point.media.key; "
             "it is called label.name in this format",
         ),
         (
             squidle,
             b'[{"point": {"x": 0.5}}]',
-            "said.file:1: no column for image, y, label among point.x; "
+            "test.file:1: no column for image, y, label among point.x; "
             "it is called point.media.key or media.key or point.media.path_best or "
             "media.path_best in this format",
         ),
-        (squidle, b'{"message": "no"}', "said.file: is no list of annotations, and has none in"),
+        (squidle, b'{"message": "no"}', "test.file: is not a list of annotations, and has none in"),
     ],
 )
-def test_a_file_of_another_kind_is_refused_by_name(part, data, message):
+def test_the_error_for_a_file_of_another_kind_names_the_kind(part, data, message):
     with pytest.raises(InputError) as stop:
         read(part, data)
     assert str(stop.value).startswith(message)
@@ -358,9 +358,9 @@ def test_cvats_shapes():
     assert window(found["turned"]) == (35, 45, 20, 10)
     assert {row["image_width"] for row in rows} == {200}
     assert rejects == [
-        ("a.jpg", "not_a_box", "said.file:10: a polyline has no pixels of its own"),
-        ("a.jpg", "not_a_box", "said.file:13: a skeleton has no pixels of its own"),
-        ("a.jpg", "not_a_box", "said.file:17: ytl 'x' is not a number of pixels"),
+        ("a.jpg", "not_a_box", "test.file:10: a polyline has no pixels of its own"),
+        ("a.jpg", "not_a_box", "test.file:13: a skeleton has no pixels of its own"),
+        ("a.jpg", "not_a_box", "test.file:17: ytl 'x' is not a number of pixels"),
     ]
     assert "1" not in found, "a skeleton's points are no points by themselves"
     assert [row["line"] for row in rows if row["label"] == "plate"] == ["6"]
@@ -374,7 +374,7 @@ def test_cvats_shapes():
         ("1, 2, 4, 5", [(0, 1), (0, 2), (1, 3), (2, 0), (2, 1), (2, 2), (2, 3)]),
     ],
 )
-def test_what_follows_the_last_run_of_a_cvat_mask_lies_outside(rle, found):
+def test_pixels_after_the_last_run_of_a_cvat_mask_are_outside(rle, found):
     """Masks that other programs have put into CVAT end with the last pixel inside."""
     mask = f'<mask label="x" rle="{rle}" left="10" top="20" width="4" height="3"/>'
     (row,), rejects = read(cvat, f'<annotations><image name="a.jpg">{mask}</image></annotations>')
@@ -388,7 +388,7 @@ def test_what_follows_the_last_run_of_a_cvat_mask_lies_outside(rle, found):
 def test_runs_of_a_cvat_mask_that_do_not_fit_are_a_reject(rle):
     mask = f'<mask label="x" rle="{rle}" left="10" top="20" width="4" height="3"/>'
     rows, rejects = read(cvat, f'<annotations><image name="a.jpg">{mask}</image></annotations>')
-    what = "said.file:1: the runs of its mask do not add up to 12 pixels"
+    what = "test.file:1: the runs of its mask do not add up to 12 pixels"
     assert (rows, rejects) == ([], [("a.jpg", "not_a_box", what)])
 
 
@@ -412,8 +412,19 @@ PAINTED = packed_by_runs(PICTURE.ravel().tolist(), [4 * 10**4] * 2, 8, [3, 4, 8,
 
 
 def task(*results, image="s3://bucket/reef/a.jpg", **more):
-    said = {"id": 1001, "was_cancelled": False, "ground_truth": False, "result": list(results)}
-    return {"id": 1, "data": {"image": image}, "annotations": [said], "predictions": [], **more}
+    annotation = {
+        "id": 1001,
+        "was_cancelled": False,
+        "ground_truth": False,
+        "result": list(results),
+    }
+    return {
+        "id": 1,
+        "data": {"image": image},
+        "annotations": [annotation],
+        "predictions": [],
+        **more,
+    }
 
 
 BOX = {"x": 10, "y": 20, "width": 5, "height": 10, "rotation": 0}
@@ -455,49 +466,49 @@ def test_label_studios_shapes_are_percent_of_the_image():
     assert (found["blurred"]["row"], found["blurred"]["top"]) == (None, None)
     assert window(found["painted"]) == (3, 5, 2, 4)
     assert found["painted"]["pixels"] == np.packbits([1, 1, 1, 0, 0, 1, 1, 1]).tobytes()
-    at = "said.file:[0].annotations[0].result"
+    at = "test.file:[0].annotations[0].result"
     assert rejects == [
         ("a.jpg", "not_a_box", f"{at}[10]: taxonomy are not read"),
-        ("a.jpg", "not_a_box", f"{at}[11]: what was painted ends early"),
+        ("a.jpg", "not_a_box", f"{at}[11]: its brush ends early"),
     ]
 
 
 @pytest.mark.parametrize(
     ("image", "reason"), [("deep/b.jpg", "other_size"), ("gone.jpg", "no_such_image")]
 )
-def test_what_was_painted_is_unpacked_only_where_it_fits_its_image(image, reason):
+def test_a_brush_is_unpacked_only_if_it_fits_its_image(image, reason):
     """Or a file of a few bytes could claim any memory."""
     painted = labelled("brushlabels", ["painted"], {"format": "rle", "rle": PAINTED})
     rows, rejects = read(labelstudio, [task(painted, image=image)])
     assert (rows, [why for _, why, _ in rejects]) == ([], [reason])
 
 
-def test_the_labels_of_one_control_can_be_asked_for():
+def test_only_the_labels_of_the_named_control_are_read():
     """A box of a kind, and a choice for it by another control: each may be the class."""
-    said = task(
+    result = task(
         labelled("rectanglelabels", ["parasite"], BOX, from_name="kind"),
         labelled("choices", ["uncertain"], BOX, from_name="sure"),
     )
     for control, labels in [(None, ["parasite", "uncertain"]), ("kind", ["parasite"])]:
-        rows, rejects = read(labelstudio, [said], label=control)
+        rows, rejects = read(labelstudio, [result], label=control)
         assert ([row["label"] for row in rows], rejects) == (labels, [])
-    (row,) = read(labelstudio, [said], label="sure")[0]
+    (row,) = read(labelstudio, [result], label="sure")[0]
     assert (row["label"], window(row)) == ("uncertain", (20, 20, 10, 10))
     assert row["line"] == "[0].annotations[0].result[1]"
     with pytest.raises(InputError) as stop:
-        read(labelstudio, [said], label="kinds")
+        read(labelstudio, [result], label="kinds")
     assert str(stop.value) == (
-        "said.file: no result is of the control 'kinds', which annotations.label names; there are "
+        "test.file: no result is of the control 'kinds', which annotations.label names; there is "
         "kind, sure"
     )
     assert read(labelstudio, [], label="kinds") == ([], [])
-    odd = task(labelled("choices", ["odd"], BOX, from_name=["kind"]), said_by="nobody")
-    rows, rejects = read(labelstudio, [said, odd], label="kind")
+    odd = task(labelled("choices", ["odd"], BOX, from_name=["kind"]), made_by="nobody")
+    rows, rejects = read(labelstudio, [result, odd], label="kind")
     assert ([row["label"] for row in rows], rejects) == (["parasite"], [])
     assert len(read(labelstudio, [odd])[0]) == 1
 
 
-def test_of_label_studios_annotations_those_count_that_a_person_stands_by():
+def test_cancelled_annotations_and_predictions_are_not_read_and_ground_truth_is_preferred():
     cancelled = task(labelled("choices", ["skipped"], {}))
     cancelled["annotations"][0]["was_cancelled"] = True
     guessed = task(predictions=[{"result": [labelled("choices", ["guess"], {})]}], annotations=[])
@@ -520,18 +531,18 @@ def test_a_region_without_a_size_is_percent_of_the_image_in_the_index():
         (
             "s3://b/none.jpg",
             "no_such_image",
-            "said.file:[1].annotations[0].result[0]: states no size, and its image is not in the "
+            "test.file:[1].annotations[0].result[0]: states no size, and its image is not in the "
             "index",
         )
     ]
     half = task({**bare, "original_width": 200})
     assert read(labelstudio, [half])[1][0][1:] == (
         "not_a_pixel",
-        "said.file:[0].annotations[0].result[0]: original_height 'None' is not a whole number",
+        "test.file:[0].annotations[0].result[0]: original_height 'None' is not a whole number",
     )
 
 
-def test_of_a_task_with_several_images_only_what_is_of_ours_is_read():
+def test_results_of_other_images_of_a_task_are_rejects():
     """Pairs before and after: results say of which they are by a name of the interface."""
     pair = task(
         labelled("rectanglelabels", ["fish"], BOX, to_name="before"),
@@ -547,27 +558,27 @@ def test_of_a_task_with_several_images_only_what_is_of_ours_is_read():
     ]
     what = "is of the image 'after', and annotations.image is 'before'"
     assert rejects == [
-        ("a.jpg", "not_a_box", f"said.file:[0].annotations[0].result[{place}]: {what}")
+        ("a.jpg", "not_a_box", f"test.file:[0].annotations[0].result[{place}]: {what}")
         for place in (1, 2)
     ]
 
 
 def test_one_image_may_have_any_name_in_the_interface():
-    said = [labelled("rectanglelabels", ["fish"], BOX, to_name="img")]
-    said.append({"type": "choices", "value": {"choices": "blurred"}, "to_name": "img"})
-    rows, rejects = read(labelstudio, [task(*said)])
+    results = [labelled("rectanglelabels", ["fish"], BOX, to_name="img")]
+    results.append({"type": "choices", "value": {"choices": "blurred"}, "to_name": "img"})
+    rows, rejects = read(labelstudio, [task(*results)])
     assert ([row["label"] for row in rows], rejects) == (["fish", "blurred"], [])
 
 
-def test_tasks_of_exported_chips_speak_of_the_chips_middle():
+def test_tasks_of_exported_chips_label_the_chips_centre():
     data = {"image": "s3://b/chips/0001.png", "chip_id": "00", "chip_key": "deep/b.jpg"}
     own = task(labelled("choices", ["weed"], {}), labelled("rectanglelabels", ["x"], BOX))
     rows, rejects = read(labelstudio, [own | {"data": data | {"chip_row": 31, "chip_col": 7}}])
     assert [(row["key"], row["row"], row["col"], row["label"]) for row in rows] == [
         ("deep/b.jpg", 31, 7, "weed")
     ]
-    place = "said.file:[0].annotations[0].result[1]"
-    assert rejects[0][2] == f"{place}: rectanglelabels on the image of a chip are not read"
+    place = "test.file:[0].annotations[0].result[1]"
+    assert rejects[0][2] == f"{place}: rectanglelabels are not read on the image of a chip"
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
@@ -580,20 +591,20 @@ def test_files_are_read_in_every_encoding_that_they_may_have(encoding):
         assert [row["label"] for row in read(part, text.encode(encoding))[0]] == ["Äste"]
 
 
-def test_a_label_that_holds_the_separator_is_rejected():
-    said = [task(labelled("choices", ["a;b", "c"], {}))]
-    rows, rejects = read(labelstudio, said, label_separator=";")
+def test_a_label_that_contains_the_separator_is_rejected():
+    tasks = [task(labelled("choices", ["a;b", "c"], {}))]
+    rows, rejects = read(labelstudio, tasks, label_separator=";")
     assert [row["label"] for row in rows] == []
     assert rejects[0][1:] == (
         "unreadable_row",
         (
-            "said.file:[0].annotations[0].result[0]: the label 'a;b' holds ';'; "
+            "test.file:[0].annotations[0].result[0]: the label 'a;b' contains ';'; "
             "set another label_separator"
         ),
     )
 
 
-def test_images_are_found_by_the_addresses_that_tools_give_them():
+def test_images_are_matched_by_address():
     names = ImageNames(AnnotationSource("", b"", ["site/1.jpg", "1.jpg", "p/2 3.jpg"]), "")
     assert names.key("site/1.jpg") == "site/1.jpg"
     assert names.key("s3://bucket/reef/site/1.jpg") == "site/1.jpg"
@@ -604,19 +615,19 @@ def test_images_are_found_by_the_addresses_that_tools_give_them():
     assert ImageNames(AnnotationSource("", b"", ["p/2.jpg"]), "p/").key("2.jpg") == "p/2.jpg"
 
 
-def test_images_are_found_by_the_paths_that_windows_and_other_machines_give_them():
+def test_images_are_matched_by_paths_of_windows_and_other_machines():
     names = ImageNames(AnnotationSource("", b"", ["site/1.jpg", "1.jpg", "odd\\1.jpg"]), "")
     assert names.key("site\\1.jpg") == "site/1.jpg"
     assert names.key("C:\\reef\\site\\1.jpg") == "site/1.jpg"
     assert names.key("/data/local-files/?d=reef%5Csite%5C1.jpg") == "site/1.jpg"
     assert names.key("../../reef/site/1.jpg") == "site/1.jpg"
     assert names.key("./1.jpg") == "1.jpg"
-    assert names.key("odd\\1.jpg") == "odd\\1.jpg", "a key may hold one"
+    assert names.key("odd\\1.jpg") == "odd\\1.jpg", "a key may contain a backslash"
     assert names.key("other\\1.jpg") == "other/1.jpg", "a folder of the bucket is no other's"
     assert ImageNames(AnnotationSource("", b"", ["p/a/2.jpg"]), "p/").key("a\\2.jpg") == "p/a/2.jpg"
 
 
-def test_a_name_without_an_ending_is_the_one_image_of_that_name():
+def test_a_name_without_an_extension_is_the_only_image_of_that_name():
     """CVAT calls a video's frames so, and Squidle+ its media."""
     keys = ["v/frame_000001.PNG", "2.jpg", "2.png", "3.jpg.png", "4_thumbnail.png"]
     names = ImageNames(AnnotationSource("", b"", keys), "v/")
@@ -629,7 +640,7 @@ def test_a_name_without_an_ending_is_the_one_image_of_that_name():
         assert names.key(name) == name
 
 
-def test_of_a_signed_address_that_is_no_image_no_signature_is_kept():
+def test_the_signature_of_an_unknown_address_is_not_kept():
     names = ImageNames(AnnotationSource("", b"", ["1.jpg"]), "")
     for name in ("https://me:pw@x.org/2.jpg?X-Amz-Signature=pw", "s3://b/2.jpg?sig=pw"):
         assert "pw" not in names.key(name)
@@ -639,11 +650,11 @@ def test_of_a_signed_address_that_is_no_image_no_signature_is_kept():
 
 
 HOSTILE = [None, -1, 1e308, 10**400, "\ud800", [2**63], {"a": 1}]
-"""What stands in files that a program has mangled, or somebody with bad intent has written."""
+"""Values in files that a program has mangled, or an attacker has written."""
 
 
 def places_in(value, at=()):
-    """Give the way to each value in *value*."""
+    """Yield the path to each value in *value*."""
     yield at
     if isinstance(value, dict | list):
         named = value.items() if isinstance(value, dict) else enumerate(value)
@@ -652,7 +663,7 @@ def places_in(value, at=()):
 
 
 def with_value(whole, at, value):
-    """Give *whole* with another value at the end of a way."""
+    """Return *whole* with another value at the path *at*."""
     if not at:
         return value
     kind = dict(whole) if isinstance(whole, dict) else list(whole)
@@ -671,7 +682,7 @@ TASKS = [
 
 
 @pytest.mark.parametrize(("part", "whole"), [(coco, COCO), (labelstudio, TASKS)])
-def test_a_mangled_file_gives_rejects_or_one_sentence(part, whole):
+def test_a_mangled_file_gives_rejects_or_an_input_error(part, whole):
     """Every value in turn is a hostile one."""
     for at, value in zip(places_in(whole), cycle(HOSTILE), strict=False):
         with suppress(InputError):
@@ -679,10 +690,10 @@ def test_a_mangled_file_gives_rejects_or_one_sentence(part, whole):
 
 
 def test_a_mask_larger_than_its_image_is_not_unpacked():
-    said = {"size": [60_000, 60_000], "counts": [60_000**2]}
-    rejects = read(coco, changed(0, segmentation=said))[1]
+    segmentation = {"size": [60_000, 60_000], "counts": [60_000**2]}
+    rejects = read(coco, changed(0, segmentation=segmentation))[1]
     assert rejects[0][1] == "other_size"
-    assert rejects[0][2].startswith("said.file:annotations[0]: its mask has 60000 × 60000 pixels, ")
+    assert rejects[0][2].startswith("test.file:annotations[0]: its mask has 60000 × 60000 pixels, ")
     mask = '<mask label="x" rle="3600000000" left="0" top="0" width="60000" height="60000"/>'
     image = f'<annotations><image name="a.jpg">{mask}</image></annotations>'
     assert read(cvat, image)[1][0][1] == "other_size"
@@ -702,7 +713,7 @@ def test_boxes_from_a_table():
         ("crab", (20, 10, 20, 21), "s1"),
     ]
     assert rejects == [
-        ("a.jpg", "not_a_box", "said.file:4: the box from 10, 20 to 10, 40 is empty")
+        ("a.jpg", "not_a_box", "test.file:4: the box from 10, 20 to 10, 40 is empty")
     ]
     corners = "image_name,x_min,y_min,x_max,y_max,class_name\na.jpg,10,20,30,40,metal\n"
     (row,), rejects = read(boxes, corners)
@@ -738,7 +749,7 @@ def test_squidles_points_are_shares_of_the_image():
     assert found["Clear"]["row"] is None
     assert {row["group"] for row in rows} == {"d1"}
     assert [why for _, why, _ in rejects] == ["unconfirmed", "no_such_image", "points_outside"]
-    assert rejects[2][2] == "said.file:8: 1.5, 0.5 are no shares of an image"
+    assert rejects[2][2] == "test.file:8: 1.5, 0.5 is outside: both must be from 0 to 1"
     other = read(squidle, SQUIDLE, label="label.lineage_names")[0]
     assert "Physical > Sand" in {row["label"] for row in other}
 
@@ -754,7 +765,7 @@ def test_a_squidle_export_without_keys_of_media_names_images_by_their_addresses(
     assert [why for _, why, _ in rejects] == ["no_such_image"]
 
 
-def test_squidles_address_says_more_than_its_key_without_an_ending():
+def test_squidles_address_takes_precedence_over_a_key_without_an_extension():
     keys = ["PR_1.jpg", "d2/PR_1.jpg", "PR_2.jpg"]
     text = (
         "label.name,point.media.key,point.media.path_best,point.x,point.y\n"
@@ -814,7 +825,7 @@ def test_squidles_json_is_its_csv(nested):
     assert found["Urchin"]["key"] == "deep/b.jpg"
     assert window(found["Urchin"]) == (90, 160, 120, 80)
     assert (found["Clear"]["row"], found["Clear"]["top"]) == (None, None)
-    assert rejects == [("a.jpg", "unconfirmed", "said.file:[3]: the label needs review")]
+    assert rejects == [("a.jpg", "unconfirmed", "test.file:[3]: the label needs review")]
 
 
 SPOTS = st.lists(
@@ -824,7 +835,7 @@ SPOTS = st.lists(
 
 @settings(max_examples=25, deadline=None)
 @given(SPOTS)
-def test_the_same_points_come_out_of_every_tools_file(spots):
+def test_every_format_gives_the_same_points(spots):
     want = sorted(("a.jpg", row, col, "kelp") for row, col in spots)
     csv = "image,row,column,label\n" + "".join(f"a.jpg,{row},{col},kelp\n" for row, col in spots)
     marks = ";".join(f"{col}.50,{row}.50" for row, col in spots)
@@ -848,12 +859,12 @@ def test_the_same_points_come_out_of_every_tools_file(spots):
 
 @settings(max_examples=40, deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20), st.integers(1, 60))
-def test_no_label_breaks_a_format(label, side):
+def test_every_label_is_read_by_every_format(label, side):
     """Whatever a label is called, it is that label, or nothing where it is blank."""
     want = unicodedata.normalize("NFC", label.strip()) or None
-    said = changed(0, bbox=[1, 1, side, side])
-    said["categories"][0]["name"] = label
-    from_coco = [row for row in read(coco, said)[0] if row["line"] == "annotations[0]"]
+    whole = changed(0, bbox=[1, 1, side, side])
+    whole["categories"][0]["name"] = label
+    from_coco = [row for row in read(coco, whole)[0] if row["line"] == "annotations[0]"]
     mark = f'<box label={quoteattr(label)} xtl="1" ytl="1" xbr="{side + 1}" ybr="{side + 1}"/>'
     from_cvat, _ = read(cvat, f'<annotations><image name="a.jpg">{mark}</image></annotations>')
     from_studio, _ = read(labelstudio, [task(labelled("choices", [label], {}))])

@@ -24,7 +24,7 @@ from pipeline.images.windows import Window, around
 WINDOW = ("top", "left", "height", "width")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Said(_merge.Annotation):
     """What is said of a chip."""
 
