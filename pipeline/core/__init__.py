@@ -1,1 +1,1 @@
-"""What everything else rests on: errors, digests, table schemas, rejects, signals."""
+"""What all other packages use: errors, digests, table schemas, rejects, signals."""

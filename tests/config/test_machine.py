@@ -116,5 +116,5 @@ def test_a_device_that_is_not_there_is_refused():
 
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
-    with pytest.raises(SettingError, match="'cuda' is not to be had here, torch sees"):
+    with pytest.raises(SettingError, match="'cuda' is not available, torch finds"):
         hardware.device("cuda")
