@@ -1,6 +1,6 @@
 """Annotation formats: one file each, all of them read into one table.
 
-To add a format, add a file to this folder: its name is what `annotations.format` says. It defines
+To add a format, add a file to this folder, named as in `annotations.format`. It defines
 
 - `Settings`: the format's section of params.yaml, one of those below or a subclass of it;
 - `LEVEL`: what is annotated: `"point"`, a pixel; `"image"`, a whole image; or `"object"`, any of a
@@ -60,9 +60,9 @@ class ObjectSettings(FileSettings):
 
 @dataclass(frozen=True, slots=True)
 class AnnotationSource:
-    """What a format reads: the *name* of a file, for messages, and its *data*, if it has one.
+    """A file to read: its *name*, for messages, and its *data*, which is empty without a file.
 
-    *keys* are those of all images, *sizes* the height and width of each of them.
+    *keys* are those of all images, and *sizes* their heights and widths.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Annotations of one place become one: repeats are dropped, and contradictions are rejects."""
+"""Merges annotations of the same place: repeats and contradictions are rejects."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ NAMED = 3
 """Other lines that the message of a conflict names."""
 
 
-@dataclass(slots=True)  # frozen, each of millions would take three times as long to make
+@dataclass(slots=True)  # not frozen: that takes three times as long, for millions of rows
 class Annotation:
-    """One row of a file; *row* and *col* are None for a whole image, *line* is its place there."""
+    """One row of a file, at *line*; *row* and *col* are None for a whole image."""
 
     key: str
     label: str | None
@@ -30,7 +30,7 @@ class Annotation:
 
     @property
     def place(self) -> tuple[Any, ...]:
-        """What annotations of the same thing have in common."""
+        """What annotations of the same pixel or image have in common."""
         return (self.key, self.row, self.col)
 
 
@@ -69,14 +69,14 @@ def merged(
             detail = f"{name}:{row.line}: {row.key}{pixel} {what}"
             reject = Reject("chip", row.key, reason, detail, row=row.row, col=row.col)
             rejects.setdefault((*place, row.line), reject)
-    # A list of labels in one cell is many rows of one line: that is either kept or rejected, once.
+    # A list of labels in a cell is several rows of one line, which is kept or rejected only once.
     lines = {(*place, row.line) for place, row in kept.items() if place in repeated}
     table = to_table(list(kept.values()), schema)
     return table, [reject for at, reject in rejects.items() if at not in lines]
 
 
 def conflicts_by_chip(rejects: Iterable[Reject]) -> list[Reject]:
-    """Return the first conflict of each chip: many lines can be about many chips."""
+    """Return the first conflict of each chip, which several lines can be about."""
     first: dict[tuple[Any, ...], Reject] = {}
     for reject in rejects:
         if reject.reason == "label_conflict":

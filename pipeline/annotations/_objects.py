@@ -84,18 +84,18 @@ FROM_ELSEWHERE = re.compile(r"([A-Za-z]:)?/|\.{1,2}/|.*://", re.DOTALL)
 
 
 class ImageNames:
-    """The keys of images by the names, addresses and paths that annotation tools give them."""
+    """The keys of images by the names, addresses and paths that annotation tools write."""
 
     def __init__(self, source: AnnotationSource, prefix: str) -> None:
         self.keys, self.prefix = frozenset(source.keys), prefix
         self.sizes = dict(zip(source.keys, source.sizes, strict=False))
 
     def key(self, name: str) -> str:
-        """Return the key that *name* means; of an address or a path, its longest end that is one.
+        """Return the key of the image *name*; for an address or path, the longest end that is one.
 
         Windows' backslashes are slashes, unless a key has them. A name without an extension is the
-        one image that is called so. A name of no image is returned as far as it can be shown: an
-        address can be a signed one.
+        only image with that name. The name of an unknown image is returned for messages, without
+        the signature that an address can have.
         """
         key = self.prefix + name
         if key in self.keys:
@@ -104,14 +104,14 @@ class ImageNames:
             return self.prefix + ascii(name)
         name = name.replace("\\", "/")
         key = self.prefix + (shown(name) if "://" in name else name)
-        found = next((end for end in self._ends(name) if end in self.keys), None)
-        if found is None and name and "." not in key.rpartition("/")[2]:
-            found = self._by_stem.get(key)
-        return found or key
+        match = next((end for end in self._ends(name) if end in self.keys), None)
+        if match is None and name and "." not in key.rpartition("/")[2]:
+            match = self._by_stem.get(key)
+        return match or key
 
     @cached_property
     def _by_stem(self) -> dict[str, str]:
-        """The key of each name without its extension, if there is only one."""
+        """The key of each name without extension that only one image has."""
         counts = Counter(key.rpartition(".")[0] for key in self.keys)
         stems = ((key.rpartition(".")[0], key) for key in self.keys)
         return {stem: key for stem, key in stems if counts[stem] == 1}

@@ -1,4 +1,4 @@
-"""The rows of a table: of separated text, each with the line that it begins at, or of Parquet."""
+"""The rows of tables: of separated text, each with its first line, or of Parquet, numbered."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BOMS = (
     (b"\xfe\xff", "utf-16"),
 )
 PARQUET = b"PAR1"
-NO_TEXT = (
+NOT_TEXT = (
     (b"PK\x03\x04", "an Excel workbook or another zip file"),
     (b"\xd0\xcf\x11\xe0", "an old Excel workbook"),
     (b"\x1f\x8b", "compressed by gzip"),
@@ -38,7 +38,7 @@ BATCH_ROWS = 10_000
 
 def check_text(source: AnnotationSource, remedy: str) -> None:
     """Raise InputError, with the *remedy*, if the file is an archive or a workbook."""
-    for mark, kind in NO_TEXT:
+    for mark, kind in NOT_TEXT:
         if source.data.startswith(mark):
             raise InputError(f"{source.name}: is {kind}, not text; {remedy}")
 
@@ -46,10 +46,10 @@ def check_text(source: AnnotationSource, remedy: str) -> None:
 def text_rows(
     source: AnnotationSource, encoding: str, is_header: Callable[[list[str]], bool]
 ) -> Iterator[Row]:
-    """Yield the line that each row begins at, and its cells; the header comes first.
+    """Yield the first line of each row, and its cells; the header comes first.
 
-    *encoding* is that of a file without a byte-order mark. The separator is the one that makes
-    cells for which *is_header* returns True of the first line, or else the commonest in it.
+    *encoding* is that of a file without a byte-order mark. The separator is the one with which
+    *is_header* is true of the cells of the first line, or else the most frequent one in it.
 
     Raises:
         InputError: the file is empty, has another encoding, or a quote is not closed.
@@ -88,8 +88,8 @@ def _decoded(source: AnnotationSource, encoding: str) -> str:
 
 
 def _split(text: str, separator: str, name: str) -> Iterator[Row]:
-    """Yield the first line of each row, and its cells; raise InputError for a quote gone astray."""
-    lines: list[str] = []  # those of the row that is being read
+    """Yield the first line of each row, and its cells; raise InputError for a misplaced quote."""
+    lines: list[str] = []  # of the row that is being read
 
     def read() -> Iterator[str]:
         for line in io.StringIO(text, newline=""):
@@ -135,8 +135,8 @@ def read_parquet(source: AnnotationSource) -> pa.Table:
 def parquet_rows(table: pa.Table, label: int | None, name: str) -> Iterator[Row]:
     """Yield the number of each row, from 1, and its cells as text; each label of a list is a row.
 
-    *label* is the place of the labels' column. Raises InputError, with the file's *name*, if a
-    column or a cell cannot be text, such as bytes that are not UTF-8, or a day of no calendar.
+    *label* is the index of the labels' column. Raises InputError, with the file's *name*, if a
+    column or a cell cannot be text, such as bytes that are not UTF-8, or a date after year 9999.
     """
     for place, column in enumerate(table.schema):
         kind = getattr(column.type, "value_type", column.type) if place == label else column.type
@@ -153,7 +153,7 @@ def parquet_rows(table: pa.Table, label: int | None, name: str) -> Iterator[Row]
         ]
         for row in zip(*texts, strict=True):
             number += 1
-            for cells in product(*row):  # of all columns but the labels', a cell is one text
+            for cells in product(*row):  # only a cell of labels can have several texts
                 yield number, cells
 
 

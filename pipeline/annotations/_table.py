@@ -1,4 +1,4 @@
-"""The reader of tables: a format declares its columns, and how a row becomes an annotation.
+"""The reader of tables: a format declares its columns, and how a row is parsed.
 
 A table is Parquet, or text with a header line in any usual encoding and with any usual separator.
 """
@@ -34,7 +34,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 }
 """The usual names of columns."""
 SHOWN, LONGEST = 20, 40
-"""Columns that a message lists, and characters of each."""
+"""How many columns a message lists, and how many characters of each."""
 Cells = Mapping[str, str]
 """The cells of a row, by field; a field whose column the table lacks is missing."""
 
@@ -60,11 +60,11 @@ class TableFormat:
     Attributes:
         columns: the names that the column of each field can have, best first; case does not matter.
             The settings can name columns, in `columns`, or else in `label` and `group`.
-        required: the fields that a table must have, apart from those that the settings name.
+        required: the fields that a table must have, besides those that the settings name.
         one_of: sets of fields, one of which a table must have.
-        parse: turns the cells of a row into the fields of an annotation other than its key and
-            line, or into None if the row is none; it raises Rejected if the row cannot be used.
-        image_name: turns the cell of "image" into the image's name.
+        parse: returns the fields of an annotation, except its key and line, from the cells of a
+            row; None: the row is left out. Raises Rejected if the row cannot be used.
+        image_name: returns the image's name from the cell of "image".
         kind: Annotation, or Object at level "object".
     """
 
@@ -99,7 +99,7 @@ class TableFormat:
     def rows(
         self, source: AnnotationSource, settings: Any, rejects: list[Reject]
     ) -> Iterator[tuple[int, dict[str, str]]]:
-        """Yield the line of each row, in Parquet its number, and its cells; add to *rejects*."""
+        """Yield the line or number of each row, and its cells; unusable rows go to *rejects*."""
         if source.data.startswith(_rows.PARQUET):
             table = _rows.read_parquet(source)
             places = self.places(table.column_names, source, settings)
@@ -135,24 +135,24 @@ class TableFormat:
     ) -> dict[str, int]:
         """Return the place of each field's column; raise InputError for one that is missing."""
         columns, required = self._columns(settings)
-        found, names = _best(columns, names), list(map(_folded, names))
+        best, names = _best(columns, names), list(map(_folded, names))
         fault = ""
-        if twice := [name for name in found.values() if names.count(name) > 1]:
+        if twice := [name for name in best.values() if names.count(name) > 1]:
             fault = f"{names.count(twice[0])} columns are named {twice[0]!r}; rename all but one"
-        elif missing := [field for field in required if field not in found]:
+        elif missing := [field for field in required if field not in best]:
             field, names_of_it = missing[0], " or ".join(columns[missing[0]])
             can_name = f"; annotations.columns.{field} can name another"
             hint = names_of_it + (can_name if hasattr(settings, "columns") else " in this format")
-            # The file may be no table, and its first line of any length.
+            # The file may not be a table: its first line can be of any length.
             more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
             listed = ", ".join(shorten(name, LONGEST) or "''" for name in names[:SHOWN]) + more
             fault = f"no column for {', '.join(missing)} among {listed}; it is called {hint}"
-        elif self.one_of and not any(found.keys() >= set(fields) for fields in self.one_of):
+        elif self.one_of and not any(best.keys() >= set(fields) for fields in self.one_of):
             sets = ", or ".join(" and ".join(fields) for fields in self.one_of)
             fault = f"no columns for {sets}"
         if fault:
             raise InputError(f"{source.name}:1: {fault}")
-        return {field: names.index(name) for field, name in found.items()}
+        return {field: names.index(name) for field, name in best.items()}
 
     def _columns(self, settings: Any) -> tuple[dict[str, tuple[str, ...]], dict[str, None]]:
         """Return the names that columns can have, and the required fields, by the *settings*."""

@@ -1,8 +1,8 @@
 """The values in annotation files: labels and numbers; points, boxes, outlines and masks.
 
 A shape is the fields of an Object. Coordinates are pixels, and continuous: pixel (0, 0) reaches
-from 0 to 1, so that a box from 2 to 5 holds the pixels 2, 3 and 4. Every function raises Rejected
-for what cannot be such a value, and for a shape without pixels.
+from 0 to 1, so that a box from 2 to 5 contains the pixels 2, 3 and 4. All functions raise Rejected
+for a value that is not valid, and for a shape without pixels.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from pipeline.core.errors import Rejected, shorten
 INT32_MAX = 2**31 - 1
 FARTHEST = 1e9
 FRINGE = 1e-3
-"""Pixels: a box that reaches so little into a pixel ends before it, since percents are rounded."""
+"""Pixels: a box that overlaps a pixel by less ends before it, because percents are rounded."""
 CORNERS, PAIR, ELLIPSE_CORNERS = 3, 2, 64
 SHOWN = 80
 """Characters of a value that a message shows."""
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-"""Half of a character, which JSON can spell and no file can hold."""
+"""Half of a character, which JSON can spell and no file can contain."""
 
 Shape = dict[str, Any]
 
@@ -47,13 +47,13 @@ def cell_label(cell: str | None, separator: str | None) -> str | None:
 
 def label(value: Any, separator: str | None) -> str | None:
     """Return *value* as one label; raise Rejected if it contains the *separator*."""
-    found = None if value is None else text(str(value))
-    if found is not None and LONE_SURROGATE.search(found):
-        raise Rejected("unreadable_row", f"the label {found!a} contains half a character")
-    if found is not None and separator is not None and separator in found:
-        what = f"the label {found!r} contains {separator!r}; set another label_separator"
+    name = None if value is None else text(str(value))
+    if name is not None and LONE_SURROGATE.search(name):
+        raise Rejected("unreadable_row", f"the label {name!a} contains half a character")
+    if name is not None and separator is not None and separator in name:
+        what = f"the label {name!r} contains {separator!r}; set another label_separator"
         raise Rejected("unreadable_row", what)
-    return found
+    return name
 
 
 def pixel(cell: str, what: str) -> int:
@@ -66,7 +66,7 @@ def pixel(cell: str, what: str) -> int:
     if value % 1 != 0:  # NaN and infinity too
         raise Rejected("not_a_pixel", f"{what} {cell!r} is not a whole number")
     if abs(value) > INT32_MAX:
-        raise Rejected("points_outside", f"{what} {cell} lies outside every image")
+        raise Rejected("points_outside", f"{what} {cell} is outside every image")
     return int(value)
 
 
@@ -88,7 +88,7 @@ def numbers(values: Mapping[str, Any], *names: str) -> list[float]:
 
 
 def point(x: float, y: float) -> Shape:
-    """Return the pixel that a point lies in."""
+    """Return the pixel that a point is in."""
     return {"row": math.floor(y + FRINGE), "col": math.floor(x + FRINGE)}
 
 
@@ -137,7 +137,7 @@ def outline(rings: Iterable[Sequence[float]]) -> Shape:
 
 
 def pairs(points: Any) -> list[tuple[float, float]]:
-    """Return the numbers in a file's list of pairs of them."""
+    """Return a file's list of pairs as numbers."""
     is_list = isinstance(points, list)
     if not is_list or not all(isinstance(pair, list) and len(pair) == PAIR for pair in points):
         shown = shorten(repr(points), SHOWN)

@@ -1,4 +1,4 @@
-"""What a format is given to write: chips, each with a prediction or with the label of a person."""
+"""What formats write: chips, each with a prediction or with the label of a person."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.core import label_sets
 class AnnotatedChip:
     """One chip, and the label to write for it: the classifier's, with a *score*, or a person's.
 
-    *label* is what people gave it, whatever is written; *window* is top, left, height, width.
+    *label* is that of a person, whatever is written; *window* is top, left, height and width.
     """
 
     key: str
@@ -37,7 +37,7 @@ class AnnotatedChip:
 
     @property
     def inside(self) -> tuple[int, int, int, int]:
-        """The part of its window in the image: tools know no box that crosses the border."""
+        """The part of its window in the image: tools have no boxes that cross the border."""
         top, left, height, width = self.window
         bottom, right = min(top + height, self.image_height), min(left + width, self.image_width)
         return max(top, 0), max(left, 0), bottom - max(top, 0), right - max(left, 0)
@@ -47,8 +47,8 @@ class AnnotatedChip:
 class WrittenAnnotations:
     """The chips of one file to write, sorted by key, row and col.
 
-    *others* are the other chips of their images, for formats that replace all of an image. With
-    *at_points* the centres of chips are what matters. *url* is the bucket's, *model* the name of
+    *others* are the other chips of their images, for formats that replace whole images. With
+    *at_points* a chip is annotated at its centre. *url* is the bucket's, *model* the name of
     the classifier; *prefix* and *separator* are `annotations.prefix` and `label_separator`.
     """
 

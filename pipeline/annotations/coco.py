@@ -1,7 +1,7 @@
 """COCO: JSON with images, categories and annotations, each a box, an outline, or a mask in runs.
 
-Crowds (`iscrowd`) are regions and no objects: they are left out where a chip is an object, see
-pipeline/chip/methods/_objects.py. A keypoint annotation without a box is left out as a reject.
+Crowds (`iscrowd`) are regions of many objects: they are left out if a chip is one object, see
+pipeline/chip/methods/_objects.py. A keypoint annotation without a box is a reject.
 
 Source: https://cocodataset.org/#format-data; the runs' text form by pycocotools' `maskApi.c`.
 """
@@ -24,7 +24,7 @@ Settings = ObjectSettings
 
 
 def read(source: AnnotationSource, settings: ObjectSettings) -> Annotations:
-    """Read a COCO file; raise InputError if it is none, or if one of its ids means two things."""
+    """Read a COCO file; raise InputError if it is not one, or if two items have the same id."""
     whole = from_json(source)
     for name in ("images", "annotations", "categories"):
         if not isinstance(whole, dict) or not isinstance(whole.get(name), list):
@@ -81,7 +81,7 @@ def _shape(item: Mapping[str, Any], image: tuple[int, int] | None) -> Shape:
     segmentation, edges = item.get("segmentation"), item.get("bbox")
     if isinstance(segmentation, dict):
         return _mask(segmentation, image)
-    if isinstance(segmentation, list) and any(segmentation):  # [[]] is none
+    if isinstance(segmentation, list) and any(segmentation):  # [[]] has no outline
         if not any(isinstance(ring, list) for ring in segmentation):
             segmentation = [segmentation]  # VIA writes one outline without the list around it
         if not all(isinstance(ring, list) for ring in segmentation):
@@ -92,7 +92,7 @@ def _shape(item: Mapping[str, Any], image: tuple[int, int] | None) -> Shape:
     if not isinstance(edges, list) or len(edges) != 4:  # noqa: PLR2004 - x, y, width, height
         raise Rejected("not_a_box", "has no box and no segmentation")
     left, top, width, height = (_values.number(value, "side of the box") for value in edges)
-    attributes = item.get("attributes")  # CVAT has the angle of a turned box there
+    attributes = item.get("attributes")  # CVAT writes the angle of a turned box there
     degrees: Any = attributes.get("rotation") if isinstance(attributes, dict) else 0
     is_angle = type(degrees) in {int, float} and abs(degrees) < FARTHEST
     return _values.box(left, top, left + width, top + height, degrees if is_angle else 0)
@@ -130,7 +130,7 @@ def _decoded(letters: str) -> list[int]:
 def write(annotations: WrittenAnnotations) -> bytes:
     """Return a COCO file whose annotations have scores, as COCO's results have them.
 
-    `pycocotools` reads it as it stands, and its annotations as results of a file with the same ids.
+    `pycocotools` reads the file, and its annotations as results of a file with the same ids.
     """
     categories = {name: at for at, name in enumerate(annotations.labels(), 1)}
     images = {

@@ -20,8 +20,7 @@ __all__ = ["LEVEL", "Columns", "Settings", "read", "write"]
 LEVEL = "point"
 COLUMNS = points.TABLE.columns
 
-
-# An image is its `Name`, whatever columns of its own a source has.
+# A source can add columns of any name, so that `Name` comes before all other names of images.
 read = replace(points.TABLE, columns={**COLUMNS, "image": ("name", *COLUMNS["image"])}).read
 
 

@@ -1,7 +1,7 @@
 """CVAT: "CVAT for images 1.1", XML with images and on them boxes, outlines, masks, points, tags.
 
-A `points` element is one chip a point. Lines, cuboids and skeletons have no pixels of their own and
-are rejects, and tasks on videos (tracks) are refused by name.
+Each point of a `points` element is a chip. Lines, cuboids and skeletons have no pixels and are
+rejects; tasks on videos (tracks) are an error.
 
 Source: https://docs.cvat.ai/docs/manual/advanced/xml_format/
 """
@@ -51,7 +51,7 @@ def read(source: AnnotationSource, settings: ObjectSettings) -> Annotations:
 def _elements(source: AnnotationSource) -> list[tuple[int, str, Attributes]]:
     """Return the line, name and attributes of every element.
 
-    Declarations of types and entities are refused: CVAT writes none, and an attack would.
+    A document type is an error: CVAT writes none, and its entities could be an attack.
     """
     _rows.check_text(source, "unpack it and name its annotations.xml")
     parser = expat.ParserCreate()
@@ -65,7 +65,7 @@ def _elements(source: AnnotationSource) -> list[tuple[int, str, Attributes]]:
         if name == "track":
             what = "has tracks; export the task as 'CVAT for images 1.1'"
             raise InputError(f"{source.name}:{line}: {what}")
-        if "skeleton" not in around:  # whose points are no points by themselves
+        if "skeleton" not in around:  # whose points are not annotations
             elements.append((line, name, attributes))
         around.append(name)
 
@@ -77,7 +77,7 @@ def _elements(source: AnnotationSource) -> list[tuple[int, str, Attributes]]:
     parser.StartDoctypeDeclHandler = doctype
     try:
         parser.Parse(source.data, True)  # noqa: FBT003 - it is all of the file
-    except (expat.ExpatError, LookupError, ValueError) as error:  # of encodings, the last two
+    except (expat.ExpatError, LookupError, ValueError) as error:  # the last two: of its encoding
         raise InputError(f"{source.name}: not XML: {error}") from error
     return elements
 
@@ -100,7 +100,7 @@ def _shapes_of(element: str, attributes: Attributes, size: tuple[int, int] | Non
             return [_mask(attributes, size)]
         case "tag":
             return [{}]
-    raise Rejected("not_a_box", f"a {element} has no pixels of its own")
+    raise Rejected("not_a_box", f"a {element} has no pixels")
 
 
 def _mask(attributes: Attributes, size: tuple[int, int] | None) -> Shape:
@@ -108,7 +108,7 @@ def _mask(attributes: Attributes, size: tuple[int, int] | None) -> Shape:
     height, width, left, top = (pixel(value, name) for name, value in sides.items())
     _values.check_mask((height, width), size, is_whole=False)
     runs = [pixel(run, "run") for run in attributes.get("rle", "").split(",") if run]
-    if len(runs) % 2 == 0:  # what lies outside after the last run inside may be left out
+    if len(runs) % 2 == 0:  # some programs leave out the last run, which is outside
         runs.append(max(height * width - sum(runs), 0))
     return _values.mask(_values.unpacked(runs, height, width), top, left)
 

@@ -1,8 +1,8 @@
 """EcoTaxa: a TSV with one line an image, `object_` columns and perhaps a line of types.
 
-What people have validated is a label; `predicted` and `dubious` are left out and counted, unless
-`keep_unconfirmed` is set. Images of one object are one group, or whatever column `group` names, as
-`sample_id`.
+Only `validated` labels are read; `predicted` and `dubious` ones are rejects, unless
+`keep_unconfirmed` is set. The images of an object are one group; `group` can name another column,
+such as `sample_id`.
 
 Source: https://ecotaxa.obs-vlfr.fr import instructions, and github.com/ecotaxa/ecotaxa_back
 """

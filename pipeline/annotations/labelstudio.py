@@ -1,8 +1,8 @@
 """Label Studio: its JSON of tasks, with boxes, outlines, ellipses, keypoints and choices.
 
-Of a task the annotations count that nobody has cancelled, or of several the ones that are the
-ground truth; predictions are a machine's and count only with `keep_unconfirmed`. Places are percent
-of the image as the annotator saw it.
+Cancelled annotations are left out, and if a task has ground truth, so are its other annotations.
+Without annotations the last prediction is read, but only with `keep_unconfirmed`. Places are
+percent of the image as the annotator saw it.
 
 Source: https://labelstud.io/guide/task_format and https://labelstud.io/guide/predictions
 """
@@ -31,16 +31,16 @@ REGIONS = {
     "height": "rectanglelabels",
     "x": "keypointlabels",
 }
-"""The types of regions, by the first field that tells them from those below."""
+"""The types of regions, by the first field that those below do not have."""
 POINT_WIDTH = 0.5
-"""Percent of the image's width that a keypoint is drawn in."""
+"""The width in which a keypoint is drawn, in percent of the image's."""
 
 
 class Settings(ObjectSettings):
     """The settings of `annotations.format: labelstudio`.
 
     *image* is the tasks' field for images, *label* the control of the labelling interface whose
-    labels count; null: those of all.
+    labels are read; null: all of them.
     """
 
     image: str = "image"
@@ -49,10 +49,10 @@ class Settings(ObjectSettings):
 
 
 def read(source: AnnotationSource, settings: Settings) -> Annotations:
-    """Read an export; raise InputError if it is none, or has nothing of `annotations.label`."""
+    """Read an export; raise InputError if it is not one, or has no control `annotations.label`."""
     loaded = from_json(source)
     tasks = [_object(task) for task in loaded] if isinstance(loaded, list) else [{}]
-    # In JSON-MIN choices look like a task's own data, and nothing says what was cancelled.
+    # JSON-MIN does not tell choices from data, nor which annotations were cancelled.
     if tasks and not any("data" in task for task in tasks):
         raise InputError(f"{source.name}: is not a list of tasks; export JSON, not JSON-MIN")
     if settings.label is not None:
@@ -63,8 +63,8 @@ def read(source: AnnotationSource, settings: Settings) -> Annotations:
         with objects.at("", f"[{position}]"):
             key, chip = _image(task, settings.image, objects.names)
             results = list(_results(task, settings, f"[{position}]"))
-        # Which of several images a result is of, it says by a name of the labelling interface that
-        # is in no export: it must be what `image` is called. A text has a name too, and no size.
+        # If a task has several images, a result names its image by a tag of the interface, which is
+        # not in the export: it must have the name of `image`. A text has a tag, too, but no size.
         sized = [result for _, result in results if SIDES[0] in result and "to_name" in result]
         names = {str(result["to_name"]) for result in sized}
         others = names - {settings.image} if len(names) > 1 else set()
@@ -81,18 +81,18 @@ def read(source: AnnotationSource, settings: Settings) -> Annotations:
 
 
 def _object(value: Any) -> dict[str, Any]:
-    """Return *value*, or {} if it is no object, as in a file that something has mangled."""
+    """Return *value*, or {} if it is not an object, as in a damaged file."""
     return value if isinstance(value, dict) else {}
 
 
 def _list(item: Any, name: str) -> list[Any]:
-    """Return a list of *item*; what is none there, as one of one."""
+    """Return the list *name* of *item*; another value is a list of one."""
     values = _object(item).get(name) or []
     return values if isinstance(values, list) else [values]
 
 
 def _check_control(tasks: list[dict[str, Any]], control: str, source: AnnotationSource) -> None:
-    """Check that a result is of the control whose labels count: its name may be mistyped."""
+    """Raise InputError if no result is of *control*: it may be a typing error."""
     kinds = ("annotations", "completions", "predictions")
     items = [item for task in tasks for kind in kinds for item in _list(task, kind)]
     results = [result for item in items for result in _list(item, "result")]
@@ -104,9 +104,9 @@ def _check_control(tasks: list[dict[str, Any]], control: str, source: Annotation
 
 
 def _image(task: Mapping[str, Any], field: str, names: ImageNames) -> tuple[str, Shape | None]:
-    """Return the key of a task's image, by our field `key` or else by its address.
+    """Return the key of a task's image, by its data's `key` or else by its address.
 
-    Of a task that stages.export has made of a chip, also the chip's centre.
+    For a task that stages.export has made of a chip, return its centre too.
     """
     data = _object(task.get("data"))
     name, key, chip_key = data.get(field), data.get("key"), data.get("chip_key")
@@ -121,18 +121,18 @@ def _image(task: Mapping[str, Any], field: str, names: ImageNames) -> tuple[str,
 
 
 def _results(task: Any, settings: Settings, at: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the results that count of a task, each with its place in the file."""
-    given = [
+    """Yield the results of a task that are to be read, each with its place in the file."""
+    annotated = [
         (f"{at}.annotations[{position}]", item)
         for position, item in enumerate(_list(task, "annotations") or _list(task, "completions"))
         if isinstance(item, dict) and not item.get("was_cancelled")
     ]
-    counted = [(place, item) for place, item in given if item.get("ground_truth")] or given
-    if settings.keep_unconfirmed and not counted:
+    chosen = [(place, item) for place, item in annotated if item.get("ground_truth")] or annotated
+    if settings.keep_unconfirmed and not chosen:
         predictions = enumerate(_list(task, "predictions"))
         places = [(f"{at}.predictions[{position}]", item) for position, item in predictions]
-        counted = [(place, item) for place, item in places if isinstance(item, dict)][-1:]
-    for place, item in counted:
+        chosen = [(place, item) for place, item in places if isinstance(item, dict)][-1:]
+    for place, item in chosen:
         for position, result in enumerate(map(_object, _list(item, "result"))):
             if settings.label in (None, result.get("from_name")):
                 yield f"{place}.result[{position}]", result
@@ -141,17 +141,17 @@ def _results(task: Any, settings: Settings, at: str) -> Iterator[tuple[str, dict
 def _read(
     result: Mapping[str, Any], chip: Shape | None, size: tuple[int, int] | None
 ) -> tuple[list[Any], Shape]:
-    """Return the labels of a result, and the shape that they are of.
+    """Return the labels of a result, and their shape.
 
-    *chip* is the centre of the chip that the task's image is, *size* the image's in the index.
+    *chip* is the centre of a chip, if the task is of one; *size* is the image's in the index.
     """
     kind, value = str(result.get("type")), result.get("value")
-    if kind == "relation":  # between two regions, which have labels of their own
+    if kind == "relation":  # between two regions, which have their own labels
         return [], {}
     if not isinstance(value, dict):
         raise Rejected("unreadable_row", "is not a result with a value")
     region, labels = kind, value.get(kind)
-    if kind in {"choices", "labels"}:  # for a region they have the value of the region
+    if kind in {"choices", "labels"}:  # those of a region have its value
         region = next((REGIONS[field] for field in REGIONS if field in value), kind)
     if region in REGIONS.values():
         if chip is not None:
@@ -161,14 +161,14 @@ def _read(
         shape = chip or {}
     elif isinstance(labels, list):
         raise Rejected("not_a_box", f"{kind} are not read")
-    else:  # a rating or a text: nothing about what a chip shows
+    else:  # a rating or a text
         return [], {}
     labels = [labels] if isinstance(labels, str) else labels
     return (labels if isinstance(labels, list) else []) or [None], shape
 
 
 def _region(result: Mapping[str, Any], region: str, size: tuple[int, int] | None) -> Shape:
-    """Return a region, which is in percent of its image, in the image's pixels.
+    """Return the shape of a region in pixels, from percent of its image.
 
     The image has the size that the result states, or else its *size* in the index.
     """
@@ -210,10 +210,10 @@ def _region(result: Mapping[str, Any], region: str, size: tuple[int, int] | None
 
 
 def write(annotations: WrittenAnnotations) -> bytes:
-    """Return tasks to import: predictions, and people's labels as annotations, to be corrected.
+    """Return tasks to import, with predictions, and with labels of people as annotations.
 
-    The labelling interface that they fit is the one of docs/annotations/labelstudio.md. Chips of
-    points are keypoints at the chip's centre, other chips boxes, whole images choices.
+    Their labelling interface is in docs/annotations/labelstudio.md. Chips of points are keypoints
+    at the chip's centre, other chips boxes, whole images choices.
     """
     tasks = []
     for key, _, chips in annotations.images():

@@ -18,7 +18,7 @@ LEVEL = "point"
 
 
 class Settings(TableSettings):
-    """The settings of `annotations.format: mermaid`; *group* names a column, as `region_name`."""
+    """The settings of `annotations.format: mermaid`; *group*: a column, such as `region_name`."""
 
     growth_form: bool = True
     group: str | None = None

@@ -1,8 +1,8 @@
 """Points: CSV or Parquet with image, row, column, label and perhaps a group; CoralNet's export too.
 
 CoralNet's `Label code` (or, in older exports, `Label`) is the label. Rows whose `Annotator` is
-`robot`, and those that CoralNet-Toolbox has not `Verified`, have a label of a machine that nobody
-has confirmed; they are left out and counted, unless `keep_unconfirmed` is set.
+`robot`, and those that are not `Verified` in CoralNet-Toolbox, have a machine's label that is not
+confirmed: they are rejects, unless `keep_unconfirmed` is set.
 """
 
 from __future__ import annotations

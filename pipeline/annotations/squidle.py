@@ -1,9 +1,9 @@
 """Squidle+: an export of annotations, with points as shares of the image, and boxes and outlines.
 
-Read are `label.name`, `point.media.key` (or the end of `point.media.path_best` that is a key),
-`point.x`, `point.y` and `point.polygon`, whose corners are counted from the point. A row without a
-point is about the whole image. Rows that `needs_review` are left out, unless `keep_unconfirmed`.
-Results are written in the same columns.
+The columns are `label.name`, `point.media.key` (or the end of `point.media.path_best` that is a
+key), `point.x`, `point.y` and `point.polygon`, whose corners are relative to the point. A row
+without a point is about the whole image. Rows with `needs_review` are rejects, unless
+`keep_unconfirmed` is set. Results are written in the same columns.
 
 Source: https://squidle.org/wiki, the columns of `/api/annotation_set/<id>/export`, and the README
 of the `sqapi` package
@@ -41,14 +41,14 @@ COLUMNS = {
 TABLE = TableFormat(COLUMNS, required=("image", "x", "y"))
 
 EMPTY = {"", "nan", "none", "null", "[]"}
-"""How pandas and Squidle+ write that there is no point, or no outline."""
+"""What pandas and Squidle+ write if there is no point or no outline."""
 
 
 class Settings(ObjectSettings, TableSettings):
     """The settings of `annotations.format: squidle`.
 
-    *label* names the label's column, as `label.lineage_names` or `label.translated.name`; *group*
-    another, as `point.media.deployment.key`.
+    *label* names the label's column, such as `label.lineage_names` or `label.translated.name`;
+    *group* another, such as `point.media.deployment.key`.
     """
 
     label: str = "label.name"
@@ -90,7 +90,7 @@ def _json_rows(source: AnnotationSource, settings: Settings) -> Iterator[tuple[s
 
 
 def _flat(item: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the values of an object as text, by names with dots, as the columns have them."""
+    """Yield the names of an object's values, with dots as in columns, and the values as text."""
     for name, value in item.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{before}{name}.")

@@ -95,7 +95,7 @@ def test_a_row_that_is_not_a_whole_number_is_rejected_with_its_line(cell):
 
 def test_a_row_beyond_every_image_is_outside():
     assert read("image,row,column,label\na.jpg,1e12,2,c\n")[1] == [
-        ("points_outside", "p.csv:2: row 1e12 lies outside every image")
+        ("points_outside", "p.csv:2: row 1e12 is outside every image")
     ]
 
 

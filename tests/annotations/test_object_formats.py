@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_masks
-from test_annotations_brush import packed_by_runs
+from test_labelstudio_brush import packed_by_runs
 
 from pipeline.annotations import AnnotationSource, boxes, coco, cvat, labelstudio, points, squidle
 from pipeline.annotations._objects import ImageNames
@@ -358,8 +358,8 @@ def test_cvats_shapes():
     assert window(found["turned"]) == (35, 45, 20, 10)
     assert {row["image_width"] for row in rows} == {200}
     assert rejects == [
-        ("a.jpg", "not_a_box", "test.file:10: a polyline has no pixels of its own"),
-        ("a.jpg", "not_a_box", "test.file:13: a skeleton has no pixels of its own"),
+        ("a.jpg", "not_a_box", "test.file:10: a polyline has no pixels"),
+        ("a.jpg", "not_a_box", "test.file:13: a skeleton has no pixels"),
         ("a.jpg", "not_a_box", "test.file:17: ytl 'x' is not a number of pixels"),
     ]
     assert "1" not in found, "a skeleton's points are no points by themselves"
