@@ -133,20 +133,23 @@ class TableFormat:
     def places(
         self, names: Sequence[str], source: AnnotationSource, settings: Any
     ) -> dict[str, int]:
-        """Return the place of each field's column; raise InputError for one that is missing."""
+        """Return the index of each field's column; raise InputError for one that is missing."""
         columns, required = self._columns(settings)
         best, names = _best(columns, names), list(map(_folded, names))
         fault = ""
         if twice := [name for name in best.values() if names.count(name) > 1]:
             fault = f"{names.count(twice[0])} columns are named {twice[0]!r}; rename all but one"
         elif missing := [field for field in required if field not in best]:
-            field, names_of_it = missing[0], " or ".join(columns[missing[0]])
-            can_name = f"; annotations.columns.{field} can name another"
-            hint = names_of_it + (can_name if hasattr(settings, "columns") else " in this format")
+            hint = " in this format"
+            if hasattr(settings, "columns"):
+                hint = f"; annotations.columns.{missing[0]} can name another"
+            options = " or ".join(columns[missing[0]])
             # The file may not be a table: its first line can be of any length.
             more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
             listed = ", ".join(shorten(name, LONGEST) or "''" for name in names[:SHOWN]) + more
-            fault = f"no column for {', '.join(missing)} among {listed}; it is called {hint}"
+            fault = (
+                f"no column for {', '.join(missing)} among {listed}; it is called {options}{hint}"
+            )
         elif self.one_of and not any(best.keys() >= set(fields) for fields in self.one_of):
             sets = ", or ".join(" and ".join(fields) for fields in self.one_of)
             fault = f"no columns for {sets}"

@@ -64,5 +64,7 @@ def shorten(text: str, longest: int) -> str:
     return line if len(line) <= longest else f"{line[:longest]}…"
 
 
-ALL = (SettingError, InputError, StorageError, TooManyRejects, Changed, Missing)
-BY_NAME: dict[str, type[QuadratError]] = {kind.__name__: kind for kind in ALL}
+BY_NAME: dict[str, type[QuadratError]] = {
+    kind.__name__: kind
+    for kind in (SettingError, InputError, StorageError, TooManyRejects, Changed, Missing)
+}

@@ -66,7 +66,7 @@ class QuadratTask(luigi.Task):
             _stop_taking_work()
         if not isinstance(exception, QuadratError):
             return str(super().on_failure(exception))
-        kind = next(name for name, known in BY_NAME.items() if isinstance(exception, known))
+        kind = next(name for name, error in BY_NAME.items() if isinstance(exception, error))
         return json.dumps({"kind": kind, "message": str(exception), "transient": is_transient})
 
 
