@@ -1,13 +1,13 @@
-"""Turn a classifier of PySpacer's, a pickle, into one that Quadrat can judge beside its own.
+"""Turn a classifier of PySpacer's, a pickle, into a folder that Quadrat can evaluate.
 
 usage, with the Python that PySpacer is installed in:
 
-    python docs/pyspacer_export.py CLASSIFIER.pkl FOLDER --features data/features/manifest.json
+    python docs/pyspacer_export.py CLASSIFIER.pkl FOLDER --features data/manifests/features.json
                                    [--labels NAMES.csv]
 
-It needs numpy and scikit-learn, nothing of Quadrat's. Opening a pickle runs whatever is in it: only
-open one whose maker you trust. What is written, FOLDER/model.safetensors and FOLDER/model.json, is
-tensors and text, and is what `validate.compare` in params.yaml may name.
+It needs numpy and scikit-learn, and nothing of Quadrat. Opening a pickle runs the code in it: open
+only files of people whom you trust. It writes tensors and text, FOLDER/model.safetensors and
+FOLDER/model.json; name the folder in `validate.compare` of params.yaml.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Tensors = dict[str, Any]
 
 
 def opened(path: Path) -> Any:
-    """Open the pickle as PySpacer does, where it is installed: it knows the names of old ones."""
+    """Open the pickle as PySpacer does, if it is installed: it knows the names of old ones."""
     try:
         from spacer import storage
 
@@ -42,7 +42,7 @@ def opened(path: Path) -> Any:
 
 
 def exported(model: Any) -> tuple[list[str], Tensors]:
-    """Give the classes and the tensors of *model*, in float64.
+    """Return the classes and the tensors of *model*, in float64.
 
     Raises:
         ValueError: it does something that these tensors cannot.
@@ -78,7 +78,7 @@ def exported(model: Any) -> tuple[list[str], Tensors]:
 
 
 def two(layers: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
-    """Give a network of one output, the second class's logit, an output of 0 for the first."""
+    """Give a network with one output, the second class's logit, an output of 0 for the first."""
     weight, bias = layers[-1]
     if len(bias) > 1:
         return layers
@@ -87,7 +87,7 @@ def two(layers: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
 
 
 def calibration(calibrators: list[Any], count: int) -> Tensors:
-    """Give the tensors of what becomes of the probabilities of *count* classes."""
+    """Return the tensors that calibrate the probabilities of *count* classes."""
     if all(type(one).__name__ == "IsotonicRegression" for one in calibrators):
         ends = np.array([one.predict([0.0, 1.0]) for one in calibrators])
         doubt = 1 - (ends[0, 1] - ends[0, 0])
@@ -100,7 +100,7 @@ def calibration(calibrators: list[Any], count: int) -> Tensors:
 
 
 def sigmoids(calibrators: list[Any]) -> tuple[Any, Any]:
-    """Give slope and offset of each."""
+    """Return slope and offset of each sigmoid."""
     for one in calibrators:
         if type(one).__name__ != "_SigmoidCalibration":
             raise ValueError(f"a calibration by {type(one).__name__}, not by sigmoids")
@@ -108,7 +108,7 @@ def sigmoids(calibrators: list[Any]) -> tuple[Any, Any]:
 
 
 def written(layers: list[tuple[Any, Any]], more: Tensors) -> Tensors:
-    """Name the tensors."""
+    """Return the tensors by their names in the file."""
     dim = layers[0][0].shape[1]
     tensors = {"mean": np.zeros(dim), "scale": np.ones(dim), "temperature": np.ones(1), **more}
     for number, (weight, bias) in enumerate(layers):
@@ -117,7 +117,7 @@ def written(layers: list[tuple[Any, Any]], more: Tensors) -> Tensors:
 
 
 def safetensors(tensors: Tensors) -> bytes:
-    """Give *tensors* as https://github.com/huggingface/safetensors has them."""
+    """Encode *tensors* in the format of https://github.com/huggingface/safetensors."""
     header, body = {}, b""
     for name in sorted(tensors):
         data = np.ascontiguousarray(tensors[name], "<f8")
@@ -130,7 +130,7 @@ def safetensors(tensors: Tensors) -> bytes:
 
 
 def renamed(classes: list[str], path: Path | None) -> list[str]:
-    """Give the classes the names that the table *path* (columns from, to) has for them."""
+    """Return the classes under the names that the table *path* (columns from, to) has for them."""
     if path is None:
         return classes
     with path.open(encoding="utf-8-sig", newline="") as stream:
@@ -143,7 +143,7 @@ def renamed(classes: list[str], path: Path | None) -> list[str]:
 
 
 def card(classes: list[str], tensors: bytes, manifest: Path, source: Path) -> bytes:
-    """Give model.json."""
+    """Return the bytes of model.json."""
     made = json.loads(manifest.read_text(encoding="utf-8"))
     facts = {
         "classes": classes,
@@ -169,9 +169,9 @@ def options() -> argparse.Namespace:
         "--features",
         type=Path,
         required=True,
-        metavar="data/features/manifest.json",
-        help="of a run whose extractor and weights are those that the classifier learnt from: a "
-        "pickle does not say which they were, so that you do",
+        metavar="data/manifests/features.json",
+        help="of a run with the extractor and weights that the classifier was trained with; "
+        "a pickle does not say which they were",
     )
     parser.add_argument(
         "--labels", type=Path, metavar="NAMES.csv", help="columns from, to: ids and their names"

@@ -24,7 +24,7 @@ from pipeline.chip import stage as chip
 from pipeline.chip import tables_stage
 from pipeline.config.loader import Params, load
 from pipeline.config.machine import Machine, machine
-from pipeline.core import progress, signals
+from pipeline.core import progress, signals, urls
 from pipeline.core.errors import QuadratError
 from pipeline.core.hashing import digest
 from pipeline.core.luigi_task import QuadratTask
@@ -101,14 +101,20 @@ class ExtractShard(ShardTask):
     stage, unit, embeds = extract, "chips", True
 
 
-def _with_absolute_paths(params: Params) -> Params:
-    """Return *params* with absolute paths: another checkout of this machine may make the shard."""
-    bucket, section = params.bucket, params.extract
+def _for_shard_tasks(params: Params) -> Params:
+    """Return *params* as another checkout of this machine can use them, for everyone to read.
+
+    Paths are absolute. The address of the annotations, which shard tasks do not read, loses its
+    password and query.
+    """
+    bucket, section, annotations = params.bucket, params.extract, params.annotations
+    if annotations.path:
+        annotations = annotations.model_copy(update={"path": urls.shown(annotations.path)})
     if "://" not in bucket.url:
         bucket = bucket.model_copy(update={"url": str(local_path(bucket.url))})
     if section.weights and local_path(section.weights).exists():
         section = section.model_copy(update={"weights": str(local_path(section.weights))})
-    return replace(params, bucket=bucket, extract=section)
+    return replace(params, bucket=bucket, annotations=annotations, extract=section)
 
 
 def requested_recipes(params: Params, machine: Machine) -> dict[str, Recipe]:
@@ -191,7 +197,7 @@ class StageTask(QuadratTask):
         missing = missing_shards(store, plans, self.run_name)
         if missing:
             progress.expect(sum(plan.size for plan in missing), kind.unit)
-            request = requests.put(store, _with_absolute_paths(self.params).to_json(), plans)
+            request = requests.put(store, _for_shard_tasks(self.params).to_json(), plans)
             # They have just been listed as missing: Luigi need not ask for each of them.
             tasks = shard_tasks(kind, self.run_name, request, missing)
             yield luigi.DynamicRequirements(tasks, custom_complete=lambda _: False)

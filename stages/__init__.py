@@ -1,4 +1,4 @@
-"""One short file a stage, run by `dvc repro`; and trace, which shows one key's walk."""
+"""Entry points: one short file for each stage, run by DVC, and for each command."""
 
 import gc
 import sys

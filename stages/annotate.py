@@ -19,7 +19,7 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m stages.annotate",
         description="Write the classifier's answers, or people's labels, as a file that an "
-        "annotation tool takes: see docs/annotations.md.",
+        "annotation tool takes: see docs/how-to/annotations.md.",
     )
     parser.add_argument("format", choices=annotate.formats(), metavar="FORMAT")
     parser.add_argument("target", metavar="TARGET", help="a path, or s3://bucket/key")

@@ -1,4 +1,4 @@
-"""Join the runs of other machines until there is nothing left to do; see docs/many-machines.md.
+"""Join the runs of other machines until nothing is left to do; see docs/how-to/many-machines.md.
 
 usage: python -m stages.worker [--idle SECONDS]
 """

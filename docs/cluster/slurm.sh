@@ -1,7 +1,7 @@
 #!/bin/bash
 # One run on many nodes of a Slurm cluster: task 0 of the array is the leader, which also runs
 # luigid; the others are workers. In a clone on a file system that all nodes see, once `make setup`
-# is done there (params.yaml: bucket and weights on s3://, see docs/many-machines.md):
+# is done there (params.yaml: bucket and weights on s3://, see docs/how-to/many-machines.md):
 #
 #   export QUADRAT_STORE=s3://reef/store AWS_PROFILE=reef
 #   sbatch docs/cluster/slurm.sh

@@ -1,4 +1,4 @@
-"""Annotation formats: one file each, all of them read into one table.
+"""Annotations: one file for each format, all read into one table.
 
 To add a format, add a file to this folder, named as in `annotations.format`. It defines
 

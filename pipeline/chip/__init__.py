@@ -1,1 +1,1 @@
-"""Chip: windows on the images, and beside them labels, groups and splits."""
+"""Chip: cut images into windows, and give each a label, a group and a split."""

@@ -94,7 +94,9 @@ def make(
             moved += changed
             progress.step(wanted.num_rows)
     if moved:
-        raise StorageError(f"{moved[0]} ({len(moved):,} in all changed); run dvc repro again")
+        raise StorageError(
+            f"{moved[0]} ({pluralize(len(moved), 'images')} changed); run dvc repro again"
+        )
 
 
 def _planned(wanted: pa.Table, params: ChipParams) -> pa.Table:

@@ -1,1 +1,1 @@
-"""Commands beside the stages; nothing in the stages imports them."""
+"""Commands beside the stages, such as exports; no stage imports them."""

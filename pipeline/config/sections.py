@@ -50,18 +50,27 @@ class BucketParams(Section):
     NOT_IN_RECIPE = frozenset({"url", "include", "exclude", "follow_symlinks", "max_rejects"})
 
     url: str = Field(min_length=1)
+    """A folder, or `s3://bucket/prefix` on any S3-compatible service."""
     include: tuple[str, ...] = ("*.jpg", "*.jpeg", "*.png", "*.tif", "*.tiff", "*.webp", "*.bmp")
+    """Patterns of the keys that are images, for the key or its last part; case is ignored."""
     exclude: tuple[str, ...] = ()
+    """Patterns of keys that are left out, in the same form."""
     follow_symlinks: bool = False
+    """Follow links in a folder that lead out of it or to another folder."""
     max_pixels: Positive = 200_000_000
+    """Images with more pixels are rejected by their header, before they are decoded."""
     max_bytes: Positive = 1_000_000_000
+    """Larger objects are rejected before they are read: each is held in memory to be decoded."""
     max_rejects: Share = 0.05
+    """The run stops if a larger share of the objects cannot be used."""
 
 
 class IndexParams(Section):
     """What the index reads from an image's key."""
 
     pattern: str | None = None
+    """Fields in the keys, such as `{site}/{date}/{transect}_{n}.jpg`: each is a column of the index
+    and a name for `split.by` and `validate.by`."""
 
     @field_validator("pattern")
     @classmethod
@@ -88,25 +97,36 @@ class AnnotationParams(Section):
     NOT_IN_RECIPE = frozenset({"path"})
 
     format: str
+    """Who wrote the annotation file, or what it is."""
     path: str | None = None
+    """The annotation file: a path, `s3://…` or `https://…`; null for `folders`."""
     background: Annotated[float, Field(ge=0)] = 0.0
+    """Unlabelled chips that get `background_label`, for each labelled chip; 0.5 is one for two."""
     background_label: str = Field(default="background", min_length=1)
+    """The label of background; no annotation may have it."""
     background_seed: Annotated[int, Field(ge=0)] = 0
+    """Another seed chooses other background chips."""
 
 
 class ChipParams(Section):
     """Which windows of an image become chips. Each method has more settings, in its own file."""
 
     method: str
+    """Which windows of an image become chips."""
     max_rejects: Share = 0.05
+    """The run stops if a larger share of the annotations cannot be used."""
 
 
 class SplitParams(Section):
     """Which groups are for training, calibration and validation."""
 
     by: str = "group"
+    """What stays in one split: `group` (the annotations' column; the image where it is blank),
+    `image`, `folder`, `day` or `place` (from EXIF), or a field of `index.pattern`."""
     validation: Share = 0.2
+    """The share of the groups that the classifier is evaluated on."""
     calibration: Share = 0.15
+    """The share of the groups for calibration and thresholds."""
 
     @model_validator(mode="after")
     def _leaves_training(self) -> Self:
@@ -119,6 +139,7 @@ class ShardParams(Section):
     """How many shards tables have, by hash of the image's key."""
 
     count: Positive = 16
+    """Files that each table is divided into, a power of two; 1,000 to 10,000 chips each is good."""
 
     @field_validator("count")
     @classmethod
@@ -137,18 +158,33 @@ class ExtractParams(Section):
     NOT_IN_RECIPE = frozenset({"batch", "max_rejects", "runtime", "weights", "weights_sha256"})
 
     extractor: str
+    """What computes features: a part, `torchvision/NAME`, or your own `module:Class`."""
     weights: str | None = None
+    """A path, `s3://…`, `https://…`, or a name that torchvision has, as `IMAGENET1K_V1`; null:
+    none, or torchvision's default."""
     weights_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    """The digest that the weights must have; null: the digest that they have is recorded."""
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
+    """fp32 is exact; bf16 and fp16 are faster on some devices; tf32 is for NVIDIA cards."""
     runtime: Literal["auto", "torch", "openvino"] = "auto"
+    """What runs the network; auto: OpenVINO on a processor if a trial gives PyTorch's features to
+    1e-5, else PyTorch."""
     batch: Positive | None = None
+    """Chips in one forward pass; null: the fastest for the runtime. Use a multiple of 16."""
     dtype: Literal["float32", "float16"] = "float32"
+    """The type of stored features; float16 halves their size."""
     intensity_range: tuple[float, float] = (0.0, 65535.0)
+    """The values that become black and white, for images of more than 8 bits."""
     grey_intensity_range: tuple[float, float] | None = None
+    """The same for grey images of 8 bits; null: they are unchanged."""
     alpha: Literal["drop", "white", "black"] = "drop"
+    """Transparency: drop it (as PySpacer does), or composite the image over white or black."""
     resize: Literal["stretch", "pad"] = "stretch"
+    """Stretch chips of another size than the extractor's, or pad them (keeps shape and scale)."""
     pad_extent: Positive = 224
+    """Under `pad`: pixels of the image that fill the extractor's input; larger chips are shrunk."""
     max_rejects: Share = 0.05
+    """The run stops if a larger share of the chips cannot be read."""
 
     @field_validator("intensity_range", "grey_intensity_range")
     @classmethod
@@ -209,28 +245,53 @@ class TrainParams(Section):
     NOT_IN_RECIPE = frozenset({"label_map", "label_map_check"})
 
     preset: Literal["pyspacer", "mermaid"] | None = None
+    """The settings of a peer, for the fields below that are null."""
     classifier: str = "mlp"
+    """A multilayer perceptron or logistic regression."""
     hidden: tuple[Positive, ...] | None = None
+    """Sizes of the hidden layers; null: 100, and from 50,000 labelled chips on 200 and 100."""
     epochs: Positive | None = None
+    """Passes over the labelled chips; null: 10, up to 40 for fewer than 10,000 chips, and 2 to 4
+    for 50,000 or more."""
     batch: Positive | None = None
+    """Chips in one step; null: 500, or a tenth of few chips, but at least 32."""
     learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """null: 0.001, from 50,000 chips on 0.0025 (lr: 0.00125), scaled by the batch."""
     schedule: Literal["constant", "cosine"] | None = None
+    """Constant, or down to 0 by a cosine; null: cosine from 50,000 chips on, without a preset."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """The L2 penalty."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """The share of hidden values that are dropped in training."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """The share of each label that is spread over all classes."""
     patience: Positive | None = None
+    """Stop after so many epochs without a lower calibration loss, and use the best; null: never."""
     precision: Literal["fp32", "bf16"] = "fp32"
+    """Of the training: bf16 is faster where the device has it."""
     standardize: bool = True
+    """Bring features to mean 0 and, by one scale for all values, to deviation 1."""
     label_map: str | None = None
+    """A CSV of `from,to` that merges labels, or drops them where `to` is empty."""
     label_map_check: Literal["names", "closed", "open"] = "names"
+    """What must exist: the names in the map; closed: and a line for every label; open: nothing."""
     min_class_count: Positive = 1
+    """Classes with fewer labelled chips in the train split are rare."""
     rare_classes: Literal["keep", "drop", "merge"] = "keep"
+    """Keep rare classes, drop them, or merge them into `other`."""
     balance: Literal["none", "weights", "resample"] = "none"
+    """Rare classes weigh more in the loss (weights), or their chips are repeated (resample)."""
     min_per_class: Positive = 100
+    """resample: chips of a smaller class are repeated up to this number."""
     max_per_class: Positive = 10_000
+    """resample: at most so many chips of a class in an epoch."""
     calibration: Literal["mixture", "temperature", "sigmoid", "none"] = "mixture"
+    """Chosen on the calibration split: one temperature; mixture: and the share of wrong labels;
+    sigmoid: two numbers for each class, as in PySpacer."""
     memory_gib: Annotated[float, Field(gt=0)] = 4.0
+    """Beyond this, features are read again in every epoch."""
     seed: Annotated[int, Field(ge=0)] = 0
+    """Another seed starts the training from other weights."""
 
     @model_validator(mode="before")
     @classmethod
@@ -252,9 +313,16 @@ class ValidateParams(Section):
     """How the classifier is evaluated."""
 
     bootstrap_rounds: Positive = 1000
+    """Resamples of the groups behind each 95 % interval."""
     seed: Annotated[int, Field(ge=0)] = 0
+    """Another seed draws other resamples."""
     gallery_size: Annotated[int, Field(ge=0, le=200)] = 60
+    """Chips that the report shows; 0: none, and the bucket is not read."""
     compare: tuple[str, ...] = ()
+    """Earlier classifiers to evaluate on the same chips: git revisions, or folders."""
     by: tuple[str, ...] = ()
+    """Accuracy by these, one table each: names as in `split.by`."""
     target_accuracy: Annotated[float, Field(gt=0, le=1)] = 0.95
+    """The accuracy that predictions above the threshold must reach."""
     title: str | None = None
+    """The title of the report; null: the bucket's name."""

@@ -1,1 +1,1 @@
-"""What all other packages use: errors, digests, table schemas, rejects, signals."""
+"""Core: what everything imports, such as errors, digests, schemas and rejects."""

@@ -2,7 +2,7 @@
 
 A column is defined here and nowhere else. A table is written only after `conform`, so that equal
 rows are equal bytes. SENTENCES are not written into files, so that rewording one changes no byte;
-docs/tables.md is made from them.
+docs/reference/tables.md is made from them.
 """
 
 from __future__ import annotations

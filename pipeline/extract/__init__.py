@@ -1,1 +1,1 @@
-"""Extract: a feature for every chip."""
+"""Extract: compute a feature for each chip."""

@@ -72,7 +72,7 @@ def make(context: Context, pieces: Sequence[Piece], report: Report) -> None:
                 _finish(context, piece, parts, table.rejects, table.features.num_rows)
     if changed:
         raise StorageError(
-            f"{changed[0]} ({len(changed):,} images changed in all); run dvc repro again"
+            f"{changed[0]} ({pluralize(len(changed), 'images')} changed); run dvc repro again"
         )
 
 

@@ -1,4 +1,4 @@
-"""Images: their headers, their pixels, and the windows that are cut out of them.
+"""Images: read headers and pixels, and cut windows.
 
 Rows and columns are those of the stored pixels, as in PySpacer and CoralNet: the EXIF orientation
 is recorded and never applied. A truncated image is rejected, never filled up with grey. Of several

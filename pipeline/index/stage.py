@@ -95,7 +95,7 @@ def make(context: Context, pieces: Sequence[Piece], report: Report) -> None:
             changed += _make(context, piece, shards.reuse(neighbours, piece, rows))
             progress.step(rows.num_rows)
     if changed:
-        raise StorageError(f"{changed[0]} ({len(changed):,} images changed in all); run again")
+        raise StorageError(f"{changed[0]} ({pluralize(len(changed), 'images')} changed); run again")
 
 
 def _make(context: Context, piece: Piece, reuse: shards.Reuse) -> list[str]:

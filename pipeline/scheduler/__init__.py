@@ -1,1 +1,1 @@
-"""Luigi: how a stage is run, on one machine or on several."""
+"""Scheduler: run a stage with Luigi, on one machine or on several."""

@@ -1,4 +1,4 @@
-"""Storages hold objects under keys: a folder, an S3 bucket, a web address.
+"""Storage: read and write objects in a folder, on S3 or at a web address.
 
 The bucket, the store, weights and annotations are all read by the same methods. A key uses `/`,
 has no leading slash and no `.` or `..` part. Listings are sorted by the key's UTF-8 bytes.

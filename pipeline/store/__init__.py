@@ -1,1 +1,1 @@
-"""The store of finished shards, and the out directories that are put together from it."""
+"""Store: keep finished shards, and put outs together from them."""

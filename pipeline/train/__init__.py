@@ -1,1 +1,1 @@
-"""Train: a classifier from labelled features."""
+"""Train: fit a classifier to the labelled features, and calibrate it."""

@@ -1,1 +1,1 @@
-"""Validate: how good the classifier is, in figures, tables and a report."""
+"""Validate: evaluate the classifier, in figures, tables and a report."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
@@ -278,20 +279,13 @@ def _pairs(column: pa.ChunkedArray, separator: str | None, place: dict[str, int]
     Raises:
         ValueError: a label is not in *place*.
     """
-    coded = column.combine_chunks().dictionary_encode()
-    if isinstance(coded, pa.ChunkedArray):
-        coded = coded.combine_chunks()
-    texts, sets = coded.dictionary.to_pylist(), np.asarray(coded.indices, np.int64)
+    texts, sets = _coded(column)
     try:
         members = [sorted(place[one] for one in label_sets.split(t, separator)) for t in texts]
     except KeyError as error:
         raise ValueError(f"predicted: {error} is not one of the classes") from error
-    sizes = np.array([len(own) for own in members], np.int64)
-    flat = np.array([at for own in members for at in own], np.int64)
-    counts = sizes[sets]
-    chips = np.repeat(np.arange(len(sets)), counts)
-    first = np.repeat((np.cumsum(sizes) - sizes)[sets] - (np.cumsum(counts) - counts), counts)
-    return Pairs(chips, flat[first + np.arange(len(chips))])
+    labels = pd.Series(members, dtype=object).iloc[sets].reset_index(drop=True).explode().dropna()
+    return Pairs(labels.index.to_numpy(), labels.to_numpy(np.int64))
 
 
 def _coded(column: pa.ChunkedArray) -> tuple[list[str], Indices]:

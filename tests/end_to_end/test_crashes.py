@@ -127,7 +127,7 @@ TORN = re.compile(
 
 
 def again(repo, *command):
-    """Run again. DVC writes two files of its own in place: if torn, do as docs/store.md says."""
+    """Run again. If DVC tore a file of its own, do as docs/troubleshooting.md says."""
     command = command or ("dvc", "repro")
     done = repo.run(*command, check=False)
     if done.returncode and TORN.search(done.stderr):

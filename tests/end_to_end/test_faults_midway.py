@@ -122,7 +122,7 @@ def test_luigi_tries_again_what_outlasts_the_tries_of_a_request(on_s3, undisturb
         return None
 
     proxy.rule = busy
-    done = repo.run("dvc", "repro", "extract")
+    done = repo.run("dvc", "repro", "extract", QUADRAT_VERBOSE="1")
     assert len(failed) == 14
     assert "failed" in done.stderr.split("===== Luigi Execution Summary =====")[1]
     assert extract(done)["computed"] == 144
@@ -166,5 +166,5 @@ def test_an_image_that_goes_after_the_index_stops_the_stage_and_only_its_shard_i
     (repo.bucket.folder / "plain/002.png").unlink()
     done = repo.run("dvc", "repro", "--single-item", "extract", check=False)
     assert done.returncode != 0
-    assert "plain/002.png: no such file (1 in all changed); run dvc repro again" in done.stderr
+    assert "plain/002.png: no such file (1 image changed); run dvc repro again" in done.stderr
     assert len(records(repo.path / ".quadrat/store")) == 7

@@ -23,7 +23,7 @@ from PIL import Image
 log = logging.getLogger(__name__)
 
 KEYS = [f"{number:02d}.png" for number in range(12)]
-OUTS = ("data/index", "data/chips", "data/features")
+OUTS = ("data/manifests", "data/index", "data/chips", "data/features")
 
 MINE = '''
 """An extractor of the user's own, with weights and a module beside it."""

@@ -201,11 +201,11 @@ def test_another_extractor_setting_and_back_costs_one_pass(copy_of_done):
     repo = copy_of_done()
     repo.set(extract__batch=32)
     assert counts(repo.said("dvc", "repro", "extract"))["extract"] == (144, 0)
-    before = repo.digests("data/features")
+    before = repo.digests("data/manifests")
     repo.set(extract__batch=16)
     said = repo.said("dvc", "repro", "extract", "--no-run-cache")
     assert counts(said)["extract"] == (0, 144)
-    assert repo.digests("data/features") != before
+    assert repo.digests("data/manifests") != before
 
 
 @pytest.mark.slow

@@ -285,6 +285,8 @@ def analyse(data):
 
 def test_an_analysis_is_added_by_adding_one_file(copy_of_done):
     repo = copy_of_done()
+    for folder in ("pipeline", "stages"):
+        shutil.copytree(ROOT / folder, repo.path / folder)
     (repo.path / "pipeline/validate/analyses/rows_of_chips.py").write_text(ANALYSIS)
     found = repo.said("dvc", "repro")
     assert "chip: " not in found

@@ -38,7 +38,7 @@ def test_a_processor_extracts_with_openvino_and_torch_stays_a_choice(backbone):
     nothing = backbone.run("python", "-X", "importtime", "-m", "stages.extract")
     assert counts(nothing.stderr)["extract"] == (0, 144)
     imported = {line.rpartition("|")[2].strip() for line in nothing.stderr.splitlines()}
-    assert "pipeline.recipes" in imported
+    assert "pipeline.extract.recipe" in imported
     assert not {"torch", "torchvision", "openvino"} & imported
 
     backbone.set(extract__runtime="torch")

@@ -72,7 +72,7 @@ def test_rare_classes_go_where_the_rule_sends_them(repo):
     for point in repo.bucket.points[:3]:
         point["label"] = "seldom"
     repo.points()
-    repo.set(train__min_labels=10, train__rare_classes="merge")
+    repo.set(train__min_class_count=10, train__rare_classes="merge")
     repo.run("dvc", "repro")
     found = card(repo)
     assert found["labels"]["rare"].keys() <= {"seldom"}

@@ -31,7 +31,7 @@ def random_values(kind, bands):
 
 
 def expected_pixels(values, photometric):
-    """The pixels by the rules of docs/rejects.md."""
+    """The pixels by the rules of docs/reference/rejects.md."""
     black, white = EXTRACT.intensity_range
     whole = values.astype(np.float64)
     if photometric == "miniswhite":

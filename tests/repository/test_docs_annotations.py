@@ -11,12 +11,12 @@ from pipeline.config import registry
 from pipeline.config.loader import _plain
 
 FORMATS = registry.names("annotations")
-PAGES = ROOT / "docs" / "annotations"
+PAGES = ROOT / "docs" / "how-to" / "annotations"
 
 
 def test_every_format_has_a_page_and_a_line_in_the_overview():
     assert sorted(path.stem for path in PAGES.glob("*.md")) == FORMATS
-    overview = (ROOT / "docs" / "annotations.md").read_text(encoding="utf-8")
+    overview = (ROOT / "docs" / "how-to" / "annotations.md").read_text(encoding="utf-8")
     rows = dict(
         re.findall(r"^\| \[`(\w+)`\]\(annotations/\1\.md\) \|(.*)\|$", overview, re.MULTILINE)
     )

@@ -25,7 +25,7 @@ from pipeline.core.errors import InputError, SettingError, StorageError
 CLUSTER = ROOT / "docs" / "cluster"
 FILES = [
     *sorted(path for path in CLUSTER.iterdir() if path.is_file()),
-    ROOT / "docs/many-machines.md",
+    ROOT / "docs/how-to/many-machines.md",
 ]
 SLURM = CLUSTER / "slurm.sh"
 TOOLS = Path(sys.executable).parent
@@ -256,7 +256,7 @@ def test_the_image_is_a_clone_with_its_environment_and_hands_signals_on():
 
 
 def test_the_page_names_files_that_are_there():
-    text = (ROOT / "docs" / "many-machines.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "how-to" / "many-machines.md").read_text(encoding="utf-8")
     named = re.findall(r"docs/cluster/[\w.-]+\w", text)
     assert named
     assert all((ROOT / name).exists() for name in named)

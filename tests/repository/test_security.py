@@ -391,7 +391,7 @@ def test_an_address_without_credentials_is_none_with_them(text):
 
 def test_no_page_has_luigid_listen_on_every_interface():
     """That is luigid's own default, and whoever reaches it hands out work."""
-    for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+    for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
         for line in path.read_text(encoding="utf-8").splitlines():
             if "luigid --" in line:
                 assert "luigid --address " in line, (path, line)

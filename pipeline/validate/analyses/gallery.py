@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,10 +22,9 @@ from pipeline.validate.report.page import breakable
 ORDER = 30
 
 Kind = Literal["wrong", "issue", "undecided", "correct"]
+KINDS: tuple[Kind, ...] = ("wrong", "issue", "undecided", "correct")
 CHOSEN: tuple[Kind, ...] = ("wrong", "undecided", "correct")
 """From the validation split. Label issues may be in the calibration split, too."""
-
-KINDS: tuple[Kind, ...] = ("wrong", "issue", "undecided", "correct")
 
 MAX_LISTED = 20_000
 """Chips in the list, mistakes first: 1 MB of the page."""
@@ -204,17 +202,11 @@ def choose(
 def _ranked(evaluation: Evaluation, kind: Kind, among: NDArray[np.bool_]) -> list[int]:
     """Return the chips that are of *kind*: the best of each label first, then the second best."""
     fits, badness = _fitness(evaluation, kind)
-    rows = np.flatnonzero(fits & among)
-    labels = evaluation.label_sets
-    rows = rows[np.lexsort((rows, badness[rows], labels[rows]))]
-    ranks = np.concatenate([np.zeros(0, np.int64), *_ranks(labels[rows])])
-    return [int(row) for row in rows[np.lexsort((rows, badness[rows], ranks))]]
-
-
-def _ranks(labels: Indices) -> Iterator[Indices]:
-    """Number the rows of each label from 0; *labels* is sorted."""
-    for n in np.unique(labels, return_counts=True)[1]:
-        yield np.arange(n)
+    chips = pd.DataFrame({"label": evaluation.label_sets, "badness": badness})[fits & among]
+    chips = chips.sort_values("badness", kind="stable")
+    chips["rank"] = chips.groupby("label").cumcount()
+    ranked: list[int] = chips.sort_values(["rank", "badness"], kind="stable").index.tolist()
+    return ranked
 
 
 def _fitness(evaluation: Evaluation, kind: Kind) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
@@ -230,8 +222,6 @@ def _fitness(evaluation: Evaluation, kind: Kind) -> tuple[NDArray[np.bool_], NDA
 
 def _median_score(evaluation: Evaluation) -> NDArray[np.float64]:
     """Return the median score of the correct chips of each chip's label, float64 [n]."""
-    labels, correct = evaluation.label_sets, evaluation.correct
-    medians = pd.Series(evaluation.score[correct]).groupby(labels[correct]).median()
-    usual = np.zeros(labels.max() + 1)
-    usual[medians.index] = medians
-    return usual[labels]
+    scores = pd.Series(evaluation.score).where(evaluation.correct)
+    medians = scores.groupby(evaluation.label_sets).transform("median")
+    return np.asarray(medians.fillna(0.0))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
-from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -18,7 +16,7 @@ from pipeline.validate.evaluation import Evaluation
 from pipeline.validate.metrics import Metric
 
 ORDER = 80
-SPLITS = ("train", "calibration", "validation")
+SPLITS = ["train", "calibration", "validation"]
 
 METRICS = {
     "n_images": Metric("images that the evaluated chips are from"),
@@ -30,14 +28,12 @@ METRICS = {
 
 def analyse(data: ValidationData) -> Result:
     """Count labels, classes, and the chips that two classes share."""
-    labels, label_map, separator = data.labels, data.label_map, data.predictions.separator
-    tables = {
-        "labels": of_labels(labels, label_map, separator),
-        "classes": of_classes(labels, label_map, separator),
-    }
+    separator = data.predictions.separator
+    counted = count(data.labels, data.label_map, separator)
+    tables = {"labels": of_labels(counted), "classes": of_classes(counted)}
     if separator is not None:
-        tables["cooccurrence"] = cooccurrence(labels, label_map, separator)
-    return Result(metrics=totals(data.evaluation, labels), tables=tables)
+        tables["cooccurrence"] = cooccurrence(counted)
+    return Result(metrics=totals(data.evaluation, data.labels), tables=tables)
 
 
 def totals(evaluation: Evaluation, labels: pa.Table) -> dict[str, float]:
@@ -51,10 +47,10 @@ def totals(evaluation: Evaluation, labels: pa.Table) -> dict[str, float]:
     return {"n_images": len(np.unique(evaluation.images)), **of_split, "n_unlabelled": n_unlabelled}
 
 
-def of_labels(
+def count(
     labels: pa.Table, label_map: Mapping[str, str | None], separator: str | None = None
 ) -> pd.DataFrame:
-    """Count the chips of each label, commonest first.
+    """Count the labelled chips of each split by their set of labels.
 
     Args:
         labels: schemas.LABELS.
@@ -62,95 +58,61 @@ def of_labels(
         separator: between the labels of a chip; None if it has exactly one.
 
     Returns:
-        `label`, `class` (empty if it is left out), and the number of chips in each of SPLITS.
+        One row for each `label` of each set: `split` and `set`, its `class` ("" if it is left out),
+        and the number of `chips` with that set.
     """
-    by_split = {split: _labels(sets, separator) for split, sets in _sets(labels).items()}
-    names = sorted({name for counted in by_split.values() for name in counted})
-    rows = [
-        (name, label_map.get(name, name) or "", *(by_split[split][name] for split in SPLITS))
-        for name in names
-    ]
-    return _commonest_first(pd.DataFrame(rows, columns=["label", "class", *SPLITS]))
+    rows = labels.filter(labels["label"].is_valid()).group_by(["split", "label"])
+    table = rows.aggregate([([], "count_all")]).to_pandas()
+    table.columns = pd.Index(["split", "set", "chips"])
+    table["label"] = [label_sets.split(text, separator) for text in table["set"]]
+    table = table.explode("label", ignore_index=True).dropna(subset="label")
+    table["class"] = [label_map.get(label, label) or "" for label in table["label"]]
+    return table
 
 
-def of_classes(
-    labels: pa.Table, label_map: Mapping[str, str | None], separator: str | None = None
-) -> pd.DataFrame:
-    """Count the chips of each class, commonest first.
+def of_labels(counted: pd.DataFrame) -> pd.DataFrame:
+    """Count the chips of each label, commonest first: `label`, `class`, and one column a split."""
+    return _by_split(counted, ["label", "class"])
 
-    A chip with several labels of one class counts once.
 
-    Returns:
-        `class`, `labels` (how many it has), and the number of chips in each of SPLITS.
+def of_classes(counted: pd.DataFrame) -> pd.DataFrame:
+    """Count the chips of each class, commonest first: `class`, `labels`, and one column a split.
+
+    `labels` is how many labels the class has. A chip with several of them counts once.
     """
-    sets = _sets(labels)
-    by_split = {split: _classes(sets[split], label_map, separator) for split in SPLITS}
-    members: Counter[str] = Counter()
-    for name in {name for split in SPLITS for name in _labels(sets[split], separator)}:
-        members[label_map.get(name, name) or ""] += 1
-    names = sorted({name for counted in by_split.values() for name in counted})
-    rows = [(name, members[name], *(by_split[split][name] for split in SPLITS)) for name in names]
-    return _commonest_first(pd.DataFrame(rows, columns=["class", "labels", *SPLITS]))
+    classes = _by_split(_classes(counted), ["class"])
+    n_labels = counted.groupby("class")["label"].nunique()
+    classes.insert(1, "labels", classes["class"].map(n_labels))
+    return classes
 
 
-def cooccurrence(
-    labels: pa.Table, label_map: Mapping[str, str | None], separator: str
-) -> pd.DataFrame:
+def cooccurrence(counted: pd.DataFrame) -> pd.DataFrame:
     """Count the chips that two classes share, most first; pairs that share none are left out.
 
     Returns:
         `class`, `with`, `chips`, and `share`: of the chips of the rarer class.
     """
-    alone: Counter[str] = Counter()
-    pairs: Counter[tuple[str, str]] = Counter()
-    for text, count in sum(_sets(labels).values(), Counter[str]()).items():
-        own = sorted(_mapped(text, label_map, separator))
-        for name in own:
-            alone[name] += count
-        for pair in combinations(own, 2):
-            pairs[pair] += count
-    rows = [
-        (first, second, count, count / min(alone[first], alone[second]))
-        for (first, second), count in pairs.items()
-    ]
-    rows.sort(key=lambda row: (-row[2], row[0], row[1]))
-    return pd.DataFrame(rows, columns=["class", "with", "chips", "share"])
+    classes = _classes(counted)
+    alone = classes.groupby("class")["chips"].sum()
+    pairs = classes.merge(classes[["split", "set", "class"]], on=["split", "set"])
+    pairs = pairs.rename(columns={"class_x": "class", "class_y": "with"})
+    pairs = pairs[pairs["class"] < pairs["with"]]
+    table = pairs.groupby(["class", "with"])["chips"].sum().reset_index()
+    rarer = np.minimum(table["class"].map(alone), table["with"].map(alone))
+    table["share"] = table["chips"] / rarer
+    order = ["chips", "class", "with"]
+    return table.sort_values(order, ascending=[False, True, True], ignore_index=True)
 
 
-def _commonest_first(table: pd.DataFrame) -> pd.DataFrame:
-    """Sort a table, which is sorted by name, by the chips in all splits."""
-    chips = table[list(SPLITS)].sum(axis=1)
-    order = chips.sort_values(ascending=False, kind="stable").index
-    return table.loc[order].reset_index(drop=True)
+def _classes(counted: pd.DataFrame) -> pd.DataFrame:
+    """Return *counted* with each class once for each set, without the labels left out."""
+    kept = counted[counted["class"] != ""]
+    return kept.drop_duplicates(["split", "set", "class"])
 
 
-def _sets(labels: pa.Table) -> dict[str, Counter[str]]:
-    """Count the chips of each split by their text of labels."""
-    rows = labels.filter(labels["label"].is_valid()).group_by(["split", "label"])
-    counted: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
-    for row in rows.aggregate([([], "count_all")]).to_pylist():
-        counted[row["split"]][row["label"]] = row["count_all"]
-    return counted
-
-
-def _labels(sets: Counter[str], separator: str | None) -> Counter[str]:
-    counted: Counter[str] = Counter()
-    for text, count in sets.items():
-        for label in label_sets.split(text, separator):
-            counted[label] += count
-    return counted
-
-
-def _classes(
-    sets: Counter[str], label_map: Mapping[str, str | None], separator: str | None
-) -> Counter[str]:
-    counted: Counter[str] = Counter()
-    for text, count in sets.items():
-        for name in _mapped(text, label_map, separator):
-            counted[name] += count
-    return counted
-
-
-def _mapped(text: str, label_map: Mapping[str, str | None], separator: str | None) -> set[str]:
-    names = (label_map.get(label, label) for label in label_sets.split(text, separator))
-    return {name for name in names if name is not None}
+def _by_split(counted: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    """Add up the chips by *names* and split; the rows with the most chips come first."""
+    table = counted.pivot_table("chips", names, "split", "sum", fill_value=0)
+    table = table.reindex(columns=SPLITS, fill_value=0).sort_index()
+    order = table.sum(axis=1).sort_values(ascending=False, kind="stable").index
+    return table.loc[order].reset_index().rename_axis(columns=None)

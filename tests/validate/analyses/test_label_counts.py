@@ -16,14 +16,14 @@ def table(**splits):
 
 def test_labels_are_counted_before_and_classes_after_the_map():
     labels = table(train=["a", "a", "b", "x", None], validation=["b", "c"], calibration=["a"])
-    to = {"a": "ab", "b": "ab", "x": None}
-    assert label_counts.of_labels(labels, to).to_dict("split")["data"] == [
+    counted = label_counts.count(labels, {"a": "ab", "b": "ab", "x": None})
+    assert label_counts.of_labels(counted).to_dict("split")["data"] == [
         ["a", "ab", 2, 1, 0],
         ["b", "ab", 1, 0, 1],
         ["c", "c", 0, 0, 1],
         ["x", "", 1, 0, 0],
     ]
-    assert label_counts.of_classes(labels, to).to_dict("split")["data"] == [
+    assert label_counts.of_classes(counted).to_dict("split")["data"] == [
         ["ab", 2, 3, 1, 1],
         ["c", 1, 0, 0, 1],
     ]
@@ -31,24 +31,23 @@ def test_labels_are_counted_before_and_classes_after_the_map():
 
 def test_a_chip_whose_labels_become_one_class_counts_once():
     labels = table(train=["a;b", "a;c", "b", ""])
-    to = {"a": "ab", "b": "ab"}
-    assert label_counts.of_labels(labels, to, ";").to_dict("split")["data"] == [
+    counted = label_counts.count(labels, {"a": "ab", "b": "ab"}, ";")
+    assert label_counts.of_labels(counted).to_dict("split")["data"] == [
         ["a", "ab", 2, 0, 0],
         ["b", "ab", 2, 0, 0],
         ["c", "c", 1, 0, 0],
     ]
-    assert label_counts.of_classes(labels, to, ";").to_dict("split")["data"] == [
+    assert label_counts.of_classes(counted).to_dict("split")["data"] == [
         ["ab", 2, 3, 0, 0],
         ["c", 1, 1, 0, 0],
     ]
-    assert label_counts.cooccurrence(labels, to, ";").to_dict("split")["data"] == [
-        ["ab", "c", 1, 1.0]
-    ]
+    assert label_counts.cooccurrence(counted).to_dict("split")["data"] == [["ab", "c", 1, 1.0]]
 
 
 def test_classes_that_go_together_come_most_first():
     labels = table(train=["a;b;c", "a;b", "c"], validation=["a;b"])
-    assert label_counts.cooccurrence(labels, {}, ";").to_dict("split")["data"] == [
+    counted = label_counts.count(labels, {}, ";")
+    assert label_counts.cooccurrence(counted).to_dict("split")["data"] == [
         ["a", "b", 3, 1.0],
         ["a", "c", 1, 0.5],
         ["b", "c", 1, 0.5],

@@ -244,8 +244,9 @@ def test_a_cell_of_the_confusion_matrix_opens_its_chips(opened):
     assert all(row.split("\t")[3:5] == [label, predicted] for row in rows)
     assert page.locator(".status").inner_text() == f"{n} chip{'' if n == 1 else 's'}"
     assert page.locator(".status").evaluate("(e) => document.activeElement === e")
-    top = page.locator("#gallery").evaluate(TOP)
-    assert abs(top) < 120
+    page.wait_for_function(
+        "Math.abs(document.querySelector('#gallery').getBoundingClientRect().top) < 120"
+    )
 
     correct = page.locator('.cell[data-label="1"][data-predicted="1"]')
     correct.click()
