@@ -26,7 +26,8 @@ from pipeline.core.errors import BY_NAME, QuadratError, SettingError, StorageErr
 from pipeline.extract import recipe as extract_recipe
 from pipeline.index import recipe as index_recipe
 from pipeline.scheduler.run import central_scheduler, check_machine, errors, log_plainly
-from pipeline.store.shard_task import ShardTask, read_request
+from pipeline.store.requests import read_request
+from pipeline.store.shard_task import ShardTask
 from pipeline.tasks import ChipShard, ExtractShard, IndexShard
 
 log = logging.getLogger("quadrat")

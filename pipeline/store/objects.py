@@ -91,10 +91,7 @@ class Store:
 
         Input rows that a killed run has left beside a finished piece are deleted.
 
-        Args:
-            table: the table.
-            recipe: its recipe.
-            run: if given, pieces that another run has marked to be tried again are left out.
+        With *run*, pieces that another run has marked to be tried again are left out.
         """
         finished: dict[str, list[str]] = {}
         beside: dict[str, list[Piece]] = {AGAIN: [], INPUT: []}
@@ -181,9 +178,8 @@ class Store:
         Args:
             piece: its name.
             files: the bytes and the number of rows of each file, by name.
-            note: for people and logs, such as the run that made the piece. It is not part of the
-                name: two writers of one piece may leave different notes. With `again`, the next
-                run tries the piece again.
+            note: for people and logs, such as the run that made the piece; another writer of the
+                piece may leave another note. With `again`, the next run tries the piece again.
         """
         stored = {}
         for file, (data, rows) in sorted(files.items()):

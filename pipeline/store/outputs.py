@@ -164,7 +164,8 @@ def publish(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         changed = [path for path in sorted(files) if not _is_right(path, files[path])]
-        extra = _present(folder, ours_only=keep_others) - {*files, target}
+        pattern = f".*{TEMPORARY}" if keep_others else "*"  # what a killed run has left, or all
+        extra = {path for path in folder.rglob(pattern) if path.is_file()} - {*files, target}
         if changed or extra or error or not _is_right(target, whole):
             target.unlink(missing_ok=True)
             _place_all({path: files[path] for path in changed})
@@ -196,12 +197,6 @@ def _place_all(files: Mapping[Path, Out]) -> None:
             failed = failed or error
     if failed:
         raise failed
-
-
-def _present(folder: Path, *, ours_only: bool) -> set[Path]:
-    """Return the files below *folder*; *ours_only*: those that a killed run has left."""
-    pattern = f".*{TEMPORARY}" if ours_only else "*"
-    return {path for path in folder.rglob(pattern) if path.is_file()}
 
 
 def _is_right(path: Path, file: Out) -> bool:
@@ -236,23 +231,14 @@ def place(path: Path, file: Out) -> None:
 
 
 def _linked(source: Path, target: Path) -> bool:
-    """Try to create *target* with the bytes of *source* without copying them."""
-    return _reflinked(source, target) or _hard_linked(source, target)
+    """Create *target* with the bytes of *source* without a copy; return False if that fails."""
+    if sys.platform == "linux":
+        import fcntl
 
-
-def _reflinked(source: Path, target: Path) -> bool:
-    if sys.platform != "linux":
-        return False
-    import fcntl
-
-    with contextlib.suppress(OSError), source.open("rb") as old, target.open("xb") as new:
-        fcntl.ioctl(new.fileno(), FICLONE, old.fileno())
-        return True
-    target.unlink(missing_ok=True)
-    return False
-
-
-def _hard_linked(source: Path, target: Path) -> bool:
+        with contextlib.suppress(OSError), source.open("rb") as old, target.open("xb") as new:
+            fcntl.ioctl(new.fileno(), FICLONE, old.fileno())
+            return True
+        target.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         os.link(source, target)
         return True

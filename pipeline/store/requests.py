@@ -8,8 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
+from pipeline.config.machine import machine
 from pipeline.core.hashing import canonical_json, digest
+from pipeline.store.context import open_store
 from pipeline.store.objects import Damaged, Piece, Store
 from pipeline.store.shards import ShardPlan
 
@@ -48,22 +51,24 @@ def put(store: Store, params: str, plans: Sequence[ShardPlan]) -> str:
     return name
 
 
-def read(store: Store, name: str) -> ShardRequest:
-    """Read the request *name*.
+@cache
+def read_request(name: str) -> ShardRequest:
+    """Read the request *name* from the store, once in a process.
 
     Raises:
         Missing: it is not in the store.
         Damaged: it is not what was written.
     """
-    data = store.storage.read(_key(name))
+    storage = open_store(machine()).storage
+    data = storage.read(_key(name))
     try:
         content = json.loads(data)
         if digest(content).startswith(name):
             return ShardRequest(**content)
     except (ValueError, TypeError):
         pass
-    store.storage.delete(_key(name))
-    raise Damaged(f"{store.storage.url}/{_key(name)}: damaged; run again")
+    storage.delete(_key(name))
+    raise Damaged(f"{storage.url}/{_key(name)}: damaged; run again")
 
 
 def number_of(plan: ShardPlan) -> str:

@@ -22,7 +22,7 @@ from pipeline.core.luigi_task import QuadratTask
 from pipeline.store import requests
 from pipeline.store.context import Context, open_store
 from pipeline.store.objects import Piece, Store
-from pipeline.store.requests import ShardRequest
+from pipeline.store.requests import read_request
 from pipeline.store.shards import ShardPlan
 
 BATCHES_PER_WORKER = 8
@@ -34,7 +34,7 @@ MAX_BATCH_SHARED = 8
 """Shards in a batch at most: what is lost with a worker."""
 
 LISTING_S = 2.0
-"""For so long, a listing of the finished shards answers for all tasks of a stage."""
+"""Seconds for which all tasks of a stage share one listing of the finished shards."""
 
 
 class ShardTask(QuadratTask):
@@ -84,12 +84,6 @@ class ShardTask(QuadratTask):
         context = Context(params, machine(), self.store, self.run_name)
         self.stage.make(context, self.pieces, self.report)
         self.has_run = True
-
-
-@cache
-def read_request(name: str) -> ShardRequest:
-    """Read a request from the store, once in a process."""
-    return requests.read(open_store(machine()), name)
 
 
 @cache

@@ -10,10 +10,11 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -32,13 +33,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class ShardPlan:
-    """A piece that the stage needs.
+    """A piece that the stage needs: of shard *number*, from *size* input rows.
 
-    Attributes:
-        number: of the shard.
-        piece: its name in the store.
-        rows: returns the bytes of its input rows.
-        size: the number of its input rows.
+    *rows* returns the bytes of the input rows.
     """
 
     number: int
@@ -51,20 +48,12 @@ def split(table: pa.Table, count: int) -> list[pa.Table]:
     """Divide a table with a `key` column into *count* shards by the hash of the key."""
     if not table.num_rows:
         return [table] * count
-    coded = table["key"].combine_chunks().dictionary_encode()
-    if isinstance(coded, pa.ChunkedArray):
-        coded = coded.combine_chunks()
-    numbers = [shard_of(key, count) for key in coded.dictionary.to_pylist()]
-    of_row = pa.array(numbers, pa.int32()).take(coded.indices)
-    order = pc.sort_indices(of_row)
-    ends = pc.value_counts(of_row.take(order))
-    sizes = {item["values"].as_py(): item["counts"].as_py() for item in ends}
-    parts, start = [], 0
-    for number in range(count):
-        size = sizes.get(number, 0)
-        parts.append(table.take(order.slice(start, size)))
-        start += size
-    return parts
+    keys = table["key"].dictionary_encode().combine_chunks()
+    shard_of_key = np.array([shard_of(key, count) for key in keys.dictionary.to_pylist()])
+    shard = shard_of_key[keys.indices.to_numpy()]
+    ends = np.bincount(shard, minlength=count).cumsum()
+    rows = np.split(np.argsort(shard, kind="stable"), ends[:-1])
+    return [table.take(part) for part in rows]
 
 
 def plan(name: str, recipe: str, parts: Sequence[pa.Table], schema: pa.Schema) -> list[ShardPlan]:
@@ -89,14 +78,11 @@ def missing_shards(store: Store, plans: Iterable[ShardPlan], run: str) -> list[S
 
     A piece with transient rejects of another run than *run* counts as unfinished.
     """
-    listed: dict[tuple[str, str], dict[str, list[str]]] = {}
+    finished = cache(partial(store.finished, run=run))
     missing = []
     for item in plans:
         piece = item.piece
-        table = (piece.table, piece.recipe)
-        if table not in listed:
-            listed[table] = store.finished(*table, run)
-        if piece.input not in listed[table].get(piece.shard, []):
+        if piece.input not in finished(piece.table, piece.recipe).get(piece.shard, []):
             missing.append(item)
     with ThreadPoolExecutor(READERS, thread_name_prefix="inputs") as pool:
         list(pool.map(lambda item: store.put_input(item.piece, item.rows()), missing))
@@ -164,8 +150,10 @@ def reuse(neighbours: Neighbours, piece: Piece, wanted: pa.Table) -> Reuse:
     near = neighbours.ids(piece)
     while left.num_rows and near:
         wanted_ids = ids(left)
-        hits = {other: _count(have, wanted_ids) for other, have in near.items()}
-        best = max(hits, key=lambda other: hits[other])
+        hits = {
+            other: pc.is_in(wanted_ids, value_set=have).true_count for other, have in near.items()
+        }
+        best = max(near, key=lambda other: hits[other])
         del near[best]
         if not hits[best]:
             break
@@ -185,10 +173,6 @@ def count_new(neighbours: Neighbours, piece: Piece, rows: pa.Table) -> int:
     for have in neighbours.ids(piece).values():
         new = new.filter(pc.invert(pc.is_in(new, value_set=have)))
     return len(new)
-
-
-def _count(have: pa.Array, wanted: pa.Array) -> int:
-    return int(pc.sum(pc.is_in(wanted, value_set=have)).as_py() or 0)
 
 
 def ids(table: pa.Table) -> pa.Array:
@@ -229,14 +213,13 @@ def finish(
 
 @dataclass(frozen=True, slots=True)
 class AssembledTable:
-    """All shards of one table.
+    """All shards of one table, as the files of an out.
 
     Attributes:
-        files: the shards, by path in the out.
+        files: by path.
         lines: one for each shard, for the manifest.
         rejected: schemas.REJECTS of all shards, sorted.
-        computed: rows that this run computed.
-        rows: rows in all.
+        computed: the number of rows that this run computed, of all *rows*.
     """
 
     files: dict[Path, Out]
@@ -252,13 +235,9 @@ class AssembledTable:
 
 
 def assemble(store: Store, plans: Sequence[ShardPlan], run: str, folder: Path) -> AssembledTable:
-    """Gather the finished pieces of *plans*, one for each shard, as the files of an out.
+    """Gather the finished pieces of *plans*, one for each shard, as the files of the out *folder*.
 
-    Args:
-        store: where the pieces are.
-        plans: one for each shard.
-        run: the name of this run; rows that another run has computed count as reused.
-        folder: the out.
+    Rows that another run than *run* has computed count as reused.
 
     Raises:
         Damaged: a piece is missing, or is not what was written.
@@ -279,8 +258,8 @@ def assemble(store: Store, plans: Sequence[ShardPlan], run: str, folder: Path) -
         read = partial(store.read, item.piece, ROWS)
         path = shard_path(folder, item.number)
         files[path] = Out(rows.sha256, read, store.local_path(item.piece, ROWS))
-        line = {"shard": item.number, "input": item.piece.input}
-        lines.append({**line, "rows": rows.rows, "sha256": rows.sha256})
+        line = {"shard": item.number, "input": item.piece.input, "rows": rows.rows}
+        lines.append({**line, "sha256": rows.sha256})
         computed += record.note["computed"] if record.note["run"] == run else 0
     total = sum(line["rows"] for line in lines)
     return AssembledTable(files, lines, rejects.sort(rejected), computed, total)

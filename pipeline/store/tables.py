@@ -1,4 +1,4 @@
-"""Read the tables in the outs of earlier stages."""
+"""Read the tables in the outs of earlier stages; InputError says which of them has not run."""
 
 from __future__ import annotations
 
@@ -10,14 +10,8 @@ import pyarrow.parquet as pq
 
 from pipeline.core import rejects
 from pipeline.core.errors import InputError
-from pipeline.store.outputs import (
-    CHIPS,
-    INDEX,
-    LABELS,
-    rejects_path,
-    require_manifest,
-    shard_paths,
-)
+from pipeline.store import outputs
+from pipeline.store.outputs import CHIPS, INDEX, LABELS
 
 
 def read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
@@ -34,36 +28,24 @@ def read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
 
 def images(columns: Sequence[str] | None = None) -> pa.Table:
-    """Read the images: schemas.IMAGES and the fields of `index.pattern`.
-
-    Raises:
-        InputError: the index stage has not run.
-    """
-    require_manifest(INDEX)
+    """Read the images: schemas.IMAGES and the fields of `index.pattern`."""
+    outputs.require_manifest(INDEX)
     return read(INDEX / "images.parquet", columns)
 
 
 def chips(columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-    """Yield the chips, schemas.CHIPS, one shard at a time.
-
-    Raises:
-        InputError: the chip stage has not run.
-    """
-    for path in shard_paths(CHIPS):
+    """Yield the chips, schemas.CHIPS, one shard at a time."""
+    for path in outputs.shard_paths(CHIPS):
         yield read(path, columns)
 
 
 def labels(columns: Sequence[str] | None = None) -> pa.Table:
-    """Read the labels: schemas.LABELS.
-
-    Raises:
-        InputError: the chip stage has not run.
-    """
-    require_manifest(LABELS)
+    """Read the labels: schemas.LABELS."""
+    outputs.require_manifest(LABELS)
     return read(LABELS / "labels.parquet", columns)
 
 
 def rejected() -> pa.Table:
     """Read the rejects of the stages up to extract: schemas.REJECTS, sorted."""
     stages = ("index", "chip", "extract")
-    return rejects.sort(pa.concat_tables([read(rejects_path(stage)) for stage in stages]))
+    return rejects.sort(pa.concat_tables([read(outputs.rejects_path(stage)) for stage in stages]))

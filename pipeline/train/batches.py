@@ -1,183 +1,171 @@
-"""Labelled features for training: all of them in memory, or, beyond a budget, a part at a time.
+"""Labelled features for training: all in memory, or, beyond a memory budget, a part at a time.
 
-In memory an epoch's order is one shuffle of all rows. Beyond it, blocks of rows (a row group of a
-shard) are shuffled, read into a buffer of half the budget while the other half is learnt from, and
-shuffled there. Either is a function of the seed and the epoch alone.
+In memory, an epoch's order is one shuffle of all rows. Beyond the budget, blocks of rows (a row
+group of a shard) are shuffled, read into a buffer of half the budget while the other half is
+trained on, and shuffled there. Either order depends on the seed and the epoch alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from pipeline.core.hardware import cores
+from pipeline.train.labelled_features import LabelledFeatures
 
 Features = NDArray[np.float32]
 Indices = NDArray[np.int64]
+Targets = NDArray[np.float32]
 
 LEFT_OUT = -1
-"""Instead of a class: a row that is not learnt from."""
+"""In place of a class: the row is not trained on."""
 
 CHUNK = 8192
-"""Rows that are measured at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """Labelled rows of one split, read when they are wanted.
-
-    Attributes:
-        labels: the label of each row.
-        dim: values in a feature.
-        blocks: for each block, which rows it holds.
-        read: gives a block's features by its number, float32 [rows, dim], in an array of its own.
-    """
-
-    labels: Sequence[str]
-    dim: int
-    blocks: Sequence[Indices]
-    read: Callable[[int], Features]
-
-    @classmethod
-    def of(cls, features: Features, labels: Sequence[str]) -> Rows:
-        """Give rows that are in memory already."""
-        blocks = [np.arange(len(labels))] if len(labels) else []
-        return cls(labels, features.shape[1], blocks, lambda _: features.astype(np.float32))
+"""Rows that are standardised at once."""
 
 
 class Data:
-    """The rows of a split that have a class, as they are learnt from.
+    """The rows of a split that have a class, standardised.
 
     Args:
         rows: the split.
-        y: class of each row, or LEFT_OUT.
-        room: bytes that features may take.
+        y: the class or the label set of each row, or LEFT_OUT.
+        budget: bytes of memory that features may take.
+
+    Attributes:
+        at: the positions of the rows that have a class.
+        features: all of their features, or None if these exceed the budget.
     """
 
-    def __init__(self, rows: Rows, y: Indices, room: int) -> None:
-        self.rows, self.y, self.room = rows, y, room
+    def __init__(self, rows: LabelledFeatures, y: Indices, budget: int) -> None:
+        self.rows, self.y, self.budget = rows, y, budget
         self.mean = np.zeros(rows.dim, np.float32)
         self.scale = np.ones(rows.dim, np.float32)
         self.at = np.flatnonzero(y != LEFT_OUT)
-        self.whole: Features | None = None
-        if len(self.at) * rows.dim * 4 <= room:
-            self.whole = self._loaded()
+        fits = len(self.at) * rows.dim * 4 <= budget
+        self.features = self._load() if fits else None
 
     def __len__(self) -> int:
         return len(self.at)
 
-    def _loaded(self) -> Features:
+    @property
+    def place(self) -> Indices:
+        """The place in `at` of each row that has a class."""
+        return np.cumsum(self.y != LEFT_OUT) - 1
+
+    def _load(self) -> Features:
         """Read all blocks, several at once."""
-        place = np.cumsum(self.y != LEFT_OUT) - 1
-        whole = np.empty((len(self.at), self.rows.dim), np.float32)
+        place = self.place
+        features = np.empty((len(self.at), self.rows.dim), np.float32)
 
         def load(number: int) -> None:
-            for at, features in self._blocks([number]):
-                whole[place[at]] = features
+            for at, block in self._blocks([number]):
+                features[place[at]] = block
 
         with ThreadPoolExecutor(cores(), thread_name_prefix="read") as pool:
-            for done in [pool.submit(load, number) for number in range(len(self.rows.blocks))]:
-                done.result()
-        return whole
+            list(pool.map(load, range(len(self.rows.blocks))))
+        return features
 
     def _blocks(self, numbers: Iterable[int]) -> Iterator[tuple[Indices, Features]]:
-        """Read blocks; give which rows they are, and their features, standardised."""
+        """Yield the positions of each block's rows, and their standardised features."""
         for number in numbers:
-            at = self.rows.blocks[number]
+            at = self.rows.blocks[number].at
             kept = self.y[at] != LEFT_OUT
             if kept.any():
                 features = self.rows.read(number)
                 features = features if kept.all() else features[kept]
-                yield at[kept], self._standard(features)
+                yield at[kept], self._standardize(features)
 
-    def _standard(self, features: Features) -> Features:
+    def _standardize(self, features: Features) -> Features:
+        """Standardise *features* in place."""
         features -= self.mean
         features *= self.scale
         return features
 
     def standardize(self, mean: Features, scale: Features) -> None:
-        """Give every row from now on less *mean*, times *scale*."""
+        """Subtract *mean* [dim] from every row from now on, and multiply it by *scale* [dim]."""
         self.mean, self.scale = mean, scale
-        if self.whole is not None:
-            for start in range(0, len(self.whole), CHUNK):
-                self._standard(self.whole[start : start + CHUNK])
+        if self.features is not None:
+            for chunk in self._chunks():
+                self._standardize(chunk)
 
-    def measured(self) -> tuple[Features, Features]:
-        """Give the mean of each value, and what to multiply it with: one number for all.
+    def mean_and_scale(self) -> tuple[Features, Features]:
+        """Return the mean of each value, and one number for all by which to multiply them.
 
-        With it their deviations are 1 in the root of the mean square, and keep their proportions: a
-        network's weakest values are mostly noise, which a deviation of 1 each would blow up. A
-        value that never changes is multiplied with 0.
+        It makes the root mean square of their deviations 1, and keeps their proportions: the
+        weakest values of a network are mostly noise, which a deviation of 1 each would amplify. A
+        constant value is multiplied by 0.
 
-        Source: Chan, Golub and LeVeque 1983, for adding up means and squares of parts.
+        Source: Chan, Golub and LeVeque 1983, for the sums of squares of parts.
         """
         count, mean, squares = 0, np.zeros(self.rows.dim), np.zeros(self.rows.dim)
-        for some in self._chunks():
-            parts = torch.var_mean(torch.from_numpy(some), dim=0, correction=0)
-            own, ours = (part.double().numpy() for part in parts)
-            own *= len(some)
-            total = count + len(some)
-            squares += own + np.square(ours - mean) * count * len(some) / total
-            mean += (ours - mean) * len(some) / total
+        for chunk in self._chunks():
+            statistics = torch.var_mean(torch.from_numpy(chunk), dim=0, correction=0)
+            variance, chunk_mean = (part.double().numpy() for part in statistics)
+            total = count + len(chunk)
+            difference = chunk_mean - mean
+            squares += variance * len(chunk) + np.square(difference) * count * len(chunk) / total
+            mean += difference * len(chunk) / total
             count = total
         deviation = np.sqrt(np.maximum(squares, 0) / max(count, 1))
-        # A value that never changes tells nothing; it must not blow up on the first that differs.
-        tells = deviation > 1e-6 * (np.abs(mean) + 1e-6)
-        common = np.sqrt(np.square(deviation[tells]).mean()) if tells.any() else 1.0
-        scale = np.where(tells, 1 / common, 0)
+        # Divided by next to nothing, a constant value would be huge in the first row that differs.
+        varies = deviation > 1e-6 * (np.abs(mean) + 1e-6)
+        common = np.sqrt(np.square(deviation[varies]).mean()) if varies.any() else 1.0
+        scale = np.where(varies, 1 / common, 0)
         return mean.astype(np.float32), scale.astype(np.float32)
 
     def _chunks(self) -> Iterator[Features]:
-        if self.whole is not None:
-            for start in range(0, len(self.whole), CHUNK):
-                yield self.whole[start : start + CHUNK]
+        """Yield the features of all rows, as views if they are in memory."""
+        if self.features is not None:
+            for start in range(0, len(self), CHUNK):
+                yield self.features[start : start + CHUNK]
         else:
             for _, features in self._blocks(range(len(self.rows.blocks))):
                 yield features
 
     def passes(self, rng: np.random.Generator | None = None) -> Iterator[tuple[Indices, Features]]:
-        """Give all rows once, in parts that fit into the budget; *rng* shuffles what comes when.
+        """Yield all rows once, in parts that fit into the budget: positions and features.
 
-        The rows of a part are in their own order, for the caller to shuffle.
+        *rng* shuffles the blocks. The rows of a part are not shuffled.
         """
-        if self.whole is not None:
-            yield self.at, self.whole
+        if self.features is not None:
+            yield self.at, self.features
             return
         numbers = np.arange(len(self.rows.blocks))
         order = numbers if rng is None else rng.permutation(numbers)
         parts = self._parts(order.tolist())
-        with ThreadPoolExecutor(1, thread_name_prefix="read") as ahead:
-            part = ahead.submit(next, parts, None)
-            while found := part.result():
-                part = ahead.submit(next, parts, None)
-                yield found
+        with ThreadPoolExecutor(1, thread_name_prefix="read") as reader:
+            following = reader.submit(next, parts, None)
+            while part := following.result():
+                following = reader.submit(next, parts, None)
+                yield part
 
     def _parts(self, numbers: Sequence[int]) -> Iterator[tuple[Indices, Features]]:
-        most = max(1, self.room // 2 // (self.rows.dim * 4))
+        """Yield the blocks, joined to parts of half the budget."""
+        limit = max(1, self.budget // 2 // (self.rows.dim * 4))
         part: list[tuple[Indices, Features]] = []
         count = 0
-        for found in self._blocks(numbers):
-            if part and count + len(found[0]) > most:
+        for block in self._blocks(numbers):
+            if part and count + len(block[0]) > limit:
                 yield _joined(part)
                 part, count = [], 0
-            part.append(found)
-            count += len(found[0])
+            part.append(block)
+            count += len(block[0])
         if part:
             yield _joined(part)
 
 
 def _joined(part: list[tuple[Indices, Features]]) -> tuple[Indices, Features]:
-    """Join blocks, letting go of each once it is copied."""
+    """Join blocks, and free each one once it is copied."""
     at = np.concatenate([at for at, _ in part])
     features = np.empty((len(at), part[0][1].shape[1]), np.float32)
-    start = len(at)
+    end = len(at)
     while part:
-        some = part.pop()[1]
-        features[start - len(some) : start] = some
-        start -= len(some)
+        block = part.pop()[1]
+        features[end - len(block) : end] = block
+        end -= len(block)
     return at, features

@@ -20,13 +20,8 @@ from pipeline.core.errors import StorageError
 from pipeline.store.outputs import Out, out, place
 
 FOLDER = Path("dvclive")
-METRICS = {
-    "train/loss": "train_loss",
-    "train/accuracy": "train_accuracy",
-    "calibration/loss": "calibration_loss",
-    "calibration/accuracy": "calibration_accuracy",
-}
-"""The column of the learning curve, by the metric's name."""
+COLUMNS = ("train_loss", "train_accuracy", "calibration_loss", "calibration_accuracy")
+"""The columns of the learning curve that become metrics, such as `train/loss`."""
 
 
 def write(curve: Sequence[Mapping[str, Any]]) -> dict[Path, Out]:
@@ -53,16 +48,16 @@ def write(curve: Sequence[Mapping[str, Any]]) -> dict[Path, Out]:
 def _files(curve: Sequence[Mapping[str, Any]]) -> dict[Path, Out]:
     files: dict[Path, Out] = {}
     last: dict[str, Any] = {}
-    for metric, column in METRICS.items():
+    for column in COLUMNS:
         values = [row[column] for row in curve]
         if None in values or "" in values:
             continue
-        split, name = metric.split("/")
+        split, name = column.split("_")
         sink = io.StringIO()
         lines = csv.writer(sink, delimiter="\t", lineterminator="\n")
         lines.writerow(["step", name])
         lines.writerows(enumerate(values))
-        files[FOLDER / f"plots/metrics/{metric}.tsv"] = out(sink.getvalue().encode())
+        files[FOLDER / f"plots/metrics/{split}/{name}.tsv"] = out(sink.getvalue().encode())
         last.setdefault(split, {})[name] = float(values[-1])
     last["step"] = len(curve) - 1
     files[FOLDER / "metrics.json"] = out(f"{json.dumps(last, indent=4)}\n".encode())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -60,8 +60,22 @@ class LabelledFeatures:
     blocks: list[FeatureBlock]
     shards: FeatureShards
 
+    @classmethod
+    def of(cls, features: NDArray[Any], labels: Sequence[str]) -> LabelledFeatures:
+        """Return labelled *features* [n, dim] that are in memory already."""
+        rows = np.arange(len(features))
+        blocks = [FeatureBlock("", 0, rows, rows)] if len(rows) else []
+        shards = FeatureShards(cache={("", 0): features})
+        return cls(pa.table({"label": labels}), features.shape[1], blocks, shards)
+
+    @property
+    def texts(self) -> list[str]:
+        """The label of each chip, or its labels in one string."""
+        texts: list[str] = self.labels["label"].to_pylist()
+        return texts
+
     def read(self, number: int) -> NDArray[np.float32]:
-        """Return the features of a block's chips, float32 [rows, dim], in an array of its own."""
+        """Return the features of a block's chips, float32 [rows, dim], as a new array."""
         block = self.blocks[number]
         values = self.shards.read(block.file, block.group)
         features: NDArray[np.float32] = values[block.rows].astype(np.float32, copy=False)
@@ -94,29 +108,19 @@ def names(labels: pa.Table, separator: str | None) -> set[str]:
 def of_splits(
     labels: pa.Table, *splits: str, shards: FeatureShards | None = None
 ) -> list[LabelledFeatures]:
-    """Join the labelled rows of each split to their features by chip_id; no feature is read yet.
+    """Join the labelled rows of each split to their features; see `of_rows`."""
+    shards = shards or FeatureShards()
+    labelled = labels.filter(pc.is_valid(labels["label"]))
+    return [of_rows(labelled.filter(pc.equal(labelled["split"], name)), shards) for name in splits]
+
+
+def of_rows(rows: pa.Table, shards: FeatureShards | None = None) -> LabelledFeatures:
+    """Join *rows* of schemas.LABELS to their features by chip_id; no feature is read yet.
 
     Chips whose image could not be read have no feature and are left out; the rejects of the extract
     stage say why.
     """
-    split = pc.index_in(labels["split"], value_set=pa.array(splits))
-    is_wanted = pc.and_(pc.is_valid(split), pc.is_valid(labels["label"]))
-    rows = labels.filter(is_wanted).combine_chunks()
-    number = np.asarray(pc.index_in(rows["split"], value_set=pa.array(splits)), np.int64)
-    parts = [number == place for place in range(len(splits))]
-    return _join(rows, parts, shards or FeatureShards())
-
-
-def of_rows(rows: pa.Table, shards: FeatureShards | None = None) -> LabelledFeatures:
-    """Join *rows* of schemas.LABELS, labelled or not, to their features."""
-    whole = [np.ones(rows.num_rows, bool)]
-    return _join(rows.combine_chunks(), whole, shards or FeatureShards())[0]
-
-
-def _join(
-    rows: pa.Table, parts: Sequence[NDArray[np.bool_]], shards: FeatureShards
-) -> list[LabelledFeatures]:
-    """Join *rows* to their features; each of *parts* says which rows belong to it."""
+    rows = rows.combine_chunks()
     groups: list[tuple[str, int]] = []
     ids: list[pa.ChunkedArray] = []
     dim = 1
@@ -127,28 +131,20 @@ def _join(
                 groups.append((path.name, group))
                 ids.append(file.read_row_group(group, columns=["chip_id"])["chip_id"])
     all_ids = pa.chunked_array([chunk for part in ids for chunk in part.chunks], schemas.CHIP_ID)
-    positions = pc.fill_null(pc.index_in(all_ids, value_set=rows["chip_id"]), -1)
-    ends = np.cumsum([len(part) for part in ids])
+    positions = pc.index_in(all_ids, value_set=rows["chip_id"])
+    at = np.asarray(pc.fill_null(positions, -1), np.int64)
     has_feature = np.zeros(rows.num_rows, bool)
+    has_feature[at[at >= 0]] = True
+    place = np.cumsum(has_feature) - 1
     blocks = []
-    by_group = np.split(np.asarray(positions, np.int64), ends)
-    for (name, group), at in zip(groups, by_group, strict=False):
-        used = np.flatnonzero(at >= 0)
-        blocks.append(FeatureBlock(name, group, used, at[used]))
-        has_feature[at[used]] = True
-    whole = LabelledFeatures(rows, dim, blocks, shards)
-    return [_subset(whole, has_feature & part) for part in parts]
-
-
-def _subset(whole: LabelledFeatures, wanted: NDArray[np.bool_]) -> LabelledFeatures:
-    """Return the *wanted* rows of *whole*."""
-    place = np.cumsum(wanted) - 1
-    blocks = (
-        replace(block, rows=block.rows[wanted[block.at]], at=place[block.at[wanted[block.at]]])
-        for block in whole.blocks
+    ends = np.cumsum([len(part) for part in ids])
+    for (name, group), part in zip(groups, np.split(at, ends), strict=False):
+        used = np.flatnonzero(part >= 0)
+        if len(used):
+            blocks.append(FeatureBlock(name, group, used, place[part[used]]))
+    return LabelledFeatures(
+        rows.filter(pa.array(has_feature)), dim, blocks, shards or FeatureShards()
     )
-    labels = whole.labels.filter(pa.array(wanted))
-    return replace(whole, labels=labels, blocks=[block for block in blocks if len(block.at)])
 
 
 def input_digests() -> dict[str, str]:

@@ -1,37 +1,34 @@
-"""The epochs of a training: minibatches, steps, a checkpoint after each epoch, an early stop."""
+"""The epochs of a training: minibatches, steps, a checkpoint after each epoch, early stopping."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple, Protocol, cast
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import nn
 from torch.optim.adam import adam
 
 from pipeline.config.sections import TrainParams
-from pipeline.core.hashing import digest
-from pipeline.train import classes
+from pipeline.train.balance import repeats
 from pipeline.train.batches import Data
+from pipeline.train.checkpoint import Checkpoint, Tensors, decode, encode
 from pipeline.train.losses import Objective
+from pipeline.train.schedule import Schedule
 
-HELD_ROWS = 16_384
-"""Rows of the calibration split that are scored at once."""
+HELD_OUT_ROWS = 16_384
+"""Rows of the calibration split that are evaluated at once."""
 
 BEST = "best."
+"""Prefix of the weights of the best epoch in a checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """One line of the learning curve; calibration's are None where that split is empty."""
+    """One row of the learning curve; None if the calibration split is empty."""
 
     epoch: int
     train_loss: float
@@ -40,45 +37,16 @@ class Epoch:
     calibration_accuracy: float | None
 
 
-class Schedule(NamedTuple):
-    """How fast it learns: epochs, rows of a minibatch, the highest learning rate, its schedule."""
-
-    epochs: int
-    batch: int
-    rate: float
-    schedule: str
-
-
-class Checkpointer(Protocol):
-    """Where a training is kept between its epochs."""
-
-    def load(self) -> bytes | None:
-        """Give what was saved last, or None."""
-
-    def save(self, state: bytes) -> None:
-        """Keep *state* in place of what was saved before."""
-
-
-class NullCheckpoint:
-    """Keeps nothing: every training begins anew."""
-
-    def load(self) -> bytes | None:
-        """Give nothing."""
-        return None
-
-    def save(self, state: bytes) -> None:
-        """Keep nothing."""
-
-
 class Adam:
     """Adam (Kingma and Ba 2015) by torch's own function, bit-equal to `torch.optim.Adam`.
 
-    The class itself imports torch's compiler when it is first made: one to three seconds, more
-    than most trainings take.
+    The class itself imports torch's compiler when the first one is created: one to three seconds,
+    more than most trainings take.
     """
 
-    def __init__(self, parameters: list[nn.Parameter], train: TrainParams) -> None:
-        self.parameters, self.train = parameters, train
+    def __init__(self, parameters: list[nn.Parameter], weight_decay: float) -> None:
+        self.parameters = cast("list[torch.Tensor]", parameters)
+        self.weight_decay = weight_decay
         self.means = [torch.zeros_like(parameter) for parameter in parameters]
         self.squares = [torch.zeros_like(parameter) for parameter in parameters]
         self.steps = [torch.zeros((), device=parameter.device) for parameter in parameters]
@@ -87,7 +55,7 @@ class Adam:
     def step(self, rate: float) -> None:
         """Take one step of *rate* along the gradients."""
         adam(
-            cast("list[torch.Tensor]", self.parameters),
+            self.parameters,
             [cast("torch.Tensor", parameter.grad) for parameter in self.parameters],
             self.means,
             self.squares,
@@ -99,13 +67,13 @@ class Adam:
             beta1=0.9,
             beta2=0.999,
             lr=rate,
-            weight_decay=self.train.weight_decay,
+            weight_decay=self.weight_decay,
             eps=1e-8,
             maximize=False,
         )
 
-    def state(self) -> dict[str, torch.Tensor]:
-        """Give all that it remembers, by name."""
+    def state(self) -> Tensors:
+        """Return the moments and the step counts, by name."""
         kinds = {"mean": self.means, "square": self.squares, "step": self.steps}
         return {
             f"adam.{kind}.{number}": tensor
@@ -115,183 +83,151 @@ class Adam:
 
 
 class Loop:
-    """The epochs of one training.
-
-    Args:
-        network: untrained; trained in place, and moved back to the CPU at the end.
-        train: the section.
-        pace: how fast it learns.
-        objective: what it is trained for.
-        device: where it runs.
-    """
+    """The epochs of one training, which trains *network* in place and moves it back to the CPU."""
 
     def __init__(
         self,
         network: nn.Module,
         train: TrainParams,
-        pace: Schedule,
+        schedule: Schedule,
         objective: Objective,
         device: torch.device,
     ) -> None:
-        self.network, self.train = network.to(device), train
-        self.epochs, self.batch, self.rate, self.schedule = pace
+        self.network, self.train, self.schedule = network.to(device), train, schedule
         self.device = device
-        self.optimizer = Adam(list(self.network.parameters()), train)
+        self.optimizer = Adam(list(self.network.parameters()), train.weight_decay)
         self.objective = objective
         objective.to(device)
         self.curve: list[Epoch] = []
-        self.best = {name: value.clone() for name, value in self.network.state_dict().items()}
+        self.best = self._weights()
 
     def run(
-        self, data: Data, held: Data, keeper: Checkpointer, step: Callable[[list[Epoch]], None]
+        self,
+        data: Data,
+        held_out: Data,
+        checkpoint: Checkpoint | None,
+        step: Callable[[list[Epoch]], None],
     ) -> list[Epoch]:
-        """Train on *data*, watching *held*, from where *keeper* has it on.
+        """Train on *data*, and evaluate on *held_out*, from the last checkpoint on.
 
         Returns:
             The learning curve. With `train.patience` the network is that of the epoch with the
-            least calibration loss, else that of the last.
+            lowest calibration loss, else that of the last one.
         """
-        self._resume(keeper.load())
-        while len(self.curve) < self.epochs and not self._waited_enough():
+        if checkpoint and (state := checkpoint.load()) is not None:
+            self._resume(state)
+        while len(self.curve) < self.schedule.epochs and not self._is_patience_over():
             number = len(self.curve) + 1
-            epoch = Epoch(number, *self.epoch(number, data), *self._held_out(held))
+            epoch = Epoch(number, *self.epoch(number, data), *self._evaluate(held_out))
             self.curve.append(epoch)
             if self._best_epoch() == number:
-                self.best = {name: v.clone() for name, v in self.network.state_dict().items()}
-            keeper.save(self._state())
+                self.best = self._weights()
+            if checkpoint:
+                curve = [asdict(epoch) for epoch in self.curve]
+                checkpoint.save(encode(self._tensors(), curve))
             step(self.curve)
         if self.train.patience is not None:
             self.network.load_state_dict(self.best)
         self.network.to("cpu")
         return self.curve
 
+    def _weights(self) -> Tensors:
+        return {name: value.clone() for name, value in self.network.state_dict().items()}
+
     def _best_epoch(self) -> int:
-        """Give the epoch of the least calibration loss, or the last where there is none."""
+        """Return the epoch with the lowest calibration loss; without any loss, the last one."""
         losses = [e.calibration_loss for e in self.curve if e.calibration_loss is not None]
         return 1 + losses.index(min(losses)) if losses else len(self.curve)
 
-    def _waited_enough(self) -> bool:
+    def _is_patience_over(self) -> bool:
         patience = self.train.patience
         return patience is not None and len(self.curve) - self._best_epoch() >= patience
 
     def epoch(self, number: int, data: Data) -> tuple[float, float]:
-        """Learn from every row once, or as often as `train.balance` says.
+        """Train on every row once, or as often as `train.balance` asks for.
 
         Returns:
-            The mean loss and the accuracy of the minibatches as they came.
+            The mean loss and the accuracy over the minibatches, each before its step.
         """
         self.network.train()
         y = torch.from_numpy(data.y).to(self.device)
         rng = np.random.default_rng([self.train.seed, number])
-        members = self.objective.members(data.y)
-        often = classes.times(members, len(data.y), self.train, rng)
-        total = len(data) if often is None else int(often.sum())
-        losses = torch.zeros((), dtype=torch.float64, device=self.device)
-        right = torch.zeros((), dtype=torch.int64, device=self.device)
+        times = repeats(self.objective.rows_by_class(data.y), len(data.y), self.train, rng)
+        total = len(data) if times is None else int(times.sum())
+        loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
+        correct = torch.zeros((), dtype=torch.int64, device=self.device)
         done = 0
-        half = self.train.precision == "bf16"
-        mixed = torch.autocast(self.device.type, torch.bfloat16, enabled=half)
-        with torch.random.fork_rng(devices=[]):  # for dropout alone
+        is_half = self.train.precision == "bf16"
+        mixed_precision = torch.autocast(self.device.type, torch.bfloat16, enabled=is_half)
+        with torch.random.fork_rng(devices=[]):  # only dropout draws from torch's generator
             torch.manual_seed(int(rng.integers(2**63)))
-            for x, labels in self._batches(data, y, often, rng):
-                with mixed:
+            for x, labels in self._batches(data, y, times, rng):
+                with mixed_precision:
                     logits = self.network(x)
                 loss = self.objective.loss(logits.float(), labels)
                 self.network.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
-                self.optimizer.step(self._rate(number - 1 + done / total))
-                losses += loss.detach().double() * len(labels)
-                right += self.objective.right(logits.detach(), labels)
+                self.optimizer.step(self.schedule.rate_after(number - 1 + done / total))
+                loss_sum += loss.detach().double() * len(labels)
+                correct += self.objective.correct(logits.detach(), labels)
                 done += len(labels)
-        return float(losses) / total, int(right) / total
+        return float(loss_sum) / total, int(correct) / total
 
     def _batches(
         self,
         data: Data,
         y: torch.Tensor,
-        often: NDArray[np.int64] | None,
+        times: NDArray[np.int64] | None,
         rng: np.random.Generator,
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield shuffled minibatches of features and classes, on the device."""
         for at, features in data.passes(rng):
-            own = np.arange(len(at))
-            order = rng.permutation(own if often is None else np.repeat(own, often[at]))
-            x, places = torch.from_numpy(features), torch.from_numpy(order)
+            places = np.arange(len(at))
+            order = rng.permutation(places if times is None else np.repeat(places, times[at]))
+            x, shuffled = torch.from_numpy(features), torch.from_numpy(order)
             labels = y[torch.from_numpy(at).to(self.device)]
-            if self._fits(x):
-                x, places = x.to(self.device), places.to(self.device)
-            for batch in torch.split(places, self.batch):
+            if self._has_room_for(x):
+                x, shuffled = x.to(self.device), shuffled.to(self.device)
+            for batch in torch.split(shuffled, self.schedule.batch):
                 yield x[batch].to(self.device), labels[batch.to(self.device)]
 
-    def _fits(self, x: torch.Tensor) -> bool:
-        """Say whether the card has room for *x* and as much again."""
+    def _has_room_for(self, x: torch.Tensor) -> bool:
+        """Return True if the device can hold *x* and as much again."""
         if self.device.type != "cuda":
             return True
         free, _ = torch.cuda.mem_get_info(self.device)
         return 2 * x.nbytes < free
 
-    def _rate(self, epochs: float) -> float:
-        """Give the learning rate after so many epochs.
-
-        Source: Loshchilov and Hutter 2017, "SGDR", for the cosine.
-        """
-        if self.schedule == "cosine":
-            return self.rate * 0.5 * (1 + math.cos(math.pi * epochs / self.epochs))
-        return self.rate
-
-    def _held_out(self, held: Data) -> tuple[float | None, float | None]:
-        if not len(held):
+    def _evaluate(self, held_out: Data) -> tuple[float | None, float | None]:
+        """Return the mean loss and the accuracy of *held_out*."""
+        if not len(held_out):
             return None, None
         self.network.eval()
-        loss, right = 0.0, 0
+        loss, correct = 0.0, 0
         with torch.inference_mode():
-            for at, features in held.passes():
-                for start in range(0, len(at), HELD_ROWS):
-                    some = slice(start, start + HELD_ROWS)
-                    x = torch.from_numpy(features[some]).to(self.device)
-                    y = torch.from_numpy(held.y[at[some]]).to(self.device)
+            for at, features in held_out.passes():
+                for start in range(0, len(at), HELD_OUT_ROWS):
+                    chunk = slice(start, start + HELD_OUT_ROWS)
+                    x = torch.from_numpy(features[chunk]).to(self.device)
+                    y = torch.from_numpy(held_out.y[at[chunk]]).to(self.device)
                     logits = self.network(x)
                     loss += self.objective.plain_loss(logits, y)
-                    right += int(self.objective.right(logits, y))
-        return loss / len(held), right / len(held)
+                    correct += int(self.objective.correct(logits, y))
+        return loss / len(held_out), correct / len(held_out)
 
-    def _tensors(self) -> dict[str, torch.Tensor]:
+    def _tensors(self) -> Tensors:
+        """Return all that the next epoch starts from."""
         best = {BEST + name: value for name, value in self.best.items()}
         return {**self.network.state_dict(), **best, **self.optimizer.state()}
 
-    def _state(self) -> bytes:
-        """Give all that the next epoch starts from, and a digest of it."""
-        tensors = {name: value.contiguous().cpu() for name, value in self._tensors().items()}
-        curve = json.dumps([asdict(epoch) for epoch in self.curve])
-        return save(tensors, {"curve": curve, "sha256": _sha256(tensors, curve)})
-
-    def _resume(self, state: bytes | None) -> None:
-        """Go on from *state*, if it is whole and of this network."""
-        found = None if state is None else _opened(state)
-        own = self._tensors()
-        if found is None or own.keys() != found[0].keys():
-            return
-        tensors, curve = found
-        if all(tensors[name].shape == value.shape for name, value in own.items()):
+    def _resume(self, state: bytes) -> None:
+        """Continue from a checkpoint, unless it is damaged or of another network."""
+        tensors, curve = decode(state) or ({}, [])
+        current = self._tensors()
+        if {name: value.shape for name, value in tensors.items()} == {
+            name: value.shape for name, value in current.items()
+        }:
             with torch.no_grad():
-                for name, value in own.items():
+                for name, value in current.items():
                     value.copy_(tensors[name])
-            self.curve = [Epoch(**epoch) for epoch in json.loads(curve)]
-
-
-def _opened(state: bytes) -> tuple[dict[str, torch.Tensor], str] | None:
-    """Read a checkpoint; None if it is damaged."""
-    try:
-        length = int.from_bytes(state[:8], "little")
-        said: dict[str, Any] = json.loads(state[8 : 8 + length])["__metadata__"]
-        tensors = load(state)
-        whole = said["sha256"] == _sha256(tensors, said["curve"])
-    except (SafetensorError, ValueError, KeyError, TypeError):
-        return None
-    return (tensors, said["curve"]) if whole else None
-
-
-def _sha256(tensors: dict[str, torch.Tensor], curve: str) -> str:
-    values = {
-        name: hashlib.sha256(value.numpy().tobytes()).hexdigest() for name, value in tensors.items()
-    }
-    return digest({"curve": curve, "tensors": values})
+            self.curve = [Epoch(**epoch) for epoch in curve]

@@ -15,7 +15,7 @@ import pyarrow as pa
 from pipeline.annotations import label_separator
 from pipeline.config.loader import Params
 from pipeline.core import hardware
-from pipeline.core.errors import InputError, Missing
+from pipeline.core.errors import InputError
 from pipeline.core.hashing import digest
 from pipeline.core.progress import Progress
 from pipeline.core.run_log import Counts, pluralize
@@ -24,11 +24,12 @@ from pipeline.store.context import Context, Report
 from pipeline.store.objects import Piece
 from pipeline.store.outputs import CLASSIFIER, FEATURES, Out
 from pipeline.store.recipe import Recipe
-from pipeline.train import classifiers, dvclive, label_map, labelled_features, recipe
+from pipeline.train import dvclive, label_map, labelled_features, recipe
 from pipeline.train.label_map import renamed
+from pipeline.train.schedule import Schedule
 
 if TYPE_CHECKING:
-    from pipeline.train.fit import Epoch, Rows
+    from pipeline.train.loop import Epoch
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ def make(context: Context, target: Piece, report: Report) -> None:
         InputError: the train split has no labelled chip, or only one class; the label map has
             wrong names; the label map or the code has changed since *target* was named.
     """
+    from pipeline.train.checkpoint import Checkpoint
     from pipeline.train.fit import Splits, fit
 
     params, train = context.params, context.params.train
@@ -80,10 +82,12 @@ def make(context: Context, target: Piece, report: Report) -> None:
     if labels_to_classes.to:
         _log_label_map(names, labels_to_classes.to)
     trained_on, held_out = labelled_features.of_splits(labels, "train", "calibration")
-    splits = Splits(_rows(trained_on), _rows(held_out), labels_to_classes, separator)
+    splits = Splits(trained_on, held_out, labels_to_classes, separator)
     device = hardware.device(context.machine.device)
-    checkpoint = StoreCheckpointer(context, target)
-    epochs = classifiers.epochs(train, len(trained_on.labels))
+    checkpoint = Checkpoint(
+        context.store.storage, f"checkpoints/{target.recipe}/{target.input}.safetensors"
+    )
+    epochs = Schedule.of(train, len(trained_on.labels), trained_on.dim).epochs
     with Progress("train", "epochs", epochs, report) as progress:
 
         def step(curve: list[Epoch]) -> None:
@@ -111,36 +115,6 @@ def _log_label_map(names: set[str], to: Mapping[str, str | None]) -> None:
         pluralize(len(classes), "classes"),
         dropped,
     )
-
-
-def _rows(split: labelled_features.LabelledFeatures) -> Rows:
-    from pipeline.train.fit import Rows
-
-    labels = split.labels["label"].to_pylist()
-    return Rows(labels, split.dim, [block.at for block in split.blocks], split.read)
-
-
-class StoreCheckpointer:
-    """Keeps the state of a training after its last epoch in the store, under the piece's name."""
-
-    def __init__(self, context: Context, target: Piece) -> None:
-        self.storage = context.store.storage
-        self.key = f"checkpoints/{target.recipe}/{target.input}.safetensors"
-
-    def load(self) -> bytes | None:
-        """Return the state, or None."""
-        try:
-            return self.storage.read(self.key)
-        except Missing:
-            return None
-
-    def save(self, state: bytes) -> None:
-        """Replace the state of the epoch before by *state*."""
-        self.storage.put(self.key, state)
-
-    def delete(self) -> None:
-        """Delete the state: the training is finished."""
-        self.storage.delete(self.key)
 
 
 def _card(classifier_recipe: Recipe) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def predict(
         classes, probabilities = _add_by_class(classes, probabilities)
     else:
         labels = [renamed_all(label_map, text, separator) for text in texts]
-        chosen = classifier.decide(probabilities)
+        chosen = classifier.reaches_threshold(probabilities)
         classes, probabilities, chosen = _any_by_class(classes, probabilities, chosen)
     predicted, score = _decide(classes, probabilities, chosen, separator)
     rows = chips.labels.select(["chip_id", "key", "row", "col", "group"])
@@ -103,7 +103,7 @@ def predict_unlabelled(
     score = np.zeros(chips.labels.num_rows, np.float32)
     for number, block in enumerate(chips.blocks):  # the probabilities of all would not fit
         probabilities = classifier.predict_proba(chips.read(number)).astype(np.float32)
-        chosen = None if separator is None else classifier.decide(probabilities)
+        chosen = None if separator is None else classifier.reaches_threshold(probabilities)
         texts, score[block.at] = _decide(classifier.classes, probabilities, chosen, separator)
         for at, text in zip(block.at.tolist(), texts, strict=True):
             predicted[at] = text

@@ -15,7 +15,7 @@ def publish(folder, files, *arguments):
     outputs.publish(folder, {folder / name: file for name, file in files.items()}, *arguments)
 
 
-def test_a_file_that_is_right_already_is_not_touched(tmp_path):
+def test_a_file_with_the_right_bytes_is_not_touched(tmp_path):
     publish(tmp_path, {"a": out(b"one"), "deep/b": out(b"two")}, FACTS)
     before = {path: path.stat() for path in tmp_path.rglob("*") if path.is_file()}
     publish(tmp_path, {"a": out(b"one"), "deep/b": out(b"three")}, FACTS)
@@ -26,21 +26,21 @@ def test_a_file_that_is_right_already_is_not_touched(tmp_path):
     assert outputs.read_manifest(tmp_path) == {**FACTS, "files": files}
 
 
-def test_a_file_with_other_bytes_of_the_same_length_is_put_right(tmp_path):
+def test_a_file_with_other_bytes_of_the_same_length_is_replaced(tmp_path):
     publish(tmp_path, {"a": out(b"one")}, FACTS)
     (tmp_path / "a").write_bytes(b"eno")
     publish(tmp_path, {"a": out(b"one")}, FACTS)
     assert (tmp_path / "a").read_bytes() == b"one"
 
 
-def test_what_does_not_belong_there_goes(tmp_path):
+def test_other_files_in_the_folder_are_removed(tmp_path):
     (tmp_path / "old.parquet").write_bytes(b"x")
     (tmp_path / ".left.123.tmp").write_bytes(b"x")
     publish(tmp_path, {"a": out(b"one")}, FACTS)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "manifest.json"]
 
 
-def test_a_run_that_breaks_off_leaves_no_manifest(tmp_path):
+def test_an_interrupted_run_leaves_no_manifest(tmp_path):
     publish(tmp_path, {"a": out(b"one")}, FACTS)
 
     def broken():
@@ -52,7 +52,7 @@ def test_a_run_that_breaks_off_leaves_no_manifest(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
-def test_a_verdict_leaves_the_files_to_be_looked_at_and_no_manifest(tmp_path):
+def test_a_failed_stage_leaves_its_files_but_no_manifest(tmp_path):
     publish(tmp_path, {"a": out(b"one")}, FACTS)
     with pytest.raises(InputError, match="too bad"):
         publish(tmp_path, {"a": out(b"two")}, FACTS, InputError("too bad"))
@@ -60,7 +60,7 @@ def test_a_verdict_leaves_the_files_to_be_looked_at_and_no_manifest(tmp_path):
     assert outputs.read_manifest(tmp_path) is None
 
 
-def test_a_stored_file_is_linked_where_it_can_be_and_replaced_never_written_through(tmp_path):
+def test_a_linked_file_is_replaced_and_never_written_through(tmp_path):
     stored = tmp_path / "stored"
     stored.write_bytes(b"one")
     folder = tmp_path / "out"
@@ -71,7 +71,7 @@ def test_a_stored_file_is_linked_where_it_can_be_and_replaced_never_written_thro
     assert stored.read_bytes() == b"one"
 
 
-def test_a_linked_file_that_is_damaged_is_fetched_instead(tmp_path):
+def test_a_damaged_link_is_replaced_by_a_copy(tmp_path):
     stored = tmp_path / "stored"
     stored.write_bytes(b"harmed")
     publish(tmp_path / "o", {"a": Out(out(b"one").sha256, lambda: b"one", stored)}, FACTS)
@@ -79,7 +79,7 @@ def test_a_linked_file_that_is_damaged_is_fetched_instead(tmp_path):
     assert stored.read_bytes() == b"harmed"
 
 
-def test_a_folder_that_cannot_be_written_says_so(tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
@@ -89,7 +89,7 @@ def test_a_folder_that_cannot_be_written_says_so(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '"x"'])
-def test_a_manifest_that_is_none_counts_as_absent(tmp_path, text, monkeypatch):
+def test_a_file_that_is_no_manifest_counts_as_missing(tmp_path, text, monkeypatch):
     monkeypatch.setattr(outputs, "STAGES", {tmp_path: "chip"})
     (tmp_path / "manifest.json").write_text(text)
     assert outputs.read_manifest(tmp_path) is None
@@ -97,7 +97,7 @@ def test_a_manifest_that_is_none_counts_as_absent(tmp_path, text, monkeypatch):
         outputs.require_manifest(tmp_path)
 
 
-def test_json_is_written_the_same_whatever_the_order(tmp_path):
+def test_json_does_not_depend_on_the_order_of_keys(tmp_path):
     assert outputs.pretty({"b": 1, "a": "é"}) == outputs.pretty({"a": "é", "b": 1})
     assert json.loads(outputs.pretty({"a": "é"})) == {"a": "é"}
 
@@ -117,7 +117,7 @@ def test_json_is_written_the_same_whatever_the_order(tmp_path):
     ],
     ids=["empty", "binary", "list", "depth", "nothing", "number", "count", "lines", "path"],
 )
-def test_a_mangled_manifest_is_none(tmp_path, data, monkeypatch):
+def test_a_manifest_of_another_form_counts_as_missing(tmp_path, data, monkeypatch):
     monkeypatch.setattr(outputs, "STAGES", {tmp_path: "chip"})
     (tmp_path / "manifest.json").write_bytes(data)
     assert outputs.read_manifest(tmp_path) is None

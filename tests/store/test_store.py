@@ -57,7 +57,7 @@ def keep(store, where, rows, rejects=()):
     shards.finish(store, where, rows, rejects, MADE)
 
 
-def test_a_piece_is_there_once_its_record_is(store):
+def test_a_piece_is_finished_once_its_record_exists(store):
     assert not store.has(piece())
     store.storage.put(piece().path("parquet"), b"half a piece")
     assert not store.has(piece())
@@ -66,7 +66,7 @@ def test_a_piece_is_there_once_its_record_is(store):
     assert store.finished("chips", "r") == {"p0": ["i"]}
 
 
-def test_what_was_kept_is_read_back(store):
+def test_a_finished_piece_is_read_back(store):
     keep(store, piece(), chips(1, 2), [Reject("chip", "k", "points_outside", "said", row=1, col=2)])
     assert schemas.from_bytes(store.read(piece(), "parquet")).equals(chips(1, 2))
     rejected = schemas.from_bytes(store.read(piece(), "rejects.parquet"))
@@ -74,7 +74,7 @@ def test_what_was_kept_is_read_back(store):
 
 
 @pytest.mark.parametrize("harm", ["flip", "truncate", "empty", "swap", "gone"])
-def test_a_damaged_file_is_set_aside_and_its_piece_is_made_again(store, tmp_path, harm, caplog):
+def test_a_damaged_file_is_set_aside_and_its_piece_unfinished(store, tmp_path, harm, caplog):
     keep(store, piece(), chips(1, 2))
     keep(store, piece(made="other"), chips(3))
     path = tmp_path / "store" / piece().path("parquet")
@@ -95,21 +95,21 @@ def test_a_damaged_file_is_set_aside_and_its_piece_is_made_again(store, tmp_path
         ]
 
 
-def test_input_rows_that_are_not_what_their_name_says_are_refused(store):
+def test_input_rows_with_another_digest_are_damaged(store):
     where = piece(made="0" * 64)
     store.put_input(where, b"rows")
     with pytest.raises(Damaged):
         store.read_input(where)
 
 
-def test_rows_are_taken_over_from_neighbours_and_only_the_rest_is_left(store):
+def test_rows_of_neighbours_are_reused_and_the_rest_is_left(store):
     keep(store, piece(made="old"), chips(1, 2, 3))
     found = reuse(store, piece(made="new"), chips(2, 3, 4))
     assert found.rows["col"].to_pylist() == [2, 3]
     assert found.left["col"].to_pylist() == [4]
 
 
-def test_nothing_is_taken_over_from_another_recipe_or_a_shard_that_cannot_hold_the_key(store):
+def test_nothing_is_reused_from_another_recipe_or_an_unrelated_shard(store):
     keep(store, piece(recipe="other"), chips(1))
     keep(store, piece(shard="p1"), chips(1))
     found = reuse(store, piece(shard="p0", made="new"), chips(1))
@@ -118,12 +118,12 @@ def test_nothing_is_taken_over_from_another_recipe_or_a_shard_that_cannot_hold_t
 
 
 @pytest.mark.parametrize("shard", ["p", "p0", "p01"])
-def test_another_number_of_shards_still_finds_its_neighbours(store, shard):
+def test_rows_are_reused_after_the_number_of_shards_changes(store, shard):
     keep(store, piece(shard="p0"), chips(1))
     assert reuse(store, piece(shard=shard, made="new"), chips(1)).left.num_rows == 0
 
 
-def test_a_damaged_neighbour_gives_no_row(store, tmp_path):
+def test_no_row_of_a_damaged_neighbour_is_reused(store, tmp_path):
     keep(store, piece(made="old"), chips(1))
     path = tmp_path / "store" / piece(made="old").path("parquet")
     path.write_bytes(path.read_bytes()[:-1] + b"x")
@@ -131,12 +131,12 @@ def test_a_damaged_neighbour_gives_no_row(store, tmp_path):
     assert found.left.num_rows == 1
 
 
-def test_the_record_of_a_piece_that_is_not_there_is_missing(store):
+def test_the_record_of_an_unfinished_piece_is_missing(store):
     with pytest.raises(Missing):
         store.record(piece())
 
 
-def test_a_writer_that_is_killed_leaves_no_half_file(tmp_path):
+def test_a_killed_writer_leaves_no_partial_file(tmp_path):
     """Kill it at many moments: every file that is there is whole, and is the one or the other."""
     code = (
         "import sys; sys.path.insert(0, sys.argv[2])\n"

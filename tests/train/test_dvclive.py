@@ -1,4 +1,4 @@
-"""The learning curve on its way: whole after every epoch, and only what this training has done."""
+"""The learning curve in DVCLive's files: complete after every epoch, and of this training only."""
 
 import json
 
@@ -26,12 +26,12 @@ def test_each_epoch_adds_a_row(tmp_path, monkeypatch):
         files = dvclive.write(epochs(count))
         assert all(path.is_file() for path in files)
         assert text("train/loss.tsv") == "step\tloss\n0\t0.5\n1\t1.5\n2\t2.5\n"[: 10 + 6 * count]
-        said = json.loads((dvclive.FOLDER / "metrics.json").read_text())
-        assert said["step"] == count - 1
-        assert said["calibration"] == {"loss": count - 0.5, "accuracy": count - 0.5}
+        metrics = json.loads((dvclive.FOLDER / "metrics.json").read_text())
+        assert metrics["step"] == count - 1
+        assert metrics["calibration"] == {"loss": count - 0.5, "accuracy": count - 0.5}
 
 
-def test_a_shorter_training_leaves_nothing_of_the_longer_one(tmp_path, monkeypatch):
+def test_a_shorter_training_deletes_the_files_of_a_longer_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     dvclive.write(epochs(5))
     dvclive.write(epochs(2, held=False))
@@ -45,7 +45,7 @@ def test_a_shorter_training_leaves_nothing_of_the_longer_one(tmp_path, monkeypat
     assert "calibration" not in json.loads((dvclive.FOLDER / "metrics.json").read_text())
 
 
-def test_a_place_that_cannot_be_written_is_said(tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "dvclive").write_text("in the way")
     with pytest.raises(StorageError, match="dvclive: cannot be written"):

@@ -1,4 +1,4 @@
-"""The classifier as scikit-learn's users know theirs."""
+"""The classifier as a scikit-learn estimator."""
 
 import subprocess
 import sys
@@ -14,8 +14,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from pipeline.core.errors import InputError, QuadratError
-from pipeline.train import model as _artifact
 from pipeline.train.estimator import FeatureClassifier
+from pipeline.train.model import read
 
 ESTIMATORS = [
     FeatureClassifier(),
@@ -26,7 +26,7 @@ ESTIMATORS = [
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread():
-    """Or tests that run beside each other wait for each other's threads."""
+    """Parallel tests would wait for each other's threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -35,7 +35,7 @@ def one_thread():
 
 @pytest.mark.filterwarnings("ignore")
 @parametrize_with_checks(ESTIMATORS)
-def test_it_does_what_scikit_learn_asks_of_an_estimator(estimator, check):
+def test_it_passes_scikit_learns_estimator_checks(estimator, check):
     check(estimator)
 
 
@@ -45,7 +45,7 @@ def rows(count=900, seed=0):
     )
 
 
-def test_it_goes_into_scikit_learns_own_tools():
+def test_it_works_in_pipelines_and_grid_searches():
     x, y = rows()
     model = make_pipeline(StandardScaler(), FeatureClassifier(epochs=30))
     name = "featureclassifier__hidden"
@@ -63,7 +63,7 @@ def test_labels_may_be_of_any_type():
     assert np.mean(words.predict(x) == np.array(["b", "c", "a"])[y]) > 0.6
 
 
-def test_partial_fit_learns_call_by_call():
+def test_partial_fit_improves_with_each_call():
     x, y = rows()
     model = FeatureClassifier(batch=50, learning_rate=1e-3)
     scores = []
@@ -74,7 +74,7 @@ def test_partial_fit_learns_call_by_call():
     assert scores[-1] > 0.9 > scores[0]
 
 
-def test_partial_fit_says_what_it_cannot_take():
+def test_partial_fit_refuses_missing_and_unknown_classes():
     x, y = rows()
     with pytest.raises(ValueError, match="needs the classes"):
         FeatureClassifier().partial_fit(x, y)
@@ -86,7 +86,7 @@ def test_partial_fit_says_what_it_cannot_take():
 
 
 @pytest.mark.parametrize("name", ["lr", "mlp"])
-def test_what_was_fitted_can_learn_on(name):
+def test_partial_fit_continues_after_fit(name):
     x, y = rows()
     model = FeatureClassifier(classifier=name, epochs=1).fit(x, y)
     before = model.score(x, y)
@@ -95,7 +95,7 @@ def test_what_was_fitted_can_learn_on(name):
     assert model.score(x, y) > before
 
 
-def test_a_new_fit_forgets_what_was_learnt_before():
+def test_fit_starts_from_scratch():
     (x, y), (other, z) = rows(), rows(seed=1)
     fresh = FeatureClassifier(epochs=2).fit(x, y).partial_fit(x, y)
     used = FeatureClassifier(epochs=2).partial_fit(other, z, classes=[0, 1, 2]).fit(x, y)
@@ -103,7 +103,7 @@ def test_a_new_fit_forgets_what_was_learnt_before():
     assert np.array_equal(used.predict_proba(x), fresh.predict_proba(x))
 
 
-def test_partial_fit_keeps_to_one_rate():
+def test_partial_fit_uses_a_constant_rate():
     x, y = rows()
     steady, falling = (FeatureClassifier(schedule=name) for name in ("constant", "cosine"))
     for model in (steady, falling):
@@ -112,23 +112,23 @@ def test_partial_fit_keeps_to_one_rate():
     assert np.array_equal(steady.predict_proba(x), falling.predict_proba(x))
 
 
-def test_two_lines_open_what_was_trained(done_repo, tmp_path):
+def test_a_trained_classifier_is_opened_and_fine_tuned(done_repo, tmp_path):
     model = FeatureClassifier.open(done_repo.path / "models/classifier")
     assert model.classes_.tolist() == ["noise", "plain", "stripes"]
     x = np.random.default_rng(0).normal(0, 9, (50, model.n_features_in_)).astype(np.float32)
-    own = _artifact.read(done_repo.path / "models/classifier")
-    assert np.array_equal(model.predict_proba(x), own.predict_proba(x))
+    saved = read(done_repo.path / "models/classifier")
+    assert np.array_equal(model.predict_proba(x), saved.predict_proba(x))
     assert set(model.predict(x)) <= set(model.classes_)
     with pytest.raises(ValueError, match="features"):
         model.predict(x[:, :-1])
     again = model.predict_proba(x)
-    model.partial_fit(x, model.predict(x))  # fine-tuned on the user's own
+    model.partial_fit(x, model.predict(x))
     assert not np.array_equal(model.predict_proba(x), again)
     with pytest.raises(InputError, match="no classifier here"):
         FeatureClassifier.open(tmp_path)
 
 
-def test_opening_needs_no_torch(done_repo):
+def test_opening_and_predicting_need_no_torch(done_repo):
     code = (
         "import sys, numpy\n"
         "from pipeline.train.estimator import FeatureClassifier\n"
@@ -154,7 +154,7 @@ def test_opening_needs_no_torch(done_repo):
         ({"schedule": "steps"}, "schedule"),
     ],
 )
-def test_a_wrong_parameter_is_said(settings, message):
+def test_a_wrong_parameter_is_named_in_the_error(settings, message):
     x, y = rows()
     with pytest.raises((ValueError, QuadratError), match=message):
         FeatureClassifier(**settings).fit(x, y)

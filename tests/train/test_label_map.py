@@ -1,4 +1,4 @@
-"""Label maps: what becomes of labels, and names that are wrong."""
+"""Label maps: what each label becomes, and which files and names are errors."""
 
 import pytest
 
@@ -15,7 +15,7 @@ def checked(text, labels, how="names"):
     check(read(text), labels, TrainParams(label_map="maps/map.csv", label_map_check=how))
 
 
-def test_a_label_becomes_what_the_one_that_it_becomes_becomes():
+def test_chains_are_followed_to_their_end():
     found = read("from,to\nPorites lutea,Porites\nPorites,Coral\nCoral,Coral\nTape,\nTag,Tape\n")
     assert found.to == {
         "Porites lutea": "Coral",
@@ -36,46 +36,46 @@ def test_a_label_becomes_what_the_one_that_it_becomes_becomes():
         ),
     ],
 )
-def test_a_circle_is_named(text, message):
+def test_a_circle_is_an_error_that_lists_it(text, message):
     with pytest.raises(InputError) as stop:
         read(text)
     assert str(stop.value) == f"train.label_map: {message}"
 
 
-def test_names_that_no_chip_has_are_errors_with_their_lines():
+def test_labels_that_no_chip_has_are_errors_with_their_lines():
     text = "from,to\nPorites,Coral\nPoritess,Coral\nUrchin,\n"
     with pytest.raises(InputError) as stop:
         checked(text, {"Porites", "Sand"})
     assert str(stop.value) == (
         "train.label_map: map.csv: no chip has the label 'Poritess' (line 3; nearest: 'Porites'), "
-        "'Urchin' (line 4); mend the names or take the lines out, or set train.label_map_check to "
+        "'Urchin' (line 4); fix the names or remove the lines, or set train.label_map_check to "
         "open"
     )
     checked(text, {"Porites", "Sand"}, "open")
     checked(text, {"Porites", "Poritess", "Urchin"})
 
 
-def test_a_name_on_the_way_of_a_label_need_not_be_one():
+def test_a_label_inside_a_chain_need_not_be_one_of_a_chip():
     text = "from,to\nPorites lutea,Porites\nPorites,Coral\n"
     checked(text, {"Porites lutea"})
     with pytest.raises(InputError, match="no chip has the label 'Porites lutea' .line 2"):
         checked(text, {"Porites"})
 
 
-def test_a_closed_map_names_every_label():
+def test_a_closed_map_must_name_every_label():
     text = "from,to\nPorites,Coral\nSand,Sand\n"
     checked(text, {"Porites", "Sand", "Coral"}, "closed")
     with pytest.raises(InputError) as stop:
         checked(text, {"Porites", "Sand", "Turf", "Algae"}, "closed")
     assert str(stop.value) == (
         "train.label_map: map.csv: does not name the label 'Algae', 'Turf'; add a line for each "
-        "(what stays becomes itself), or set train.label_map_check to names"
+        "(a label to keep becomes itself), or set train.label_map_check to names"
     )
     checked(text, {"Porites", "Sand", "Turf"})
 
 
-def test_names_are_compared_as_labels_are():
-    """A label is stripped and in one Unicode form; a map may come from another keyboard."""
+def test_labels_are_stripped_and_normalised():
+    """Another keyboard may write the same letters in another Unicode form."""
     assert read("from,to\n A\u0308ste ,Wood\n").to == {"\u00c4ste": "Wood"}
 
 
@@ -95,16 +95,37 @@ def test_without_a_map_nothing_is_checked():
     ],
     ids=["short", "long", "open quote", "foreign quote", "twice", "large"],
 )
-def test_a_row_that_says_something_else_than_it_seems_stops(text, message):
+def test_a_malformed_row_is_an_error(text, message):
     with pytest.raises(InputError) as stop:
         parse(text.encode(), "m.csv")
     assert str(stop.value).startswith(f"train.label_map: {message}")
 
 
-def test_any_line_ends_and_cases_of_the_header_are_read():
+def test_any_line_ends_and_any_case_of_the_header_are_read():
     assert parse(b"\r From ,TO\ra,b\r", "m.csv").to == {"a": "b"}
 
 
 def test_a_chain_of_thousands_is_followed():
     text = "from,to\n" + "".join(f"{step},{step + 1}\n" for step in range(5000))
     assert set(parse(text.encode(), "m.csv").to.values()) == {"5000"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("old,new\na,b\n", "needs the columns from and to"),
+        ("from,to\na,b\na,c\n", "labels.csv:3: 'a' becomes 'c', and 'b' above"),
+        ("from,to\n,b\n", "labels.csv:2: names no label"),
+        ("from,to\na,b\na,\n", "labels.csv:3: 'a' becomes 'nothing', and 'b' above"),
+    ],
+)
+def test_a_label_that_becomes_two_things_is_an_error(text, message):
+    with pytest.raises(InputError, match=message):
+        parse(text.encode(), "labels.csv")
+    with pytest.raises(InputError, match="not UTF-8"):
+        parse(b"from,to\n\xff\xfe,a\n", "labels.csv")
+
+
+def test_a_label_map_written_by_a_spreadsheet_is_read():
+    found = parse('\ufefffrom,to,note\r\n a ,b,x\r\n"c, d",,\r\n'.encode(), "m.csv")
+    assert found.to == {"a": "b", "c, d": None}

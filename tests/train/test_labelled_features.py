@@ -1,4 +1,4 @@
-"""Features on their way from the out to training and validation."""
+"""Labels joined to their features."""
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +12,7 @@ DIM = 4
 
 @pytest.fixture
 def out(tmp_path, monkeypatch):
-    """A features' out of two files of three rows; gives the files, and their features."""
+    """A features' out of two files of three rows; returns the features by file."""
     monkeypatch.setattr(labelled_features, "FEATURES", tmp_path)
     given = {}
     for number in range(2):
@@ -32,7 +32,7 @@ def out(tmp_path, monkeypatch):
     return given
 
 
-def test_what_was_read_is_kept_as_far_as_there_is_room(out):
+def test_row_groups_are_cached_up_to_cache_bytes(out):
     (first, values), (second, _) = out.items()
     shards = labelled_features.FeatureShards(cache_bytes=values.nbytes)
     for path in (first, second):
@@ -43,7 +43,7 @@ def test_what_was_read_is_kept_as_far_as_there_is_room(out):
         shards.read(second.name, 0)
 
 
-def test_who_changes_the_rows_of_a_block_changes_no_other_reader_s(out):
+def test_a_block_is_read_into_a_new_array(out):
     path, values = next(iter(out.items()))
     shards = labelled_features.FeatureShards(cache_bytes=values.nbytes)
     block = labelled_features.FeatureBlock(path.name, 0, np.arange(3), np.arange(3))

@@ -1,6 +1,7 @@
 """Multi-label chips: how they are read, trained on and predicted."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,15 +15,17 @@ from pipeline.commands import model_export
 from pipeline.config.sections import TrainParams
 from pipeline.core import label_sets
 from pipeline.core.errors import InputError, SettingError
-from pipeline.train import classes as _classes
+from pipeline.train.balance import repeats
+from pipeline.train.classes import choose_classes
 from pipeline.train.estimator import FeatureClassifier
-from pipeline.train.fit import Rows, Splits, fit
+from pipeline.train.fit import Splits, fit
 from pipeline.train.label_map import LabelMap
-from pipeline.train.losses import SeveralLabels
+from pipeline.train.labelled_features import LabelledFeatures
+from pipeline.train.losses import Objective
 from pipeline.train.model import Classifier, read
-from pipeline.train.thresholds import thresholds
+from pipeline.train.thresholds import choose_thresholds
 
-# What is read.
+# Reading.
 
 
 def annotated(text, separator=";"):
@@ -39,11 +42,11 @@ HEAD = "image,row,column,label\n"
     ["a.jpg,1,2,fish;coral", "a.jpg,1,2, coral ;fish;;fish", "a.jpg,1,2,fish\na.jpg,1,2,coral"],
     ids=["cell", "untidy", "rows"],
 )
-def test_labels_of_one_place_come_in_a_cell_or_in_rows(rows):
+def test_labels_of_one_point_are_in_one_cell_or_in_several_rows(rows):
     assert annotated(HEAD + rows + "\n") == (["coral;fish"], [])
 
 
-def test_a_row_that_adds_no_label_is_said_to_be_one():
+def test_a_row_that_adds_no_label_is_a_reject():
     rows = "a.jpg,1,2,fish;coral\na.jpg,1,2,coral\na.jpg,1,2,\n"
     assert annotated(HEAD + rows) == (["coral;fish"], ["said_again"] * 2)
 
@@ -58,28 +61,27 @@ def test_a_cell_of_separators_alone_is_an_unlabelled_point():
     assert annotated(HEAD + "a.jpg,1,2, ; \n") == ([None], [])
 
 
-# What is learnt.
+# Training.
 
 names = st.sets(st.sampled_from(["a", "b", "c", "d"]), max_size=3)
 
 
 @given(st.lists(names, min_size=1, max_size=20))
-def test_every_row_has_the_set_that_its_text_says(rows):
+def test_the_label_set_of_a_row_holds_exactly_its_labels(rows):
     texts = [label_sets.join(row, "|") for row in rows]
-    classes = _classes.classes([one for row in rows for one in row], LabelMap(), TrainParams())
-    y, sets = classes.sets(texts, "|")
+    classes = choose_classes(texts, LabelMap(), TrainParams(), "|")
+    y, sets = classes.encode(texts)
     for row, number in zip(rows, y, strict=True):
         assert {classes.names[at] for at in np.flatnonzero(sets[number])} == row
     assert len(np.unique(sets, axis=0)) == len(sets)
 
 
-def test_a_map_rolls_up_and_drops_each_of_the_labels():
+def test_a_label_map_applies_to_each_label_of_a_row():
     label_map = LabelMap({"cod": "fish", "eel": "fish", "sand": None}, "")
     texts = ["cod;eel", "cod;coral", "sand", "coral;sand"]
-    each = [one for text in texts for one in label_sets.split(text, ";")]
-    classes = _classes.classes(each, label_map, TrainParams())
+    classes = choose_classes(texts, label_map, TrainParams(), ";")
     assert classes.names == ("coral", "fish")
-    y, sets = classes.sets(texts, ";")
+    y, sets = classes.encode(texts)
     assert sets[y].tolist() == [[0, 1], [1, 1], [0, 0], [1, 0]]
 
 
@@ -90,30 +92,32 @@ def test_the_loss_is_binary_cross_entropy_of_every_class(seed, smoothing, weight
     sets = np.unique(rng.integers(0, 2, (6, 4)), axis=0).astype(np.float32)
     y = rng.integers(0, len(sets), 50)
     train = TrainParams(label_smoothing=smoothing, balance="weights" if weighted else "none")
-    aim = SeveralLabels(sets, y, train)
+    objective = Objective(y, 4, train, sets)
     logits = rng.normal(0, 3, (50, 4))
     wanted = sets[y] * (1 - smoothing) + smoothing / 2
-    weights = np.ones(4) if aim.weights is None else aim.weights.numpy()
+    weights = np.ones(4) if objective.weights is None else objective.weights.numpy()
     p = 1 / (1 + np.exp(-logits))
     losses = -(weights * wanted * np.log(p) + (1 - wanted) * np.log(1 - p))
-    found = aim.loss(torch.from_numpy(logits), torch.from_numpy(y))
+    found = objective.loss(torch.from_numpy(logits), torch.from_numpy(y))
     assert float(found) == pytest.approx(losses.mean(), rel=1e-5)
     plain = -np.log(np.where(sets[y] > 0, p, 1 - p)).mean(axis=1).sum()
-    assert aim.plain_loss(torch.from_numpy(logits), torch.from_numpy(y)) == pytest.approx(plain)
+    assert objective.plain_loss(torch.from_numpy(logits), torch.from_numpy(y)) == pytest.approx(
+        plain
+    )
     right = ((p > 0.5) == (sets[y] > 0)).all(axis=1).sum()
-    assert int(aim.right(torch.from_numpy(logits), torch.from_numpy(y))) == right
+    assert int(objective.correct(torch.from_numpy(logits), torch.from_numpy(y))) == right
 
 
-def test_resampling_gives_a_row_of_several_classes_by_the_one_that_wants_it_most():
+def test_resampling_takes_a_row_as_often_as_its_rarest_class_needs():
     sets = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
     y = np.repeat([0, 1, 2, 3], [3, 3, 40, 2])
     train = TrainParams(balance="resample", min_per_class=10, max_per_class=20)
-    members = SeveralLabels(sets, y, train).members(y)
-    often = _classes.times(members, len(y), train, np.random.default_rng(0))
-    assert often[y == 0].sum() == 10  # of no class: as if they had one
-    assert (often[(y == 1) | (y == 3)] == 2).all()  # five rows of the second class up to ten
-    assert set(often[y == 2]) <= {0, 1}
-    assert 18 <= often[y == 2].sum() <= 20
+    rows_by_class = Objective(y, 2, train, sets).rows_by_class(y)
+    times = repeats(rows_by_class, len(y), train, np.random.default_rng(0))
+    assert times[y == 0].sum() == 10  # of no class: as if they had one
+    assert (times[(y == 1) | (y == 3)] == 2).all()  # five rows of the second class up to ten
+    assert set(times[y == 2]) <= {0, 1}
+    assert 18 <= times[y == 2].sum() <= 20
 
 
 def scenes(count, seed=0, dim=10):
@@ -126,14 +130,18 @@ def scenes(count, seed=0, dim=10):
     return x, texts, has
 
 
-def learnt(train, count=2000):
+def fit_scenes(train, count=2000):
     (x, texts, _), (held_x, held, _) = scenes(count), scenes(800, 1)
-    return fit(Splits(Rows.of(x, texts), Rows.of(held_x, held), separator=";"), train, "cpu")
+    return fit(
+        Splits(LabelledFeatures.of(x, texts), LabelledFeatures.of(held_x, held), separator=";"),
+        train,
+        "cpu",
+    )
 
 
 @pytest.mark.parametrize("calibration", ["temperature", "mixture", "sigmoid", "none"])
-def test_it_learns_each_label_and_says_how_likely_it_is(calibration):
-    found = learnt(TrainParams(calibration=calibration, epochs=30)).classifier
+def test_each_label_is_predicted_with_calibrated_probabilities(calibration):
+    found = fit_scenes(TrainParams(calibration=calibration, epochs=30)).classifier
     x, _, has = scenes(4000, 2)
     p = found.predict_proba(x)
     assert found.is_multilabel
@@ -141,10 +149,10 @@ def test_it_learns_each_label_and_says_how_likely_it_is(calibration):
     for at in range(3):
         assert sk.roc_auc_score(has[:, at], p[:, at]) > 0.9
         assert abs(p[:, at].mean() - has[:, at].mean()) < 0.03
-    assert sk.f1_score(has, found.decide(p), average="macro") > 0.7
-    said = found.card["calibration"]
-    assert list(said["thresholds"]) == ["c0", "c1", "c2"]
-    assert said["log_loss_after"] <= said["log_loss_before"] + 1e-9
+    assert sk.f1_score(has, found.reaches_threshold(p), average="macro") > 0.7
+    card = found.card["calibration"]
+    assert list(card["thresholds"]) == ["c0", "c1", "c2"]
+    assert card["log_loss_after"] <= card["log_loss_before"] + 1e-9
 
 
 @pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
@@ -161,7 +169,7 @@ def test_it_is_as_good_as_one_classifier_for_each_label(name):
         if name == "lr"
         else MLPClassifier(max_iter=30, random_state=0)
     ).fit(x, has)
-    ours = learnt(TrainParams(classifier=name, epochs=30)).classifier
+    ours = fit_scenes(TrainParams(classifier=name, epochs=30)).classifier
     for score, slack in ((sk.log_loss, 0.02), (sk.average_precision_score, -0.01)):
         found, wanted = (
             np.mean([score(truth[:, at], p[:, at]) for at in range(3)])
@@ -170,9 +178,9 @@ def test_it_is_as_good_as_one_classifier_for_each_label(name):
         assert (wanted - found) * np.sign(slack) > -abs(slack)
 
 
-def test_two_trainings_give_the_same_bytes_and_the_artifact_reads_back(tmp_path):
-    fitted = learnt(TrainParams(epochs=2))
-    assert learnt(TrainParams(epochs=2)).classifier.files() == fitted.classifier.files()
+def test_two_trainings_of_several_labels_give_the_same_files_which_read_back(tmp_path):
+    fitted = fit_scenes(TrainParams(epochs=2))
+    assert fit_scenes(TrainParams(epochs=2)).classifier.files() == fitted.classifier.files()
     for name, data in fitted.classifier.files().items():
         (tmp_path / name).write_bytes(data)
     again = read(tmp_path)
@@ -180,15 +188,16 @@ def test_two_trainings_give_the_same_bytes_and_the_artifact_reads_back(tmp_path)
     assert np.array_equal(again.predict_proba(x), fitted.classifier.predict_proba(x))
 
     opened = FeatureClassifier.open(tmp_path)
-    assert np.array_equal(opened.predict(x), again.decide(again.predict_proba(x)))
+    assert np.array_equal(opened.predict(x), again.reaches_threshold(again.predict_proba(x)))
     with pytest.raises(ValueError, match="several labels"):
         opened.partial_fit(x, np.arange(50) % 2)
     assert opened.fit(x, np.arange(50) % 2).predict(x).shape == (50,)
 
 
-def test_thresholds_that_are_not_one_for_each_class_are_refused(tmp_path):
-    found = learnt(TrainParams(epochs=1)).classifier.of_several(np.zeros(2, np.float32))
-    for name, data in found.files().items():
+def test_a_wrong_number_of_thresholds_is_an_error(tmp_path):
+    found = fit_scenes(TrainParams(epochs=1)).classifier
+    wrong = replace(found, tensors={**found.tensors, "thresholds": np.zeros(2, np.float32)})
+    for name, data in wrong.files().items():
         (tmp_path / name).write_bytes(data)
     with pytest.raises(InputError, match=r"thresholds is \(\d,\), not \(\d,\)"):
         read(tmp_path)
@@ -196,17 +205,17 @@ def test_thresholds_that_are_not_one_for_each_class_are_refused(tmp_path):
 
 def test_without_a_calibration_chip_every_threshold_is_one_half():
     x, texts, _ = scenes(300)
-    splits = Splits(Rows.of(x, texts), Rows.of(x[:0], []), separator=";")
+    splits = Splits(LabelledFeatures.of(x, texts), LabelledFeatures.of(x[:0], []), separator=";")
     found = fit(splits, TrainParams(epochs=1), "cpu").classifier
     assert found.tensors["thresholds"].tolist() == [0.5] * 3
 
 
 @settings(max_examples=200)
 @given(st.lists(st.tuples(st.integers(0, 12), st.booleans()), min_size=1, max_size=30))
-def test_a_threshold_gives_the_highest_f1_that_any_gives(rows):
+def test_no_other_threshold_has_a_higher_f1(rows):
     p = np.array([[number / 12] for number, _ in rows])
-    has = np.array([[float(flag)] for _, flag in rows], np.float32)
-    chosen = thresholds(p, has)[0]
+    has = np.array([[flag] for _, flag in rows])
+    chosen = choose_thresholds(p, has)[0]
     if not has.any():
         assert chosen == 0.5
         return
@@ -217,28 +226,28 @@ def test_a_threshold_gives_the_highest_f1_that_any_gives(rows):
         assert chosen == 0.5
 
 
-# What is given to others.
+# Exports.
 
 
 @pytest.mark.parametrize("calibration", ["temperature", "mixture", "sigmoid"])
-def test_onnx_gives_equal_scores_and_answers(calibration):
+def test_onnx_gives_equal_probabilities_and_predictions(calibration):
     onnxruntime = pytest.importorskip("onnxruntime")
-    found = learnt(TrainParams(calibration=calibration, epochs=5)).classifier
+    found = fit_scenes(TrainParams(calibration=calibration, epochs=5)).classifier
     x, _, _ = scenes(500, 4)
     session = onnxruntime.InferenceSession(model_export.onnx(found))
     labels, p = session.run(["labels", "probabilities"], {"features": x})
     wanted = found.predict_proba(x)
     assert np.abs(p - wanted).max() < 1e-5
     sure = np.abs(wanted - found.tensors["thresholds"]) > 1e-5
-    assert np.array_equal(labels[sure], found.decide(wanted)[sure])
+    assert np.array_equal(labels[sure], found.reaches_threshold(wanted)[sure])
 
 
-def test_a_pickle_for_pyspacer_is_refused_in_a_sentence():
-    found = learnt(TrainParams(epochs=1)).classifier
+def test_pyspacer_export_of_several_labels_is_an_error():
+    found = fit_scenes(TrainParams(epochs=1)).classifier
     with pytest.raises(SettingError, match="PySpacer knows one label a point"):
         pickle.loads(model_export.scikit_learn(found))
 
 
-def test_a_classifier_of_one_label_is_as_before():
+def test_a_classifier_without_thresholds_has_one_label():
     found = Classifier(("a",), {"temperature": np.ones(1, np.float32)}, {})
     assert not found.is_multilabel

@@ -17,8 +17,8 @@ def build(train: TrainParams, dim: int, n_classes: int, n_rows: int) -> nn.Modul
     from torch import nn
 
     layer = nn.Linear(dim, n_classes)
-    # Its loss has one lowest point, wherever it starts; what a random start leaves in directions
-    # that the training rows do not show would be noise on all others.
+    # Its loss has one minimum, wherever training starts. A random start would stay as noise in the
+    # directions along which the training rows do not vary.
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return nn.Sequential(layer)

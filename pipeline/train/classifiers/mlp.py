@@ -1,4 +1,4 @@
-"""MLP: hidden layers with ReLU; their sizes follow PySpacer's where none are given."""
+"""MLP: hidden layers with ReLU, by default of PySpacer's sizes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from pipeline.config.sections import TrainParams
-from pipeline.train.classifiers import MANY_ROWS
+from pipeline.train.schedule import MANY_ROWS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -15,7 +15,7 @@ VERSION = 1
 
 
 def hidden(train: TrainParams, n_rows: int) -> tuple[int, ...]:
-    """Give the sizes of the hidden layers.
+    """Return the sizes of the hidden layers.
 
     Source: PySpacer 0.14, `train_classifier.py`: 100, and 200-100 above 50,000 labels.
     """
