@@ -1,4 +1,6 @@
-"""Join the runs of other machines until nothing is left to do; see docs/how-to/many-machines.md.
+"""Join the runs of other machines until there is nothing left to do.
+
+See docs/how-to/many-machines.md.
 
 usage: python -m stages.worker [--idle SECONDS]
 """

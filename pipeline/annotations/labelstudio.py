@@ -212,8 +212,8 @@ def _region(result: Mapping[str, Any], region: str, size: tuple[int, int] | None
 def write(annotations: WrittenAnnotations) -> bytes:
     """Return tasks to import, with predictions, and with labels of people as annotations.
 
-    Their labelling interface is in docs/how-to/annotations/labelstudio.md. Chips of points are
-    keypoints at the chip's centre, other chips boxes, whole images choices.
+    docs/how-to/annotations/labelstudio.md has the labelling interface that they fit. Chips of
+    points are keypoints at the chip's centre, other chips boxes, whole images choices.
     """
     tasks = []
     for key, _, chips in annotations.images():

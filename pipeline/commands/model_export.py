@@ -111,7 +111,7 @@ def _mixed(classifier: Classifier, step: Callable[..., str], found: str, among: 
 
 
 def _sigmoids(classifier: Classifier, step: Callable[..., str], scores: str) -> str:
-    """Calibrate each class by itself; see `_artifact.sigmoids`."""
+    """Calibrate each class by itself; see `model.sigmoids`."""
     slope, offset = (classifier.tensors[f"sigmoid.{name}"] for name in ("slope", "offset"))
     one = np.ones(1, np.float32)
     if len(slope) == 1:
