@@ -32,6 +32,7 @@ from pipeline.core.run_log import RUN, Counts, append_run_log
 from pipeline.extract import recipe as extract_recipe
 from pipeline.extract import stage as extract
 from pipeline.index import stage as index
+from pipeline.index.listing import BucketListing, list_bucket
 from pipeline.storage import local_path
 from pipeline.store import outputs, requests
 from pipeline.store.context import Context, open_store
@@ -228,11 +229,11 @@ class Index(StageTask):
 
 
 @cache
-def _listing(params: Params) -> index.BucketListing:
+def _listing(params: Params) -> BucketListing:
     """List the bucket once in a run: every later read is checked against this listing."""
     beside = chip.files_beside_images(params.chip, params.annotations)
     context = Context(params, machine(), open_store(machine()), RUN)
-    return index.list_bucket(context, beside)
+    return list_bucket(context, beside)
 
 
 class Chip(StageTask):

@@ -1,19 +1,16 @@
 """Annotations: one file for each format, all read into one table.
 
-To add a format, add a file to this folder: its name is what `annotations.format` says. It defines
+To add a format, add a file to this folder, named as in `annotations.format`. It defines
 
 - `Settings`: the format's section of params.yaml, one of those below or a subclass of it;
-- `LEVEL`: what an annotation is of. `"point"`: a pixel; `"image"`: a whole image; `"object"`: any
-  of a point, a box, an outline, a mask and a whole image;
-- `read(source, settings)`: returns the annotations, as schemas.ANNOTATIONS or, at level `"object"`,
-  as schemas.OBJECTS, and a Reject for each row that cannot be used;
-- `write(annotations)`, only if results can be given back in the format: returns the bytes of a
-  file for the WrittenAnnotations of _written.py.
+- `LEVEL`: what is annotated: `"point"`, a pixel; `"image"`, a whole image; or `"object"`, any of a
+  point, a box, an outline, a mask and a whole image;
+- `read(source, settings)`: returns schemas.ANNOTATIONS, or schemas.OBJECTS at level `"object"`, and
+  a Reject for each row that cannot be used;
+- `write(annotations)`, if the tool takes results: returns a file of the WrittenAnnotations.
 
-A table needs no code to be read: its format declares the columns, and how a row becomes an
-annotation, as a TableFormat of _table.py (images.py is the shortest example). Files of objects
-share _objects.py, which collects objects and rejects, and _shapes.py, which turns boxes, outlines
-and masks into their fields.
+A table is only declared, as a TableFormat (_table.py; images.py is the shortest example). Files of
+objects share _objects.py, for objects, rejects and names of images, and _values.py, for shapes.
 """
 
 from __future__ import annotations
@@ -31,7 +28,6 @@ from pipeline.core.errors import Rejected
 from pipeline.core.rejects import Reject
 
 Annotations = tuple[pa.Table, list[Reject]]
-"""What `read` returns."""
 
 
 class FileSettings(AnnotationParams):
@@ -64,13 +60,9 @@ class ObjectSettings(FileSettings):
 
 @dataclass(frozen=True, slots=True)
 class AnnotationSource:
-    """What a format reads.
+    """A file to read: its *name*, for messages, and its *data*, which is empty without a file.
 
-    Attributes:
-        name: the annotation file's name, for messages.
-        data: its bytes; none if the format has no file.
-        keys: the keys of all images.
-        sizes: the height and width of each of them.
+    *keys* are those of all images, and *sizes* their heights and widths.
     """
 
     name: str
@@ -84,18 +76,14 @@ class AnnotationSource:
 
 
 def read(source: AnnotationSource, params: AnnotationParams) -> Annotations:
-    """Read *source* in the format that *params* names.
-
-    Raises:
-        InputError: the file as a whole cannot be read.
-    """
+    """Read *source* in the format of *params*; raise InputError if the file cannot be read."""
     part = registry.find("annotations", params.format, key="annotations.format")
-    table, rejects = part.read(source, params)
-    return table, rejects
+    annotations: Annotations = part.read(source, params)
+    return annotations
 
 
 def level(params: AnnotationParams) -> str:
-    """Return the LEVEL of the format that *params* names."""
+    """Return the LEVEL of the format of *params*."""
     return str(registry.find("annotations", params.format, key="annotations.format").LEVEL)
 
 

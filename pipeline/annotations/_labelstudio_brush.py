@@ -15,42 +15,42 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.core.errors import Rejected
+
 CHANNELS = 4
-WIDTHS = 4
 
 
 def unpack(packed: Any, height: int, width: int) -> NDArray[np.bool_]:
-    """Return which pixels were painted: bool [height, width].
+    """Return which pixels were painted: bool [height, width]; raise Rejected if that is unclear.
 
     The memory it takes is that of the result and of *packed*, whatever the runs claim.
-
-    Raises:
-        ValueError: it is not such a list of bytes, or of a picture of another size.
     """
-    if not isinstance(packed, Sequence) or not all(type(byte) is int for byte in packed):
-        raise ValueError("is no list of bytes")
-    bits = "".join(f"{byte:08b}" for byte in bytes(packed))
+    is_list = isinstance(packed, Sequence) and all(type(byte) is int for byte in packed)
+    if not is_list or not all(0 <= byte < 256 for byte in packed):  # noqa: PLR2004 - bytes
+        raise Rejected("not_a_box", "its brush is not a list of bytes")
+    bits = "".join(f"{byte:08b}" for byte in packed)
     start = 0
 
     def take(count: int) -> str:
         nonlocal start
         start += count
         if start > len(bits):
-            raise ValueError("ends early")
+            raise Rejected("not_a_box", "its brush ends early")
         return bits[start - count : start]
 
     total, size = int(take(32), 2), CHANNELS * height * width
     if total != size:
-        raise ValueError(f"holds {total:,} values, and its image has {size:,}")
+        what = f"its brush has {total:,} values, and its image {size:,}"
+        raise Rejected("not_a_box", what)
     each = int(take(5), 2) + 1
-    widths = [int(take(4), 2) + 1 for _ in range(WIDTHS)]
+    widths = [int(take(4), 2) + 1 for _ in range(4)]
     painted = np.zeros(height * width, np.bool_)
     place = 0
     while place < total:
         is_repeated = take(1) == "1"
         end = place + 1 + int(take(widths[int(take(2), 2)]), 2)
         if end > total:
-            raise ValueError("its runs are longer than its picture")
+            raise Rejected("not_a_box", "its brush has runs that are longer than its image")
         values = take(each if is_repeated else each * (end - place))
         digits = np.frombuffer(values.encode(), np.uint8).reshape(-1, each)
         is_set = (digits == ord("1")).any(axis=1)

@@ -1,4 +1,4 @@
-"""Annotations of one place become one: repeats are dropped, and contradictions are rejects."""
+"""Merges annotations of the same place: repeats and contradictions are rejects."""
 
 from __future__ import annotations
 
@@ -17,13 +17,9 @@ NAMED = 3
 """Other lines that the message of a conflict names."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that takes three times as long, for millions of rows
 class Annotation:
-    """One row of an annotation file; *row* and *col* are None for a whole image.
-
-    Attributes:
-        line: the line of the file, or the position in it.
-    """
+    """One row of a file, at *line*; *row* and *col* are None for a whole image."""
 
     key: str
     label: str | None
@@ -34,7 +30,7 @@ class Annotation:
 
     @property
     def place(self) -> tuple[Any, ...]:
-        """What annotations of the same thing have in common."""
+        """What annotations of the same pixel or image have in common."""
         return (self.key, self.row, self.col)
 
 
@@ -64,21 +60,23 @@ def merged(
             rejected = [(row, "label_conflict", _conflict(row, labelled)) for row in rows]
         else:
             kept[place], repeats = _combined(labelled or rows, separator)
-            repeats += [row for row in rows if row.label is None] if labelled else []
-            rejected = [(row, "said_again", _repeat(row, kept[place])) for row in repeats]
+            what = f"is already annotated in {_line(kept[place])}"
+            rejected = [(row, "said_again", what) for row in repeats]
+            blank = [row for row in rows if row.label is None] if labelled else []
+            rejected += [(row, "said_again", f"{what}, with a label") for row in blank]
         for row, reason, what in rejected:
             pixel = "" if row.row is None else f" ({row.row}, {row.col})"
             detail = f"{name}:{row.line}: {row.key}{pixel} {what}"
             reject = Reject("chip", row.key, reason, detail, row=row.row, col=row.col)
             rejects.setdefault((*place, row.line), reject)
-    # A list of labels in one cell is many rows of one line: that is either kept or rejected, once.
+    # A list of labels in a cell is several rows of one line, which is kept or rejected only once.
     lines = {(*place, row.line) for place, row in kept.items() if place in repeated}
     table = to_table(list(kept.values()), schema)
     return table, [reject for at, reject in rejects.items() if at not in lines]
 
 
 def conflicts_by_chip(rejects: Iterable[Reject]) -> list[Reject]:
-    """Return the first conflict of each chip: many lines can be about many chips."""
+    """Return the first conflict of each chip, which several lines can be about."""
     first: dict[tuple[Any, ...], Reject] = {}
     for reject in rejects:
         if reject.reason == "label_conflict":
@@ -86,11 +84,11 @@ def conflicts_by_chip(rejects: Iterable[Reject]) -> list[Reject]:
     return list(first.values())
 
 
-def to_table(annotations: Sequence[Annotation], schema: pa.Schema) -> pa.Table:
-    """Return a sorted table of *schema*, in which the objects of an image keep their order."""
+def to_table(rows: Sequence[Any], schema: pa.Schema) -> pa.Table:
+    """Return annotations as a sorted table; the objects of an image keep their order."""
     columns = {}
     for field in schema:
-        values = list(map(attrgetter(field.name), annotations))
+        values = list(map(attrgetter(field.name), rows))
         values = list(map(str, values)) if field.name == "line" else values
         columns[field.name] = pa.array(values, field.type)
     sort = ("key",) if schema is schemas.OBJECTS else schemas.SORT_KEYS
@@ -103,8 +101,8 @@ def _combined(rows: list[Annotation], separator: str | None) -> tuple[Annotation
     for row in rows[1:]:
         label = first.label
         if separator is not None:
-            texts = (first.label or "", row.label or "")
-            labels = [part for text in texts for part in label_sets.split(text, separator)]
+            both = (first.label or "", row.label or "")
+            labels = [label for text in both for label in label_sets.split(text, separator)]
             label = label_sets.join(labels, separator)
         repeats += [row] if label == first.label else []
         first = replace(first, label=label or None)
@@ -118,10 +116,6 @@ def _conflict(row: Annotation, labelled: Sequence[Annotation]) -> str:
     label = "unlabelled" if row.label is None else repr(row.label)
     both = "both" if len(labelled) == 2 else "all"  # noqa: PLR2004 - a pair
     return f"is {label} here and {' and '.join(named)}; {both} rejected as label_conflict"
-
-
-def _repeat(row: Annotation, kept: Annotation) -> str:
-    return f"is said in {_line(kept)} already{'' if row.label else ', with a label'}"
 
 
 def _line(row: Annotation) -> str:

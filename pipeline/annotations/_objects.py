@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from pipeline.annotations import Annotations, AnnotationSource, FileSettings, _merge, _text
-from pipeline.annotations._values import LONE_SURROGATE
+from pipeline.annotations import Annotations, AnnotationSource, FileSettings, _merge, _rows
+from pipeline.annotations._values import LONE_SURROGATE, label
 from pipeline.core import schemas
 from pipeline.core.errors import InputError, Rejected
 from pipeline.core.rejects import Reject
 from pipeline.core.urls import shown
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Object(_merge.Annotation):
     """A point (row, col), something with a window, or, with neither, a whole image.
 
-    Attributes:
-        outline: see schemas.OBJECTS; None: the window or the pixels say all.
-        pixels: see schemas.OBJECTS; None: the window or the outline says all.
-        crowd: whether it is a region with many objects, and not an object.
-        image_height, image_width: of the image as the file states it; None if it does not.
+    `crowd` marks a region of many objects; `image_height` and `image_width` are those that the file
+    states. See schemas.OBJECTS for the other fields.
     """
 
     top: int | None = None
@@ -40,28 +39,29 @@ class Object(_merge.Annotation):
     image_width: int | None = None
 
 
-class Objects:
-    """The objects and the rejects of one file, collected while it is read.
-
-    A Rejected that is raised within `with objects.at(key, line):` becomes the reject of that line.
-    """
+class Objects(AbstractContextManager[Any]):
+    """The objects and the rejects of one file, which `with objects.at(key, line):` collects."""
 
     def __init__(self, source: AnnotationSource, settings: FileSettings) -> None:
-        self.source, self.names = source, ImageNames(source, settings.prefix)
+        self.source, self.separator = source, settings.label_separator
+        self.names = ImageNames(source, settings.prefix)
         self.rows: list[Object] = []
         self.rejects: list[Reject] = []
 
     def at(self, key: str, line: int | str) -> Objects:
+        """Return a context in which objects of this *line* are added, or its Rejected is caught."""
         self.key, self.line = key, line
         return self
-
-    def __enter__(self) -> None:
-        pass
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
         if isinstance(error, Rejected):
             self.rejects.append(self.source.reject(self.key, self.line, error))
         return isinstance(error, Rejected)
+
+    def add(self, name: Any, **fields: Any) -> None:
+        """Add an object with the label *name*; raise Rejected if it cannot be a label."""
+        fields["label"] = label(name, self.separator)
+        self.rows.append(Object(key=self.key, line=self.line, **fields))
 
     def result(self) -> Annotations:
         """Return what a format's `read` returns."""
@@ -70,7 +70,7 @@ class Objects:
 
 def from_json(source: AnnotationSource) -> Any:
     """Read a JSON file in UTF-8, UTF-16 or UTF-32; raise InputError if it is not JSON."""
-    _text.check_text(source, "unpack it and name the JSON file in it")
+    _rows.check_text(source, "unpack it and name the JSON file in it")
     try:
         return json.loads(source.data)
     except (ValueError, RecursionError) as error:
@@ -79,25 +79,23 @@ def from_json(source: AnnotationSource) -> Any:
 
 UPLOADED = re.compile(r"^[0-9a-f]{8}-(?=.)")
 """What Label Studio puts before the name of an uploaded file."""
-
 FROM_ELSEWHERE = re.compile(r"([A-Za-z]:)?/|\.{1,2}/|.*://", re.DOTALL)
 """The beginning of an address, or of a path on a machine: neither can be a key."""
 
 
 class ImageNames:
-    """The keys of images by the names, addresses and paths that annotation tools give them."""
+    """The keys of images by the names, addresses and paths that annotation tools write."""
 
     def __init__(self, source: AnnotationSource, prefix: str) -> None:
         self.keys, self.prefix = frozenset(source.keys), prefix
         self.sizes = dict(zip(source.keys, source.sizes, strict=False))
 
     def key(self, name: str) -> str:
-        """Return the key that *name* means.
+        """Return the key of the image *name*; for an address or path, the longest end that is one.
 
-        That is the prefix and the name, with slashes for the backslashes of Windows where no key
-        has them; of an address or a path, its longest end that is a key; and of a name without an
-        extension, the one image that is called so. A name that means no image is returned as far
-        as it can be shown: an address can be a signed one.
+        Windows' backslashes are slashes, unless a key has them. A name without an extension is the
+        only image with that name. The name of an unknown image is returned for messages, without
+        the signature that an address can have.
         """
         key = self.prefix + name
         if key in self.keys:
@@ -106,19 +104,17 @@ class ImageNames:
             return self.prefix + ascii(name)
         name = name.replace("\\", "/")
         key = self.prefix + (shown(name) if "://" in name else name)
-        found = next((end for end in self._ends(name) if end in self.keys), None)
-        if found is None and name and "." not in key.rpartition("/")[2]:
-            found = self._by_stem.get(key)
-        return found or key
+        match = next((end for end in self._ends(name) if end in self.keys), None)
+        if match is None and name and "." not in key.rpartition("/")[2]:
+            match = self._by_stem.get(key)
+        return match or key
 
     @cached_property
     def _by_stem(self) -> dict[str, str]:
-        """The key of each name without its extension; "" where there are two."""
-        keys: dict[str, str] = {}
-        for key in self.keys:
-            stem = key.rpartition(".")[0]
-            keys[stem] = "" if stem in keys else key
-        return keys
+        """The key of each name without extension that only one image has."""
+        counts = Counter(key.rpartition(".")[0] for key in self.keys)
+        stems = ((key.rpartition(".")[0], key) for key in self.keys)
+        return {stem: key for stem, key in stems if counts[stem] == 1}
 
     def _ends(self, name: str) -> Iterator[str]:
         """Yield the keys that the ends of an address or a path would be, longest first."""

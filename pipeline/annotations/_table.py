@@ -1,16 +1,16 @@
-"""The reader of tables: a format declares its columns, and how a row becomes an annotation.
+"""The reader of tables: a format declares its columns, and how a row is parsed.
 
 A table is Parquet, or text with a header line in any usual encoding and with any usual separator.
 """
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from unicodedata import normalize
 
-from pipeline.annotations import Annotations, AnnotationSource, _merge, _objects, _parquet, _text
+from pipeline.annotations import Annotations, AnnotationSource, _merge, _objects, _rows
 from pipeline.annotations._values import cell_label, text
 from pipeline.config.sections import Section
 from pipeline.core import schemas
@@ -33,11 +33,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "verified": ("verified",),
 }
 """The usual names of columns."""
-
-SHOWN = 20
-LONGEST = 40
-"""Columns that a message lists, and characters of each."""
-
+SHOWN, LONGEST = 20, 40
+"""How many columns a message lists, and how many characters of each."""
 Cells = Mapping[str, str]
 """The cells of a row, by field; a field whose column the table lacks is missing."""
 
@@ -62,12 +59,12 @@ class TableFormat:
 
     Attributes:
         columns: the names that the column of each field can have, best first; case does not matter.
-        required: the fields without which a table cannot be used. A column that the settings name
-            (in `columns`, or else in `label` or `group`) is required too.
-        one_of: sets of fields, one of which is required.
-        parse: turns the cells of a row into the fields of an annotation other than its key and
-            line, or into None if the row is none; it raises Rejected if the row cannot be used.
-        image_name: turns the cell of "image" into the image's name.
+            The settings can name columns, in `columns`, or else in `label` and `group`.
+        required: the fields that a table must have, besides those that the settings name.
+        one_of: sets of fields, one of which a table must have.
+        parse: returns the fields of an annotation, except its key and line, from the cells of a
+            row; None: the row is left out. Raises Rejected if the row cannot be used.
+        image_name: returns the image's name from the cell of "image".
         kind: Annotation, or Object at level "object".
     """
 
@@ -79,18 +76,15 @@ class TableFormat:
     kind: type[_merge.Annotation] = _merge.Annotation
 
     def read(self, source: AnnotationSource, settings: Any) -> Annotations:
-        """Read a table; see pipeline/annotations/__init__.py.
-
-        Raises:
-            InputError: the file is empty, has another encoding, or lacks a column.
-        """
+        """Read a table; raise InputError if it is empty, undecodable, or lacks a column."""
         rejects: list[Reject] = []
+        parse, name_of, prefix = self.parse, self.image_name, settings.prefix
 
         def annotations() -> Iterator[_merge.Annotation]:
             for line, cells in self.rows(source, settings, rejects):
-                key = settings.prefix + self.image_name(cells["image"])
+                key = prefix + name_of(cells["image"])
                 try:
-                    fields = self.parse(cells, settings)
+                    fields = parse(cells, settings)
                 except Rejected as rejected:
                     rejects.append(source.reject(key, line, rejected))
                     continue
@@ -105,29 +99,25 @@ class TableFormat:
     def rows(
         self, source: AnnotationSource, settings: Any, rejects: list[Reject]
     ) -> Iterator[tuple[int, dict[str, str]]]:
-        """Yield the line of each row, or its number in Parquet, and its cells by field.
-
-        Rows that cannot be read are added to *rejects*.
-        """
-        rows: Iterator[tuple[int, Sequence[str]]]
-        if source.data.startswith(_parquet.MAGIC):
-            table = _parquet.read(source)
+        """Yield the line or number of each row, and its cells; unusable rows go to *rejects*."""
+        if source.data.startswith(_rows.PARQUET):
+            table = _rows.read_parquet(source)
             places = self.places(table.column_names, source, settings)
             table = table.select(sorted(set(places.values())))
             names, places = table.column_names, self.places(table.column_names, source, settings)
-            rows = _parquet.rows(table, places.get("label"), source.name)
+            rows = _rows.parquet_rows(table, places.get("label"), source.name)
         else:
             columns, required = self._columns(settings)
-            rows = _text.rows(
+            rows = _rows.text_rows(
                 source,
                 settings.encoding,
                 lambda names: required.keys() <= _best(columns, names).keys(),
             )
             names = next((cells for _, cells in rows if any(map(str.strip, cells))), [])
             places = self.places(names, source, settings)
-        last, image = max(places.values()), places["image"]
+        last, image, count = max(places.values()), places["image"], len(names)
         for line, cells in rows:
-            if len(cells) > len(names) and any(map(str.strip, cells[len(names) :])):
+            if len(cells) > count and any(map(str.strip, cells[count:])):
                 fault = "the line has more cells than the header"
             elif len(cells) <= last:
                 fault = "the line has fewer cells than the header" if cells else ""
@@ -143,33 +133,29 @@ class TableFormat:
     def places(
         self, names: Sequence[str], source: AnnotationSource, settings: Any
     ) -> dict[str, int]:
-        """Return the place of each field's column among *names*.
-
-        Raises:
-            InputError: a required column is missing, or two columns have its name.
-        """
+        """Return the index of each field's column; raise InputError for one that is missing."""
         columns, required = self._columns(settings)
-        found, names = _best(columns, names), list(map(_folded, names))
+        best, names = _best(columns, names), list(map(_folded, names))
         fault = ""
-        if twice := [name for name in found.values() if names.count(name) > 1]:
-            fault = f"{names.count(twice[0])} columns are named {twice[0]!r}; rename the others"
-        elif missing := [field for field in required if field not in found]:
-            options = columns[missing[0]]
-            hint = f"set annotations.columns.{missing[0]} to the name of that column"
-            if not hasattr(settings, "columns"):
-                hint = f"it is called {' or '.join(options)} in this format"
-            elif len(options) == 1:
-                hint = f"needed is {options[0]!r}"
-            # The file may be no table, and its first line of any length.
+        if twice := [name for name in best.values() if names.count(name) > 1]:
+            fault = f"{names.count(twice[0])} columns are named {twice[0]!r}; rename all but one"
+        elif missing := [field for field in required if field not in best]:
+            hint = " in this format"
+            if hasattr(settings, "columns"):
+                hint = f"; annotations.columns.{missing[0]} can name another"
+            options = " or ".join(columns[missing[0]])
+            # The file may not be a table: its first line can be of any length.
             more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
             listed = ", ".join(shorten(name, LONGEST) or "''" for name in names[:SHOWN]) + more
-            fault = f"no column for {', '.join(missing)} among {listed}; {hint}"
-        elif self.one_of and not any(found.keys() >= set(fields) for fields in self.one_of):
+            fault = (
+                f"no column for {', '.join(missing)} among {listed}; it is called {options}{hint}"
+            )
+        elif self.one_of and not any(best.keys() >= set(fields) for fields in self.one_of):
             sets = ", or ".join(" and ".join(fields) for fields in self.one_of)
             fault = f"no columns for {sets}"
         if fault:
             raise InputError(f"{source.name}:1: {fault}")
-        return {field: names.index(name) for field, name in found.items()}
+        return {field: names.index(name) for field, name in best.items()}
 
     def _columns(self, settings: Any) -> tuple[dict[str, tuple[str, ...]], dict[str, None]]:
         """Return the names that columns can have, and the required fields, by the *settings*."""
@@ -181,7 +167,7 @@ class TableFormat:
 
 def _folded(name: str) -> str:
     """Return a column's name as it is compared."""
-    return unicodedata.normalize("NFC", name.strip()).lower()
+    return normalize("NFC", name.strip()).lower()
 
 
 def _best(columns: Mapping[str, Sequence[str]], names: Sequence[str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What a format is given to write: chips, each with a prediction or with the label of a person."""
+"""What formats write: chips, each with a prediction or with the label of a person."""
 
 from __future__ import annotations
 
@@ -15,13 +15,9 @@ from pipeline.core import label_sets
 
 @dataclass(frozen=True, slots=True)
 class AnnotatedChip:
-    """One chip, and the label to write for it.
+    """One chip, and the label to write for it: the classifier's, with a *score*, or a person's.
 
-    Attributes:
-        window: top, left, height, width.
-        label: the label that people gave; None if there is none.
-        label_to_write: the classifier's prediction, or the label that people gave; None: neither.
-        score: the classifier's, if the label to write is its prediction.
+    *label* is that of a person, whatever is written; *window* is top, left, height and width.
     """
 
     key: str
@@ -41,25 +37,19 @@ class AnnotatedChip:
 
     @property
     def inside(self) -> tuple[int, int, int, int]:
-        """The part of its window in the image: tools know no box that crosses the border."""
+        """The part of its window in the image: tools have no boxes that cross the border."""
         top, left, height, width = self.window
         bottom, right = min(top + height, self.image_height), min(left + width, self.image_width)
-        top, left = max(top, 0), max(left, 0)
-        return top, left, bottom - top, right - left
+        return max(top, 0), max(left, 0), bottom - max(top, 0), right - max(left, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class WrittenAnnotations:
-    """The annotations of one file to write.
+    """The chips of one file to write, sorted by key, row and col.
 
-    Attributes:
-        rows: chips, sorted by key, row and col.
-        others: the other chips of their images, for formats that replace all of an image.
-        prefix: `annotations.prefix`: what a key has before the file's name for an image.
-        separator: `annotations.label_separator`.
-        url: the bucket's.
-        model: the classifier's name.
-        at_points: whether chips are cut around points, so that their centres are what matters.
+    *others* are the other chips of their images, for formats that replace whole images. With
+    *at_points* a chip is annotated at its centre. *url* is the bucket's, *model* the name of
+    the classifier; *prefix* and *separator* are `annotations.prefix` and `label_separator`.
     """
 
     rows: Sequence[AnnotatedChip]

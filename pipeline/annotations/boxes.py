@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.annotations import ObjectSettings, TableSettings, _shapes
+from pipeline.annotations import ObjectSettings, TableSettings
 from pipeline.annotations._objects import Object
 from pipeline.annotations._table import COLUMNS, Cells, ColumnNames, TableFormat, labelled
-from pipeline.annotations._values import number
+from pipeline.annotations._values import box, numbers
 
 LEVEL = "object"
 
@@ -33,13 +33,13 @@ class Settings(ObjectSettings, TableSettings):
 
 
 def _box(cells: Cells, settings: Settings) -> dict[str, Any]:
-    left, top = number(cells["left"], "left"), number(cells["top"], "top")
+    left, top = numbers(cells, "left", "top")
     if "right" in cells and "bottom" in cells:
-        right, bottom = number(cells["right"], "right"), number(cells["bottom"], "bottom")
+        right, bottom = numbers(cells, "right", "bottom")
     else:
-        right = left + number(cells["width"], "width")
-        bottom = top + number(cells["height"], "height")
-    return {**labelled(cells, settings), **_shapes.box(left, top, right, bottom)}
+        width, height = numbers(cells, "width", "height")
+        right, bottom = left + width, top + height
+    return {**labelled(cells, settings), **box(left, top, right, bottom)}
 
 
 read = TableFormat(

@@ -6,9 +6,9 @@ Source: CoralNet's pages "Export Annotations, CSV" and "Upload Points and Annota
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from operator import attrgetter
+from typing import Any
 
 from pipeline.annotations import points
 from pipeline.annotations._written import WrittenAnnotations, csv_bytes
@@ -20,8 +20,7 @@ __all__ = ["LEVEL", "Columns", "Settings", "read", "write"]
 LEVEL = "point"
 COLUMNS = points.TABLE.columns
 
-
-# An image is its `Name`, whatever columns of its own a source has.
+# A source can add columns of any name, so that `Name` comes before all other names of images.
 read = replace(points.TABLE, columns={**COLUMNS, "image": ("name", *COLUMNS["image"])}).read
 
 
@@ -30,25 +29,19 @@ def write(annotations: WrittenAnnotations) -> bytes:
 
     An upload replaces all points and annotations of the images that it names, and its labels count
     as confirmed. So every point of an image is in it, people's labels are kept, and points without
-    a label are left to CoralNet. Its names of images have no folders: the last part of the key.
-
-    Raises:
-        InputError: two images have one name, or a chip has several labels.
+    a label are left to CoralNet. Raises InputError if a chip has several labels, or if two images
+    have the same name: CoralNet's names have no folders.
     """
-    return csv_bytes([("Name", "Row", "Column", "Label code"), *_rows(annotations)])
-
-
-def _rows(annotations: WrittenAnnotations) -> Iterator[tuple[str, int, int, str]]:
+    rows: list[tuple[Any, ...]] = [("Name", "Row", "Column", "Label code")]
     others = [replace(chip, label_to_write=None) for chip in annotations.others]
     keys: dict[str, str] = {}
     for chip in sorted([*annotations.rows, *others], key=attrgetter("key", "row", "col")):
         name = annotations.name(chip.key).rpartition("/")[2]
         if keys.setdefault(name, chip.key) != chip.key:
-            raise InputError(
-                f"coralnet: {keys[name]} and {chip.key} have one name there, {name}; upload them "
-                "to different sources"
-            )
+            what = f"{keys[name]} and {chip.key} have the same name there, {name}"
+            raise InputError(f"coralnet: {what}; upload them to different sources")
         label = chip.label or chip.label_to_write or ""
         if len(annotations.split(label)) > 1:
             raise InputError(f"coralnet: a point there has one label; {chip.key} has {label!r}")
-        yield name, chip.row, chip.col, label
+        rows.append((name, chip.row, chip.col, label))
+    return csv_bytes(rows)

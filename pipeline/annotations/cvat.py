@@ -1,7 +1,7 @@
 """CVAT: "CVAT for images 1.1", XML with images and on them boxes, outlines, masks, points, tags.
 
-A `points` element is one chip a point. Lines, cuboids and skeletons have no pixels of their own and
-are rejects, and tasks on videos (tracks) are refused by name.
+Each point of a `points` element is a chip. Lines, cuboids and skeletons have no pixels and are
+rejects; tasks on videos (tracks) are an error.
 
 Source: https://docs.cvat.ai/docs/manual/advanced/xml_format/
 """
@@ -13,10 +13,9 @@ from typing import Any
 from xml.parsers import expat
 from xml.sax.saxutils import quoteattr
 
-from pipeline.annotations import Annotations, AnnotationSource, ObjectSettings, _shapes, _text
-from pipeline.annotations._objects import ImageNames, Object, Objects
-from pipeline.annotations._shapes import Shape
-from pipeline.annotations._values import label, number, pixel
+from pipeline.annotations import Annotations, AnnotationSource, ObjectSettings, _rows, _values
+from pipeline.annotations._objects import Objects
+from pipeline.annotations._values import Shape, numbers, pixel
 from pipeline.annotations._written import AnnotatedChip, WrittenAnnotations
 from pipeline.core.errors import InputError, Rejected
 
@@ -31,26 +30,30 @@ Settings = ObjectSettings
 def read(source: AnnotationSource, settings: ObjectSettings) -> Annotations:
     """Read an XML file; raise InputError if it is not XML, not CVAT's, or of a video."""
     objects = Objects(source, settings)
-    image: dict[str, Any] = {}
+    key, stated = "", dict[str, int]()
     for line, element, attributes in _elements(source):
-        image = {} if element == "image" else image
-        with objects.at(image.get("key", ""), line):
+        if element == "image":
+            key, stated = "", {}
+        with objects.at(key, line):
             if element == "image":
-                image = _image(attributes, objects.names)
-            elif image and element in SHAPES:
-                own = label(attributes.get("label"), settings.label_separator)
-                size = objects.names.sizes.get(image["key"])
+                if not attributes.get("name"):
+                    raise Rejected("no_such_image", "the image has no name")
+                sides = [side for side in ("height", "width") if side in attributes]
+                stated = {f"image_{side}": pixel(attributes[side], side) for side in sides}
+                key = objects.names.key(attributes["name"])
+            elif key and element in SHAPES:
+                size = objects.names.sizes.get(key)
                 for shape in _shapes_of(element, attributes, size):
-                    objects.rows.append(Object(**image, label=own, line=line, **shape))
+                    objects.add(attributes.get("label"), **stated, **shape)
     return objects.result()
 
 
 def _elements(source: AnnotationSource) -> list[tuple[int, str, Attributes]]:
     """Return the line, name and attributes of every element.
 
-    Declarations of types and entities are refused: CVAT writes none, and an attack would.
+    A document type is an error: CVAT writes none, and its entities could be an attack.
     """
-    _text.check_text(source, "unpack it and name its annotations.xml")
+    _rows.check_text(source, "unpack it and name its annotations.xml")
     parser = expat.ParserCreate()
     elements: list[tuple[int, str, Attributes]] = []
     around: list[str] = []
@@ -58,11 +61,11 @@ def _elements(source: AnnotationSource) -> list[tuple[int, str, Attributes]]:
     def start(name: str, attributes: dict[str, str]) -> None:
         line = parser.CurrentLineNumber
         if not elements and name != "annotations":
-            raise InputError(f"{source.name}: its root is {name!r}; CVAT's is 'annotations'")
+            raise InputError(f"{source.name}: its root is {name!r}; CVAT's root is 'annotations'")
         if name == "track":
             what = "has tracks; export the task as 'CVAT for images 1.1'"
             raise InputError(f"{source.name}:{line}: {what}")
-        if "skeleton" not in around:  # whose points are no points by themselves
+        if "skeleton" not in around:  # whose points are not annotations
             elements.append((line, name, attributes))
         around.append(name)
 
@@ -74,52 +77,40 @@ def _elements(source: AnnotationSource) -> list[tuple[int, str, Attributes]]:
     parser.StartDoctypeDeclHandler = doctype
     try:
         parser.Parse(source.data, True)  # noqa: FBT003 - it is all of the file
-    except (expat.ExpatError, LookupError, ValueError) as error:  # of encodings, the last two
+    except (expat.ExpatError, LookupError, ValueError) as error:  # the last two: of its encoding
         raise InputError(f"{source.name}: not XML: {error}") from error
     return elements
 
 
-def _image(attributes: Attributes, names: ImageNames) -> dict[str, Any]:
-    if not attributes.get("name"):
-        raise Rejected("no_such_image", "the image has no name")
-    sides = [side for side in ("height", "width") if side in attributes]
-    stated = {f"image_{side}": pixel(attributes[side], side) for side in sides}
-    return {"key": names.key(attributes["name"]), **stated}
-
-
 def _shapes_of(element: str, attributes: Attributes, size: tuple[int, int] | None) -> list[Shape]:
     """Return the shapes of an element on an image of this *size* in the index."""
-
-    def numbers(*names: str) -> list[float]:
-        values = {"rotation": 0, **attributes}
-        return [number(values.get(name), name) for name in names]
-
+    values = {"rotation": 0, **attributes}
     match element:
         case "box":
-            return [_shapes.box(*numbers("xtl", "ytl", "xbr", "ybr", "rotation"))]
+            return [_values.box(*numbers(values, "xtl", "ytl", "xbr", "ybr", "rotation"))]
         case "ellipse":
-            return [_shapes.ellipse(*numbers("cx", "cy", "rx", "ry", "rotation"))]
+            return [_values.ellipse(*numbers(values, "cx", "cy", "rx", "ry", "rotation"))]
         case "points" | "polygon":
             pairs = [text.split(",") for text in attributes.get("points", "").split(";")]
-            corners = _shapes.pairs(pairs)
+            corners = _values.pairs(pairs)
             if element == "polygon":
-                return [_shapes.polygon(corners)]
-            return [_shapes.point(x, y) for x, y in corners]
+                return [_values.polygon(corners)]
+            return [_values.point(x, y) for x, y in corners]
         case "mask":
             return [_mask(attributes, size)]
         case "tag":
             return [{}]
-    raise Rejected("not_a_box", f"a {element} has no pixels of its own")
+    raise Rejected("not_a_box", f"a {element} has no pixels")
 
 
 def _mask(attributes: Attributes, size: tuple[int, int] | None) -> Shape:
     sides = {name: attributes.get(name, "") for name in ("height", "width", "left", "top")}
     height, width, left, top = (pixel(value, name) for name, value in sides.items())
-    _shapes.check_mask((height, width), size, is_whole=False)
+    _values.check_mask((height, width), size, is_whole=False)
     runs = [pixel(run, "run") for run in attributes.get("rle", "").split(",") if run]
-    if len(runs) % 2 == 0:  # what lies outside after the last run inside may be left out
+    if len(runs) % 2 == 0:  # some programs leave out the last run, which is outside
         runs.append(max(height * width - sum(runs), 0))
-    return _shapes.mask(_shapes.unpacked(runs, height, width), top, left)
+    return _values.mask(_values.unpacked(runs, height, width), top, left)
 
 
 def write(annotations: WrittenAnnotations) -> bytes:

@@ -1,8 +1,8 @@
 """EcoTaxa: a TSV with one line an image, `object_` columns and perhaps a line of types.
 
-What people have validated is a label; `predicted` and `dubious` are left out and counted, unless
-`keep_unconfirmed` is set. Images of one object are one group, or whatever column `group` names, as
-`sample_id`.
+Only `validated` labels are read; `predicted` and `dubious` ones are rejects, unless
+`keep_unconfirmed` is set. The images of an object are one group; `group` can name another column,
+such as `sample_id`.
 
 Source: https://ecotaxa.obs-vlfr.fr import instructions, and github.com/ecotaxa/ecotaxa_back
 """
@@ -36,7 +36,6 @@ class Settings(TableSettings):
 
 
 def _image(cells: Cells, settings: Settings) -> dict[str, Any] | None:
-    """Return the label and the group; None for the line of types. A row can be without a label."""
     if cells["image"].strip().lower() in TYPES:
         return None
     fields = labelled(cells, settings)
@@ -50,27 +49,22 @@ read = TableFormat(COLUMNS, required=("image", "label"), parse=_image, image_nam
 
 
 def write(annotations: WrittenAnnotations) -> bytes:
-    """Return a TSV for EcoTaxa's import: predictions as `predicted`, people's labels `validated`.
+    """Return a TSV that updates objects: predictions as `predicted`, people's labels `validated`.
 
-    The object's name is the image's without its extension. Import it to update existing objects.
-
-    Raises:
-        InputError: a chip is a part of an image: there, an image is an object; or two images would
-            be one object.
+    An object is named after its image, without folders and extension. Raises InputError if a chip
+    is only a part of its image, or if two images would be one object.
     """
     header = [COLUMNS[field][0] for field in ("image", "object", "label", "status")]
     rows = [header, [TYPES[0]] * len(header)]
     keys: dict[str, str] = {}
     for chip in annotations.rows:
         if not chip.is_whole:
-            raise InputError(f"ecotaxa: an object there is an image, and {chip.key} has chips")
+            raise InputError(f"ecotaxa: an object there is an image; {chip.key} has several chips")
         name = annotations.name(chip.key)
         stem = name.rpartition("/")[2].rpartition(".")[0] or name
         if keys.setdefault(stem, chip.key) != chip.key:
-            raise InputError(
-                f"ecotaxa: {keys[stem]} and {chip.key} would be one object there, {stem}; "
-                "import them into different projects"
-            )
+            what = f"{keys[stem]} and {chip.key} would be the same object there, {stem}"
+            raise InputError(f"ecotaxa: {what}; import them into different projects")
         if chip.label_to_write is not None:
             status = CONFIRMED if chip.score is None else "predicted"
             rows.append([name, stem, chip.label_to_write, status])

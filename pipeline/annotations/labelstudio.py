@@ -1,8 +1,8 @@
 """Label Studio: its JSON of tasks, with boxes, outlines, ellipses, keypoints and choices.
 
-Of a task the annotations count that nobody has cancelled, or of several the ones that are the
-ground truth; predictions are a machine's and count only with `keep_unconfirmed`. Places are percent
-of the image as the annotator saw it.
+Cancelled annotations are left out, and if a task has ground truth, so are its other annotations.
+Without annotations the last prediction is read, but only with `keep_unconfirmed`. Places are
+percent of the image as the annotator saw it.
 
 Source: https://labelstud.io/guide/task_format and https://labelstud.io/guide/predictions
 """
@@ -14,18 +14,16 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pipeline.annotations import Annotations, AnnotationSource, ObjectSettings, _shapes
+from pipeline.annotations import Annotations, AnnotationSource, ObjectSettings, _values
 from pipeline.annotations._labelstudio_brush import unpack
-from pipeline.annotations._objects import ImageNames, Object, Objects, from_json
-from pipeline.annotations._shapes import Shape
-from pipeline.annotations._values import SHOWN, label, number, pixel
+from pipeline.annotations._objects import ImageNames, Objects, from_json
+from pipeline.annotations._values import SHOWN, Shape, numbers, pixel
 from pipeline.annotations._written import AnnotatedChip, WrittenAnnotations
 from pipeline.core.errors import InputError, Rejected, shorten
 
 LEVEL = "object"
 
 SIDES = ("original_height", "original_width")
-
 REGIONS = {
     "rle": "brushlabels",
     "points": "polygonlabels",
@@ -33,20 +31,16 @@ REGIONS = {
     "height": "rectanglelabels",
     "x": "keypointlabels",
 }
-"""The types of regions, by the first field that tells them from those below."""
-
-DOWN = {"y", "height", "radiusY"}
-"""What is percent of an image's height; all else is of its width."""
-
+"""The types of regions, by the first field that those below do not have."""
 POINT_WIDTH = 0.5
-"""Percent of the image's width that a keypoint is drawn in."""
+"""The width in which a keypoint is drawn, in percent of the image's."""
 
 
 class Settings(ObjectSettings):
     """The settings of `annotations.format: labelstudio`.
 
     *image* is the tasks' field for images, *label* the control of the labelling interface whose
-    labels count; null: those of all.
+    labels are read; null: all of them.
     """
 
     image: str = "image"
@@ -55,12 +49,12 @@ class Settings(ObjectSettings):
 
 
 def read(source: AnnotationSource, settings: Settings) -> Annotations:
-    """Read an export; raise InputError if it is none, or has nothing of `annotations.label`."""
+    """Read an export; raise InputError if it is not one, or has no control `annotations.label`."""
     loaded = from_json(source)
     tasks = [_object(task) for task in loaded] if isinstance(loaded, list) else [{}]
-    # In JSON-MIN choices look like a task's own data, and nothing says what was cancelled.
+    # JSON-MIN does not tell choices from data, nor which annotations were cancelled.
     if tasks and not any("data" in task for task in tasks):
-        raise InputError(f"{source.name}: is no list of tasks; export them as JSON, not JSON-MIN")
+        raise InputError(f"{source.name}: is not a list of tasks; export JSON, not JSON-MIN")
     if settings.label is not None:
         _check_control(tasks, settings.label, source)
     objects = Objects(source, settings)
@@ -68,50 +62,51 @@ def read(source: AnnotationSource, settings: Settings) -> Annotations:
         results: list[tuple[str, dict[str, Any]]] = []
         with objects.at("", f"[{position}]"):
             key, chip = _image(task, settings.image, objects.names)
-            results = list(_results(task, settings))
-        sized = [result for _, result in results if SIDES[0] in result]  # a text has none
-        images = {str(result["to_name"]) for result in sized if "to_name" in result}
-        for place, result in results:
-            line = f"[{position}].{place}"
+            results = list(_results(task, settings, f"[{position}]"))
+        # If a task has several images, a result names its image by a tag of the interface, which is
+        # not in the export: it must have the name of `image`. A text has a tag, too, but no size.
+        sized = [result for _, result in results if SIDES[0] in result and "to_name" in result]
+        names = {str(result["to_name"]) for result in sized}
+        others = names - {settings.image} if len(names) > 1 else set()
+        for line, result in results:
             with objects.at(key, line):
-                _check_image(result, images, settings.image)
+                if others and str(result.get("to_name", "")) in others:
+                    name = shorten(repr(result["to_name"]), SHOWN)
+                    what = f"is of the image {name}, and annotations.image is {settings.image!r}"
+                    raise Rejected("not_a_box", what)
                 labels, shape = _read(result, chip, objects.names.sizes.get(key))
                 for name in labels:
-                    own = label(name, settings.label_separator)
-                    objects.rows.append(Object(key=key, label=own, line=line, **shape))
+                    objects.add(name, **shape)
     return objects.result()
 
 
 def _object(value: Any) -> dict[str, Any]:
-    """Return *value*, or {} if it is no object, as in a file that something has mangled."""
+    """Return *value*, or {} if it is not an object, as in a damaged file."""
     return value if isinstance(value, dict) else {}
 
 
-def _items(item: Any, name: str) -> list[tuple[str, Any]]:
-    """Return what is in a list of *item*, with its place; what is no list is one of one."""
+def _list(item: Any, name: str) -> list[Any]:
+    """Return the list *name* of *item*; another value is a list of one."""
     values = _object(item).get(name) or []
-    values = values if isinstance(values, list) else [values]
-    return [(f"{name}[{position}]", value) for position, value in enumerate(values)]
+    return values if isinstance(values, list) else [values]
 
 
 def _check_control(tasks: list[dict[str, Any]], control: str, source: AnnotationSource) -> None:
-    """Check that a result is of the control whose labels count: its name may be mistyped."""
+    """Raise InputError if no result is of *control*: it may be a typing error."""
     kinds = ("annotations", "completions", "predictions")
-    items = [item for task in tasks for kind in kinds for _, item in _items(task, kind)]
-    results = [result for item in items for _, result in _items(item, "result")]
+    items = [item for task in tasks for kind in kinds for item in _list(task, kind)]
+    results = [result for item in items for result in _list(item, "result")]
     controls = {str(each.get("from_name")) for each in results if isinstance(each, dict)}
     if controls and control not in controls:
         listed = shorten(", ".join(sorted(controls - {"None"})), SHOWN)
-        raise InputError(
-            f"{source.name}: no result is of the control {control!r}, which annotations.label "
-            f"names; there are {listed}"
-        )
+        what = f"no result is of the control {control!r}, which annotations.label names"
+        raise InputError(f"{source.name}: {what}; there is {listed}")
 
 
 def _image(task: Mapping[str, Any], field: str, names: ImageNames) -> tuple[str, Shape | None]:
-    """Return the key of a task's image, by our field `key` or else by its address.
+    """Return the key of a task's image, by its data's `key` or else by its address.
 
-    Of a task that stages.export has made of a chip, also the chip's centre.
+    For a task that stages.export has made of a chip, return its centre too.
     """
     data = _object(task.get("data"))
     name, key, chip_key = data.get(field), data.get("key"), data.get("chip_key")
@@ -121,117 +116,101 @@ def _image(task: Mapping[str, Any], field: str, names: ImageNames) -> tuple[str,
     if isinstance(key, str) and key in names.keys:
         return key, None
     if not isinstance(name, str) or not name:
-        raise Rejected("no_such_image", f"its data have no {field!r}; set annotations.image")
+        raise Rejected("no_such_image", f"its data has no {field!r}; set annotations.image")
     return names.key(name), None
 
 
-def _results(task: Mapping[str, Any], settings: Settings) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the results that count of a task, each with its place in it."""
-    given = _items(task, "annotations") or _items(task, "completions")
-    given = [(at, item) for at, item in given if isinstance(item, dict)]
-    given = [(at, item) for at, item in given if not item.get("was_cancelled")]
-    counted = [(at, item) for at, item in given if item.get("ground_truth")] or given
-    if settings.keep_unconfirmed and not counted:
-        predictions = _items(task, "predictions")
-        counted = [(at, item) for at, item in predictions if isinstance(item, dict)][-1:]
-    for at, item in counted:
-        for place, result in _items(item, "result"):
-            if settings.label in (None, _object(result).get("from_name")):
-                yield f"{at}.{place}", _object(result)
-
-
-def _check_image(result: Mapping[str, Any], images: set[str], image: str) -> None:
-    """Check that a result is of the task's *image*, where a task has several *images*.
-
-    A result says which image it is of by a name of the labelling interface, and what the interface
-    calls by that name is in no export: it must be what *image* is called.
-    """
-    if len(images) > 1 and (name := str(result.get("to_name", ""))) in images - {image}:
-        what = f"is of the image {shorten(name, SHOWN)!r}, and annotations.image is {image!r}"
-        raise Rejected("not_a_box", what)
+def _results(task: Any, settings: Settings, at: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the results of a task that are to be read, each with its place in the file."""
+    annotated = [
+        (f"{at}.annotations[{position}]", item)
+        for position, item in enumerate(_list(task, "annotations") or _list(task, "completions"))
+        if isinstance(item, dict) and not item.get("was_cancelled")
+    ]
+    chosen = [(place, item) for place, item in annotated if item.get("ground_truth")] or annotated
+    if settings.keep_unconfirmed and not chosen:
+        predictions = enumerate(_list(task, "predictions"))
+        places = [(f"{at}.predictions[{position}]", item) for position, item in predictions]
+        chosen = [(place, item) for place, item in places if isinstance(item, dict)][-1:]
+    for place, item in chosen:
+        for position, result in enumerate(map(_object, _list(item, "result"))):
+            if settings.label in (None, result.get("from_name")):
+                yield f"{place}.result[{position}]", result
 
 
 def _read(
     result: Mapping[str, Any], chip: Shape | None, size: tuple[int, int] | None
 ) -> tuple[list[Any], Shape]:
-    """Return the labels of a result, and the shape that they are of.
+    """Return the labels of a result, and their shape.
 
-    *chip* is the centre of the chip that the task's image is, *size* the image's in the index.
+    *chip* is the centre of a chip, if the task is of one; *size* is the image's in the index.
     """
     kind, value = str(result.get("type")), result.get("value")
-    if kind == "relation":  # between two regions, which have labels of their own
+    if kind == "relation":  # between two regions, which have their own labels
         return [], {}
     if not isinstance(value, dict):
-        raise Rejected("unreadable_row", "is no result with a value")
+        raise Rejected("unreadable_row", "is not a result with a value")
     region, labels = kind, value.get(kind)
-    if kind in {"choices", "labels"}:  # for a region they have the value of the region
+    if kind in {"choices", "labels"}:  # those of a region have its value
         region = next((REGIONS[field] for field in REGIONS if field in value), kind)
     if region in REGIONS.values():
         if chip is not None:
-            raise Rejected("not_a_box", f"{kind} on the image of a chip are not read")
+            raise Rejected("not_a_box", f"{kind} are not read on the image of a chip")
         shape = _region(result, region, size)
     elif kind == "choices":
         shape = chip or {}
     elif isinstance(labels, list):
         raise Rejected("not_a_box", f"{kind} are not read")
-    else:  # a rating or a text: nothing about what a chip shows
+    else:  # a rating or a text
         return [], {}
     labels = [labels] if isinstance(labels, str) else labels
     return (labels if isinstance(labels, list) else []) or [None], shape
 
 
 def _region(result: Mapping[str, Any], region: str, size: tuple[int, int] | None) -> Shape:
-    """Return the shape of a region, which is in percent of the image, in the image's pixels.
+    """Return the shape of a region in pixels, from percent of its image.
 
     The image has the size that the result states, or else its *size* in the index.
     """
+    value, high, wide = result["value"], *(size or (0, 0))
     if result.get("image_rotation"):
         raise Rejected("other_size", f"the image was turned by {result['image_rotation']}°")
     if any(side in result for side in SIDES):
         high, wide = (pixel(str(result.get(side)), side) for side in SIDES)
-    elif size is not None:
-        high, wide = size
-    else:
+    elif size is None:
         raise Rejected("no_such_image", "states no size, and its image is not in the index")
-    if region == "brushlabels":
-        _shapes.check_mask((high, wide), size, is_whole=True)
-    shape = _shape(region, result["value"], high, wide)
-    return {**shape, "image_height": high, "image_width": wide}
 
+    scales = {"y": high, "height": high, "radiusY": high}  # the others are percent of the width
 
-def _shape(region: str, value: Mapping[str, Any], high: int, wide: int) -> Shape:
     def pixels(*names: str) -> list[float]:
-        percents = [number(value.get(name), name) for name in names]
-        sides = [high if name in DOWN else wide for name in names]
-        return [percent * side / 100 for percent, side in zip(percents, sides, strict=True)]
+        shares = zip(names, numbers(value, *names), strict=True)
+        return [share * scales.get(name, wide) / 100 for name, share in shares]
 
     rotation = value.get("rotation") or 0
     match region:
         case "rectanglelabels":
             left, top, width, height = pixels("x", "y", "width", "height")
             right, bottom = left + width, top + height
-            upright = _shapes.box(left, top, right, bottom)
-            if not rotation:
-                return upright
-            corners = (left, top), (right, top), (right, bottom), (left, bottom)
-            return _shapes.turned(corners, corners[0], number(rotation, "rotation"))
+            shape = _values.box(left, top, right, bottom)
+            if rotation:
+                corners = (left, top), (right, top), (right, bottom), (left, bottom)
+                shape = _values.turned(corners, corners[0], _values.number(rotation, "rotation"))
         case "ellipselabels":
             x, y, across, down = pixels("x", "y", "radiusX", "radiusY")
-            return _shapes.ellipse(x, y, across, down, number(rotation, "rotation"))
+            shape = _values.ellipse(x, y, across, down, _values.number(rotation, "rotation"))
         case "keypointlabels":
-            return _shapes.point(*pixels("x", "y"))
+            shape = _values.point(*pixels("x", "y"))
         case "brushlabels":
-            try:
-                return _shapes.mask(unpack(value.get("rle"), high, wide))
-            except ValueError as error:
-                raise Rejected("not_a_box", f"what was painted {error}") from error
+            _values.check_mask((high, wide), size, is_whole=True)
+            shape = _values.mask(unpack(value.get("rle"), high, wide))
         case _:
-            pairs = _shapes.pairs(value.get("points"))
-            return _shapes.polygon((x * wide / 100, y * high / 100) for x, y in pairs)
+            pairs = _values.pairs(value.get("points"))
+            shape = _values.polygon((x * wide / 100, y * high / 100) for x, y in pairs)
+    return {**shape, "image_height": high, "image_width": wide}
 
 
 def write(annotations: WrittenAnnotations) -> bytes:
-    """Return tasks to import: predictions, and people's labels as annotations, to be corrected.
+    """Return tasks to import, with predictions, and with labels of people as annotations.
 
     docs/how-to/annotations/labelstudio.md has the labelling interface that they fit. Chips of
     points are keypoints at the chip's centre, other chips boxes, whole images choices.

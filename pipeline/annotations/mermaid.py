@@ -1,8 +1,7 @@
 """MERMAID: confirmed points of its open data, as Parquet or CSV.
 
-The label is the benthic attribute and the growth form, put together as MERMAID's classifier does:
-`Acropora::Branching`, and `Sand::` where there is no form; with `growth_form: false` the attribute
-alone. The image of a point is `<image_id>.png`.
+The label is the benthic attribute and the growth form, as MERMAID's classifier has its classes:
+`Acropora::Branching`, or `Sand::` without a form; with `growth_form: false` the attribute alone.
 
 Source: https://github.com/data-mermaid/image-classification-open-data
 """
@@ -19,7 +18,7 @@ LEVEL = "point"
 
 
 class Settings(TableSettings):
-    """The settings of `annotations.format: mermaid`; *group* names a column, as `region_name`."""
+    """The settings of `annotations.format: mermaid`; *group*: a column, such as `region_name`."""
 
     growth_form: bool = True
     group: str | None = None

@@ -1,8 +1,8 @@
 """Points: CSV or Parquet with image, row, column, label and perhaps a group; CoralNet's export too.
 
 CoralNet's `Label code` (or, in older exports, `Label`) is the label. Rows whose `Annotator` is
-`robot`, and those that CoralNet-Toolbox has not `Verified`, have a label of a machine that nobody
-has confirmed; they are left out and counted, unless `keep_unconfirmed` is set.
+`robot`, and those that are not `Verified` in CoralNet-Toolbox, have a machine's label that is not
+confirmed: they are rejects, unless `keep_unconfirmed` is set.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _point(cells: Cells, settings: Settings) -> dict[str, Any]:
     is_robot = cells.get("annotator", "").strip().lower() == "robot"
     is_unverified = cells.get("verified", "").strip().lower() == "false"
     if (is_robot or is_unverified) and not settings.keep_unconfirmed:
-        raise Rejected("unconfirmed", "the label is a machine's, unconfirmed")
+        raise Rejected("unconfirmed", "the label is a machine's and not confirmed")
     row, col = pixel(cells["row"], "row"), pixel(cells["column"], "column")
     return {"row": row, "col": col, **labelled(cells, settings)}
 

@@ -1,9 +1,9 @@
 """Squidle+: an export of annotations, with points as shares of the image, and boxes and outlines.
 
-Read are `label.name`, `point.media.key` (or the end of `point.media.path_best` that is a key),
-`point.x`, `point.y` and `point.polygon`, whose corners are counted from the point. A row without a
-point is about the whole image. Rows that `needs_review` are left out, unless `keep_unconfirmed`.
-Results are written in the same columns.
+The columns are `label.name`, `point.media.key` (or the end of `point.media.path_best` that is a
+key), `point.x`, `point.y` and `point.polygon`, whose corners are relative to the point. A row
+without a point is about the whole image. Rows with `needs_review` are rejects, unless
+`keep_unconfirmed` is set. Results are written in the same columns.
 
 Source: https://squidle.org/wiki, the columns of `/api/annotation_set/<id>/export`, and the README
 of the `sqapi` package
@@ -20,12 +20,11 @@ from pipeline.annotations import (
     AnnotationSource,
     ObjectSettings,
     TableSettings,
-    _shapes,
+    _values,
 )
-from pipeline.annotations._objects import Object, Objects, from_json
+from pipeline.annotations._objects import Objects, from_json
 from pipeline.annotations._table import Cells, TableFormat
-from pipeline.annotations._values import SHOWN, label, number, text
-from pipeline.annotations._written import AnnotatedChip, WrittenAnnotations, csv_bytes
+from pipeline.annotations._written import WrittenAnnotations, csv_bytes
 from pipeline.core.errors import InputError, Rejected
 
 LEVEL = "object"
@@ -42,14 +41,14 @@ COLUMNS = {
 TABLE = TableFormat(COLUMNS, required=("image", "x", "y"))
 
 EMPTY = {"", "nan", "none", "null", "[]"}
-"""How pandas and Squidle+ write that there is no point, or no outline."""
+"""What pandas and Squidle+ write if there is no point or no outline."""
 
 
 class Settings(ObjectSettings, TableSettings):
     """The settings of `annotations.format: squidle`.
 
-    *label* names the label's column, as `label.lineage_names` or `label.translated.name`; *group*
-    another, as `point.media.deployment.key`.
+    *label* names the label's column, such as `label.lineage_names` or `label.translated.name`;
+    *group* another, such as `point.media.deployment.key`.
     """
 
     label: str = "label.name"
@@ -72,9 +71,8 @@ def read(source: AnnotationSource, settings: Settings) -> Annotations:
                 raise Rejected("unconfirmed", "the label needs review")
             if key not in names.sizes:
                 raise Rejected("no_such_image", f"no image {key!r} in the index")
-            own = label(cells["label"], settings.label_separator)
             shape = _shape(cells, names.sizes[key])
-            objects.rows.append(Object(key, own, line, group=text(cells.get("group")), **shape))
+            objects.add(cells["label"], group=_values.text(cells.get("group")), **shape)
     return objects.result()
 
 
@@ -83,7 +81,7 @@ def _json_rows(source: AnnotationSource, settings: Settings) -> Iterator[tuple[s
     whole = from_json(source)
     listed = whole.get("objects") if isinstance(whole, dict) else whole
     if not isinstance(listed, list) or not all(isinstance(item, dict) for item in listed):
-        raise InputError(f"{source.name}: is no list of annotations, and has none in 'objects'")
+        raise InputError(f"{source.name}: is not a list of annotations, and has none in 'objects'")
     rows = [dict(_flat(item)) for item in listed]
     names = sorted({name for row in rows for name in row})
     places = TABLE.places(names, source, settings) if rows else {}
@@ -92,7 +90,7 @@ def _json_rows(source: AnnotationSource, settings: Settings) -> Iterator[tuple[s
 
 
 def _flat(item: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the values of an object as text, by names with dots, as the columns have them."""
+    """Yield the names of an object's values, with dots as in columns, and the values as text."""
     for name, value in item.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{before}{name}.")
@@ -105,20 +103,20 @@ def _shape(cells: Cells, size: tuple[int, int]) -> dict[str, Any]:
     height, width = size
     if cells["x"].strip().lower() in EMPTY or cells["y"].strip().lower() in EMPTY:
         return {}
-    x, y = number(cells["x"], "point.x"), number(cells["y"], "point.y")
+    x, y = _values.number(cells["x"], "point.x"), _values.number(cells["y"], "point.y")
     polygon = cells.get("polygon", "").strip()
     if polygon.lower() in EMPTY:
         if not (0 <= x <= 1 and 0 <= y <= 1):
-            raise Rejected("points_outside", f"{x:g}, {y:g} are no shares of an image")
+            raise Rejected("points_outside", f"{x:g}, {y:g} is outside: both must be from 0 to 1")
         # The far edge of the image belongs to its last pixel.
-        pixel = _shapes.point(x * width, y * height)
+        pixel = _values.point(x * width, y * height)
         return {"row": min(pixel["row"], height - 1), "col": min(pixel["col"], width - 1)}
     try:
         corners = [(x + float(across), y + float(down)) for across, down in json.loads(polygon)]
     except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
-        what = f"point.polygon {polygon[:SHOWN]!r} is none"
+        what = f"point.polygon {polygon[: _values.SHOWN]!r} is not a list of corners"
         raise Rejected("not_a_box", what) from error
-    return _shapes.polygon((x * width, y * height) for x, y in corners)
+    return _values.polygon((x * width, y * height) for x, y in corners)
 
 
 def write(annotations: WrittenAnnotations) -> bytes:
@@ -129,22 +127,18 @@ def write(annotations: WrittenAnnotations) -> bytes:
     fields = ("image", "x", "y", "polygon", "label", "review")
     *columns, review = (COLUMNS[field][0] for field in fields)
     rows = [[*columns, "likelihood", review]]
-    for chip, own in annotations.labelled(annotations.rows):
+    for chip, label in annotations.labelled(annotations.rows):
+        high, wide = chip.image_height, chip.image_width
+        top, left, height, width = chip.inside
+        x, y, outline = (left + width / 2) / wide, (top + height / 2) / high, ""
+        if annotations.at_points:
+            x, y = (chip.col + 0.5) / wide, (chip.row + 0.5) / high
+        elif not chip.is_whole:
+            across, down = width / 2 / wide, height / 2 / high
+            corners = [(-across, -down), (across, -down), (across, down), (-across, down)]
+            outline = json.dumps([*corners, corners[0]])
+        place = ("", "", "") if chip.is_whole else (repr(x), repr(y), outline)
         likelihood = "" if chip.score is None else f"{chip.score:.6f}"
-        facts = (own, likelihood, str(chip.score is not None))
-        rows.append([annotations.name(chip.key), *_place(chip, annotations), *facts])
+        facts = (label, likelihood, str(chip.score is not None))
+        rows.append([annotations.name(chip.key), *place, *facts])
     return csv_bytes(rows)
-
-
-def _place(chip: AnnotatedChip, annotations: WrittenAnnotations) -> tuple[str, str, str]:
-    """Return the cells of point.x, point.y and point.polygon."""
-    if chip.is_whole:
-        return "", "", ""
-    high, wide = chip.image_height, chip.image_width
-    if annotations.at_points:
-        return repr((chip.col + 0.5) / wide), repr((chip.row + 0.5) / high), ""
-    top, left, height, width = chip.inside
-    x, y = (left + width / 2) / wide, (top + height / 2) / high
-    across, down = width / 2 / wide, height / 2 / high
-    corners = [(-across, -down), (across, -down), (across, down), (-across, down)]
-    return repr(x), repr(y), json.dumps([*corners, corners[0]])

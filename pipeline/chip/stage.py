@@ -23,7 +23,7 @@ from pipeline.core.hashing import digest
 from pipeline.core.progress import Progress
 from pipeline.core.rejects import Reject
 from pipeline.core.run_log import Counts, pluralize
-from pipeline.index.stage import FilesBeside
+from pipeline.index.listing import FilesBeside
 from pipeline.store import outputs, shards, tables
 from pipeline.store.context import Context, Report
 from pipeline.store.objects import Piece

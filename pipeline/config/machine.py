@@ -1,7 +1,7 @@
 """Settings of this machine: where the store is, how many workers, which device.
 
-They change how long a run takes and never what it gives, so they are no part of params.yaml.
-Each is an environment variable `QUADRAT_<NAME>`, else a line under `[quadrat]` in luigi.cfg.
+They change how long a run takes and never its results, so they are not in params.yaml. Each is an
+environment variable `QUADRAT_<NAME>`, or else a line under `[quadrat]` in luigi.cfg.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ YES = {"1", "true", "yes", "on"}
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """The machine's settings, as text; empty where nothing is set."""
+    """The machine's settings, as text; an empty text is not set."""
 
     store: str = ""
     device: str = "auto"
@@ -35,37 +35,37 @@ class Machine:
 
     @property
     def root(self) -> Path:
-        """The checkout that owns the machine's files: the original one in DVC's experiments."""
+        """The repository with the machine's files; in an experiment of DVC the original one."""
         return Path(os.environ.get("DVC_ROOT", ".")).absolute()
 
     @property
     def state(self) -> Path:
-        """The folder for what this machine remembers: digests of files, fetched weights."""
+        """The folder of digests of files, downloaded weights and the run log."""
         return self.root / ".quadrat"
 
     @property
     def store_url(self) -> str:
-        """Where finished shards are kept: as set, else beside the repository's `.dvc`."""
+        """Where finished shards are kept: by default in the repository, beside `.dvc`."""
         return self.store or str(self.state / "store")
 
     @property
     def digests(self) -> Path:
-        """The table in which content digests of a folder's files are remembered."""
+        """The database of content digests of files in folders."""
         return self.state / "digests.sqlite"
 
     @property
     def weights(self) -> Path:
-        """The folder in which downloaded weights are kept."""
+        """The folder of downloaded weights."""
         return self.state / "weights"
 
     @property
     def runs(self) -> Path:
-        """The list of what every run's stages took, one JSON object a line."""
+        """The run log: the counts of every run's stages, one JSON object in a line."""
         return self.state / "runs.jsonl"
 
     @property
     def is_anonymous(self) -> bool:
-        """Whether S3 is asked without credentials."""
+        """Whether S3 is read without credentials."""
         return self.anonymous.lower() in YES
 
     @property
@@ -81,7 +81,7 @@ class Machine:
 
     @property
     def isolates_decoding(self) -> bool:
-        """Whether images are read in processes apart from the start."""
+        """Whether images are decoded in separate processes from the start."""
         return self.isolate_decoding.lower() in YES
 
 
@@ -94,24 +94,22 @@ def machine(environ: Mapping[str, str] = os.environ) -> Machine:
     path = Path(environ.get("LUIGI_CONFIG_PATH", "luigi.cfg"))
     parser = configparser.ConfigParser(interpolation=None)
     try:
-        parser.read([Path("luigi.cfg"), path], encoding="utf-8")  # the one on top of the other
+        parser.read([Path("luigi.cfg"), path], encoding="utf-8")  # the second overrides the first
     except configparser.Error as error:
         raise SettingError(f"{path}: cannot be read: {error}") from error
-    written = dict(parser["quadrat"]) if parser.has_section("quadrat") else {}
+    section = dict(parser["quadrat"]) if parser.has_section("quadrat") else {}
     names = [field.name for field in fields(Machine)]
-    for name in written:
+    for name in section:
         if name not in names:
-            raise SettingError(f"{path}: [quadrat] {name}: not a setting; known are {names}")
-    found = {name: environ.get(f"QUADRAT_{name.upper()}", written.get(name, "")) for name in names}
-    return _checked(Machine(**{name: value for name, value in found.items() if value}), path)
-
-
-def _checked(settings: Machine, path: Path) -> Machine:
+            listed = ", ".join(names)
+            raise SettingError(f"{path}: [quadrat] {name}: not a setting; it can be {listed}")
+    values = {name: environ.get(f"QUADRAT_{name.upper()}", section.get(name, "")) for name in names}
+    settings = Machine(**{name: value for name, value in values.items() if value})
     for name in ("store", "endpoint", "weights_mirror"):
         if holds_credentials(getattr(settings, name)):
             raise SettingError(
                 f"{path}: {name}: the address holds a user name, password, token or signature; "
-                "take it out, and give credentials as AWS_PROFILE or AWS_ACCESS_KEY_ID does"
+                "take it out, and set AWS_PROFILE or AWS_ACCESS_KEY_ID instead"
             )
     if settings.device not in DEVICES:
         raise SettingError(f"{path}: device: no {settings.device!r} among {', '.join(DEVICES)}")

@@ -1,6 +1,6 @@
-"""The folder is the registry: a part's name in params.yaml is its file's name.
+"""The folder is the registry: a part's name in params.yaml is the name of its file.
 
-Looking one name up imports that one file and nothing else of its folder.
+Finding a part imports its file and nothing else of the folder.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import importlib
 import importlib.util
 import pkgutil
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -25,36 +25,41 @@ from pipeline.core.errors import InputError, SettingError
 PACKAGE = Path(__file__).parent.parent
 
 OUR_PACKAGES = frozenset({"pipeline", "stages"})
-"""What a user's code may import of us: its own versions say when it changes."""
+"""Packages whose versions are in recipes anyway: their files are no part of a plugin's digest."""
 
 
 def names(folder: str) -> list[str]:
-    """List the parts of `pipeline.<folder>`: its files that do not begin with an underscore."""
-    found = pkgutil.iter_modules([str(PACKAGE.joinpath(*folder.split(".")))])
-    return sorted(module.name for module in found if not module.name.startswith("_"))
+    """Return the parts of `pipeline.<folder>`: its files that do not begin with an underscore."""
+    modules = pkgutil.iter_modules([str(PACKAGE.joinpath(*folder.split(".")))])
+    return sorted(module.name for module in modules if not module.name.startswith("_"))
 
 
-def find(folder: str, name: str, *, key: str) -> ModuleType:
-    """Import the part *name* of *folder*; *key* is the setting that named it.
+def unknown(name: Any, known: Sequence[str]) -> str:
+    """Return a message about a *name* that is not one of the *known*, with the nearest of them."""
+    nearest = get_close_matches(str(name), known, n=1, cutoff=0.5)
+    hint = f" (nearest: {nearest[0]!r})" if nearest else ""
+    return f"no {name!r} among {', '.join(known)}{hint}"
 
-    Raises:
-        SettingError: there is no such part; the message lists those there are.
-    """
-    known = names(folder)
-    if name not in known:
-        nearest = get_close_matches(name, known, n=1, cutoff=0.5)
-        hint = f" (nearest: {nearest[0]!r})" if nearest else ""
-        raise SettingError(f"{key}: no {name!r} among {', '.join(known)}{hint}")
+
+def check(folder: str, name: Any, *, key: str) -> None:
+    """Raise SettingError if *folder* has no part *name*; *key* is the setting that names it."""
+    if name not in names(folder):
+        raise SettingError(f"{key}: {unknown(name, names(folder))}")
+
+
+def find(folder: str, name: Any, *, key: str) -> ModuleType:
+    """Import the part *name* of *folder*; raise SettingError as `check` does."""
+    check(folder, name, key=key)
     return importlib.import_module(f"pipeline.{folder}.{name}")
 
 
 @dataclass(frozen=True, slots=True)
 class UserPlugin:
-    """A user's own class, and the source that this process has loaded it from.
+    """A user's class, and the source that this process has loaded it from.
 
     Attributes:
         kind: the class.
-        files: its file, and all that it imports of the user's, by module.
+        files: its file, and those that it imports of the user's code, by module.
         sha256: their digests, by module.
     """
 
@@ -65,10 +70,10 @@ class UserPlugin:
 
 @cache
 def find_user_plugin(name: str, *, key: str) -> UserPlugin:
-    """Load a user's own part, named `module:Class`, from outside this package.
+    """Load a user's class, named `module:Class`, from outside this package.
 
-    A process loads it once, and so says of it what it was then: a worker that stays for days must
-    not give today's code for what it still runs of yesterday's.
+    A process loads a class once, and keeps the digests of that code: a worker that runs for days
+    must not state the digest of today's file while it runs yesterday's.
 
     Raises:
         SettingError: the module cannot be imported, or has no such class.
@@ -90,77 +95,74 @@ def find_user_plugin(name: str, *, key: str) -> UserPlugin:
 
 
 def _source_files(module: str) -> dict[str, Path]:
-    """Give the file of a user's *module* and of all that it imports of the user's, by module.
+    """Return the files of a user's *module* and of the user's modules that it imports.
 
-    Found without running them, by their import statements. Of an installed package it is the whole
-    package; what that imports of others is not looked at.
+    They are found by import statements, without running any code. For an installed package, these
+    are all of its files and none of its dependencies.
     """
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
-        return {}  # importing it will say why
+        return {}  # the import will raise the error
     path = Path(spec.origin).resolve()
     root = path.parents[module.count(".") + (path.name == "__init__.py")]
     if str(root) in sysconfig.get_paths().values():
         return {str(file.relative_to(root)): file for file in _package(root, module)}
-    found: dict[str, Path] = {}
-    todo = [module]
-    while todo:
-        name = todo.pop()
-        if (
-            name in found
-            or name.partition(".")[0] in OUR_PACKAGES
-            or not (file := _file(root, name))
-        ):
+    files: dict[str, Path] = {}
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        if name in files or name.partition(".")[0] in OUR_PACKAGES:
             continue
-        found[name] = file
-        todo += _imported(name, file)
-    return dict(sorted(found.items()))
+        if file := _file(root, name):
+            files[name] = file
+            waiting += _imported(name, file)
+    return dict(sorted(files.items()))
 
 
 def _file(root: Path, module: str) -> Path | None:
-    """Give the file of *module* below *root*; None if it has none, or is not the user's."""
+    """Return the file of *module* below *root*; None if there is none."""
     path = root.joinpath(*module.split("."))
     files = (path / "__init__.py", path.with_suffix(".py"))
     return next((file for file in files if file.is_file()), None)
 
 
 def _imported(module: str, file: Path) -> set[str]:
-    """Give whatever the import statements of *file* may mean: modules, packages, and names."""
+    """Return all names that import statements of *file* may mean, and the packages they are in."""
     package = module if file.name == "__init__.py" else module.rpartition(".")[0]
     names = {module}
     for node in ast.walk(ast.parse(file.read_bytes(), file)):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            with suppress(ImportError):  # above the top, which importing it will say
+            with suppress(ImportError):  # beyond the top package: the import will raise the error
                 relative = "." * node.level + (node.module or "")
                 base = importlib.util.resolve_name(relative, package)
                 names.add(base)
                 names.update(f"{base}.{alias.name}" for alias in node.names)
-    parts = (name.split(".") for name in names)
-    return {".".join(some[:count]) for some in parts for count in range(1, len(some) + 1)}
+    split = (name.split(".") for name in names)
+    return {".".join(parts[:count]) for parts in split for count in range(1, len(parts) + 1)}
 
 
 def _package(root: Path, module: str) -> list[Path]:
-    """Give all files of the installed package that *module* belongs to."""
+    """Return all files of the installed package that *module* belongs to."""
     top = root / module.partition(".")[0]
     return sorted(top.rglob("*.py")) if top.is_dir() else [top.with_suffix(".py")]
 
 
 def digests(files: Mapping[str, Path]) -> dict[str, str]:
-    """Give the SHA-256 of each of *files*, as 64 hex digits."""
-    found = {}
+    """Return the SHA-256 of each of *files*, as 64 hex digits."""
+    sha256 = {}
     for name, file in files.items():
         with file.open("rb") as stream:
-            found[name] = hashlib.file_digest(stream, "sha256").hexdigest()
-    return found
+            sha256[name] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return sha256
 
 
 def _forget_bytecode(files: Mapping[str, Path]) -> None:
-    """Delete what Python has compiled of *files*.
+    """Delete the compiled code of *files*.
 
-    It trusts that by the source's size and mtime, to the second: after an edit within the second,
-    or with the time set back, it would run the old code.
+    Python trusts it by the source's size and mtime in seconds: after an edit within a second, or
+    with the mtime set back, it would run the old code.
     """
     for file in files.values():
         with suppress(OSError):

@@ -1,6 +1,6 @@
-"""The sections of params.yaml: frozen values, their bounds, and what of them shapes a row.
+"""The sections of params.yaml: their settings, bounds and defaults, and what is in recipes.
 
-A format's, a method's own settings stand in its own file, with the part.
+The settings of an annotation format or a chip method are in its own file.
 """
 
 from __future__ import annotations
@@ -21,32 +21,31 @@ Positive = Annotated[int, Field(ge=1)]
 USER_PLUGIN = re.compile(r"^[\w.]+:\w+$")
 
 GROUPINGS = ("group", "image", "folder", "day", "place")
-"""What chips may be grouped by, beside the fields of `index.pattern`."""
-
+"""What chips can be grouped by, besides the fields of `index.pattern`."""
 
 NoData = float | str
-"""What pixels have where a scene shows nothing: a value; or "alpha"; or the keys of masks."""
+"""How no-data is marked: a pixel value, or "alpha", or a template of the keys of masks."""
 
 MASK_FIELDS = ("key", "folder", "stem")
-"""Of an image: its key without the ending, and the two parts of that."""
+"""An image's key without the extension, and its two parts."""
 
 
 class Section(BaseModel):
-    """One top-level section of params.yaml, or the settings of one part: frozen and closed."""
+    """A section of params.yaml, or the settings of a part: frozen, and without other keys."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     NOT_IN_RECIPE: ClassVar[frozenset[str]] = frozenset({"max_rejects"})
-    """Fields that judge rows or choose which there are, and shape none: not in the recipe."""
+    """Fields that do not change the content of rows: not in the recipe."""
 
     def recipe_fields(self) -> dict[str, Any]:
-        """Give the fields that shape a row, as JSON values: the section's part of a recipe."""
+        """Return the fields that shape a row, as JSON values: the section's part of a recipe."""
         values: dict[str, Any] = self.model_dump(mode="json")
         return {name: value for name, value in values.items() if name not in self.NOT_IN_RECIPE}
 
 
 class BucketParams(Section):
-    """Where the images are, and which of them count."""
+    """Where the images are, and which of them are used."""
 
     NOT_IN_RECIPE = frozenset({"url", "include", "exclude", "follow_symlinks", "max_rejects"})
 
@@ -67,7 +66,7 @@ class BucketParams(Section):
 
 
 class IndexParams(Section):
-    """What of an image's key goes into the index."""
+    """What the index reads from an image's key."""
 
     pattern: str | None = None
     """Fields in the keys, such as `{site}/{date}/{transect}_{n}.jpg`: each is a column of the index
@@ -78,12 +77,12 @@ class IndexParams(Section):
     def _is_a_template(cls, pattern: str | None) -> str | None:
         fields = () if pattern is None else template(pattern).fields
         for taken in (name for name in fields if name in {*schemas.IMAGES.names, *GROUPINGS}):
-            raise ValueError(f"{{{taken}}} is the name of something else; call the field otherwise")
+            raise ValueError(f"{{{taken}}} is the name of something else; rename the field")
         return pattern
 
     @property
     def template(self) -> Template | None:
-        """The pattern, read."""
+        """The pattern as a template."""
         return None if self.pattern is None else template(self.pattern)
 
     @property
@@ -93,7 +92,7 @@ class IndexParams(Section):
 
 
 class AnnotationParams(Section):
-    """What people have said about the images. A format's own settings stand in its own file."""
+    """What people have annotated. Each format has more settings, in its own file."""
 
     NOT_IN_RECIPE = frozenset({"path"})
 
@@ -110,7 +109,7 @@ class AnnotationParams(Section):
 
 
 class ChipParams(Section):
-    """Which windows of an image become chips. A method's own settings stand in its own file."""
+    """Which windows of an image become chips. Each method has more settings, in its own file."""
 
     method: str
     """Which windows of an image become chips."""
@@ -119,7 +118,7 @@ class ChipParams(Section):
 
 
 class SplitParams(Section):
-    """Which of the three a group belongs to."""
+    """Which groups are for training, calibration and validation."""
 
     by: str = "group"
     """What stays in one split: `group` (the annotations' column; the image where it is blank),
@@ -137,7 +136,7 @@ class SplitParams(Section):
 
 
 class ShardParams(Section):
-    """Into how many pieces the tables are cut, by hash of the image's key."""
+    """How many shards tables have, by hash of the image's key."""
 
     count: Positive = 16
     """Files that each table is divided into, a power of two; 1,000 to 10,000 chips each is good."""
@@ -151,9 +150,9 @@ class ShardParams(Section):
 
 
 class ExtractParams(Section):
-    """What turns chips into features.
+    """How features are computed from chips.
 
-    What weights, runtime and batch it comes to is part of the recipe, not how they are named here.
+    The weights, runtime and batch that are used are in the recipe, instead of their settings.
     """
 
     NOT_IN_RECIPE = frozenset({"batch", "max_rejects", "runtime", "weights", "weights_sha256"})
@@ -189,10 +188,10 @@ class ExtractParams(Section):
 
     @field_validator("intensity_range", "grey_intensity_range")
     @classmethod
-    def _rise(cls, levels: tuple[float, float] | None) -> tuple[float, float] | None:
-        if levels is not None and not levels[0] < levels[1]:
-            raise ValueError("the first level (black) must be below the second (white)")
-        return levels
+    def _rises(cls, limits: tuple[float, float] | None) -> tuple[float, float] | None:
+        if limits is not None and not limits[0] < limits[1]:
+            raise ValueError("the first value (black) must be below the second (white)")
+        return limits
 
     @property
     def part(self) -> tuple[str, str]:
@@ -201,10 +200,7 @@ class ExtractParams(Section):
 
     @model_validator(mode="after")
     def _names_a_part(self) -> Self:
-        name, variant = self.part
-        if USER_PLUGIN.match(self.extractor):
-            return self
-        if name == "torchvision" and not variant:
+        if self.part == ("torchvision", ""):
             raise ValueError("extractor 'torchvision' needs a model: 'torchvision/resnet50'")
         return self
 
@@ -225,34 +221,26 @@ RENAMED: Mapping[str, str] = {
     "validate.rounds": "bootstrap_rounds",
     "validate.wanted_accuracy": "target_accuracy",
 }
-"""Settings that had another name up to version 0.1, and their new names."""
+"""The old names of settings, up to version 0.1, and their new names."""
 
-
-PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "pyspacer": {
-        "epochs": 10,
-        "batch": 200,
-        "weight_decay": 5e-7,
-        "standardize": False,
-        "calibration": "sigmoid",
-    },
-    "mermaid": {
-        "hidden": (500, 300, 100),
-        "learning_rate": 1e-4,
-        "epochs": 40,
-        "patience": 3,
-        "batch": 200,
-        "weight_decay": 5e-7,
-        "standardize": False,
-        "calibration": "sigmoid",
-    },
+PYSPACER = {
+    "epochs": 10,
+    "batch": 200,
+    "weight_decay": 5e-7,
+    "standardize": False,
+    "calibration": "sigmoid",
 }
-"""What peers train with. PySpacer 0.14: `train_classifier.py`, whose MLPClassifier has alpha 1e-4,
-which scikit-learn divides by the batch of 200. MERMAID: its production recipe, on PySpacer."""
+MERMAID = {"hidden": (500, 300, 100), "learning_rate": 1e-4, "epochs": 40, "patience": 3}
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "pyspacer": PYSPACER,
+    "mermaid": {**PYSPACER, **MERMAID},
+}
+"""How other tools train. PySpacer 0.14: `train_classifier.py`, whose MLPClassifier has alpha 1e-4,
+which scikit-learn divides by the batch of 200. MERMAID: its production recipe, with PySpacer."""
 
 
 class TrainParams(Section):
-    """How the classifier learns. Null: as the preset has it, or else the default."""
+    """How the classifier is trained. Null: the value of the preset, or else the default."""
 
     NOT_IN_RECIPE = frozenset({"label_map", "label_map_check"})
 
@@ -311,8 +299,8 @@ class TrainParams(Section):
         if not isinstance(values, Mapping):
             return values
         preset = values.get("preset")
-        given = {name: value for name, value in values.items() if value is not None}
-        return {**(PRESETS.get(preset, {}) if isinstance(preset, str) else {}), **given}
+        set_values = {name: value for name, value in values.items() if value is not None}
+        return {**(PRESETS.get(preset, {}) if isinstance(preset, str) else {}), **set_values}
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
@@ -322,7 +310,7 @@ class TrainParams(Section):
 
 
 class ValidateParams(Section):
-    """How the classifier is judged."""
+    """How the classifier is evaluated."""
 
     bootstrap_rounds: Positive = 1000
     """Resamples of the groups behind each 95 % interval."""

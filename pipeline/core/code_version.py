@@ -1,6 +1,6 @@
-"""Which code this is, as git names it: the tree of `pipeline/`, whatever the commit around it.
+"""The version of the code: git's id of the tree `pipeline/`.
 
-A commit's own name cannot stand in a result: committing the result would change it.
+The id of a commit cannot be part of a result: committing the result would change it.
 """
 
 from __future__ import annotations
@@ -10,37 +10,32 @@ import os
 from pathlib import Path
 
 HERE = Path(__file__).parent.parent
-SUFFIXES = (".py", ".j2", ".ttf", ".txt")
-"""Of the files that git has; others are an editor's or an interpreter's."""
+SUFFIXES = (".py", ".j2", ".css", ".js")
+"""Of the files that git tracks; others are left by editors and interpreters."""
 
 
 def tree(folder: Path = HERE) -> str:
-    """Give the name of *folder* as a git tree: 40 hex digits, `git rev-parse COMMIT:pipeline`.
+    """Return the id of *folder* as a git tree: 40 hex digits, `git rev-parse COMMIT:pipeline`.
 
     Source: Chacon and Straub 2014, "Pro Git", section 10.2.
     """
-    entries = []
+    entries: dict[bytes, bytes] = {}
     for path in folder.iterdir():
+        name = path.name.encode()
         if path.is_dir():
-            name = tree(path)
-            if name != EMPTY:
-                # Git sorts a folder as if its name ended in a slash.
-                entries.append((f"{path.name}/".encode(), b"40000", path.name, name))
+            digest = tree(path)
+            if digest != EMPTY:  # git sorts a folder as if its name ended in a slash
+                entries[name + b"/"] = b"40000 %b\0%b" % (name, bytes.fromhex(digest))
         elif path.suffix in SUFFIXES:
             mode = b"100755" if os.access(path, os.X_OK) else b"100644"
-            entries.append((path.name.encode(), mode, path.name, _name("blob", path.read_bytes())))
-    return _name(
-        "tree",
-        b"".join(
-            b"%b %b\0%b" % (mode, name.encode(), bytes.fromhex(digest))
-            for _, mode, name, digest in sorted(entries)
-        ),
-    )
+            digest = _object_id("blob", path.read_bytes())
+            entries[name] = b"%b %b\0%b" % (mode, name, bytes.fromhex(digest))
+    return _object_id("tree", b"".join(entries[name] for name in sorted(entries)))
 
 
-def _name(kind: str, data: bytes) -> str:
+def _object_id(kind: str, data: bytes) -> str:
     head = f"{kind} {len(data)}\0".encode()
     return hashlib.sha1(head + data, usedforsecurity=False).hexdigest()
 
 
-EMPTY = _name("tree", b"")
+EMPTY = _object_id("tree", b"")

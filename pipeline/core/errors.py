@@ -1,14 +1,14 @@
-"""The four ways a run can stop that are not bugs, each with the exit code a shell sees.
+"""The errors that a person can fix, each with the exit code that a shell gets.
 
-A message reads `where: what is wrong, with the value; what to do`. Anything that is not a
-QuadratError is a mistake of ours and shows its traceback.
+A message reads `where: what is wrong, with the value; what to do`. Any other exception is a bug in
+Quadrat and shows its traceback.
 """
 
 from __future__ import annotations
 
 
 class QuadratError(Exception):
-    """A stop that a person can do something about; its text is the whole message."""
+    """An error that a person can fix; its text is the whole message."""
 
     exit_code = 1
 
@@ -20,7 +20,7 @@ class SettingError(QuadratError):
 
 
 class InputError(QuadratError):
-    """A bucket, annotation file or weights file that is not what the settings say it is."""
+    """A bucket, annotation file or weights file that is not what the settings say."""
 
     exit_code = 3
 
@@ -38,19 +38,19 @@ class TooManyRejects(QuadratError):
 
 
 class Changed(StorageError):
-    """An object has other bytes than the version that was asked for."""
+    """An object has other bytes than the requested version."""
 
 
 class Missing(StorageError):
-    """An object that was asked for is not there."""
+    """A requested object does not exist."""
 
 
 class TransientError(StorageError):
-    """A failure that another try may not meet: the network, a service that is busy or failing."""
+    """A failure that may not happen again: of the network, or of a busy service."""
 
 
 class Rejected(Exception):
-    """One row cannot be used. Caught by the stage and kept as a reject; never ends a run."""
+    """One row cannot be used: a stage catches this and keeps a reject; it never ends a run."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(reason, detail)
@@ -59,10 +59,12 @@ class Rejected(Exception):
 
 
 def shorten(text: str, longest: int) -> str:
-    """Give *text* for a message: in one line, and cut off where it is longer than that."""
+    """Return *text* for a message: in one line, cut after *longest* characters."""
     line = " ".join(text.split())
     return line if len(line) <= longest else f"{line[:longest]}…"
 
 
-ALL = (SettingError, InputError, StorageError, TooManyRejects, Changed, Missing)
-BY_NAME: dict[str, type[QuadratError]] = {kind.__name__: kind for kind in ALL}
+BY_NAME: dict[str, type[QuadratError]] = {
+    kind.__name__: kind
+    for kind in (SettingError, InputError, StorageError, TooManyRejects, Changed, Missing)
+}

@@ -1,6 +1,6 @@
-"""What a machine is, as far as it decides the bits of a float: device, vector units, libraries.
+"""What of a machine decides the bits of floats: device, vector units and libraries.
 
-Two machines with equal answers give equal bits; with other answers they never share a shard.
+Machines that are equal in these compute equal bits; others never share a shard.
 """
 
 from __future__ import annotations
@@ -22,63 +22,63 @@ VECTOR_UNITS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 """Instruction sets between which the CPU kernels of torch and its libraries choose."""
 
 CARD_GIB = 8
-"""Of a card's memory, for each process that computes on it: CUDA itself, a large network, and what
-passes between the layers of a batch."""
+"""GPU memory of each process: CUDA itself, a large network, and the activations of a batch."""
 
-MOST_ON_A_CARD = 8
+MAX_PROCESSES_PER_CARD = 8
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""As glibc's malloc.h has them."""
+"""As in glibc's malloc.h."""
 
 KEPT_BYTES = (2**30, 2**25)
 
 THREADS = 1
-"""Threads a process computes with: another number gives other bits, so processes are added."""
+"""Threads in a process: another number gives other bits, so processes are added instead."""
 
 
 @cache
-def device(wanted: str) -> str:
-    """Give the device that *wanted* (`auto`, `cpu`, `cuda`, `mps`) means on this machine.
+def device(setting: str) -> str:
+    """Return the device that *setting* (`auto`, `cpu`, `cuda`, `mps`) means on this machine.
 
-    Asks torch, in a process of its own: a process that has touched CUDA cannot be forked, and one
-    that has nothing to compute should not import torch. Where no accelerator can be, it is not
-    asked at all.
+    Torch is imported in a separate process, and only if there may be an accelerator: a process
+    that has used CUDA cannot be forked, and one that does not compute should not import torch.
 
     Raises:
-        SettingError: *wanted* is not there.
+        SettingError: the device is not available.
     """
-    possible = _accelerator_files()
-    if wanted == "cpu" or (wanted == "auto" and not possible):
+    if setting == "cpu" or (setting == "auto" and not _has_accelerator_files()):
         return "cpu"
-    ask = (
+    code = (
         "import torch; print('cuda' if torch.cuda.is_available() else "
         "'mps' if torch.backends.mps.is_available() else 'cpu')"
     )
-    answer = subprocess.run(
-        [sys.executable, "-c", ask], capture_output=True, text=True, check=False
-    )
-    found = answer.stdout.strip() or "cpu"
-    if wanted not in {"auto", found}:
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    available = run.stdout.strip() or "cpu"
+    if setting not in {"auto", available}:
         raise SettingError(
-            f"luigi.cfg: device: {wanted!r} is not to be had here, torch sees {found!r}; "
+            f"luigi.cfg: device: {setting!r} is not available, torch finds {available!r}; "
             "set [quadrat] device to auto"
         )
-    return found
+    return available
 
 
-def _accelerator_files() -> bool:
+def _has_accelerator_files() -> bool:
     if sys.platform == "darwin":
         return platform.machine() == "arm64"
     return any(Path(path).exists() for path in ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd"))
 
 
+def _query_card(fields: str) -> str:
+    """Return these fields of the first card, as nvidia-smi states them."""
+    command = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    return run.stdout.splitlines()[0].strip()
+
+
 @cache
 def device_kind(name: str) -> str:
-    """Say what kind of device *name* is: a card's name, or a CPU's maker and vector units."""
+    """Return the kind of the device *name*: a card's name, or a CPU's maker and vector units."""
     if name == "cuda":
-        ask = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-        answer = subprocess.run(ask, capture_output=True, text=True, check=True)
-        return f"cuda: {answer.stdout.splitlines()[0].strip()}"
+        return f"cuda: {_query_card('name')}"
     if name == "mps":
         return f"mps: {platform.machine()}"
     return "cpu: " + " ".join([platform.machine(), *_cpu()])
@@ -86,21 +86,19 @@ def device_kind(name: str) -> str:
 
 @cache
 def processes(name: str) -> int:
-    """Count the processes that keep device *name* busy: one a core, or some that share a card.
+    """Return how many processes keep the device *name* busy: one a core, or several on a card.
 
-    A card computes faster than one process can decode, cut and hand over: Python does one thing at
-    a time. The processes share the cores between them as threads that decode.
+    A card computes faster than one Python process can decode, cut and copy. Its processes share
+    the cores for threads that decode.
     """
     if name == "cpu":
         return cores()
     if name != "cuda":
         return 1
-    ask = ["nvidia-smi", "--query-gpu=memory.total,compute_mode", "--format=csv,noheader,nounits"]
-    answer = subprocess.run(ask, capture_output=True, text=True, check=True)
-    memory, mode = (word.strip() for word in answer.stdout.splitlines()[0].split(","))
-    if mode != "Default" or not memory.isdigit():  # one process alone may, or it is unknown
+    memory, mode = map(str.strip, _query_card("memory.total,compute_mode").split(","))
+    if mode != "Default" or not memory.isdigit():  # only one process is allowed, or unknown memory
         return 1
-    return max(1, min(int(memory) // (CARD_GIB * 1024), cores() // 2, MOST_ON_A_CARD))
+    return max(1, min(int(memory) // (CARD_GIB * 1024), cores() // 2, MAX_PROCESSES_PER_CARD))
 
 
 def _cpu() -> list[str]:
@@ -115,17 +113,12 @@ def _cpu() -> list[str]:
 
 
 def libraries(*names: str) -> dict[str, str]:
-    """Give the major.minor version of each of *names*: a patch release keeps its bits."""
+    """Return the major.minor version of each library: patch releases compute the same bits."""
     return {name: ".".join(version(name).split(".")[:2]) for name in names}
 
 
 def numerics(device_name: str, names: Sequence[str]) -> dict[str, Any]:
-    """Return what decides the bits of floats that a process computes here, for a recipe.
-
-    Args:
-        device_name: torch's name of the device.
-        names: the libraries that compute.
-    """
+    """Return what decides the bits of floats: *names* are the libraries that compute them."""
     return {
         "device": device_kind(device_name),
         "libraries": libraries(*names),
@@ -134,20 +127,20 @@ def numerics(device_name: str, names: Sequence[str]) -> dict[str, Any]:
 
 
 def keep_freed_memory() -> None:
-    """Have the C library keep what is freed for what comes next, instead of giving it back.
+    """Make glibc keep freed memory for the next tensor, instead of returning it to the system.
 
-    What passes between a network's layers is so large that each tensor is asked of the system anew,
-    page by page: a quarter of torch's time. Nothing is done where the library is not glibc.
+    Activations are so large that malloc requests each of them from the system, page by page, which
+    takes a quarter of torch's time. Other C libraries are left as they are.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is None:
         return
     for setting in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
-        any(mallopt(setting, most) for most in KEPT_BYTES)  # older ones allow less
+        any(mallopt(setting, size) for size in KEPT_BYTES)  # older versions allow less
 
 
 def cores() -> int:
-    """Count the cores that this process may use."""
+    """Return how many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""What all of our Luigi tasks share: how they report their progress, and how they fail."""
+"""The base of all Luigi tasks of Quadrat: how they report progress, and how they fail."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from pipeline.core.run_log import RUN
 
 log = logging.getLogger("quadrat")
 
-# Luigi reads these from [core] itself, and warns all the same that core has no such parameters.
+# Luigi reads these from [core], and warns nevertheless that core has no such parameters.
 luigi.interface.core.ignore_unconsumed |= {"rpc_retry_attempts", "rpc_retry_wait"}
 
 
 class ErrorFilter(logging.Filter):
-    """Shows our own errors as one sentence, without the traceback that Luigi adds."""
+    """Logs a QuadratError as its message, without the traceback that Luigi adds."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Keep every record; replace the traceback of a QuadratError by its message."""
@@ -42,7 +42,7 @@ if "luigi.cmdline" in sys.modules:  # the luigi command, not a stage or a worker
 
 
 class QuadratTask(luigi.Task):
-    """What stage tasks and shard tasks share: how they report, and how they fail."""
+    """A task that reports its progress, and whose errors reach the process that started the run."""
 
     run_name = luigi.Parameter(default=RUN, significant=False)
 
@@ -66,7 +66,7 @@ class QuadratTask(luigi.Task):
             _stop_taking_work()
         if not isinstance(exception, QuadratError):
             return str(super().on_failure(exception))
-        kind = next(name for name, known in BY_NAME.items() if isinstance(exception, known))
+        kind = next(name for name, error in BY_NAME.items() if isinstance(exception, error))
         return json.dumps({"kind": kind, "message": str(exception), "transient": is_transient})
 
 

@@ -1,7 +1,7 @@
-"""Progress of a stage: one bar over all its workers on a terminal, a line now and then in a log.
+"""Progress of a stage: one bar for all workers on a terminal, or a line in the log every 10 s.
 
-Each worker writes how much it has done to a file of its own in a folder that the environment names.
-The process that started the run reads them: files, since workers may be forked or spawned.
+Each worker writes its count to a file in a folder that an environment variable names, and the
+process that started the run reads them. Files work for forked and for spawned workers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import TracebackType
 from typing import Any, Self
 
 log = logging.getLogger(__name__)
@@ -36,7 +35,7 @@ class Progress:
         what: the name of the work, such as "extract".
         unit: what is counted, in the plural, such as "chips".
         total: how many units this process has to do.
-        report: called now and then with a percentage and a sentence, for Luigi's status page.
+        report: called every 10 s with a percentage and a message, for Luigi's status page.
     """
 
     def __init__(
@@ -56,21 +55,17 @@ class Progress:
         if now - self.written >= DRAW_EVERY_S:
             self.written = now
             _write(self)
-        if self.report is not None and now - self.reported >= LOG_EVERY_S:
+        if now - self.reported >= LOG_EVERY_S:
             self.reported = now
-            message = line(self.what, self.unit, self.done, self.total, now - self.begun)
-            self.report(100 * self.done // max(self.total, 1), message)
+            self._report(line(self.what, self.unit, self.done, self.total, now - self.begun))
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         _write(self)
+        self._report(f"{self.done:,} {self.unit} done")
+
+    def _report(self, message: str) -> None:
         if self.report is not None:
-            share = 100 * self.done // max(self.total, 1)
-            self.report(share, f"{self.done:,} {self.unit} done")
+            self.report(100 * self.done // max(self.total, 1), message)
 
 
 def line(what: str, unit: str, done: int, total: int, seconds: float) -> str:
@@ -85,16 +80,16 @@ def line(what: str, unit: str, done: int, total: int, seconds: float) -> str:
 
 
 def expect(total: int, unit: str) -> None:
-    """Write how many units all workers together have to do."""
+    """Write how many units there are for all workers together."""
     if folder := os.environ.get(FOLDER):
         Path(folder, TOTAL).write_text(f"{total} {unit}", encoding="utf-8")
 
 
 def _write(progress: Progress) -> None:
     if folder := os.environ.get(FOLDER):
-        # A worker may do several tasks, each with a Progress of its own.
+        # A worker may do several tasks, each with its own Progress.
         name = f"{os.getpid()}-{id(progress)}-{int(progress.begun * 1e6)}"
-        with suppress(OSError):  # the run has ended: nobody reads it any more
+        with suppress(OSError):  # the run has ended, and its folder is deleted
             Path(folder, name).write_text(str(progress.done), encoding="utf-8")
 
 
@@ -116,7 +111,7 @@ def shown(what: str) -> Iterator[None]:
 
 
 def _counted(folder: Path) -> tuple[int, int, str]:
-    """Return the units done, the units in all, and their name."""
+    """Return the number of units done, the total, and the unit's name."""
     done, total, unit = 0, 0, ""
     for path in folder.iterdir():
         text = path.read_text(encoding="utf-8")
@@ -124,7 +119,7 @@ def _counted(folder: Path) -> tuple[int, int, str]:
             number, _, unit = text.partition(" ")
             total = int(number or 0)
         else:
-            done += int(text or 0)  # it may be empty while it is written
+            done += int(text or 0)  # a file is empty for a moment while it is written
     return done, total, unit
 
 

@@ -1,4 +1,4 @@
-"""Rows that could not be used: why, in a short code and a sentence, counted and never silent."""
+"""Rejects: rows that could not be used, each with a short reason and a detail."""
 
 from __future__ import annotations
 
@@ -14,56 +14,55 @@ from pipeline.core import schemas
 from pipeline.core.errors import Rejected, TooManyRejects
 
 REASONS: dict[str, str] = {
-    "corrupt": "the object's bytes are not those that its ETag is the digest of, at every try",
-    "feature_conflict": "the table of features has two for this point that differ",
-    "forbidden": "the bucket does not let this object be read",
-    "decoder_died": "the image killed the process that decoded it, as only a broken one does",
+    "corrupt": "the object's bytes do not have the digest that its ETag states, at every try",
+    "feature_conflict": "the table of features has two different rows for this point",
+    "forbidden": "the bucket does not allow this object to be read",
+    "decoder_died": "the process that decoded the image crashed",
     "doubled_window": "the same window of the same image is listed twice",
     "label_conflict": "the same pixel or image has two different labels",
     "no_data": "more of the chip is no-data than chip.max_nodata allows",
-    "no_feature": "the table of features has none for this point, or one that is not finite",
-    "no_mask": "the image has no mask where chip.nodata says, or one of another size",
+    "no_feature": "the table of features has no row for this point, or values that are not finite",
+    "no_mask": "the image has no mask under the name in chip.nodata, or one of another size",
     "no_such_image": "an annotation or a table names an image that is not in the index",
-    "no_window": "the annotated pixel lies in no window that a table lists",
-    "no_shape": "chip.method asks for a place that the annotation does not have",
+    "no_window": "the annotated pixel is in no window of the table",
+    "no_shape": "chip.method needs a point or box that the annotation does not have",
     "not_a_box": "the box, outline or mask has no pixels, or is of a kind that is not read",
     "not_a_pixel": "the row or column is not a whole number",
-    "not_an_image": "no decoder knows the object as an image",
+    "not_an_image": "no decoder recognises the object as an image",
     "other_size": "the annotated image has another size than the one in the bucket",
     "points_outside": "the point lies outside its image",
-    "said_again": "another line says the same of the same place, or more, and is kept",
-    "session_name": "the session's name has a place or day that cannot be; chips stay",
-    "too_slow": "the image was not decoded within its time",
+    "said_again": "another line has the same label for the same place, or more, and is kept",
+    "session_name": "the session's name has an impossible place or day; its chips are kept",
+    "too_slow": "the image was not decoded within the time limit",
     "too_many_bytes": "the object is larger than bucket.max_bytes",
     "too_many_pixels": "the image has more pixels than bucket.max_pixels",
     "truncated": "the image's data end early or are damaged",
-    "unconfirmed": "the label is a machine's and nobody has confirmed it",
-    "unreadable": "the disk or the file system has lost the object's bytes",
+    "unconfirmed": "the label is a machine's and not confirmed",
+    "unreadable": "the disk or the file system cannot read the object's bytes",
     "unreadable_row": "the line of the annotation file, or of a table of windows, cannot be read",
     "unreadable_table": "the line's table of windows is of a kind that is not read",
-    "unsupported": "the image is of a kind whose pixels are not defined here",
-    "vanished": "the object was listed, and then it was not there",
-    "window_outside": "the listed window reaches out of its image, or the object lies outside",
+    "unsupported": "the image is of a kind that is not supported",
+    "vanished": "the object was listed and then deleted",
+    "window_outside": "the listed window reaches over its image's border, or the object is outside",
 }
 
 DELIBERATE = frozenset({"no_data", "no_shape", "said_again", "unconfirmed"})
-"""Reasons that a setting asked for, or that lose nothing: not counted against max_rejects."""
+"""Reasons that a setting requests, or that lose nothing: not counted against max_rejects."""
 
 TRANSIENT = frozenset({"corrupt", "forbidden", "unreadable", "vanished"})
-"""Reasons that lie in the bucket and not in the image: the next run asks again."""
-
+"""Faults of the bucket, not of the image: the next run tries again."""
 
 MEANING = {
     "n_rejects_index": "objects of the bucket that are no images that can be used",
     "n_rejects_chip": "annotations that name no place on an image, or contradict others",
     "n_rejects_extract": "chips whose image cannot be decoded",
 }
-"""What all_metrics.json says of what was left out, without what a setting asked to leave out."""
+"""The counts in all_metrics.json, and what they count; DELIBERATE reasons are left out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """One row left out; *row* and *col* are None where a whole image is meant."""
+    """One row left out; *row* and *col* are None for a whole image."""
 
     stage: str
     key: str
@@ -74,7 +73,7 @@ class Reject:
 
 
 def table(rejects: Iterable[Reject]) -> pa.Table:
-    """Make the rejects table out of *rejects*, in its own order and free of repeats."""
+    """Return *rejects* as a sorted table without repeats."""
     rows: list[dict[str, Any]] = []
     for reject in set(rejects):
         if reject.reason not in REASONS:
@@ -84,46 +83,45 @@ def table(rejects: Iterable[Reject]) -> pa.Table:
 
 
 def sort(rejected: pa.Table) -> pa.Table:
-    """Sort a rejects table by all of its columns, so that its bytes repeat."""
+    """Return a rejects table sorted by all of its columns: equal rows are equal bytes."""
     return schemas.conform(rejected, schemas.REJECTS, tuple(schemas.REJECTS.names))
 
 
 def message(key: str, why: Rejected) -> str:
-    """Give why *key* cannot be used, with its name."""
+    """Return why *key* cannot be used, with the key."""
     return why.detail if key in why.detail else f"{key}: {why.detail}"
 
 
 def are_transient(rejected: pa.Table) -> bool:
-    """Say whether another run may have some of what this one could not have."""
+    """Return True if another run may be able to use some of these rows."""
     return not TRANSIENT.isdisjoint(rejected["reason"].to_pylist())
 
 
 def count_by_reason(rejected: pa.Table) -> dict[str, int]:
-    """Count *rejected* by reason, commonest first, then by name."""
+    """Return the number of rejects by reason, commonest first, then by name."""
     counted = Counter(rejected["reason"].to_pylist())
     return dict(sorted(sorted(counted.items()), key=itemgetter(1), reverse=True))
 
 
 def metrics(rejected: pa.Table) -> dict[str, int]:
-    """Count *rejected* by stage, under the names of MEANING."""
-    counting = [row for row in rejected.to_pylist() if row["reason"] not in DELIBERATE]
-    by_stage = Counter(row["stage"] for row in counting)
+    """Return the number of rejects by stage, under the names of MEANING."""
+    rows = rejected.to_pylist()
+    by_stage = Counter(row["stage"] for row in rows if row["reason"] not in DELIBERATE)
     return {name: by_stage[name.removeprefix("n_rejects_")] for name in MEANING}
 
 
 def check_limit(
     rejected: pa.Table, *, out_of: int, setting: str, limit: float
 ) -> TooManyRejects | None:
-    """Judge whether the share of rejects is over *limit*.
+    """Return the error to stop with if more than the share *limit* was rejected; else None.
+
+    Its message has the reasons, their counts and the first row of each.
 
     Args:
         rejected: schemas.REJECTS of one stage.
-        out_of: rows that the stage was given.
-        setting: the stage's section and `max_rejects`, for the message.
-        limit: what that setting says.
-
-    Returns:
-        The error to stop with, with the reasons, their counts and the first row of each; or None.
+        out_of: the number of rows that the stage read.
+        setting: the name of the setting with the *limit*, for the message.
+        limit: a share, 0 to 1.
     """
     counted = {why: n for why, n in count_by_reason(rejected).items() if why not in DELIBERATE}
     total = sum(counted.values())
@@ -135,5 +133,5 @@ def check_limit(
     stage = rejected["stage"][0].as_py()
     return TooManyRejects(
         f"{stage}: {total:,} of {out_of:,} rows rejected ({share:.3f}), over {setting} {limit}; "
-        f"mend them, or set {setting} higher:\n" + "\n".join(lines)
+        f"fix them, or set {setting} higher:\n" + "\n".join(lines)
     )

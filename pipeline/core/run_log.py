@@ -1,4 +1,4 @@
-"""What a stage did: how many rows its table has, and how many of them were computed or rejected.
+"""The counts of a stage: how many rows its table has, were computed, reused or rejected.
 
 The index of an unchanged bucket imports this module and little else, so it imports only light parts
 of the standard library.
@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 RUN = os.urandom(16).hex()
-"""The name of this run. Rows that are computed for it, in whatever process, are counted by it."""
+"""The name of this run: all of its processes count the rows that they compute under it."""
 
 
 class Counts(NamedTuple):
@@ -26,7 +26,7 @@ class Counts(NamedTuple):
         rows: all rows of the table.
         computed: those that this run computed; the others were reused.
         rejected: the number of rejects by reason.
-        more: added to the summary.
+        more: text to add to the summary.
     """
 
     stage: str
@@ -38,7 +38,7 @@ class Counts(NamedTuple):
 
     @property
     def reused(self) -> int:
-        """Rows that were available already."""
+        """The number of rows that were available already."""
         return self.rows - self.computed
 
     def summary(self) -> str:

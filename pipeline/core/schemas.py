@@ -1,8 +1,8 @@
 """Every table that Quadrat writes: its columns, their types, their order and what they mean.
 
-A column is spelled here and nowhere else decides what it is. `conform` is the only way to a file:
-with it, equal rows are equal bytes. The sentences are not written into files, so that rewording
-one changes no byte; docs/reference/tables.md is made from them.
+A column is defined here and nowhere else. A table is written only after `conform`, so that equal
+rows are equal bytes. SENTENCES are not written into files, so that rewording one changes no byte;
+docs/reference/tables.md is made from them.
 """
 
 from __future__ import annotations
@@ -19,124 +19,84 @@ import pyarrow.parquet as pq
 from pipeline.core.hashing import CHIP_ID_BYTES, digest
 
 ROW_GROUP_ROWS = 10_000
-
 CHIP_ID = pa.binary(CHIP_ID_BYTES)
-
 ELEMENT = "element"
-"""Parquet's own word: a list named otherwise would, once read back, be written as other bytes."""
+"""Parquet's name of a list's items: a list with another name changes bytes when it is read back."""
 
-LISTING = pa.schema([("key", pa.string()), ("version", pa.string()), ("size", pa.int64())])
+
+def _columns(kind: pa.DataType, *names: str) -> list[pa.Field]:
+    return [pa.field(name, kind) for name in names]
+
+
+_ID = _columns(CHIP_ID, "chip_id")
+_KEY = _columns(pa.string(), "key")
+_IMAGE = _columns(pa.string(), "key", "version")
+_IMAGE_SIZE = _columns(pa.int32(), "image_height", "image_width")
+_CENTRE = _columns(pa.int32(), "row", "col")
+_WINDOW = _columns(pa.int32(), "top", "left", "height", "width")
+_PLACE = _columns(pa.float64(), "latitude", "longitude")
+_SAID = _columns(pa.string(), "label", "group", "line")
+
+LISTING = pa.schema([*_IMAGE, ("size", pa.int64())])
 
 HEADERS = pa.schema(
     [
         *LISTING,
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("format", pa.string()),
-        ("mode", pa.string()),
+        *_columns(pa.int32(), "width", "height"),
+        *_columns(pa.string(), "format", "mode"),
         ("orientation", pa.int8()),
         ("captured_at", pa.timestamp("us")),
-        ("latitude", pa.float64()),
-        ("longitude", pa.float64()),
+        *_PLACE,
         ("more_frames", pa.bool_()),
     ]
 )
 
 IMAGES = pa.schema([*HEADERS, ("shard", pa.int32())])
 
-ANNOTATIONS = pa.schema(
-    [
-        ("key", pa.string()),
-        ("row", pa.int32()),
-        ("col", pa.int32()),
-        ("label", pa.string()),
-        ("group", pa.string()),
-        ("line", pa.string()),
-    ]
-)
+ANNOTATIONS = pa.schema([*_KEY, *_CENTRE, *_SAID])
 
 OUTLINE = pa.list_(pa.field(ELEMENT, pa.list_(pa.field(ELEMENT, pa.float64()))))
 
 OBJECTS = pa.schema(
     [
-        ("key", pa.string()),
-        ("row", pa.int32()),
-        ("col", pa.int32()),
-        ("top", pa.int32()),
-        ("left", pa.int32()),
-        ("height", pa.int32()),
-        ("width", pa.int32()),
+        *_KEY,
+        *_CENTRE,
+        *_WINDOW,
         ("outline", OUTLINE),
         ("pixels", pa.binary()),
         ("crowd", pa.bool_()),
-        ("image_height", pa.int32()),
-        ("image_width", pa.int32()),
-        ("label", pa.string()),
-        ("group", pa.string()),
-        ("line", pa.string()),
+        *_IMAGE_SIZE,
+        *_SAID,
     ]
 )
-"""What is said of points (`row`, `col`), of things with a window, or (neither) of whole images."""
+"""Annotations of points (`row`, `col`), of objects with a window, or, with neither, of images."""
 
-SAID = pa.schema([("chip_id", CHIP_ID), *ANNOTATIONS])
-"""What is said of chips: annotations whose chip is known."""
+SAID = pa.schema([*_ID, *ANNOTATIONS])
+"""Annotations of chips."""
 
-PLACES = pa.schema(
-    [
-        ("key", pa.string()),
-        ("version", pa.string()),
-        ("image_height", pa.int32()),
-        ("image_width", pa.int32()),
-        ("row", pa.int32()),
-        ("col", pa.int32()),
-    ]
-)
+PLACES = pa.schema([*_IMAGE, *_IMAGE_SIZE, *_CENTRE])
 
-CHIPS = pa.schema(
-    [
-        ("chip_id", CHIP_ID),
-        ("key", pa.string()),
-        ("version", pa.string()),
-        ("row", pa.int32()),
-        ("col", pa.int32()),
-        ("top", pa.int32()),
-        ("left", pa.int32()),
-        ("height", pa.int32()),
-        ("width", pa.int32()),
-    ]
-)
+CHIPS = pa.schema([*_ID, *_IMAGE, *_CENTRE, *_WINDOW])
 
-BESIDE = pa.schema(
-    [
-        ("table", pa.string()),
-        ("table_version", pa.string()),
-        ("key", pa.string()),
-        ("version", pa.string()),
-        ("image_height", pa.int32()),
-        ("image_width", pa.int32()),
-    ]
-)
+BESIDE = pa.schema([*_columns(pa.string(), "table", "table_version"), *_IMAGE, *_IMAGE_SIZE])
 """A table of windows in the bucket, and the images beside it: one row an image."""
 
 LISTED = pa.schema([*CHIPS, ("particle", pa.string())])
-"""The windows that such a table lists, and what each is called."""
+"""The windows in such a table, each with its name there."""
 
 MEASURED = pa.schema(
     [
-        ("chip_id", CHIP_ID),
-        ("key", pa.string()),
-        ("row", pa.int32()),
-        ("col", pa.int32()),
-        ("particle", pa.string()),
-        ("session", pa.string()),
+        *_ID,
+        *_KEY,
+        *_CENTRE,
+        *_columns(pa.string(), "particle", "session"),
         ("sampled_on", pa.date32()),
-        ("latitude", pa.float64()),
-        ("longitude", pa.float64()),
+        *_PLACE,
     ]
 )
-"""What an instrument says of each chip begins so; the instrument's own columns follow."""
+"""The first columns of an instrument's measurements of chips; the instrument's own follow."""
 
-SCENE_PLACES = pa.schema([*PLACES, ("mask", pa.string()), ("mask_version", pa.string())])
+SCENE_PLACES = pa.schema([*PLACES, *_columns(pa.string(), "mask", "mask_version")])
 """Images whose no-data is stated by masks, with their keys; without a version there is none."""
 
 SCENE_CHIPS = pa.schema([*CHIPS, ("valid_share", pa.float64()), ("mask_version", pa.string())])
@@ -144,51 +104,31 @@ SCENE_CHIPS = pa.schema([*CHIPS, ("valid_share", pa.float64()), ("mask_version",
 
 BOUNDS = pa.schema(
     [
-        ("chip_id", CHIP_ID),
-        ("key", pa.string()),
-        ("row", pa.int32()),
-        ("col", pa.int32()),
+        *_ID,
+        *_KEY,
+        *_CENTRE,
         ("crs", pa.string()),
-        ("x_min", pa.float64()),
-        ("y_min", pa.float64()),
-        ("x_max", pa.float64()),
-        ("y_max", pa.float64()),
+        *_columns(pa.float64(), "x_min", "y_min", "x_max", "y_max"),
     ]
 )
-"""Where chips of georeferenced scenes lie."""
+"""Where chips of georeferenced scenes are."""
 
-LABELS = pa.schema(
-    [
-        ("chip_id", CHIP_ID),
-        ("key", pa.string()),
-        ("row", pa.int32()),
-        ("col", pa.int32()),
-        ("label", pa.string()),
-        ("group", pa.string()),
-        ("split", pa.string()),
-    ]
-)
+LABELS = pa.schema([*_ID, *_KEY, *_CENTRE, *_columns(pa.string(), "label", "group", "split")])
 
 REJECTS = pa.schema(
     [
-        ("stage", pa.string()),
-        ("key", pa.string()),
-        ("row", pa.int32()),
-        ("col", pa.int32()),
-        ("reason", pa.string()),
-        ("detail", pa.string()),
+        *_columns(pa.string(), "stage", "key"),
+        *_CENTRE,
+        *_columns(pa.string(), "reason", "detail"),
     ]
 )
 
 PREDICTIONS = pa.schema(
     [
-        ("chip_id", CHIP_ID),
-        ("key", pa.string()),
-        ("row", pa.int32()),
-        ("col", pa.int32()),
-        ("group", pa.string()),
-        ("label", pa.string()),
-        ("predicted", pa.string()),
+        *_ID,
+        *_KEY,
+        *_CENTRE,
+        *_columns(pa.string(), "group", "label", "predicted"),
         ("score", pa.float32()),
         ("probabilities", pa.list_(pa.field(ELEMENT, pa.float32()))),
     ]
@@ -198,15 +138,15 @@ EXPORTED = pa.schema(
     [
         ("name", pa.string()),
         *CHIPS,
-        *(LABELS.field(name) for name in ("label", "group", "split")),
-        *(HEADERS.field(name) for name in ("captured_at", "latitude", "longitude")),
+        *_columns(pa.string(), "label", "group", "split"),
+        ("captured_at", pa.timestamp("us")),
+        *_PLACE,
         ("object", pa.string()),
         ("object_size", pa.int64()),
-        ("sha256", pa.string()),
-        ("made_from", pa.string()),
+        *_columns(pa.string(), "sha256", "made_from"),
     ]
 )
-"""Chips as image files: what `python -m stages.export` writes beside them."""
+"""Chips as image files: the table that `python -m stages.export` writes beside them."""
 
 SENTENCES: Mapping[str, str] = {
     "chip_id": "digest of key, version and window, in 16 bytes",
@@ -217,7 +157,7 @@ SENTENCES: Mapping[str, str] = {
     "height": "pixels from top to bottom, as stored",
     "format": "the image format by its content, as Pillow names it",
     "mode": "the pixel format, as Pillow names it; of TIFFs with deep or more bands as 4×uint16",
-    "orientation": "the EXIF orientation, 1 to 8, and 1 where there is none; never applied",
+    "orientation": "the EXIF orientation, 1 to 8, or 1 if there is none; never applied",
     "captured_at": "when the picture was taken, by EXIF, in the camera's own time; null if unknown",
     "latitude": "degrees north by EXIF or the session's name, negative in the south; null: unknown",
     "longitude": "degrees east by EXIF or the session's name, negative in the west; null: unknown",
@@ -227,9 +167,9 @@ SENTENCES: Mapping[str, str] = {
     "col": "the pixel column of the centre, counted from 0 at the left",
     "top": "the window's first row; negative where it reaches over the border",
     "left": "the window's first column; negative where it reaches over the border",
-    "label": "what the annotation says the chip shows, several labels sorted and joined by "
-    "`annotations.label_separator`; null where nobody has said",
-    "group": "what must not straddle a split: a site, a survey, the image if nothing else is given",
+    "label": "the label in the annotations, several labels sorted and joined by "
+    "`annotations.label_separator`; null: unlabelled",
+    "group": "what is never divided between splits: a site, a survey, or else the image",
     "split": "train, calibration or validation, by hash of the group",
     "valid_share": "the share of the window's pixels inside the image that are not no-data",
     "mask": "the key of the mask that says where the image has data",
@@ -239,59 +179,58 @@ SENTENCES: Mapping[str, str] = {
     "y_min": "the lowest y of the window's corners, in the scene's own coordinates",
     "x_max": "the highest x of the window's corners, in the scene's own coordinates",
     "y_max": "the highest y of the window's corners, in the scene's own coordinates",
-    "feature": "the vector that the extractor gives for the chip",
+    "feature": "the vector that the extractor computes of the chip",
     "stage": "the stage that left the row out",
     "reason": "a short code for why the row was left out",
-    "detail": "one sentence saying what is wrong with the row, and where",
+    "detail": "what is wrong with the row, and where, in one sentence",
     "predicted": "the class with the highest probability for this chip; of several labels those "
     "from their threshold on, joined as in `label`",
     "score": "the highest probability, between 0 and 1; of several labels that of the least sure "
     "decision",
-    "probabilities": "one probability a class, in the order of model.json's classes",
-    "line": "the line of the annotation file that says so, or the place in it",
+    "probabilities": "one probability for each class, in the order of model.json's classes",
+    "line": "the line of the annotation file, or the place in it",
     "outline": "the object's outline: for each of its parts x and y of the corners, one after the "
     "other, in pixels from the image's top left corner; null: the window, or its `pixels`",
     "crowd": "whether the outline is that of a region of many objects, and of no single one",
     "pixels": "which pixels of the window are the object's: bits, by rows; null: see the outline",
     "particle": "the particle's name: the session's folder in the bucket and the number there",
     "session": "the name of the session's folder",
-    "sampled_on": "the day of sampling, by the session's name; null where it does not say",
+    "sampled_on": "the day of sampling by the session's name; null: unknown",
     "table": "the key of a table of windows",
     "table_version": "what identifies that table's bytes",
-    "name": "the chip's name, by the template that was asked for, without its ending",
-    "object": "the file that holds the chip, below the folder that chips went to",
+    "name": "the chip's name by the requested template, without its extension",
+    "object": "the chip's file, below the folder of the export",
     "object_size": "that file's length in bytes",
     "sha256": "the SHA-256 of that file's bytes",
-    "made_from": "digest of all that the file was made from: pixels, settings, what it says",
+    "made_from": "digest of all that the file was made from: pixels, settings and metadata",
     "image_height": "pixels from top to bottom of the whole image",
     "image_width": "pixels from left to right of the whole image",
 }
 
 
-def features(dim: int, store: str) -> pa.Schema:
-    """Give the schema of a features table of *dim* values a chip, `float32` or `float16`."""
-    value = pa.float16() if store == "float16" else pa.float32()
+def features(dim: int, dtype: str) -> pa.Schema:
+    """Return the schema of a features table of *dim* values a chip, `float32` or `float16`."""
+    value = pa.float16() if dtype == "float16" else pa.float32()
     vector = pa.list_(pa.field(ELEMENT, value), dim)
-    columns = ["chip_id", "key", "row", "col"]
-    return pa.schema([*(CHIPS.field(name) for name in columns), ("feature", vector)])
+    return pa.schema([*_ID, *_KEY, *_CENTRE, ("feature", vector)])
 
 
 def vectors(dim: int) -> pa.Schema:
-    """Give the schema of features that were made elsewhere: without `chip_id`, in float32."""
+    """Return the schema of features from elsewhere: without `chip_id`, in float32."""
     return features(dim, "float32").remove(0)
 
 
 SORT_KEYS: tuple[str, ...] = ("key", "row", "col", "chip_id")
-"""Boxes of two sizes can have one centre: their chips then go by their names."""
+"""Boxes of different sizes can have the same centre: their chips are sorted by chip_id."""
 
 
 def fingerprint(schema: pa.Schema) -> str:
-    """Give a digest of the schema's names and types, a part of every recipe."""
+    """Return a digest of the schema's names and types, a part of every recipe."""
     return digest([[field.name, str(field.type)] for field in schema])
 
 
 def conform(table: pa.Table, schema: pa.Schema, sort: tuple[str, ...] = SORT_KEYS) -> pa.Table:
-    """Give *table* with exactly *schema*'s columns and types, sorted, in one chunk a column.
+    """Return *table* with exactly *schema*'s columns and types, sorted, in one chunk a column.
 
     Raises:
         KeyError, pyarrow.ArrowInvalid: a column is missing or cannot be cast without loss.
@@ -300,16 +239,16 @@ def conform(table: pa.Table, schema: pa.Schema, sort: tuple[str, ...] = SORT_KEY
     keys = [(name, "ascending") for name in sort if name in schema.names]
     if keys and shaped.num_rows:
         order = pc.sort_indices(shaped, sort_keys=keys)
-        if not np.array_equal(order, np.arange(len(order))):  # to copy features takes its time
+        if not np.array_equal(order, np.arange(len(order))):  # copying features takes time
             shaped = shaped.take(order)
     return shaped.replace_schema_metadata(None).combine_chunks()
 
 
 def writer(schema: pa.Schema, sink: Any) -> pq.ParquetWriter:
-    """Open *sink* for rows of *schema*; a file or a path.
+    """Open *sink*, a file or a path, for rows of *schema*.
 
     Features are written as they are in memory: float bits hardly compress, and a dictionary of
-    them doubles the cost of reading. Everything else is small and repeats itself.
+    them doubles the time to read them. All other columns are small and repetitive.
     """
     plain = {"feature", "chip_id", "probabilities"}
     names = schema.names

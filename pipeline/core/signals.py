@@ -32,16 +32,14 @@ creating = threading.Lock()
 """Held while a file is added to `unfinished` and created. Whoever ends this process keeps the lock,
 so that no file is created after the others have been removed."""
 
-if hasattr(
-    os, "register_at_fork"
-):  # a child must not inherit it locked by a thread that it does not have
+if hasattr(os, "register_at_fork"):
+    # A child must not inherit a lock that is held by a thread that it does not have.
     os.register_at_fork(
         before=creating.acquire, after_in_parent=creating.release, after_in_child=creating.release
     )
 
 helpers: set[int] = set()
-"""Processes that work for this one only and write nothing; they are killed if it is stopped."""
-
+"""Processes that work only for this one and write nothing; they are killed if it is stopped."""
 
 _ending = threading.Event()
 

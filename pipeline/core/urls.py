@@ -1,4 +1,4 @@
-"""Addresses that may hold credentials: what is shown of them, and which are refused."""
+"""Addresses that may contain credentials: what messages show of them, and which are refused."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ SECRET = re.compile(
     r"|key|pwd",
     re.IGNORECASE,
 )
-"""Names in an address's query whose values are for nobody else to read."""
+"""Names in an address's query whose values are secret."""
 
 
 def shown(url: str) -> str:
-    """Give *url* for a message: without user, password and query, which may be credentials."""
+    """Return *url* for a message: without user, password and query, which may be credentials."""
     try:
         parts = urlsplit(url)
-    except ValueError:  # it may be anything
+    except ValueError:
         return f"{url.partition('://')[0]}://…"
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def holds_credentials(text: str) -> bool:
-    """Say whether *text* is an address with a user, a password, a token or a signature in it."""
+    """Return True if *text* is an address with a user, a password, a token or a signature."""
     if "://" not in text:
         return False
     try:
         parts = urlsplit(text)
-    except ValueError:  # a bracket that is not closed; it may be anything
+    except ValueError:  # such as a bracket that is not closed
         return "@" in text or "?" in text
     names = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True)]
     return "@" in parts.netloc or any(map(SECRET.fullmatch, names))

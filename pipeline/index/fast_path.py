@@ -1,9 +1,9 @@
-"""Find out quickly whether anything has changed since the index was made.
+"""A fast path for the index: if nothing has changed since it was made, it is not made again.
 
-The index stage runs at every `dvc repro`. If every file that it was made of has the stamp (inode,
-size, mtime, ctime) that it had then, it need not import Luigi and Arrow, which takes a second.
-Everything else, including any doubt, leads to an ordinary run. This module imports only light parts
-of the standard library: no pathlib, no logging.
+The index stage runs at every `dvc repro`. If every file that it was made of still has the same
+stamp (inode, size, mtime, ctime), it need not import Luigi and Arrow, which takes a second. In any
+doubt, the index is made as usual. This module imports only light parts of the standard library: no
+pathlib, no logging.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from pipeline.core.run_log import RUN, Counts, append_run_log
 MEMORY = ".quadrat/index.json"
 OUTS = ("data/index", "data/manifests/index.json", "data/rejects/index.parquet")
 CODE = os.path.dirname(os.path.dirname(__file__))
+CODE_SUFFIXES = (".py", ".j2", ".css", ".js")
+"""As in core/code_version.py, whose imports are too slow here."""
 SETTINGS = ("params.yaml", "dvc.yaml", "luigi.cfg")
 ENVIRONMENT = ("QUADRAT_", "AWS_", "DVC_ROOT", "LUIGI_", "PYTHONPATH")
-Stamp = tuple[str, int, int, int, int]
-"""Path, inode, size, mtime and ctime in ns."""
-
-STAMP = 5
-A_DAY_S = 86_400.0
-"""Once a day the index runs as usual, which marks its pieces in the store as used."""
-
+MAX_AGE_S = 86_400.0
+"""Once a day the index is made as usual, which marks its pieces in the store as used."""
 SETTLED_S = 2.0
 """A file that changed so recently may change again and keep its stamp."""
+Stamp = tuple[str, int, int, int, int]
+"""Path, inode, size, mtime and ctime in ns."""
+STAMP_LENGTH = 5
 
 
 def report() -> bool:
@@ -48,29 +48,25 @@ def report() -> bool:
 
 
 def _valid_memory() -> Any:
-    """Return what was remembered of the index if it still holds; else None."""
+    """Return what was remembered of the index if nothing has changed since; else None."""
     try:
-        memory = _read(MEMORY)
+        with open(MEMORY, encoding="utf-8") as stream:
+            memory = json.load(stream)
         stamps = [snapshot(memory["bucket"], memory["files"])[0], _outs()]
-        is_recent = 0 <= time.time() - memory["at"] < A_DAY_S
+        is_recent = 0 <= time.time() - memory["at"] < MAX_AGE_S
     except (OSError, ValueError, KeyError, TypeError, QuadratError):
-        return None  # the ordinary run says what is wrong
+        return None  # making the index will raise the error
     return memory if is_recent and stamps == memory["stamps"] else None
 
 
-def _read(path: str) -> Any:
-    with open(path, encoding="utf-8") as stream:
-        return json.load(stream)
-
-
 def forget() -> None:
-    """Delete what was remembered, since the index is being made again."""
+    """Delete what was remembered, because the index is made again."""
     if os.path.exists(MEMORY):
         os.remove(MEMORY)
 
 
 def remember(before: str, facts: dict[str, Any]) -> None:
-    """Remember that the index is right, unless something has changed since *before*.
+    """Remember that the index is up to date, unless something has changed since *before*.
 
     Args:
         before: the digest of `snapshot` from before the index was made.
@@ -83,24 +79,24 @@ def remember(before: str, facts: dict[str, Any]) -> None:
         try:
             with open(MEMORY, "w", encoding="utf-8") as stream:
                 json.dump(memory, stream)
-        except OSError:  # a full disk: the next run is an ordinary one
+        except OSError:  # such as a full disk: the next run makes the index as usual
             forget()
 
 
 def snapshot(bucket: str, files: Sequence[str]) -> tuple[str, float]:
-    """Return a digest of the stamps of all that an index is made of, and the latest change's time.
+    """Return a digest of the stamps of all inputs of an index, and the time of the last change.
 
     Args:
-        bucket: the folder of images, or their address.
-        files: what shapes the index besides settings, code and libraries: annotations, weights.
+        bucket: the folder or the address of the bucket.
+        files: further inputs besides settings, code and libraries: annotations, weights.
 
     Raises:
         OSError, StorageError: the bucket cannot be listed.
     """
-    return _digest(_everything(bucket, files))
+    return _digest(_inputs(bucket, files))
 
 
-def _everything(bucket: str, files: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+def _inputs(bucket: str, files: Sequence[str]) -> Iterator[tuple[Any, ...]]:
     yield sys.version, sys.prefix, os.getcwd()
     yield from sorted(item for item in os.environ.items() if item[0].startswith(ENVIRONMENT))
     for path in (*SETTINGS, os.environ.get("LUIGI_CONFIG_PATH", SETTINGS[-1]), *files):
@@ -108,7 +104,7 @@ def _everything(bucket: str, files: Sequence[str]) -> Iterator[tuple[Any, ...]]:
     for path in sys.path:
         if path.endswith("-packages"):
             yield _stamp(path)  # changes whenever a library is installed or removed
-    yield from (stamp for stamp in _below(CODE) if stamp[0].endswith((".py", ".j2")))
+    yield from (stamp for stamp in _below(CODE) if stamp[0].endswith(CODE_SUFFIXES))
     if "://" in bucket:
         from pipeline.storage import open_storage
 
@@ -119,22 +115,15 @@ def _everything(bucket: str, files: Sequence[str]) -> Iterator[tuple[Any, ...]]:
 
 
 def _below(folder: str) -> Iterator[Stamp]:
-    """Yield the stamp of every file below *folder*, sorted by path; hidden files are left out.
-
-    Raises:
-        OSError: it cannot be listed.
-    """
+    """Yield the stamp of every file below *folder*, sorted by path, without hidden files."""
     with os.scandir(folder) as entries:
-        for entry in sorted(entries, key=_name):
+        for entry in sorted(entries, key=attrgetter("name")):
             if entry.name.startswith("."):
                 continue
             if entry.is_dir(follow_symlinks=False):
                 yield from _below(entry.path)
             else:
                 yield _stamp(entry.path)
-
-
-_name = attrgetter("name")
 
 
 def _stamp(path: str) -> Stamp:
@@ -146,7 +135,7 @@ def _stamp(path: str) -> Stamp:
 
 
 def _outs() -> str:
-    """Return a digest of the outs' stamps, without ctime: dvc changes modes before a stage."""
+    """Return a digest of the outs' stamps without ctime: DVC changes modes before a stage."""
     folder, *files = OUTS
     return _digest(stamp[:4] for stamp in (*_below(folder), *map(_stamp, files)))[0]
 
@@ -155,6 +144,6 @@ def _digest(items: Iterable[tuple[Any, ...]]) -> tuple[str, float]:
     hasher, newest = hashlib.sha256(), 0
     for item in items:
         hasher.update(repr(item).encode("utf-8", "surrogateescape"))
-        if len(item) == STAMP:
+        if len(item) == STAMP_LENGTH:
             newest = max(newest, item[3], item[4])
     return hasher.hexdigest(), newest / 1e9

@@ -11,6 +11,6 @@ VERSION = 1
 
 
 def recipe(bucket: BucketParams) -> Recipe:
-    """Return the recipe of image headers."""
+    """Return the recipe of the images table."""
     code = {"index": VERSION, "images": images.VERSION}
     return recipe_of(bucket, code=code, schema=schemas.fingerprint(schemas.HEADERS))

@@ -1,9 +1,9 @@
-"""Index: list the bucket, read the header of every new image, and fix what this run works on.
+"""Index: list the bucket, read the header of every new image, and record the inputs of a run.
 
-Besides the images, the index keeps the annotation file as it is now, a list of the files beside the
-images that chips are made from (instrument tables, masks), and what is requested of each later
-stage. It is the one stage that runs at every `dvc repro`: a change outside params.yaml, such as
-other weights or other code, is noticed here or nowhere.
+Besides images, the index has a copy of the annotation file, a list of the files beside images that
+chips are made from (instrument tables, masks), and the recipe of each later stage. It is the only
+stage that runs at every `dvc repro`: it notices changes outside params.yaml, such as other weights
+or other code.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import cache, partial
 from typing import Any
 
@@ -37,6 +35,7 @@ from pipeline.core.run_log import Counts, pluralize
 from pipeline.images.header import read_header
 from pipeline.images.sandbox import DecoderSandbox
 from pipeline.images.watchdog import watched
+from pipeline.index.listing import BucketListing
 from pipeline.index.recipe import recipe
 from pipeline.storage import Object, Storage, read_url
 from pipeline.store import outputs, shards
@@ -48,16 +47,13 @@ from pipeline.store.recipe import Recipe
 log = logging.getLogger(__name__)
 
 TABLE = "images"
-
 NO_FILE = b"This annotation format has no file.\n"
 READERS = 16
 ISOLATED_READERS = 2
-"""Each has a process of its own."""
-
+"""Each has its own process."""
+AHEAD = 64
 ReadHeader = Callable[..., dict[str, Any]]
 """Returns the header of one object: (item, max_pixels=…)."""
-
-AHEAD = 64
 
 FORMATS = {
     "jpg": ("JPEG", "MPO"),
@@ -69,99 +65,24 @@ FORMATS = {
     "bmp": ("BMP", "DIB"),
     "gif": ("GIF",),
 }
-"""Pillow's names of the formats that a file's ending promises."""
-
-
-@dataclass(frozen=True, slots=True)
-class FilesBeside:
-    """Which files of the bucket besides images the chip method reads.
-
-    Attributes:
-        patterns: of the keys of instrument tables.
-        mask_of: returns the key of the mask of an image; None if there are no masks.
-        method: the name of the chip method, for messages.
-    """
-
-    patterns: Sequence[str]
-    mask_of: Callable[[str], str] | None
-    method: str
-
-
-@dataclass(frozen=True, slots=True)
-class BucketListing:
-    """What is in the bucket, both as schemas.LISTING: images, and the files beside them."""
-
-    images: pa.Table
-    tables: pa.Table
-
-
-def list_bucket(context: Context, beside: FilesBeside) -> BucketListing:
-    """List the objects that the patterns of the settings select, with their versions.
-
-    Raises:
-        StorageError: the bucket cannot be listed.
-        InputError: no image, or no instrument table, is selected.
-    """
-    section, storage = context.params.bucket, context.bucket
-    objects = list(storage.list())
-    allowed = [item for item in objects if not _matches(item.key, section.exclude)]
-    tables = [item for item in allowed if _matches(item.key, beside.patterns)]
-    others = (item for item in allowed if not _matches(item.key, beside.patterns))
-    selected = [item for item in others if _matches(item.key, section.include)]
-    if not selected:
-        raise InputError(
-            f"{section.url}: no object matches bucket.include {list(section.include)}; "
-            "check bucket.url, or set bucket.include to patterns that match your keys"
-        )
-    if beside.patterns and not tables:
-        raise InputError(
-            f"{section.url}: no object matches {', '.join(beside.patterns)}, the tables that "
-            f"chip.method {beside.method!r} reads; check bucket.url and chip.method"
-        )
-    mask_of = beside.mask_of
-    mask_keys = {mask_of(item.key) for item in selected} if mask_of else set()
-    masks = [item for item in objects if item.key in mask_keys]
-    selected = [item for item in selected if item.key not in mask_keys]
-    return BucketListing(
-        _listing(storage.versioned(selected)), _listing(storage.versioned(tables + masks))
-    )
-
-
-def _listing(objects: Sequence[Object]) -> pa.Table:
-    columns = {name: [getattr(item, name) for item in objects] for name in schemas.LISTING.names}
-    return schemas.conform(pa.table(columns, schema=schemas.LISTING), schemas.LISTING)
-
-
-def _matches(key: str, patterns: Sequence[str]) -> bool:
-    """Return True if a pattern matches the whole key or its last part, in upper or lower case."""
-    lower = key.lower()
-    names = (lower, lower.rpartition("/")[2])
-    return any(fnmatchcase(name, pattern.lower()) for pattern in patterns for name in names)
+"""Pillow's names of the formats that a file's extension stands for."""
 
 
 def plan(context: Context, listing: BucketListing) -> list[shards.ShardPlan]:
-    """Name the pieces of the images table.
-
-    Raises:
-        SettingError: no key has the form of index.pattern.
-    """
-    _check_pattern(listing.images["key"].to_pylist(), context.params.index)
+    """Return the pieces of the images table; raise SettingError if no key matches the pattern."""
+    pattern, keys = context.params.index.template, listing.images["key"].to_pylist()
+    if pattern and not any(map(pattern.parse, keys)):
+        raise SettingError(
+            f"index.pattern: no key has the form {pattern.text!r}; the first key is {keys[0]!r}"
+        )
     parts = shards.split(listing.images, context.params.shards.count)
     headers = recipe(context.params.bucket)
     context.store.describe(headers.digest, headers.parts)
     return shards.plan(TABLE, headers.digest, parts, schemas.LISTING)
 
 
-def _check_pattern(keys: Sequence[str], index: IndexParams) -> None:
-    pattern = index.template
-    if pattern and not any(map(pattern.parse, keys)):
-        raise SettingError(
-            f"index.pattern: no key has the form {pattern.text!r}; the first key is {keys[0]!r}"
-        )
-
-
 def make(context: Context, pieces: Sequence[Piece], report: Report) -> None:
-    """Read the headers of the images of *pieces* that no neighbour has.
+    """Read the headers of images of *pieces* that no neighbour has, and store the pieces.
 
     Raises:
         StorageError: the bucket cannot be read, or changed while it was read.
@@ -221,7 +142,7 @@ def _in_threads(read: Any, rows: pa.Table, readers: int) -> Iterator[Any]:
 
 
 def _header(read: ReadHeader, section: BucketParams, item: Object) -> dict[str, Any] | Reject | str:
-    """Return an image's row, or why it has none; a message if it changed since it was listed."""
+    """Return an image's row or reject, or a message if it has changed since it was listed."""
     if item.size > section.max_bytes:
         detail = f"{item.key}: {item.size:,} bytes, over bucket.max_bytes {section.max_bytes:,}"
         return Reject("index", item.key, "too_many_bytes", detail)
@@ -234,31 +155,24 @@ def _header(read: ReadHeader, section: BucketParams, item: Object) -> dict[str, 
 
 
 def _log_surprises(table: pa.Table) -> None:
-    """Log what is surprising about images that are used all the same."""
-    rows = table.select(["key", "format", "more_frames"]).to_pylist()
-    several = [row["key"] for row in rows if row["more_frames"]]
-    misnamed = [f"{row['key']} ({row['format']})" for row in rows if _is_misnamed(row)]
+    """Log which images have several pictures, or a format that is not that of their name."""
+    several, misnamed = [], []
+    for row in table.select(["key", "format", "more_frames"]).to_pylist():
+        if row["more_frames"]:
+            several.append(row["key"])
+        extension = row["key"].rpartition(".")[2].lower()
+        if row["format"] not in FORMATS.get(extension, (row["format"],)):
+            misnamed.append(f"{row['key']} ({row['format']})")
     if several:
-        log.info(
-            "index: %s with several pictures, such as %s: the first picture is used",
-            pluralize(len(several), "files"),
-            several[0],
-        )
+        message = "index: %s with several pictures, such as %s: the first picture is used"
+        log.info(message, pluralize(len(several), "files"), several[0])
     if misnamed:
-        log.info(
-            "index: %s whose format is not that of their name, such as %s",
-            pluralize(len(misnamed), "files"),
-            misnamed[0],
-        )
-
-
-def _is_misnamed(row: dict[str, Any]) -> bool:
-    formats = FORMATS.get(row["key"].rpartition(".")[2].lower())
-    return formats is not None and row["format"] not in formats
+        message = "index: %s whose format is not that of their name, such as %s"
+        log.info(message, pluralize(len(misnamed), "files"), misnamed[0])
 
 
 def _with_fields(table: pa.Table, index: IndexParams) -> pa.Table:
-    """Add a column for each field of the pattern; null in keys of another form."""
+    """Return *table* with a column for each field of the pattern; null if a key does not match."""
     pattern = index.template
     if pattern is None:
         return table
@@ -281,36 +195,32 @@ def _with_fields(table: pa.Table, index: IndexParams) -> pa.Table:
 def expected(
     context: Context, listing: BucketListing, requested: Mapping[str, Recipe]
 ) -> dict[str, Any]:
-    """Return what the manifest of an index of *listing* must say, as far as inputs decide it.
+    """Return the part of the index's manifest that its inputs decide.
 
     Args:
         context: of the stage.
-        listing: what is in the bucket.
-        requested: the recipe that is requested of each later stage.
+        listing: of the bucket.
+        requested: the recipe of each later stage.
     """
+    path = context.params.annotations.path
     return {
         "stage": "index",
         "recipe": recipe(context.params.bucket).digest,
         "inputs": {
             "listing": hashlib.sha256(schemas.to_bytes(listing.images)).hexdigest(),
             "tables": hashlib.sha256(schemas.to_bytes(listing.tables)).hexdigest(),
-            "annotations": hashlib.sha256(_annotations(context)).hexdigest(),
+            "annotations": hashlib.sha256(_annotations(path)).hexdigest(),
             "recipes": {name: recipe.digest for name, recipe in requested.items()},
         },
         "shards_count": context.params.shards.count,
     }
 
 
-def _annotations(context: Context) -> bytes:
-    """Return the annotation file as it was when this run first read it."""
-    path = context.params.annotations.path
-    return NO_FILE if path is None else _annotation_file(path)
-
-
 @cache
-def _annotation_file(path: str) -> bytes:
+def _annotations(path: str | None) -> bytes:
+    """Return the annotation file as it was when this run first read it."""
     try:
-        return read_url(path)[0]
+        return NO_FILE if path is None else read_url(path)[0]
     except Missing as error:
         raise InputError(f"annotations.path: {error}") from error
 
@@ -321,7 +231,7 @@ def publish(
     plans: Sequence[shards.ShardPlan],
     requested: Mapping[str, Recipe],
 ) -> Counts:
-    """Put `data/index/` together, and return the counts.
+    """Write `data/index/` and return the counts.
 
     Raises:
         TooManyRejects: more objects than bucket.max_rejects allows cannot be used as images.
@@ -335,11 +245,11 @@ def publish(
     files = {
         INDEX / "images.parquet": out(schemas.to_bytes(_with_fields(table, context.params.index))),
         INDEX / "tables.parquet": out(schemas.to_bytes(listing.tables)),
-        INDEX / "annotations": out(_annotations(context)),
+        INDEX / "annotations": out(_annotations(context.params.annotations.path)),
         rejects_path("index"): out(schemas.to_bytes(assembled.rejected)),
     }
-    for name, asked in requested.items():
-        files[INDEX / "recipes" / f"{name}.json"] = out(pretty(dict(asked.parts)))
+    for name, later in requested.items():
+        files[INDEX / "recipes" / f"{name}.json"] = out(pretty(dict(later.parts)))
     manifest = {**expected(context, listing, requested), "shards": assembled.lines}
     error = rejects.check_limit(
         assembled.rejected,

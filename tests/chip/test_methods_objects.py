@@ -12,7 +12,7 @@ from skimage.measure import points_in_poly
 from pipeline.annotations import AnnotationSource, boxes, coco
 from pipeline.annotations._merge import to_table
 from pipeline.annotations._objects import Object
-from pipeline.annotations._shapes import box, mask, outline
+from pipeline.annotations._values import box, mask, outline
 from pipeline.chip import background, labels, methods
 from pipeline.chip.methods import _covered, _objects, grid, points, whole
 from pipeline.chip.methods import boxes as boxes_method

@@ -23,46 +23,46 @@ def cfg(tmp_path):
     return write
 
 
-def test_the_environment_goes_before_the_file(cfg):
+def test_the_environment_overrides_the_file(cfg):
     env = cfg("[quadrat]\nstore = /a\nworkers = 3\n")
     assert machine(env).store_url == "/a"
-    found = machine({**env, "QUADRAT_STORE": "s3://b/c"})
-    assert (found.store_url, found.workers) == ("s3://b/c", "3")
+    settings = machine({**env, "QUADRAT_STORE": "s3://b/c"})
+    assert (settings.store_url, settings.workers) == ("s3://b/c", "3")
 
 
-def test_without_settings_the_store_lies_beside_the_checkout(monkeypatch, tmp_path):
+def test_the_default_store_is_in_the_repository(monkeypatch, tmp_path):
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    found = machine({"LUIGI_CONFIG_PATH": "/nowhere"})
-    assert found.store_url == str(tmp_path / ".quadrat" / "store")
+    settings = machine({"LUIGI_CONFIG_PATH": "/nowhere"})
+    assert settings.store_url == str(tmp_path / ".quadrat" / "store")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[quadrat]\nstroe = /a\n", "stroe: not a setting; known are"),
+        ("[quadrat]\nstroe = /a\n", "stroe: not a setting; it can be store, device"),
         ("[quadrat]\ndevice = gpu\n", "device: no 'gpu' among auto, cpu, cuda, mps"),
         ("[quadrat]\nworkers = 0\n", "workers: '0' is not 'auto' or 1 or more"),
         ("[quadrat]\nworkers = many\n", "workers: 'many' is not 'auto' or 1 or more"),
         ("quadrat\n", "cannot be read"),
     ],
 )
-def test_a_wrong_setting_is_named(cfg, text, message):
+def test_the_error_for_a_wrong_setting_names_it(cfg, text, message):
     with pytest.raises(SettingError, match=message):
         machine(cfg(text))
 
 
 def test_the_shipped_file_is_read():
-    found = machine({"LUIGI_CONFIG_PATH": str(ROOT / "luigi.cfg")})
-    assert (found.device, found.workers, found.is_anonymous) == ("auto", "auto", False)
+    settings = machine({"LUIGI_CONFIG_PATH": str(ROOT / "luigi.cfg")})
+    assert (settings.device, settings.workers, settings.is_anonymous) == ("auto", "auto", False)
 
 
-def test_one_process_a_core_or_what_is_asked_for(cfg):
+def test_there_is_one_process_a_core_unless_workers_is_set(cfg):
     assert machine(cfg("[quadrat]\nworkers = 5\n")).processes() == 5
     assert machine(cfg("[quadrat]\ndevice = cpu\n")).processes() == hardware.cores()
 
 
 @pytest.mark.parametrize(
-    ("said", "many"),
+    ("output", "count"),
     [
         ("81559, Default", 8),
         ("24576, Default", 3),
@@ -73,26 +73,26 @@ def test_one_process_a_core_or_what_is_asked_for(cfg):
         ("81559, Default\n24576, Default", 8),
     ],
 )
-def test_processes_share_a_card_as_its_memory_allows(tmp_path, monkeypatch, said, many):
-    """What the driver's own program says stands in for a card, which cannot be had everywhere."""
+def test_processes_share_a_card_as_its_memory_allows(tmp_path, monkeypatch, output, count):
+    """A script in place of the driver's program is used instead of a card."""
     program = tmp_path / "nvidia-smi"
-    program.write_text(f"#!/bin/sh\necho '{said}'\n")
+    program.write_text(f"#!/bin/sh\necho '{output}'\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setattr(hardware, "cores", lambda: 16)
     hardware.processes.cache_clear()
-    assert hardware.processes("cuda") == many
+    assert hardware.processes("cuda") == count
     hardware.processes.cache_clear()
 
 
-def test_only_to_embed_are_processes_counted_by_the_card(cfg, monkeypatch):
+def test_the_device_limits_processes_only_for_features(cfg, monkeypatch):
     monkeypatch.setattr(hardware, "device", lambda _: "mps")
     assert machine(cfg("[quadrat]\n")).processes() == 1
     assert machine(cfg("[quadrat]\n")).processes(embeds=False) == hardware.cores()
 
 
-def test_where_a_card_embeds_its_processes_alone_share_the_shards(monkeypatch):
-    """Of 256 shards each process takes its part at once; only what embeds goes by the card."""
+def test_processes_of_a_card_share_only_the_shards_of_extract(monkeypatch):
+    """Each process takes its part of 256 shards at once; the card limits only extract."""
     monkeypatch.setattr(luigi.configuration.get_config(), "getboolean", lambda *_: True)
     monkeypatch.setattr(hardware, "device", lambda _: "cuda")
     monkeypatch.setattr(hardware, "processes", {"cuda": 2, "cpu": 16}.__getitem__)
@@ -105,16 +105,16 @@ def test_where_a_card_embeds_its_processes_alone_share_the_shards(monkeypatch):
     assert batches == {IndexShard: 16, ExtractShard: 128}
 
 
-def test_the_kind_of_processor_is_part_of_the_numerics():
+def test_the_kind_of_a_cpu_is_its_architecture_and_maker():
     kind = hardware.device_kind("cpu")
     assert kind.startswith("cpu: ")
     assert len(kind.split()) >= 2
 
 
-def test_a_device_that_is_not_there_is_refused():
+def test_a_device_that_is_not_available_is_an_error():
     import torch
 
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
-    with pytest.raises(SettingError, match="'cuda' is not to be had here, torch sees"):
+    with pytest.raises(SettingError, match="'cuda' is not available, torch finds"):
         hardware.device("cuda")

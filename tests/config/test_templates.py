@@ -1,4 +1,4 @@
-"""Templates: names are written and read back, and what cannot be read back is no template."""
+"""Templates: names are formatted and parsed, and a template that cannot parse is an error."""
 
 import string
 
@@ -27,7 +27,7 @@ from pipeline.config.templates import template
         ("{{{n}}}.jpg", "{3}.jpg", {"n": "3"}),
     ],
 )
-def test_a_key_is_read_by_the_template(text, key, values):
+def test_a_key_is_parsed_by_the_template(text, key, values):
     assert template(text).parse(key) == values
 
 
@@ -39,35 +39,35 @@ BETWEEN = st.sampled_from(["_", "/", "-", ".", " {{", "}} "])
     st.lists(st.sampled_from(["site", "date", "transect", "n"]), min_size=1, max_size=6),
     st.data(),
 )
-def test_what_is_written_is_read_back(names, data):
+def test_a_formatted_name_is_parsed_to_the_same_values(names, data):
     text = data.draw(BETWEEN).join(f"{{{name}}}" for name in names)
-    made = template(text)
-    values = {name: data.draw(VALUE) for name in made.fields}
-    assert set(made.fields) == set(names)
-    assert made.parse(made.format(values)) == values
+    parsed = template(text)
+    values = {name: data.draw(VALUE) for name in parsed.fields}
+    assert set(parsed.fields) == set(names)
+    assert parsed.parse(parsed.format(values)) == values
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("site/n.jpg", "has no field, as {site} is one"),
-        ("{site}{n}.jpg", "{n} stands right behind a field: put text between them"),
-        ("{Site}.jpg", "{Site}: a field is named by lower-case letters, digits and _"),
-        ("{}.jpg", "{}: a field is named by lower-case letters, digits and _"),
-        ("{n:03d}.jpg", "{n} has a format; a field is a name alone"),
-        ("{n!r}.jpg", "{n} has a format; a field is a name alone"),
+        ("site/n.jpg", "has no field, such as {site}"),
+        ("{site}{n}.jpg", "{n} directly follows a field; put text between them"),
+        ("{Site}.jpg", "{Site}: a field's name is of lower-case letters, digits and _"),
+        ("{}.jpg", "{}: a field's name is of lower-case letters, digits and _"),
+        ("{n:03d}.jpg", "{n} has a format; a field is only a name"),
+        ("{n!r}.jpg", "{n} has a format; a field is only a name"),
         ("{n.jpg", "not a template: expected '}' before end of string"),
         ("{site}", "{site} is none of the fields row, col"),
     ],
 )
-def test_what_is_no_template_says_why(text, message):
+def test_the_error_for_an_invalid_template_gives_the_reason(text, message):
     kinds = {"row": "[0-9]+", "col": "[0-9]+"} if text == "{site}" else None
     with pytest.raises(ValueError, match=".") as stop:
         template(text, kinds)
     assert str(stop.value) == message
 
 
-def test_a_hostile_key_takes_no_time():
+def test_a_hostile_key_is_parsed_quickly():
     """A name of separators alone could be divided among six fields in 8e12 ways."""
     for text in ("{a}_{b}_{c}_{d}_{e}_{f}.jpg", "{a}/{b}_{c}_{d}_{e}_{f}.jpg"):
         assert template(text).parse("x/" * ("/" in text) + "_" * 1000 + ".png") is None

@@ -1,4 +1,4 @@
-"""Names that users keep for years: their values are fixed, and nothing collides or moves."""
+"""Identifiers that users keep for years: their values are fixed, and nothing collides or moves."""
 
 import hashlib
 
@@ -21,8 +21,8 @@ def _is_utf8(text):
     return True
 
 
-def test_names_given_to_users_data_never_change():
-    """Golden values: whoever must change one makes every store and every id of users invalid."""
+def test_identifiers_of_users_data_never_change():
+    """Golden values: a change makes every store and every id of users invalid."""
     assert hashing.chip_id("a/b.jpg", "v1", (-3, 5, 224, 224)).hex() == GOLDEN_CHIP
     assert hashing.shard_of("a/b.jpg", 16) == int(hashlib.sha256(b"a/b.jpg").hexdigest()[0], 16)
     assert hashing.digest({"b": 1, "a": [1.5, "é"]}) == (
@@ -30,8 +30,8 @@ def test_names_given_to_users_data_never_change():
     )
 
 
-def test_what_is_background_never_changes_of_itself():
-    """Golden values: another choice is another classifier for whoever has one."""
+def test_the_choice_of_background_never_changes():
+    """Golden values: another choice is another classifier."""
 
     def drawn(what, *numbers):
         numbers = b"".join(number.to_bytes(8, "big", signed=True) for number in numbers)
@@ -56,11 +56,11 @@ GOLDEN_CHIP = hashlib.blake2b(
 
 
 @given(st.tuples(KEYS, KEYS, WINDOWS), st.tuples(KEYS, KEYS, WINDOWS))
-def test_other_chips_have_other_ids(one, other):
+def test_different_chips_have_different_ids(one, other):
     assert (hashing.chip_id(*one) == hashing.chip_id(*other)) == (one == other)
 
 
-def test_a_key_that_ends_where_the_version_begins_is_another_chip():
+def test_moving_a_letter_from_key_to_version_is_another_chip():
     window = (0, 0, 1, 1)
     assert hashing.chip_id("ab", "c", window) != hashing.chip_id("a", "bc", window)
 
@@ -72,7 +72,7 @@ def test_a_shard_of_n_is_the_half_of_a_shard_of_half_as_many(key, count):
 
 
 @given(KEYS, COUNTS, COUNTS)
-def test_shards_of_any_two_counts_overlap_if_they_hold_the_same_key(key, one, other):
+def test_shards_of_any_two_counts_overlap_if_they_contain_the_same_key(key, one, other):
     names = [hashing.shard_name(hashing.shard_of(key, count), count) for count in (one, other)]
     assert hashing.overlap(*names)
 
@@ -85,19 +85,19 @@ def test_shards_of_one_count_have_distinct_names_that_do_not_overlap(count):
 
 
 @given(KEYS, st.floats(0, 0.5), st.floats(0, 0.4))
-def test_a_larger_validation_share_only_takes_groups_in(group, share, more):
+def test_a_larger_validation_share_only_adds_groups(group, share, more):
     before = hashing.split_of(group, validation=share, calibration=0.1)
     after = hashing.split_of(group, validation=share + more, calibration=0.1)
     assert before != "validation" or after == "validation"
 
 
-def test_splits_have_the_shares_asked_for():
+def test_splits_have_the_requested_shares():
     groups = [f"site {number}" for number in range(20_000)]
     splits = [hashing.split_of(group, validation=0.2, calibration=0.15) for group in groups]
     assert splits.count("validation") / 20_000 == pytest.approx(0.2, abs=0.01)
     assert splits.count("calibration") / 20_000 == pytest.approx(0.15, abs=0.01)
 
 
-def test_a_number_that_json_cannot_hold_is_refused():
+def test_a_number_that_is_not_json_is_an_error():
     with pytest.raises(ValueError, match="not JSON compliant"):
         hashing.digest({"a": float("nan")})

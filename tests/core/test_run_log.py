@@ -8,7 +8,7 @@ from pipeline.core.run_log import Counts, append_run_log, pluralize
 
 
 @pytest.mark.parametrize(
-    ("n", "things", "said"),
+    ("n", "things", "expected"),
     [
         (0, "images", "0 images"),
         (1, "images", "1 image"),
@@ -21,8 +21,8 @@ from pipeline.core.run_log import Counts, append_run_log, pluralize
         (1, "values", "1 value"),
     ],
 )
-def test_one_thing_is_no_plural(n, things, said):
-    assert pluralize(n, things) == said
+def test_one_thing_is_singular(n, things, expected):
+    assert pluralize(n, things) == expected
 
 
 def test_a_stage_with_one_image_is_in_the_singular_and_keeps_its_unit_for_programs():

@@ -1,4 +1,4 @@
-"""Tables: the same rows are the same bytes, and every column says what it is."""
+"""Tables: the same rows are the same bytes, and every column is described."""
 
 import io
 
@@ -19,7 +19,7 @@ TABLES = {
 
 
 @given(st.permutations(range(12)))
-def test_the_order_in_which_rows_come_changes_no_byte(order):
+def test_the_order_of_rows_changes_no_byte(order):
     table = features(12)
     shuffled = table.take(list(order))
     schema = schemas.features(4, "float32")
@@ -41,10 +41,10 @@ def features(count, dim=4):
     )
 
 
-@pytest.mark.parametrize("store", ["float32", "float16"])
-def test_features_come_back_as_they_were(store):
-    schema = schemas.features(4, store)
-    values = features(9)["feature"].combine_chunks().flatten().to_numpy().astype(store)
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_features_are_read_as_they_were_written(dtype):
+    schema = schemas.features(4, dtype)
+    values = features(9)["feature"].combine_chunks().flatten().to_numpy().astype(dtype)
     table = features(9).set_column(4, "feature", pa.FixedSizeListArray.from_arrays(values, 4))
     back = schemas.from_bytes(schemas.to_bytes(schemas.conform(table, schema)))
     assert back.schema.equals(schema)
@@ -52,17 +52,17 @@ def test_features_come_back_as_they_were(store):
 
 
 @pytest.mark.parametrize("name", [*TABLES, "features"])
-def test_rows_that_were_read_back_in_parts_are_written_as_the_same_bytes(name):
+def test_rows_that_are_read_in_parts_are_written_as_the_same_bytes(name):
     schema = TABLES.get(name, schemas.features(4, "float32"))
     rows = features(6) if name == "features" else pa.Table.from_pylist([{}] * 6, schema)
     data = schemas.to_bytes(schemas.conform(rows, schema))
     back = schemas.from_bytes(data)
-    for own in (schema, back.schema):
-        again = schemas.conform(pa.concat_tables([back[3:], rows[:3].cast(schema)]), own)
+    for target in (schema, back.schema):
+        again = schemas.conform(pa.concat_tables([back[3:], rows[:3].cast(schema)]), target)
         assert schemas.to_bytes(again) == data
 
 
-def test_features_cost_little_more_than_their_numbers():
+def test_features_take_little_more_space_than_their_numbers():
     table = schemas.conform(features(200, 1280), schemas.features(1280, "float32"))
     assert len(schemas.to_bytes(table)) < 1.02 * 200 * 1280 * 4 + 4_000
 
@@ -74,13 +74,13 @@ def test_pandas_reads_features():
     assert np.array_equal(frame["feature"][1], [4, 5, 6, 7])
 
 
-def test_a_value_that_does_not_fit_its_column_is_refused():
+def test_a_value_that_does_not_fit_its_column_is_an_error():
     table = features(2).set_column(2, "row", pa.array([0, 2**40], pa.int64()))
     with pytest.raises(pa.ArrowInvalid):
         schemas.conform(table, schemas.features(4, "float32"))
 
 
-def test_every_column_has_a_sentence():
+def test_every_column_has_a_description():
     names = {name for schema in TABLES.values() for name in schema.names} | {"feature"}
     assert names <= schemas.SENTENCES.keys()
     assert all(len(schemas.SENTENCES[name].split()) >= 4 for name in names)

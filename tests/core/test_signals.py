@@ -1,4 +1,4 @@
-"""Ctrl-C in the midst of writing: no half-written file stays."""
+"""Ctrl-C while files are written: no half-written file is left."""
 
 import random
 import signal
@@ -23,8 +23,8 @@ def write(number):
 PROGRAM = """
 import itertools, sys
 from pathlib import Path
-from pipeline.core import signals as stopping
-stopping.stop_on_signals()
+from pipeline.core import signals
+signals.stop_on_signals()
 root = Path(sys.argv[1])
 {how}
 print("begun", flush=True)
@@ -34,7 +34,7 @@ for number in itertools.count():
 
 
 @pytest.mark.parametrize("how", [PUT, PLACE], ids=["put", "place"])
-def test_whoever_writes_without_a_pause_leaves_nothing_half_written(tmp_path, how):
+def test_ctrl_c_leaves_no_half_written_file(tmp_path, how):
     rng = random.Random(0)
     command = [sys.executable, "-c", PROGRAM.format(how=how)]
     for number in range(20):

@@ -80,7 +80,7 @@ def test_a_locale_that_cannot_spell_keys_is_said(repo):
 def test_another_folder_is_said(repo):
     done = subprocess.run(INDEX, cwd="/", env=repo.env, capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr == "params.yaml: not there; run from the repository's root\n"
+    assert done.stderr == "params.yaml: not found; run from the repository's root\n"
 
 
 ODD = {

@@ -133,7 +133,7 @@ def test_unlabelled_points_are_answered_for_coralnet(repo):
     command = ("python", "-m", "stages.annotate", "coralnet", "upload.csv")
     done = repo.run(*command, "--of", "unlabelled", check=False)
     assert done.returncode == 3
-    assert "have one name there, 000.png; upload them to different sources" in done.stderr
+    assert "have the same name there, 000.png; upload them to different sources" in done.stderr
     repo.run(*command[:3], "cvat", "answers.xml", "--of", "unlabelled", "--at-least", "0.5")
     assert (repo.path / "answers.xml").read_text().count("<box ") > 10
 

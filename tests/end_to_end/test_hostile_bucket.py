@@ -226,7 +226,7 @@ def test_too_many_rejects_of_a_stage_stop_it_and_leave_its_rejects_to_be_seen(wi
     run(repo, *stages[: stages.index(stage)])
     done = repo.run("python", "-m", f"stages.{stage}", check=False)
     assert done.returncode == 5
-    assert f"over {section}.max_rejects 0.0; mend them, or set {section}.max_rejects" in done.stderr
+    assert f"over {section}.max_rejects 0.0; fix them, or set {section}.max_rejects" in done.stderr
     assert "Traceback" not in done.stderr
     assert len(rejects(repo, stage)) == {"index": 1, "chip": 2, "extract": 6}[stage]
     assert repo.run("dvc", "repro", check=False).returncode != 0

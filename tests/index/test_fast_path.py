@@ -1,4 +1,4 @@
-"""The index's short cut: it is taken only when nothing at all has changed."""
+"""The fast path of the index is taken only if nothing at all has changed."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from stage_counts import stage_counts
 
+from pipeline.core import code_version
 from pipeline.index import fast_path
 
 
 def index(repo):
-    """Run the stage; give whether it took the short cut, and its counts."""
+    """Run the stage; return whether it took the fast path, and its counts."""
     done = repo.run("python", "-X", "importtime", "-m", "stages.index")
     (counts,) = stage_counts(done.stderr)
     return "pipeline.tasks" not in done.stderr, counts["computed"], counts["reused"]
@@ -22,7 +23,7 @@ def index(repo):
 
 @pytest.fixture(scope="module")
 def settled(tmp_path_factory):
-    """A clone whose index has been found right after all of its files have settled."""
+    """A clone whose index was made after all of its files had settled."""
     from conftest import new_repo, textures
 
     folder = tmp_path_factory.mktemp("settled")
@@ -33,23 +34,23 @@ def settled(tmp_path_factory):
 
 
 @pytest.fixture
-def known(settled):
-    """The same, with the short cut open before the test and after it."""
+def unchanged(settled):
+    """A clone in which the fast path is taken."""
     for _ in range(6):
         if index(settled)[0]:
             return settled
         time.sleep(0.7)
-    pytest.fail("the short cut stays closed")
+    pytest.fail("the fast path is not taken")
 
 
-def test_an_unchanged_bucket_costs_no_import_and_counts_every_image_as_reused(known):
-    assert index(known) == (True, 0, 6)
-    last = (known.path / ".quadrat/runs.jsonl").read_text().splitlines()[-1]
+def test_an_unchanged_bucket_costs_no_import_and_counts_every_image_as_reused(unchanged):
+    assert index(unchanged) == (True, 0, 6)
+    last = (unchanged.path / ".quadrat/runs.jsonl").read_text().splitlines()[-1]
     assert json.loads(last)["reused"] == 6
 
 
-def test_the_short_cut_imports_only_the_standard_library_and_two_modules(known):
-    done = known.run("python", "-X", "importtime", "-m", "stages.index")
+def test_the_fast_path_imports_only_light_modules(unchanged):
+    done = unchanged.run("python", "-X", "importtime", "-m", "stages.index")
     for heavy in (
         "luigi",
         "pyarrow",
@@ -74,10 +75,10 @@ def flip(path):
 @pytest.mark.parametrize(
     "what", ["image", "annotations", "params.yaml", "dvc.yaml", "luigi.cfg", "out", "manifest"]
 )
-def test_anything_that_changes_closes_the_short_cut(known, what):
-    at = known.path
+def test_any_change_prevents_the_fast_path(unchanged, what):
+    at = unchanged.path
     paths = {
-        "image": known.bucket.folder / "plain/000.png",
+        "image": unchanged.bucket.folder / "plain/000.png",
         "annotations": at / "points.csv",
         "out": at / "data/index/images.parquet",
         "manifest": at / "data/manifests/index.json",
@@ -90,60 +91,64 @@ def test_anything_that_changes_closes_the_short_cut(known, what):
         path.unlink()
     else:
         path.write_bytes(before + b"\n")
-    assert not index(known)[0]
+    assert not index(unchanged)[0]
     assert what not in {"out", "manifest"} or path.read_bytes() == before
     path.write_bytes(before)
 
 
-def test_an_image_that_comes_or_goes_closes_the_short_cut(known):
-    key = known.bucket.add("noise", 7, points=0)
-    assert index(known) == (False, 1, 6)
-    (known.bucket.folder / key).unlink()
-    assert index(known)[0] is False
+def test_a_new_or_deleted_image_prevents_the_fast_path(unchanged):
+    key = unchanged.bucket.add("noise", 7, points=0)
+    assert index(unchanged) == (False, 1, 6)
+    (unchanged.bucket.folder / key).unlink()
+    assert index(unchanged)[0] is False
 
 
-def test_once_a_day_the_index_runs_in_earnest(known):
-    memory = known.path / ".quadrat/index.json"
-    said = json.loads(memory.read_text())
-    memory.write_text(json.dumps({**said, "at": said["at"] - 90_000}))
-    assert not index(known)[0]
+def test_all_files_of_the_codes_version_are_watched():
+    assert fast_path.CODE_SUFFIXES == code_version.SUFFIXES
 
 
-def test_another_environment_closes_the_short_cut(known):
-    done = known.run("python", "-X", "importtime", "-m", "stages.index", QUADRAT_WORKERS="1")
+def test_the_index_is_made_once_a_day(unchanged):
+    memory = unchanged.path / ".quadrat/index.json"
+    before = json.loads(memory.read_text())
+    memory.write_text(json.dumps({**before, "at": before["at"] - 90_000}))
+    assert not index(unchanged)[0]
+
+
+def test_another_environment_prevents_the_fast_path(unchanged):
+    done = unchanged.run("python", "-X", "importtime", "-m", "stages.index", QUADRAT_WORKERS="1")
     assert "pipeline.tasks" in done.stderr
 
 
-def test_other_code_closes_the_short_cut(known, monkeypatch, tmp_path):
+def test_changed_code_prevents_the_fast_path(unchanged, monkeypatch, tmp_path):
     files = [str(tmp_path / "code.py")]
     (tmp_path / "code.py").write_text("x = 1")
-    before = fast_path.snapshot(str(known.bucket.folder), files)[0]
+    before = fast_path.snapshot(str(unchanged.bucket.folder), files)[0]
     (tmp_path / "code.py").write_text("x = 2")
-    assert fast_path.snapshot(str(known.bucket.folder), files)[0] != before
+    assert fast_path.snapshot(str(unchanged.bucket.folder), files)[0] != before
 
 
-def test_what_changed_just_now_is_not_remembered(tmp_path, monkeypatch):
+def test_an_index_of_files_that_changed_just_now_is_not_remembered(tmp_path, monkeypatch):
     """It may change again within the file system's clock tick, and keep its stamp."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data/index").mkdir(parents=True)
     (tmp_path / ".quadrat").mkdir()
     (tmp_path / "bucket").mkdir()
     (tmp_path / "bucket/a.png").write_bytes(b"a")
-    known = {"bucket": str(tmp_path / "bucket"), "files": [], "rows": 1, "rejected": 0}
-    fast_path.remember(fast_path.snapshot(known["bucket"], [])[0], known)
+    facts = {"bucket": str(tmp_path / "bucket"), "files": [], "rows": 1, "rejected": 0}
+    fast_path.remember(fast_path.snapshot(facts["bucket"], [])[0], facts)
     assert not Path(fast_path.MEMORY).exists()
 
 
-def test_what_moved_while_the_index_was_made_is_not_remembered(tmp_path, monkeypatch):
+def test_an_index_of_files_that_changed_meanwhile_is_not_remembered(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(fast_path, "SETTLED_S", -1000.0)
     (tmp_path / "data/index").mkdir(parents=True)
     (tmp_path / ".quadrat").mkdir()
     (tmp_path / "bucket").mkdir()
-    known = {"bucket": str(tmp_path / "bucket"), "files": [], "rows": 1, "rejected": 0}
-    before = fast_path.snapshot(known["bucket"], [])[0]
+    facts = {"bucket": str(tmp_path / "bucket"), "files": [], "rows": 1, "rejected": 0}
+    before = fast_path.snapshot(facts["bucket"], [])[0]
     (tmp_path / "bucket/a.png").write_bytes(b"a")
-    fast_path.remember(before, known)
+    fast_path.remember(before, facts)
     assert not Path(fast_path.MEMORY).exists()
-    fast_path.remember(fast_path.snapshot(known["bucket"], [])[0], known)
+    fast_path.remember(fast_path.snapshot(facts["bucket"], [])[0], facts)
     assert Path(fast_path.MEMORY).exists()

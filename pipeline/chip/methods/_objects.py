@@ -27,7 +27,7 @@ WINDOW = ("top", "left", "height", "width")
 Row = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ChipAnnotation(_merge.Annotation):
     """An annotation of a chip."""
 

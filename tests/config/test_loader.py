@@ -6,12 +6,13 @@ import pytest
 from conftest import ROOT
 
 from pipeline.chip import recipe as chip_recipe
-from pipeline.config.loader import SECTIONS, from_json, load, recipe
+from pipeline.config.loader import SECTIONS, from_json, load
 from pipeline.config.machine import machine
-from pipeline.config.sections import ExtractParams, TrainParams
+from pipeline.config.sections import RENAMED, ExtractParams, TrainParams
 from pipeline.core.errors import SettingError
 from pipeline.extract import recipe as extract_recipe
 from pipeline.index import recipe as index_recipe
+from pipeline.store.recipe import recipe_of
 
 
 def shipped(tmp_path, *changes):
@@ -37,7 +38,7 @@ def test_the_shipped_file_is_read(tmp_path):
     assert hash(from_json(params.to_json())) == hash(params)
 
 
-def test_yaml_is_read_as_dvc_reads_it(tmp_path):
+def test_yaml_is_read_like_dvc_reads_it(tmp_path):
     """PyYAML would give the string '1e-3'."""
     params = load(shipped(tmp_path, ("learning_rate: null", "learning_rate: 1e-3")))
     assert params.train.learning_rate == 0.001
@@ -144,12 +145,12 @@ def test_yaml_is_read_as_dvc_reads_it(tmp_path):
             '  pattern: "{site}/{key}.jpg"',
             '  pattern: "{site}/{key}.jpg"',
             "index.pattern: '{site}/{key}.jpg': {key} is the name of something else; "
-            "call the field otherwise",
+            "rename the field",
         ),
         ("\nsplit:", "\nsplitt:", "splitt:", "splitt: not a setting; did you mean 'split'?"),
     ],
 )
-def test_a_wrong_setting_is_named_with_its_line(tmp_path, before, after, at, message):
+def test_the_error_for_a_wrong_setting_has_its_line(tmp_path, before, after, at, message):
     path = shipped(tmp_path, (before, after))
     with pytest.raises(SettingError) as stop:
         load(path)
@@ -159,15 +160,27 @@ def test_a_wrong_setting_is_named_with_its_line(tmp_path, before, after, at, mes
         assert any(line.startswith(f"params.yaml:{line_of(path, at)}: ") for line in lines), lines
 
 
-def test_half_a_letter_is_no_text(tmp_path):
+@pytest.mark.parametrize("old", sorted(RENAMED))
+def test_the_error_for_an_old_name_has_the_new_one(tmp_path, old):
+    section, _, key = old.partition(".")
+    new = RENAMED[old]
+    assert new.partition(",")[0] in SECTIONS[section].model_fields
+    path = shipped(tmp_path, (f"\n{section}:\n", f"\n{section}:\n  {key}: 1\n"))
+    with pytest.raises(SettingError) as stop:
+        load(path)
+    line = line_of(path, f"  {key}: 1")
+    assert str(stop.value) == f"params.yaml:{line}: {old}: is now called {new}"
+
+
+def test_half_a_character_is_an_error(tmp_path):
     path = shipped(tmp_path, ("compare: []", 'compare: ["a\\udc80"]'))
     with pytest.raises(SettingError) as stop:
         load(path)
     at = f"params.yaml:{line_of(path, 'compare:')}: validate.compare"
-    assert str(stop.value) == f"{at}: ('a\\udc80',): holds half a letter"
+    assert str(stop.value) == f"{at}: ('a\\udc80',): contains half a character"
 
 
-def test_all_faults_come_at_once(tmp_path):
+def test_all_faults_are_in_one_message(tmp_path):
     path = shipped(
         tmp_path,
         ("  epochs: null", "  epochs: ten"),
@@ -195,7 +208,7 @@ def test_a_field_of_the_pattern_can_be_grouped_by(tmp_path):
     assert params.validate.by == ("site", "n")
 
 
-def test_settings_of_before_there_was_an_index_section_are_read(tmp_path):
+def test_a_file_without_an_index_section_is_read(tmp_path):
     path = shipped(tmp_path)
     text = path.read_text(encoding="utf-8")
     before, _, after = text.partition("\nindex:\n")
@@ -203,20 +216,20 @@ def test_settings_of_before_there_was_an_index_section_are_read(tmp_path):
     assert load(path).index.pattern is None
 
 
-def test_nothing_to_train_on_is_refused(tmp_path):
+def test_splits_without_training_are_an_error(tmp_path):
     path = shipped(tmp_path, ("  validation: 0.2", "  validation: 0.9"))
     with pytest.raises(SettingError, match="validation and calibration together leave nothing"):
         load(path)
 
 
-def test_a_missing_file_says_where_to_stand(tmp_path):
+def test_the_error_for_a_missing_file_says_where_to_run(tmp_path):
     with pytest.raises(
-        SettingError, match="params.yaml: not there; run from the repository's root"
+        SettingError, match="params.yaml: not found; run from the repository's root"
     ):
         load(tmp_path / "params.yaml")
 
 
-def test_a_torn_file_says_its_line(tmp_path):
+def test_the_error_for_a_file_that_is_not_yaml_has_the_line(tmp_path):
     path = tmp_path / "params.yaml"
     path.write_text("bucket:\n  url: [\n", encoding="utf-8")
     with pytest.raises(SettingError, match=r"params.yaml:\d: not YAML"):
@@ -266,17 +279,17 @@ def test_every_field_of_extract_is_in_the_recipe_or_declared_not_to_be(name):
     base = ExtractParams(extractor="filters")
     other = ExtractParams(**{"extractor": "filters", name: CHANGED[name]})
     assert other != base
-    assert (recipe(other) == recipe(base)) == (name in ExtractParams.NOT_IN_RECIPE)
+    assert (recipe_of(other) == recipe_of(base)) == (name in ExtractParams.NOT_IN_RECIPE)
 
 
 @pytest.mark.parametrize("name", sorted(TrainParams.model_fields))
-def test_every_field_of_train_is_in_the_recipe_or_what_it_comes_to_is(name):
-    changed = recipe(TrainParams(**{name: CHANGED[name]})) != recipe(TrainParams())
-    # The map is in it by its digest, see test_label_maps; how strictly it is checked shapes no row.
+def test_every_field_of_train_is_in_the_recipe_or_declared_not_to_be(name):
+    changed = recipe_of(TrainParams(**{name: CHANGED[name]})) != recipe_of(TrainParams())
+    # The label map is in it by its digest, see test_label_maps; its check changes no row.
     assert changed is (name not in TrainParams.NOT_IN_RECIPE)
 
 
-def test_where_things_lie_and_how_strictly_they_are_judged_shape_no_row(tmp_path):
+def test_addresses_and_checks_are_not_in_recipes(tmp_path):
     params = load(shipped(tmp_path))
     other = load(
         shipped(
@@ -292,14 +305,14 @@ def test_where_things_lie_and_how_strictly_they_are_judged_shape_no_row(tmp_path
     assert requests[0].recipe == requests[1].recipe
 
 
-def test_every_setting_of_the_shipped_file_has_a_comment_on_what_it_costs():
+def test_every_section_of_the_shipped_file_has_comments():
     text = (ROOT / "params.yaml").read_text(encoding="utf-8")
     for key in SECTIONS:
         section = text.partition(f"\n{key}:\n")[2].partition("\n\n")[0]
         assert "#" in section, key
 
 
-def test_params_can_be_read_where_the_repository_is_only_read(tmp_path):
+def test_a_copy_under_another_name_is_read(tmp_path):
     path = shipped(tmp_path)
     copy = shutil.copy(path, tmp_path / "other.yaml")
     assert load(copy) == load(path)

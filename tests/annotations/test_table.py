@@ -54,11 +54,11 @@ ROW = [("a.jpg", 1, 2, "Coral", None)]
         "quotes",
     ],
 )
-def test_the_same_row_is_read_from_every_dialect(data):
+def test_every_encoding_and_separator_gives_the_same_row(data):
     assert read(data) == (ROW, [])
 
 
-def test_coralnets_own_export_is_read_as_it_is():
+def test_an_export_from_coralnet_is_read_unchanged():
     path = SHARED / "reef" / "annotations.csv"
     if not path.exists():
         pytest.skip("the reef photographs are not here")
@@ -69,7 +69,7 @@ def test_coralnets_own_export_is_read_as_it_is():
     assert labels.count("Porit") > 1300
 
 
-def test_labels_that_look_like_nothing_are_labels():
+def test_labels_that_look_like_missing_values_are_labels():
     text = "image,row,column,label\n" + "".join(
         f"a.jpg,{row},0,{label}\n" for row, label in enumerate(["NA", "None", "nan", "01", "null"])
     )
@@ -86,7 +86,7 @@ def test_labels_are_compared_in_one_unicode_form():
 
 
 @pytest.mark.parametrize("cell", ["10.5", "x", "", "nan", "inf", "0x10", "1_0", '"1,000"', "١"])
-def test_a_row_that_is_no_whole_number_is_rejected_with_its_line(cell):
+def test_a_row_that_is_not_a_whole_number_is_rejected_with_its_line(cell):
     rows, rejects = read(f"image,row,column,label\na.jpg,{cell},2,c\nb.jpg,1,2,c\n")
     assert [row[0] for row in rows] == ["b.jpg"]
     shown = cell.strip('"')
@@ -95,15 +95,16 @@ def test_a_row_that_is_no_whole_number_is_rejected_with_its_line(cell):
 
 def test_a_row_beyond_every_image_is_outside():
     assert read("image,row,column,label\na.jpg,1e12,2,c\n")[1] == [
-        ("points_outside", "p.csv:2: row 1e12 lies outside every image")
+        ("points_outside", "p.csv:2: row 1e12 is outside every image")
     ]
 
 
-def test_of_equal_rows_one_is_kept_and_the_others_are_said():
+def test_one_of_several_equal_rows_is_kept_and_the_others_are_rejects():
     rows, rejects = read(PLAIN + "a.jpg,1,2,Coral\na.jpg,1.0,2, Coral\n")
     assert rows == ROW
     assert rejects == [
-        ("said_again", f"p.csv:{line}: a.jpg (1, 2) is said in line 2 already") for line in (3, 4)
+        ("said_again", f"p.csv:{line}: a.jpg (1, 2) is already annotated in line 2")
+        for line in (3, 4)
     ]
 
 
@@ -113,10 +114,10 @@ def test_two_labels_for_one_pixel_are_both_rejected_and_both_lines_named():
     assert rejects == [
         (
             "label_conflict",
-            f"p.csv:{line}: a.jpg (1, 2) is {said!r} here and {other!r} in line {there}; "
+            f"p.csv:{line}: a.jpg (1, 2) is {label!r} here and {other!r} in line {other_line}; "
             "both rejected as label_conflict",
         )
-        for line, said, other, there in ((2, "Coral", "Sand", 4), (4, "Sand", "Coral", 2))
+        for line, label, other, other_line in ((2, "Coral", "Sand", 4), (4, "Sand", "Coral", 2))
     ]
 
 
@@ -135,15 +136,15 @@ def test_each_row_of_a_pixel_with_many_labels_is_a_reject():
 def test_a_label_wins_over_a_blank_for_the_same_pixel():
     assert read("image,row,column,label\na.jpg,1,2,\na.jpg,1,2,Coral\n") == (
         ROW,
-        [("said_again", "p.csv:2: a.jpg (1, 2) is said in line 3 already, with a label")],
+        [("said_again", "p.csv:2: a.jpg (1, 2) is already annotated in line 3, with a label")],
     )
 
 
-def test_a_robots_guess_is_left_out_unless_it_is_asked_for():
+def test_a_robots_label_is_a_reject_unless_keep_unconfirmed_is_set():
     text = "Name,Row,Column,Label,Annotator\na.jpg,1,2,Coral,robot\nb.jpg,1,2,Coral,Imported\n"
     rows, rejects = read(text)
     assert [row[0] for row in rows] == ["b.jpg"]
-    assert rejects == [("unconfirmed", "p.csv:2: the label is a machine's, unconfirmed")]
+    assert rejects == [("unconfirmed", "p.csv:2: the label is a machine's and not confirmed")]
     assert len(read(text, keep_unconfirmed=True)[0]) == 2
 
 
@@ -155,21 +156,24 @@ def test_columns_and_prefix_can_be_named():
     assert read(text, columns=columns, prefix="2024/")[0] == [("2024/1.jpg", 1, 2, "Coral", "S3")]
 
 
-def test_a_column_that_is_named_and_not_there_is_named_again():
+def test_a_missing_column_is_named_as_the_settings_name_it():
     with pytest.raises(InputError) as stop:
         read(PLAIN, columns=points.Columns(label="E\u0301tiquette"))
-    assert str(stop.value).endswith("among image, row, column, label; needed is 'E\u0301tiquette'")
+    assert str(stop.value) == (
+        "p.csv:1: no column for label among image, row, column, label; it is called "
+        "E\u0301tiquette; annotations.columns.label can name another"
+    )
     text = PLAIN.replace("label", "\u00c9tiquette")
     assert read(text, columns=points.Columns(label="E\u0301tiquette")) == (ROW, [])
 
 
-def test_a_torn_line_is_a_reject_and_the_rest_is_read():
+def test_an_incomplete_line_is_a_reject_and_the_rest_is_read():
     rows, rejects = read(PLAIN + "b.jpg,3\nc.jpg,1,2,Sand\n")
     assert [row[0] for row in rows] == ["a.jpg", "c.jpg"]
     assert rejects == [("unreadable_row", "p.csv:3: the line has fewer cells than the header")]
 
 
-def test_a_separator_that_nobody_quoted_shifts_no_cell():
+def test_a_line_with_an_unquoted_separator_is_a_reject():
     rows, rejects = read(PLAIN + "b.jpg,3,4,Coral, dead\nc.jpg,1,2,Sand,, \n")
     assert [row[0] for row in rows] == ["a.jpg", "c.jpg"]
     assert rejects == [("unreadable_row", "p.csv:3: the line has more cells than the header")]
@@ -183,22 +187,22 @@ def test_a_row_that_names_no_image_is_rejected():
 
 
 @pytest.mark.parametrize("end", ["", "\n"])
-def test_a_quote_that_is_never_closed_swallows_no_row_in_silence(end):
+def test_a_quote_that_is_never_closed_is_an_error(end):
     with pytest.raises(InputError, match="^p.csv:3: a quote is opened here and never closed$"):
         read(PLAIN + 'b.jpg,1,2,"Coral\nc.jpg,1,2,Sand' + end)
 
 
 @pytest.mark.parametrize("last", ['c.jpg,1,2,"Sand"', 'c.jpg,1,2,"Sand', '"c.jpg",1,2,Sand'])
-def test_a_quote_that_another_rows_quote_closes_swallows_no_row_in_silence(last):
+def test_a_quote_that_is_closed_in_another_row_is_an_error(last):
     with pytest.raises(InputError) as stop:
         read(PLAIN + f'b.jpg,1,2,"Coral\nd.jpg,1,2,Sand\n{last}\ne.jpg,1,2,Sand\n')
     assert str(stop.value) == (
-        "p.csv:3: a quote is opened here, and where it is closed, in line 5, text follows; mend "
+        "p.csv:3: a quote is opened here, and where it is closed, in line 5, text follows; fix "
         "the quotes of these lines"
     )
 
 
-def test_inches_are_no_quotes():
+def test_a_quote_inside_a_cell_is_part_of_it():
     rows, rejects = read(PLAIN + 'b.jpg,1,2,5" pipe\n')
     assert (rows[1][3], rejects) == ('5" pipe', [])
 
@@ -220,43 +224,45 @@ def test_a_quoted_newline_does_not_shift_the_lines_of_messages():
         ),
         (
             b"PK\x03\x04...",
-            "p.csv: is an Excel workbook or another zip file and no text; "
+            "p.csv: is an Excel workbook or another zip file, not text; "
             "save the table as CSV in UTF-8",
         ),
         (
             PLAIN.encode("utf-16-le"),
-            "p.csv:1: holds zero bytes; if it is UTF-16, set annotations.encoding to 'utf-16-le' "
-            "or 'utf-16-be'",
+            "p.csv:1: contains zero bytes; if it is UTF-16, set annotations.encoding to "
+            "'utf-16-le' or 'utf-16-be'",
         ),
         (
             b"BZh91AY&SY",
-            "p.csv: is compressed by bzip2 and no text; save the table as CSV in UTF-8",
+            "p.csv: is compressed by bzip2, not text; save the table as CSV in UTF-8",
         ),
         (
             b"[" + b",".join([b'{"image":"a.jpg"}'] * 30_000),
             "p.csv:1: no column for image, row, column among "
             + ", ".join(['[{"image":"a.jpg"}', *(['{"image":"a.jpg"}'] * 19)])
-            + " and 29,980 more; set annotations.columns.image to the name of that column",
+            + " and 29,980 more; it is called image or key or name or filename or file or "
+            "image_name or image name or file_name or image_path; annotations.columns.image can "
+            "name another",
         ),
         (
             b"image,row,column,label,Label\na.jpg,1,2,x,y\n",
-            "p.csv:1: 2 columns are named 'label'; rename the others",
+            "p.csv:1: 2 columns are named 'label'; rename all but one",
         ),
         (
             b"image,row,label\na,1,x\n",
             "p.csv:1: no column for column among image, row, label; "
-            "set annotations.columns.column to the name of that column",
+            "it is called column or col or x; annotations.columns.column can name another",
         ),
     ],
     ids=["empty", "blank", "zip", "utf16", "bzip2", "json", "twice", "column"],
 )
-def test_a_file_that_cannot_be_used_says_why(data, message):
+def test_the_error_for_an_unusable_file_gives_the_reason(data, message):
     with pytest.raises(InputError) as stop:
         read(data)
     assert str(stop.value) == message
 
 
-def test_latin_1_is_refused_by_name_and_read_when_named():
+def test_latin_1_is_an_error_unless_encoding_names_it():
     data = "image,row,column,label\na.jpg,1,2,Äste\n".encode("latin-1")
     with pytest.raises(
         InputError, match=r"^p.csv:2: cannot be read as utf-8 .* set annotations.enc"
@@ -270,7 +276,7 @@ def test_latin_1_is_refused_by_name_and_read_when_named():
     assert read(data, encoding="latin-1")[0][0][3] == "Äste"
 
 
-def test_a_header_alone_is_a_table_of_nothing():
+def test_a_header_alone_is_an_empty_table():
     assert read("image,row,column,label\n") == ([], [])
 
 

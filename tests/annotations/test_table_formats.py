@@ -1,4 +1,4 @@
-"""Tables of other people's: Parquet, CoralNet, MERMAID, EcoTaxa."""
+"""Tables of other tools: Parquet, CoralNet, MERMAID, EcoTaxa."""
 
 import io
 
@@ -22,7 +22,7 @@ def read(part, data, **settings):
     name = part.__name__.rpartition(".")[2]
     params = part.Settings(format=name, path=f"x/{name}", **settings)
     raw = data if isinstance(data, bytes) else data.encode()
-    table, rejects = part.read(AnnotationSource("said", raw, []), params)
+    table, rejects = part.read(AnnotationSource("table", raw, []), params)
     rows = [tuple(row.values()) for row in table.drop_columns(["line"]).to_pylist()]
     return rows, [(reject.reason, reject.detail) for reject in rejects]
 
@@ -37,9 +37,9 @@ def test_points_in_parquet_are_those_of_a_csv():
     assert read(points, parquet(**columns)) == (
         [("a.jpg", 1, 2, "01", None)],
         [
-            ("not_a_pixel", "said:2: column '3.5' is not a whole number"),
-            ("not_a_pixel", "said:3: row '' is not a whole number"),
-            ("unreadable_row", "said:4: the line names no image"),
+            ("not_a_pixel", "table:2: column '3.5' is not a whole number"),
+            ("not_a_pixel", "table:3: row '' is not a whole number"),
+            ("unreadable_row", "table:4: the line names no image"),
         ],
     )
 
@@ -54,7 +54,7 @@ def test_labels_in_a_list_are_several_labels_or_a_conflict():
     assert rejects == [
         (
             "label_conflict",
-            "said:1: a.jpg is 'fish' here and 'crab' in line 1; both rejected as label_conflict",
+            "table:1: a.jpg is 'fish' here and 'crab' in line 1; both rejected as label_conflict",
         )
     ]
 
@@ -62,41 +62,51 @@ def test_labels_in_a_list_are_several_labels_or_a_conflict():
 @pytest.mark.parametrize(
     ("column", "values", "message"),
     [
-        ("image", pa.array([["a.jpg", "b.jpg"]]), "is of list<element: string>; a cell is a text"),
-        ("row", pa.array([[1, 2]]), "is of list<element: int64>; a cell is a text"),
-        ("label", pa.array([{"is": "x"}]), "is of struct<is: string>; a cell is a text"),
-        ("label", pa.array([b"\xe9"]), "of row 1 is no text ('utf-8' codec can't decode"),
-        ("label", pa.array([b"\xe9"]).view(pa.string()), "of row 1 is no text ('utf-8' codec"),
-        ("label", pa.array([2**62], pa.timestamp("us")), "of row 1 is no text (date value out of"),
-        ("group", pa.array([2**62], pa.duration("s")), "of row 1 is no text (Python int too large"),
+        (
+            "image",
+            pa.array([["a.jpg", "b.jpg"]]),
+            "has the type list<element: string>; a cell must",
+        ),
+        ("row", pa.array([[1, 2]]), "has the type list<element: int64>; a cell must"),
+        ("label", pa.array([{"is": "x"}]), "has the type struct<is: string>; a cell must"),
+        ("label", pa.array([b"\xe9"]), "of row 1 is not text ('utf-8' codec can't decode"),
+        ("label", pa.array([b"\xe9"]).view(pa.string()), "of row 1 is not text ('utf-8' codec"),
+        ("label", pa.array([2**62], pa.timestamp("us")), "of row 1 is not text (date value out of"),
+        (
+            "group",
+            pa.array([2**62], pa.duration("s")),
+            "of row 1 is not text (Python int too large",
+        ),
     ],
     ids=["images", "rows", "struct", "bytes", "not utf-8", "far day", "long time"],
 )
-def test_a_column_without_texts_is_refused_by_name(column, values, message):
+def test_the_error_for_a_column_that_is_not_text_names_it(column, values, message):
     columns = {"image": ["a.jpg"], "row": [1], "column": [2], column: values}
     with pytest.raises(InputError) as stop:
         read(points, parquet(**columns))
-    assert str(stop.value).startswith(f"said: the column {column!r} {message}")
+    assert str(stop.value).startswith(f"table: the column {column!r} {message}")
 
 
-def test_of_a_column_of_many_rows_the_row_is_named():
+def test_the_error_for_a_cell_that_is_not_text_gives_its_row():
     labels = pa.array([b"x"] * 25_000 + [b"\xe9"] + [b"x"] * 10)
-    with pytest.raises(InputError, match="the column 'label' of row 25,001 is no text"):
+    with pytest.raises(InputError, match="the column 'label' of row 25,001 is not text"):
         read(images, parquet(image=["a.jpg"] * len(labels), label=labels))
 
 
-def test_a_column_whose_name_is_no_text_is_refused():
+def test_a_column_name_that_is_not_text_is_an_error():
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table({"image": ["a"], "abcd": ["x"]}), sink, store_schema=False)
-    with pytest.raises(InputError, match="^said: not a Parquet file that can be read: 'utf-8' cod"):
+    with pytest.raises(InputError, match="^table: is not a readable Parquet file: 'utf-8' cod"):
         read(images, sink.getvalue().to_pybytes().replace(b"abcd", b"abc\xff"))
 
 
-def test_a_damaged_parquet_file_is_refused_by_name():
+def test_a_damaged_parquet_file_is_an_error():
     whole = parquet(image=["a.jpg"], label=["x"])
-    with pytest.raises(InputError, match="^said: not a Parquet file that can be read: "):
+    with pytest.raises(InputError, match="^table: is not a readable Parquet file: "):
         read(images, whole[:-20])
-    with pytest.raises(InputError, match="^said:1: no column for label among image, kind; set"):
+    with pytest.raises(
+        InputError, match="^table:1: no column for label among image, kind; it is called label code"
+    ):
         read(images, parquet(image=["a.jpg"], kind=["x"]))
 
 
@@ -114,10 +124,10 @@ def test_coralnets_export():
         ("2023/IMG_0056.jpg", 39, 1576, None, None),
         ("2023/IMG_0056.jpg", 1528, 426, "Porit", None),
     ]
-    assert rejects == [("unconfirmed", "said:3: the label is a machine's, unconfirmed")]
+    assert rejects == [("unconfirmed", "table:3: the label is a machine's and not confirmed")]
 
 
-def test_a_coralnet_source_may_call_its_own_columns_as_it_likes():
+def test_a_coralnet_source_may_have_columns_with_any_name():
     """Auxiliary fields have names of the source's choice, and stand before the points' columns."""
     text = "Name,Date,Image,Key,Group,Row,Column,Label\n1.jpg,,7,k,North,10,20,Porit\n"
     assert read(coralnet, text) == ([("1.jpg", 10, 20, "Porit", "North")], [])
@@ -125,7 +135,7 @@ def test_a_coralnet_source_may_call_its_own_columns_as_it_likes():
     assert read(coralnet, text, columns=named) == ([("k", 10, 20, "Porit", "7")], [])
 
 
-def test_labels_that_nobody_has_verified_in_the_toolbox_are_left_out():
+def test_labels_that_are_not_verified_in_coralnet_toolbox_are_rejects():
     """CoralNet-Toolbox writes CoralNet's columns and its own, and its models' labels with them."""
     text = (
         "Name,Path,Row,Column,Patch Size,Annotation Type,Label,Long Label,Verified,"
@@ -135,11 +145,11 @@ def test_labels_that_nobody_has_verified_in_the_toolbox_are_left_out():
     )
     rows, rejects = read(coralnet, text)
     assert rows == [("1.jpg", 10, 20, "Porit", None)]
-    assert rejects == [("unconfirmed", "said:3: the label is a machine's, unconfirmed")]
+    assert rejects == [("unconfirmed", "table:3: the label is a machine's and not confirmed")]
     assert len(read(coralnet, text, keep_unconfirmed=True)[0]) == 2
 
 
-def test_coralnets_own_file_is_read_and_given_back_for_upload():
+def test_an_export_from_coralnet_can_be_written_for_upload_and_read_again():
     path = SHARED / "reef" / "annotations.csv"
     if not path.exists():
         pytest.skip("the reef photographs are not here")
@@ -168,7 +178,7 @@ MERMAID = {
 }
 
 
-def test_mermaids_points_have_attribute_and_growth_form():
+def test_labels_of_mermaid_are_attribute_and_growth_form():
     rows, rejects = read(mermaid, parquet(**MERMAID), prefix="mermaid/", group="region_name")
     assert rejects == []
     assert rows[0] == ("mermaid/0a.png", 12, 5, "Acropora::Branching", "Central Indo-Pacific")
@@ -178,7 +188,7 @@ def test_mermaids_points_have_attribute_and_growth_form():
     one = "id,image_id,point_id,row,col,benthic_attribute_name\nu,0a,p,1,x,Sand\nu,0a,p,1,2,Sand\n"
     assert read(mermaid, one) == (
         [("0a.png", 1, 2, "Sand::", None)],
-        [("not_a_pixel", "said:2: column 'x' is not a whole number")],
+        [("not_a_pixel", "table:2: column 'x' is not a whole number")],
     )
 
 
@@ -206,7 +216,7 @@ ECOTAXA = "\n".join(
 
 @pytest.mark.parametrize("quoted", [True, False], ids=["as EcoTaxa writes it", "by hand"])
 @pytest.mark.parametrize("types", [True, False], ids=["a backup", "an export"])
-def test_of_ecotaxas_objects_the_validated_have_a_label(types, quoted):
+def test_only_validated_objects_of_ecotaxa_have_a_label(types, quoted):
     lines = ECOTAXA.splitlines()
     if quoted:  # every cell but numbers
         lines = ["\t".join(f'"{cell}"' for cell in line.split("\t")) for line in lines]
@@ -219,8 +229,8 @@ def test_of_ecotaxas_objects_the_validated_have_a_label(types, quoted):
     ]
     first = 5 if types else 4
     assert rejects == [
-        ("unconfirmed", f"said:{first}: the label is predicted"),
-        ("unconfirmed", f"said:{first + 1}: the label is dubious"),
+        ("unconfirmed", f"table:{first}: the label is predicted"),
+        ("unconfirmed", f"table:{first + 1}: the label is dubious"),
     ]
     kept = read(ecotaxa, text, keep_unconfirmed=True, group="sample_id", prefix="p/")[0]
     assert [row[3] for row in kept] == ["small<egg", "small<egg", "Oncaeidae", "Oncaeidae", None]
@@ -229,14 +239,14 @@ def test_of_ecotaxas_objects_the_validated_have_a_label(types, quoted):
 
 
 @pytest.mark.parametrize(
-    ("part", "header", "says"),
+    ("part", "header", "message"),
     [
         (ecotaxa, "object_id\tobject_annotation_category", "image among"),
         (mermaid, "id,image_id,row,col", "label among"),
     ],
 )
-def test_a_column_that_a_tool_always_writes_is_asked_for_by_its_name(part, header, says):
+def test_the_error_for_a_missing_column_of_a_tool_gives_its_name(part, header, message):
     """These formats have no `columns` to set."""
-    called = {ecotaxa: "img_file_name", mermaid: "benthic_attribute_name"}[part]
-    with pytest.raises(InputError, match=f"{says} .*; it is called {called} in this format$"):
+    name = {ecotaxa: "img_file_name", mermaid: "benthic_attribute_name"}[part]
+    with pytest.raises(InputError, match=f"{message} .*; it is called {name} in this format$"):
         read(part, header + "\n")

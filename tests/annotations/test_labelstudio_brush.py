@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.annotations._labelstudio_brush import unpack
+from pipeline.core.errors import Rejected
 
 # By `encode` of @thi.ng/rle-pack, of RGBA: 200, 30, 0, 255 where painted, else 0.
 # fmt: off
@@ -33,9 +34,9 @@ def mask(text):
 
 
 @pytest.mark.parametrize(("packed", "text"), [(SCATTERED, SCATTERED_MASK), (ROUND, ROUND_MASK)])
-def test_what_its_own_packer_wrote_is_read(packed, text):
-    wanted = mask(text)
-    assert np.array_equal(unpack(packed, *wanted.shape), wanted)
+def test_the_lists_of_label_studios_packer_are_unpacked(packed, text):
+    painted = mask(text)
+    assert np.array_equal(unpack(packed, *painted.shape), painted)
 
 
 def packed_by_runs(values, lengths, each, widths):
@@ -54,33 +55,36 @@ def packed_by_runs(values, lengths, each, widths):
 
 
 @given(st.data(), st.integers(1, 9), st.integers(1, 9), st.integers(3, 9))
-def test_every_way_of_packing_gives_what_is_not_transparent(data, height, width, each):
+def test_pixels_that_are_not_transparent_are_unpacked_from_every_packing(data, height, width, each):
     size = 4 * height * width
-    some = st.sampled_from([0, 0, 0, 1, 2**each - 1])
-    values = data.draw(st.lists(some, min_size=size, max_size=size))
-    lengths, left = [], size
-    while left:
-        lengths.append(data.draw(st.integers(1, min(left, 64))))
-        left -= lengths[-1]
+    value = st.sampled_from([0, 0, 0, 1, 2**each - 1])
+    values = data.draw(st.lists(value, min_size=size, max_size=size))
+    lengths, remaining = [], size
+    while remaining:
+        lengths.append(data.draw(st.integers(1, min(remaining, 64))))
+        remaining -= lengths[-1]
     widths = data.draw(st.permutations([1, 3, 6, 11]))
     packed = packed_by_runs(values, lengths, each, widths)
-    wanted = np.array(values).reshape(height, width, 4)[:, :, 3] > 0
-    assert np.array_equal(unpack(packed, height, width), wanted)
+    painted = np.array(values).reshape(height, width, 4)[:, :, 3] > 0
+    assert np.array_equal(unpack(packed, height, width), painted)
 
 
 @pytest.mark.parametrize(
-    ("packed", "said"),
+    ("packed", "message"),
     [
-        (None, "is no list of bytes"),
-        ("0123", "is no list of bytes"),
-        ([0, 0, True], "is no list of bytes"),
-        ([0, 0, 300], "range"),
+        (None, "is not a list of bytes"),
+        ("0123", "is not a list of bytes"),
+        ([0, 0, True], "is not a list of bytes"),
+        ([0, 0, 300], "is not a list of bytes"),
         ([], "ends early"),
         (ROUND[:40], "ends early"),
-        ([255] * 90, "holds 4,294,967,295 values, and its image has 192"),
-        ([0, 0, 0, 192, 57, 27, 255, 255, 255, 0], "its runs are longer than its picture"),
+        ([255] * 90, "its brush has 4,294,967,295 values, and its image 192"),
+        (
+            [0, 0, 0, 192, 57, 27, 255, 255, 255, 0],
+            "its brush has runs that are longer than its image",
+        ),
     ],
 )
-def test_what_is_no_packed_picture_is_said_to_be_none(packed, said):
-    with pytest.raises(ValueError, match=said):
+def test_bytes_that_are_not_a_packed_picture_are_rejected(packed, message):
+    with pytest.raises(Rejected, match=message):
         unpack(packed, 6, 8)
