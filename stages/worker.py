@@ -1,14 +1,11 @@
-"""Join the runs of other machines until there is nothing left to do; see docs/many-machines.md.
-
-usage: python -m stages.worker [--idle SECONDS]
-"""
+"""Join the runs of other machines until there is nothing left to do; see docs/many-machines.md."""
 
 import argparse
 
 if __name__ == "__main__":
     from pipeline.scheduler import worker
 
-    parser = argparse.ArgumentParser(prog="python -m stages.worker", description=worker.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m stages.worker", description=__doc__)
     parser.add_argument(
         "--idle", type=float, metavar="SECONDS", help="leave after so long without work"
     )

@@ -235,7 +235,7 @@ def test_onnx_gives_equal_scores_and_answers(calibration):
 
 def test_a_pickle_for_pyspacer_is_refused_in_a_sentence():
     found = learnt(TrainParams(epochs=1)).classifier
-    with pytest.raises(SettingError, match="PySpacer knows one label a point"):
+    with pytest.raises(SettingError, match="PySpacer has one label a point"):
         pickle.loads(model_export.scikit_learn(found))
 
 
