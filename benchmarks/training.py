@@ -1,10 +1,10 @@
-"""Training: as good and as fast as scikit-learn's, against PySpacer's, within a memory budget.
+"""Training: scores, time and memory against scikit-learn's and PySpacer's.
 
-Features are made up (classes of several modes and unequal sizes, behind a ReLU as a network's are),
+Features are synthetic (classes of several modes and unequal sizes, after a ReLU as in a network),
 or those of a finished repository. Quadrat is the whole command `python -m stages.train`: start-up,
 reading, every epoch, calibration. scikit-learn is its `partial_fit` loop alone, with the rows in
-memory, at PySpacer's batch of 200 and PySpacer's settings. PySpacer is its own training task on its
-own feature files.
+memory, at PySpacer's batch of 200 and PySpacer's settings. PySpacer runs its training task on its
+feature files.
 
     python benchmarks/training.py [--labels 50000] [--seeds 3] [--kinds mlp lr]
                                   [--features REPOSITORY] [--spacer-python PATH]
@@ -41,7 +41,7 @@ from sklearn.neural_network import MLPClassifier
 from pipeline.config.loader import load
 from pipeline.core import schemas
 from pipeline.core.hashing import digest
-from pipeline.store import outputs
+from pipeline.store import outputs, tables
 from pipeline.train import labelled_features
 
 CLASSES, LATENT, MODES = 30, 48, 3
@@ -50,7 +50,7 @@ WRONG = 0.05
 
 SHARD_ROWS = 50_000
 BATCH, EPOCHS = 200, 10
-JUDGED = 10_000
+VALIDATION = 10_000
 KINDS = ("mlp", "lr")
 
 THEIRS = """
@@ -97,14 +97,14 @@ class Split:
 
 
 def made_up(folder: Path, count: int, dim: int, store: str) -> None:
-    """Write the outs that training starts from: *count* chips to learn from, and the others."""
+    """Write the outs that training starts from: *count* training chips, and the others."""
     held = min(max(count // 10, 2000), 20_000)
-    total = count + held + JUDGED
+    total = count + held + VALIDATION
     rng = np.random.default_rng(0)
     centres = rng.normal(0, 1, (CLASSES, MODES, LATENT))
     mix = rng.normal(0, LATENT**-0.5, (LATENT, dim)).astype(np.float32)
     shares = (1 + np.arange(CLASSES)) ** -0.7
-    splits = np.repeat(["train", "calibration", "validation"], [count, held, JUDGED])
+    splits = np.repeat(["train", "calibration", "validation"], [count, held, VALIDATION])
     splits = splits[rng.permutation(total)]
     features = folder / "data/features"
     features.mkdir(parents=True)
@@ -145,7 +145,7 @@ def made_up(folder: Path, count: int, dim: int, store: str) -> None:
 
 
 class Bench:
-    """One folder of features, and who learns from them."""
+    """One folder of features, and the classifiers trained on them."""
 
     def __init__(self, folder: Path, changes: dict[str, Any]) -> None:
         self.folder, self.changes = folder, changes
@@ -156,7 +156,7 @@ class Bench:
         """Read splits into memory."""
         os.chdir(self.folder)
         found = []
-        for part in labelled_features.labelled(labelled_features.labels(), *names):
+        for part in labelled_features.of_splits(tables.labels(), *names):
             x = np.empty((part.labels.num_rows, part.dim), np.float32)
             for number, block in enumerate(part.blocks):
                 x[block.at] = part.read(number)
@@ -164,7 +164,7 @@ class Bench:
         return found
 
     def ours(self, **settings: Any) -> tuple[float, float, Any]:
-        """Run the train stage anew; give its seconds, its peak in GiB, and the classifier."""
+        """Run the train stage from scratch; return seconds, peak in GiB, and the classifier."""
         from pipeline.train import model as _artifact
 
         yaml = YAML()
@@ -193,7 +193,7 @@ class Bench:
 
 
 def partial_fit(kind: str, train: Split, held: Split, seed: int) -> tuple[float, Any]:
-    """Train as PySpacer 0.14 does; give the seconds of the loop, and the calibrated model."""
+    """Train as PySpacer 0.14 does; return the seconds of the loop, and the calibrated model."""
     large = len(train.y) >= 50_000  # noqa: PLR2004 PySpacer's bound
     model: Any = SGDClassifier(loss="log_loss", average=True, random_state=seed)
     if kind == "mlp":
@@ -212,8 +212,8 @@ def partial_fit(kind: str, train: Split, held: Split, seed: int) -> tuple[float,
     return seconds, CalibratedClassifierCV(FrozenEstimator(model)).fit(held.x[known], held_y)
 
 
-def judged(model: Any, classes: Any, test: Split) -> tuple[float, float]:
-    """Give balanced accuracy and log loss on *test*."""
+def scores_of(model: Any, classes: Any, test: Split) -> tuple[float, float]:
+    """Return balanced accuracy and log loss on *test*."""
     scores = model.predict_proba(test.x)
     found = np.asarray(classes)[scores.argmax(axis=1)]
     known = np.isin(test.y, classes)
@@ -221,7 +221,7 @@ def judged(model: Any, classes: Any, test: Split) -> tuple[float, float]:
     return balanced_accuracy_score(test.y[known], found[known]), float(loss)
 
 
-def told(
+def print_line(
     name: str, seconds: list[float], scores: list[tuple[float, float]], more: str = ""
 ) -> None:
     """Print one line of the table."""
@@ -236,9 +236,9 @@ def told(
 def theirs(
     bench: Bench, python: Path, splits: list[Split], kinds: list[str]
 ) -> dict[str, tuple[float, float]]:
-    """Let PySpacer train on the same rows; give seconds and accuracy by kind."""
+    """Train with PySpacer on the same rows; return seconds and accuracy by kind."""
     for name, split in zip(("train", "ref", "val"), splits, strict=True):
-        rows = slice(5000) if name == "ref" else slice(None)  # its own most
+        rows = slice(5000) if name == "ref" else slice(None)  # its maximum
         np.save(bench.folder / f"{name}.npy", split.x[rows])
         np.savez(bench.folder / f"{name}.npz", y=split.y[rows])
     command = [python, "-W", "ignore", "-c", THEIRS, bench.folder, str(EPOCHS), *kinds]
@@ -264,7 +264,7 @@ def options() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Train, print the table; fail where Quadrat is slower or worse than scikit-learn."""
+    """Train, print the table; return 1 if Quadrat is slower or worse than scikit-learn."""
     asked = options()
     about("scikit-learn", "torch")
     yaml = YAML(typ="safe")
@@ -281,10 +281,10 @@ def main() -> int:
             seconds, peak, model = bench.ours()
             (test,) = bench.read("validation")
             more = f"  peak {peak:.2f} GiB, {model.card['epochs']} epochs"
-            told(
+            print_line(
                 f"{model.card['n_train']:,} labels",
                 [seconds],
-                [judged(model, model.classes, test)],
+                [scores_of(model, model.classes, test)],
                 more,
             )
             return 0
@@ -304,7 +304,7 @@ def compared(bench: Bench, asked: argparse.Namespace) -> int:
         for seed in range(asked.seeds):
             seconds, model = partial_fit(kind, train, held, seed)
             rates.setdefault("partial_fit", []).append(seconds)
-            found.setdefault("partial_fit", []).append(judged(model, np.unique(train.y), test))
+            found.setdefault("partial_fit", []).append(scores_of(model, np.unique(train.y), test))
             plain = {"classifier": kind, "seed": seed}
             same = {**plain, "batch": BATCH, "epochs": EPOCHS}
             for name, settings in {
@@ -314,12 +314,12 @@ def compared(bench: Bench, asked: argparse.Namespace) -> int:
             }.items():
                 seconds, _, mine = bench.ours(**settings)
                 rates.setdefault(name, []).append(seconds)
-                found.setdefault(name, []).append(judged(mine, mine.classes, test))
+                found.setdefault(name, []).append(scores_of(mine, mine.classes, test))
         times = {name: float(np.median(some)) for name, some in rates.items()}
-        told(f"{kind}: scikit-learn's loop", rates["partial_fit"], found["partial_fit"])
+        print_line(f"{kind}: scikit-learn's loop", rates["partial_fit"], found["partial_fit"])
         for name, words in {"same": "batch of 200", "own": "as shipped", "bf16": "bf16"}.items():
             ratio = f"{times['partial_fit'] / times[name]:6.2f} times as fast"
-            told(f"{kind}: Quadrat, {words}", rates[name], found[name], ratio)
+            print_line(f"{kind}: Quadrat, {words}", rates[name], found[name], ratio)
         theirs_, ours_ = (np.array(found[name]) for name in ("partial_fit", "own"))
         spread = np.ptp(theirs_[:, 0]) if len(theirs_) > 1 else 0.0
         wrong |= bool(ours_[:, 0].mean() < theirs_[:, 0].mean() - spread)
