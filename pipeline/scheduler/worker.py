@@ -1,9 +1,8 @@
-"""Join the runs of other machines: take shards from a central scheduler and make them.
+"""Join the runs of other machines: take shards from a central scheduler and compute them.
 
 A machine that joins plans nothing and writes no outs. It asks luigid which shards are waiting,
-takes those that it would make to the same bytes (the recipe, which includes this machine's
-numerics, is the same), and puts them into the shared store. It may join, leave and be killed at any
-time.
+computes those whose recipe would be the same here (a recipe includes the machine's numerics), and
+puts them into the shared store. It may join, leave and be killed at any time.
 """
 
 from __future__ import annotations
@@ -106,12 +105,12 @@ def _waiting(scheduler: Any) -> Iterator[ShardTask]:
     pending = scheduler.task_list(status="PENDING", upstream_status="", limit=False)
     for _, task in sorted(pending.items()):
         kind = KINDS.get(task["name"])
-        if kind and _can_make(task["name"], task["params"]["request"]):
+        if kind and _is_same_recipe(task["name"], task["params"]["request"]):
             yield kind.from_str_params(task["params"])
 
 
 @cache
-def _can_make(family: str, name: str) -> bool:
+def _is_same_recipe(family: str, name: str) -> bool:
     """Return True if this machine's recipe is the request's; warn once if it is not."""
     request = read_request(name)
     ours = _recipe(family, from_json(request.params))
