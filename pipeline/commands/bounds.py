@@ -77,8 +77,8 @@ def write(context: Context, target: str) -> tuple[int, int, list[str]]:
     with ThreadPoolExecutor(READERS, thread_name_prefix="scenes") as pool:
         for start in range(0, len(images), BATCH):
             batch = images[start : start + BATCH]
-            read = pool.map(partial(_read, context.bucket), batch)
-            for image, reference in zip(batch, read, strict=True):
+            read = partial(_georeference, context.bucket)
+            for image, reference in zip(batch, pool.map(read, batch), strict=True):
                 if reference is None:
                     others.append(image["key"])
                 else:
@@ -91,13 +91,6 @@ def write(context: Context, target: str) -> tuple[int, int, list[str]]:
         )
     targets.write(target, schemas.to_bytes(table))
     return table.num_rows, len(pc.unique(table["key"])), others
-
-
-def _read(storage: Storage, image: dict[str, Any]) -> Georeference | None:
-    if image["format"] != "TIFF":
-        return None
-    item = Object(key=image["key"], size=image["size"], version=image["version"])
-    return georeference(storage, item)
 
 
 class _SceneFile(RangedFile):
@@ -113,15 +106,14 @@ class _SceneFile(RangedFile):
             raise
 
 
-def georeference(storage: Storage, item: Object) -> Georeference | None:
-    """Read the georeference of a TIFF by ranged reads of its header; None if it has none.
-
-    Raises:
-        StorageError, Changed, Missing: the object cannot be read, or is another version.
-    """
+def _georeference(storage: Storage, image: dict[str, Any]) -> Georeference | None:
+    """Read the georeference of an image by ranged reads of its header; None if it has none."""
+    if image["format"] != "TIFF":
+        return None
     import rasterio
     from rasterio.errors import RasterioIOError
 
+    item = Object(key=image["key"], size=image["size"], version=image["version"])
     file = _SceneFile(storage, item)
 
     def opener(path: str, *_: Any, **__: Any) -> io.BufferedReader:

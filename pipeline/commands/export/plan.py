@@ -175,20 +175,18 @@ def _check_path(request: ExportRequest, row: Row) -> None:
     path = f"{row['name']}.{encode.EXTENSIONS[request.kind]}"
     longest = max(len(part.encode()) for part in path.split("/"))
     if longest > names.MAX_BYTES and not request.target.startswith("s3://"):
-        raise names.invalid(
-            request.name,
-            row,
+        problem = (
             f"{shorten(path, SHOWN)!r} of {longest:,} bytes, and a file or folder has at most "
-            f"{names.MAX_BYTES}; put {{chip_id}} in the place of a long field",
+            f"{names.MAX_BYTES}; put {{chip_id}} in the place of a long field"
         )
+        raise names.invalid(request.name, row, problem)
     first, slash, _ = path.partition("/")
     if slash and first in OWN_FILES:
-        raise names.invalid(
-            request.name,
-            row,
+        problem = (
             f"{path!r}, and {first} is the export's own file; put text before the first field, as "
-            "in chips/{label}/…",
+            "in chips/{label}/…"
         )
+        raise names.invalid(request.name, row, problem)
 
 
 def plan(chips: ChipMetadata, extract: ExtractParams) -> Iterator[list[FilePlan]]:

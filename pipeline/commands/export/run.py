@@ -38,14 +38,12 @@ SAVE_EVERY_S = 30.0
 
 @dataclass(slots=True)
 class Exported:
-    """The files that are in the target, and the chips that could not be exported.
+    """The files that are in the target, and the chips whose image cannot be decoded.
 
     Attributes:
         tables: schemas.EXPORTED of the files, in parts.
         sizes: the files' bytes, by key.
-        n_new_files: the files that this run has written.
-        n_new_chips: the chips in them.
-        rejected: chips whose image cannot be decoded.
+        n_new_files, n_new_chips: the files that this run has written, and the chips in them.
         saved_at: when the table was last saved, by the monotonic clock.
     """
 

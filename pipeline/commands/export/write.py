@@ -48,12 +48,8 @@ class WrittenFile:
     """One file of the target.
 
     Attributes:
-        key: its key below the target.
         made_from: the digest of all that it depends on.
-        size: its bytes.
-        sha256: of its content.
-        chips: the number of chips in it.
-        rows: their metadata.
+        chips: the number of chips in it; *rows* has their metadata.
         is_new: whether this run has written it.
     """
 
