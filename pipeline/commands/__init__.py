@@ -1,1 +1,1 @@
-"""Commands beside the stages; nothing in the stages imports them."""
+"""Commands for people; no stage imports anything from here."""

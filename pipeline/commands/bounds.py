@@ -117,7 +117,7 @@ def _georeference(storage: Storage, image: dict[str, Any]) -> Georeference | Non
     file = _SceneFile(storage, item)
 
     def opener(path: str, *_: Any, **__: Any) -> io.BufferedReader:
-        if path != SCENE:  # a file beside it, which the index knows nothing of
+        if path != SCENE:  # GDAL also looks for other files, which are not indexed
             raise FileNotFoundError(path)
         return io.BufferedReader(file, BLOCK_BYTES)
 

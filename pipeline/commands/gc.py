@@ -36,7 +36,7 @@ from pipeline.validate import stage as validate
 
 A_DAY_S = 86_400.0
 ABANDONED_S = 2 * A_DAY_S
-"""If nothing of a recipe was written for so long, nobody works on its unfinished shards."""
+"""If nothing of a recipe was written for so long, its unfinished shards count as abandoned."""
 
 TABLES = {"index": index.TABLE, "chip": chip.TABLE, "extract": extract.TABLE}
 MANIFESTS = {manifest_path(folder) for folder in STAGES}

@@ -65,7 +65,7 @@ def _join(scheduler: Any, idle_s: float) -> int:
             continue
         result = luigi.build(waiting, workers=machine().processes(), detailed_summary=True)
         log.info("%s", result.one_line_summary)
-        if result.worker._stop_requesting_work:  # noqa: SLF001 - told to leave, or failed for good
+        if result.worker._stop_requesting_work:  # noqa: SLF001 - asked to leave, or failed for good
             return _exit_code(result)
         since = time.monotonic()
     log.info("nothing to do for %.0f s; leaving", idle_s)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
@@ -96,7 +96,7 @@ def run(context: Context, request: ExportRequest) -> Counts:
     before = recorded_files(recorded, present)
     done = Exported()
     with (
-        ChipWriter(context, request, before) as writer,
+        closing(ChipWriter(context, request, before)) as writer,
         progress.shown("export"),
         progress.Progress("export", "chips", n_chips) as bar,
     ):
@@ -117,7 +117,7 @@ def run(context: Context, request: ExportRequest) -> Counts:
                         done.save(target, recorded)
                 done.table()
         except BaseException:
-            writer.stop()
+            writer.close()
             done.save(target, recorded)
             raise
     stale = [key for key in before if key not in done.sizes]

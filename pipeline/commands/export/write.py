@@ -9,13 +9,12 @@ import multiprocessing
 import signal
 import tarfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from functools import partial
 from itertools import groupby
-from typing import Literal, Self
+from typing import Literal
 
 from pipeline.commands.export import plan
 from pipeline.commands.export.plan import ExportRequest, FilePlan, Row
@@ -27,7 +26,7 @@ from pipeline.images.decode import decode_image
 from pipeline.images.encode import EXTENSIONS, ChipFormat, encode_chip
 from pipeline.images.sandbox import DecoderSandbox, out_of_memory
 from pipeline.images.watchdog import watched
-from pipeline.images.windows import Pixels, crop
+from pipeline.images.windows import crop
 from pipeline.storage import open_storage
 from pipeline.store.context import Context
 
@@ -92,13 +91,7 @@ class ChipWriter:
         self.threads = _threads("export", self.cores + 2 if request.tars else WRITERS)
         self.encoders: Executor = _threads("encode", self.cores if self.isolates_decoding else 1)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def stop(self) -> None:
+    def close(self) -> None:
         """Begin nothing more, and wait for what has begun."""
         self.threads.shutdown(wait=True, cancel_futures=True)
         self.encoders.shutdown(wait=True, cancel_futures=True)
@@ -153,8 +146,7 @@ class ChipWriter:
 
     def _submit(self, encoders: Executor, data: bytes, rows: Sequence[Row]) -> list[bytes]:
         sandbox = None if isinstance(encoders, ProcessPoolExecutor) else self.sandbox
-        decode = partial(_decode, sandbox, self.extract)
-        return encoders.submit(_cut, decode, data, rows, self.request.kind).result()
+        return encoders.submit(_cut, data, rows, self.extract, self.request.kind, sandbox).result()
 
     def _isolate_decoding(self, broken: Executor) -> None:
         """Decode in a sandbox from now on, so that a deadly image ends nothing else."""
@@ -221,24 +213,24 @@ def _block_ctrl_c() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
-def _decode(
-    sandbox: DecoderSandbox | None, extract: ExtractParams, data: bytes, key: str
-) -> Pixels:
-    if sandbox is not None:
-        return sandbox.decode(data, extract, key)
-    with watched(key):
-        return decode_image(data, extract)
-
-
 def _cut(
-    decode: Callable[[bytes, str], Pixels], data: bytes, rows: Sequence[Row], kind: ChipFormat
+    data: bytes,
+    rows: Sequence[Row],
+    extract: ExtractParams,
+    kind: ChipFormat,
+    sandbox: DecoderSandbox | None,
 ) -> list[bytes]:
-    """Decode an image and return the file of each of its chips.
+    """Decode an image, in *sandbox* if there is one, and return the file of each of its chips.
 
     Raises:
         Rejected: the image cannot be decoded.
     """
-    pixels = decode(data, rows[0]["key"])
+    key = rows[0]["key"]
+    if sandbox is not None:
+        pixels = sandbox.decode(data, extract, key)
+    else:
+        with watched(key):
+            pixels = decode_image(data, extract)
     windows = ((row["top"], row["left"], row["height"], row["width"]) for row in rows)
     return [
         encode_chip(crop(pixels, window), kind, plan.exif_fields(row))
