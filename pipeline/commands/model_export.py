@@ -29,7 +29,7 @@ def onnx(classifier: Classifier) -> bytes:
     chip may have several labels, `labels`, bool [n, n_classes], replaces `label`.
 
     Raises:
-        SettingError: onnx is not installed, or the classifier comes from PySpacer.
+        SettingError: onnx is not installed, or the classifier is PySpacer's, one-vs-rest.
     """
     _check_trained_here(classifier)
     try:
@@ -138,8 +138,8 @@ def scikit_learn(classifier: Classifier) -> bytes:
     become integers.
 
     Raises:
-        SettingError: it predicts several labels for a chip, which PySpacer cannot, or comes from
-            PySpacer.
+        SettingError: it predicts several labels for a chip, which PySpacer cannot, or is
+            PySpacer's, one-vs-rest.
 
     Source: PySpacer 0.14, `storage.py: store_classifier, load_classifier`.
     """

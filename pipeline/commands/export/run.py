@@ -94,9 +94,33 @@ def run(context: Context, request: ExportRequest) -> Counts:
     present = sizes(target)
     recorded = read_table(target, present)
     before = recorded_files(recorded, present)
-    done = Exported()
+    done = _write_missing(context, chips, n_chips, recorded, before)
+    stale = [key for key in before if key not in done.sizes]
+    _remove(request.target, stale)
+    _finish(context, request, done, n_chips)
+    more = (
+        f"{pluralize(len(done.sizes), 'files')}, {done.n_new_files:,} written, "
+        f"{len(stale):,} removed"
+    )
+    if n_nameless:
+        more += (
+            f"; {pluralize(n_nameless, 'chips')} without {' and '.join(request.required)} left out"
+        )
+    reasons = rejects.count_by_reason(rejects.table(done.rejected))
+    return Counts("export", "chips", done.table().num_rows, done.n_new_chips, reasons, more)
+
+
+def _write_missing(
+    context: Context,
+    chips: plan.ChipMetadata,
+    n_chips: int,
+    recorded: pa.Table,
+    before: Mapping[str, WrittenFile],
+) -> Exported:
+    """Write the files that are not in the target as they should be."""
+    target, done = open_storage(chips.request.target), Exported()
     with (
-        closing(ChipWriter(context, request, before)) as writer,
+        closing(ChipWriter(context, chips.request, before)) as writer,
         progress.shown("export"),
         progress.Progress("export", "chips", n_chips) as bar,
     ):
@@ -120,19 +144,7 @@ def run(context: Context, request: ExportRequest) -> Counts:
             writer.close()
             done.save(target, recorded)
             raise
-    stale = [key for key in before if key not in done.sizes]
-    _remove(request.target, stale)
-    _finish(context, request, done, n_chips)
-    more = (
-        f"{pluralize(len(done.sizes), 'files')}, {done.n_new_files:,} written, "
-        f"{len(stale):,} removed"
-    )
-    if n_nameless:
-        more += (
-            f"; {pluralize(n_nameless, 'chips')} without {' and '.join(request.required)} left out"
-        )
-    reasons = rejects.count_by_reason(rejects.table(done.rejected))
-    return Counts("export", "chips", done.table().num_rows, done.n_new_chips, reasons, more)
+    return done
 
 
 def _kept(file: FilePlan, old: WrittenFile | None) -> WrittenFile | None:
