@@ -63,7 +63,7 @@ def test_an_image_that_kills_its_decoder_is_a_reject_and_the_run_goes_on(armed):
     add(armed, "noise/large.png", moving() + bytes(60_000), points=0)
     armed.set(bucket__max_bytes=60_000, bucket__max_rejects=0.1)
     index, chip, done = run(armed, "index", "chip", "extract")
-    assert rejects(armed, "data/index") == [("noise/large.png", None, "too_many_bytes")]
+    assert rejects(armed, "index") == [("noise/large.png", None, "too_many_bytes")]
     assert (
         "index: 1 file with several pictures, such as noise/moving.png: the first" in index.stderr
     )
@@ -75,8 +75,8 @@ def test_an_image_that_kills_its_decoder_is_a_reject_and_the_run_goes_on(armed):
     walk = armed.run("python", "-m", "stages.trace", "noise/moving.png").stdout
     assert "PNG  the first of several pictures" in walk
     assert "died unexpectedly with exit code -11" in done.stderr
-    assert "from now on images are read in processes of their own" in done.stderr
-    assert rejects(armed, "data/features") == [
+    assert "from now on, images are decoded in separate processes" in done.stderr
+    assert rejects(armed, "extract") == [
         ("noise/deadly.jpg", 0, "decoder_died"),
         ("noise/deadly.jpg", 1, "decoder_died"),
     ]
@@ -105,7 +105,7 @@ def test_a_header_that_kills_its_reader_is_a_reject_and_the_run_goes_on(armed):
     add(armed, "noise/deadly.jpg", deadly.image("at once"), points=0)
     (done,) = run(armed, "index")
     assert "died unexpectedly with exit code -7" in done.stderr
-    assert rejects(armed, "data/index") == [("noise/deadly.jpg", None, "decoder_died")]
+    assert rejects(armed, "index") == [("noise/deadly.jpg", None, "decoder_died")]
     assert pq.read_table(armed.path / "data/index/images.parquet").equals(before)
 
 
@@ -116,7 +116,7 @@ def test_an_image_that_is_never_decoded_is_a_reject_and_the_run_goes_on(armed):
     add(armed, "noise/endless.jpg", deadly.image("endless"))
     *_, done = run(armed, "index", "chip", "extract")
     assert "noise/endless.jpg: not decoded after 60 s; stopping this worker" in done.stderr
-    assert {reason for _, _, reason in rejects(armed, "data/features")} == {"too_slow"}
+    assert {reason for _, _, reason in rejects(armed, "extract")} == {"too_slow"}
     assert len(features(armed)) == 9
 
 
