@@ -1,4 +1,4 @@
-"""The stages, which `dvc repro` runs, and commands for people: one short file each."""
+"""Entry points: one short file for each stage, run by DVC, and for each command."""
 
 import functools
 import gc

@@ -1,4 +1,7 @@
-"""Join the runs of other machines until there is nothing left to do; see docs/many-machines.md."""
+"""Join the runs of other machines until there is nothing left to do.
+
+See docs/how-to/many-machines.md.
+"""
 
 import argparse
 

@@ -1,1 +1,1 @@
-"""Commands for people; no stage imports anything from here."""
+"""Commands beside the stages, such as exports; no stage imports them."""
