@@ -42,7 +42,7 @@ from pipeline.config.loader import load
 from pipeline.core import schemas
 from pipeline.core.hashing import digest
 from pipeline.store import outputs, tables
-from pipeline.train import labelled_features
+from pipeline.train import labelled_features, model
 
 CLASSES, LATENT, MODES = 30, 48, 3
 WRONG = 0.05
@@ -165,8 +165,6 @@ class Bench:
 
     def ours(self, **settings: Any) -> tuple[float, float, Any]:
         """Run the train stage from scratch; return seconds, peak in GiB, and the classifier."""
-        from pipeline.train import model as _artifact
-
         yaml = YAML()
         path = self.folder / "params.yaml"
         params = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
@@ -188,40 +186,39 @@ class Bench:
         seconds = time.perf_counter() - started
         if status:
             raise SystemExit(said.decode())
-        model = _artifact.read(self.folder / "models/classifier")
-        return seconds, usage.ru_maxrss / 2**20, model
+        return seconds, usage.ru_maxrss / 2**20, model.read(self.folder / "models/classifier")
 
 
 def partial_fit(kind: str, train: Split, held: Split, seed: int) -> tuple[float, Any]:
     """Train as PySpacer 0.14 does; return the seconds of the loop, and the calibrated model."""
     large = len(train.y) >= 50_000  # noqa: PLR2004 PySpacer's bound
-    model: Any = SGDClassifier(loss="log_loss", average=True, random_state=seed)
+    other: Any = SGDClassifier(loss="log_loss", average=True, random_state=seed)
     if kind == "mlp":
         sizes, rate = ((200, 100), 1e-4) if large else ((100,), 1e-3)
-        model = MLPClassifier(hidden_layer_sizes=sizes, learning_rate_init=rate, random_state=seed)
+        other = MLPClassifier(hidden_layer_sizes=sizes, learning_rate_init=rate, random_state=seed)
     classes, y = np.unique(train.y, return_inverse=True)
     started = time.perf_counter()
     for epoch in range(EPOCHS):
         order = np.random.default_rng([seed, epoch]).permutation(len(y))
         for start in range(0, len(order), BATCH):
             some = order[start : start + BATCH]
-            model.partial_fit(train.x[some], y[some], classes=range(len(classes)))
+            other.partial_fit(train.x[some], y[some], classes=range(len(classes)))
     seconds = time.perf_counter() - started
     known = np.isin(held.y, classes)
     held_y = np.searchsorted(classes, held.y[known])
-    return seconds, CalibratedClassifierCV(FrozenEstimator(model)).fit(held.x[known], held_y)
+    return seconds, CalibratedClassifierCV(FrozenEstimator(other)).fit(held.x[known], held_y)
 
 
-def scores_of(model: Any, classes: Any, test: Split) -> tuple[float, float]:
+def accuracy_and_loss(classifier: Any, classes: Any, test: Split) -> tuple[float, float]:
     """Return balanced accuracy and log loss on *test*."""
-    scores = model.predict_proba(test.x)
+    scores = classifier.predict_proba(test.x)
     found = np.asarray(classes)[scores.argmax(axis=1)]
     known = np.isin(test.y, classes)
     loss = log_loss(test.y[known], scores[known], labels=list(classes))
     return balanced_accuracy_score(test.y[known], found[known]), float(loss)
 
 
-def print_line(
+def told(
     name: str, seconds: list[float], scores: list[tuple[float, float]], more: str = ""
 ) -> None:
     """Print one line of the table."""
@@ -278,13 +275,13 @@ def main() -> int:
         bench = Bench(folder, changes)
         print(f"{'':34} {'':8}     balanced accuracy   log loss")
         if asked.only_ours:
-            seconds, peak, model = bench.ours()
+            seconds, peak, classifier = bench.ours()
             (test,) = bench.read("validation")
-            more = f"  peak {peak:.2f} GiB, {model.card['epochs']} epochs"
-            print_line(
-                f"{model.card['n_train']:,} labels",
+            more = f"  peak {peak:.2f} GiB, {classifier.card['epochs']} epochs"
+            told(
+                f"{classifier.card['n_train']:,} labels",
                 [seconds],
-                [scores_of(model, model.classes, test)],
+                [accuracy_and_loss(classifier, classifier.classes, test)],
                 more,
             )
             return 0
@@ -302,9 +299,11 @@ def compared(bench: Bench, asked: argparse.Namespace) -> int:
         rates: dict[str, list[float]] = {}
         found: dict[str, list[tuple[float, float]]] = {}
         for seed in range(asked.seeds):
-            seconds, model = partial_fit(kind, train, held, seed)
+            seconds, other = partial_fit(kind, train, held, seed)
             rates.setdefault("partial_fit", []).append(seconds)
-            found.setdefault("partial_fit", []).append(scores_of(model, np.unique(train.y), test))
+            found.setdefault("partial_fit", []).append(
+                accuracy_and_loss(other, np.unique(train.y), test)
+            )
             plain = {"classifier": kind, "seed": seed}
             same = {**plain, "batch": BATCH, "epochs": EPOCHS}
             for name, settings in {
@@ -314,12 +313,12 @@ def compared(bench: Bench, asked: argparse.Namespace) -> int:
             }.items():
                 seconds, _, mine = bench.ours(**settings)
                 rates.setdefault(name, []).append(seconds)
-                found.setdefault(name, []).append(scores_of(mine, mine.classes, test))
+                found.setdefault(name, []).append(accuracy_and_loss(mine, mine.classes, test))
         times = {name: float(np.median(some)) for name, some in rates.items()}
-        print_line(f"{kind}: scikit-learn's loop", rates["partial_fit"], found["partial_fit"])
+        told(f"{kind}: scikit-learn's loop", rates["partial_fit"], found["partial_fit"])
         for name, words in {"same": "batch of 200", "own": "as shipped", "bf16": "bf16"}.items():
             ratio = f"{times['partial_fit'] / times[name]:6.2f} times as fast"
-            print_line(f"{kind}: Quadrat, {words}", rates[name], found[name], ratio)
+            told(f"{kind}: Quadrat, {words}", rates[name], found[name], ratio)
         theirs_, ours_ = (np.array(found[name]) for name in ("partial_fit", "own"))
         spread = np.ptp(theirs_[:, 0]) if len(theirs_) > 1 else 0.0
         wrong |= bool(ours_[:, 0].mean() < theirs_[:, 0].mean() - spread)
