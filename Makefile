@@ -45,7 +45,7 @@ check: setup  ## what CI runs: lint, format, types, layers, audit, tests
 audit: setup  ## look for the pinned requirements among known vulnerabilities; AUDIT=required
 	@python .ci/audit.py
 
-fix: setup  ## mend lint and format, and make generated pages again
+fix: setup  ## correct lint and format, and write the generated pages
 	@ruff check --fix .
 	@ruff format .
 	@python -m docs.generate

@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
-RUN = os.urandom(16).hex()
+RUN = os.urandom(6).hex()
 """The name of this run: all of its processes count the rows that they compute under it."""
 
 

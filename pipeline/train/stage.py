@@ -17,7 +17,7 @@ from pipeline.config.loader import Params
 from pipeline.core import hardware
 from pipeline.core.errors import InputError
 from pipeline.core.hashing import digest
-from pipeline.core.progress import Progress
+from pipeline.core.progress import Progress, expect
 from pipeline.core.run_log import Counts, pluralize
 from pipeline.store import outputs, tables
 from pipeline.store.context import Context, Report
@@ -88,6 +88,7 @@ def make(context: Context, target: Piece, report: Report) -> None:
         context.store.storage, f"checkpoints/{target.recipe}/{target.input}.safetensors"
     )
     epochs = Schedule.of(train, len(trained_on.labels), trained_on.dim).epochs
+    expect(epochs, "epochs")
     with Progress("train", "epochs", epochs, report) as progress:
 
         def step(curve: list[Epoch]) -> None:
