@@ -97,7 +97,7 @@ def photograph(seed: int, height: int, width: int) -> Image.Image:
 
 
 def table(storage: Storage, windows: dict[str, list[Window]]) -> pa.Table:
-    """Give the table of the chips that *windows* names by key: schemas.CHIPS."""
+    """Return the table of the chips that *windows* names by key: schemas.CHIPS."""
     rows = []
     for key in sorted(windows):
         version = storage.head(key).version
@@ -110,14 +110,14 @@ def table(storage: Storage, windows: dict[str, list[Window]]) -> pa.Table:
 
 
 def places(seed: int, count: int, height: int, width: int, size: int) -> list[Window]:
-    """Give the windows of *size* around *count* random points of an image."""
+    """Return the windows of *size* around *count* random points of an image."""
     rng = np.random.default_rng(seed)
     points = sorted(zip(rng.integers(0, height, count), rng.integers(0, width, count), strict=True))
     return [around(int(row), int(col), size) for row, col in points]
 
 
 def peer(given: Path | None, folder: Path) -> Path:
-    """Give a Python that has PySpacer: the one that is *given*, or one that is made in *folder*."""
+    """Return a Python that has PySpacer: *given*, or that of a new environment in *folder*."""
     if given:
         return given
     venv.create(folder / "peer", with_pip=True)
@@ -129,10 +129,10 @@ def peer(given: Path | None, folder: Path) -> Path:
 def peers_features(
     python: Path, folder: Path, pictures: Path, points: Mapping[str, Points], threads: int = 0
 ) -> tuple[dict[str, Any], list[float]]:
-    """Let PySpacer embed *points* of *pictures*; give its features, and the seconds of each.
+    """Return PySpacer's features of *points* of *pictures*, and the seconds of each picture.
 
-    Its weights are written to *folder* as WEIGHTS: an untrained network's, drawn so that a feature
-    depends on the picture.
+    Its weights are written to *folder* as WEIGHTS: those of an untrained network, drawn so that a
+    feature depends on the picture.
     """
     (folder / "points.json").write_text(json.dumps(points), encoding="utf-8")
     command = [python, "-W", "ignore", "-c", THEIRS, folder, pictures, str(threads)]
@@ -142,7 +142,7 @@ def peers_features(
 
 
 def largest(found: Mapping[str, Any], theirs: Mapping[str, Any]) -> float:
-    """Give the largest difference, relative to the largest value of the picture's features."""
+    """Return the largest difference, relative to the largest value of the picture's features."""
     return max(
         float(np.abs(features - theirs[name]).max() / np.abs(theirs[name]).max())
         for name, features in found.items()
@@ -152,7 +152,7 @@ def largest(found: Mapping[str, Any], theirs: Mapping[str, Any]) -> float:
 def network(extract: ExtractParams) -> Network:
     """Load the network that this machine would use for *extract*."""
     embedding = recipe.embedding(extract, machine())
-    return runtime.load(embedding.request, embedding.runtime)
+    return runtime.load(embedding)
 
 
 def write_manifest(folder: Path, out: Path, manifest: dict[str, Any]) -> None:

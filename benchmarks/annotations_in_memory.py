@@ -1,4 +1,4 @@
-"""Memory and seconds of the chip stage's own process for one table of annotations.
+"""Memory and time that the chip stage's main process needs for one table of annotations.
 
 Everything that is not done shard by shard: reading the annotation file, joining it with the index,
 cutting it into shards, and writing the labels.
@@ -30,7 +30,6 @@ from pipeline.chip import tables_stage
 from pipeline.config.loader import load
 from pipeline.config.machine import machine
 from pipeline.core import schemas
-from pipeline.scheduler.run import make_light
 from pipeline.store import shards
 from pipeline.store.context import Context, open_store
 
@@ -39,7 +38,7 @@ POINTS = 25
 
 
 def prepare(count: int) -> None:
-    """Make up an index of images and *count* points on them, in the working directory."""
+    """Write a synthetic index of images and *count* points on them to the working directory."""
     keys = [f"survey-{n >> 16:03d}/IMG_{n:08d}.jpg" for n in range(count // POINTS)]
     rows = len(keys)
     etags = [hashlib.md5(key.encode(), usedforsecurity=False).hexdigest() for key in keys]
@@ -81,7 +80,7 @@ def settings() -> None:
 
 
 def peak_mb() -> float:
-    """Give this process's peak memory."""
+    """Return this process's peak memory."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
@@ -96,7 +95,7 @@ def make_shards(pieces: list[shards.ShardPlan]) -> None:
 
 
 def run() -> None:
-    """Run the stage's own parts and print what each has taken so far."""
+    """Run the stage's parts in this process, and print time and memory after each."""
     context = Context(load("params.yaml"), machine(), open_store(machine()), "run")
     begun = time.perf_counter()
     inputs = chip.read(context, tables_stage.plan(context))
@@ -117,7 +116,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--points", type=int, default=500_000)
     count = parser.parse_args().points
-    make_light()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         maker = multiprocessing.get_context("fork").Process(target=prepare, args=(count,))

@@ -72,7 +72,7 @@ FORWARD_S = 4.0
 BUSY = hardware.cores()
 PRECISIONS = ("fp32", "bf16")
 LEAST = {"fp32": 5, "bf16": 8}
-"""Times PySpacer's rate that is promised."""
+"""The minimum rate, as a multiple of PySpacer's."""
 
 SAME = 1e-5
 Windows = dict[str, list[Window]]
@@ -91,11 +91,11 @@ class Work:
 
 @dataclass(frozen=True)
 class Measured:
-    """What it took.
+    """The result of a measurement.
 
     Attributes:
         rate: chips a second over all processes.
-        memory: of the largest process, MiB at the peak, and how much more than with the network
+        memory: MiB of the largest process at its peak, and the increase since the network was
             loaded and one picture decoded.
     """
 
@@ -105,7 +105,7 @@ class Measured:
 
 
 def engine_process(work: Work, start: Any, results: Any) -> None:
-    """Run the engine over *work* once all are ready; tell chips, seconds, memory and features."""
+    """Run the engine over *work* once all are ready; put chips, seconds, memory and features."""
     from pipeline.extract.engine import Engine
 
     os.environ.update(work.env)
@@ -133,7 +133,7 @@ def in_tables(keys: list[str]) -> list[list[str]]:
 
 
 def peak() -> float:
-    """Give the most memory that this process has had, in MiB."""
+    """Return the most memory that this process has had, in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
@@ -152,7 +152,7 @@ def forward_process(runtime: str, weights: str, precision: str, start: Any, resu
 
 
 def ours(runtime: str, weights: str, precision: str) -> tuple[Any, int]:
-    """Give the network in one of our runtimes, and its batch."""
+    """Return the network in one of Quadrat's runtimes, and its batch size."""
     extract = ExtractParams(
         extractor="coralnet", weights=weights, runtime=runtime, precision=precision
     )
@@ -161,14 +161,14 @@ def ours(runtime: str, weights: str, precision: str) -> tuple[Any, int]:
 
 
 def onnxruntime(_: str, weights: str, precision: str) -> tuple[Any, int]:
-    """Give the network in ONNX Runtime with one thread, and the batch it likes best."""
+    """Return the network in ONNX Runtime with one thread, and its fastest batch size."""
     import onnxruntime
     import torch
 
     from pipeline.extract import extractors
 
     extract = ExtractParams(extractor="coralnet", weights=weights, precision=precision)
-    extractor: Any = extractors.build(extract, extractors.weights_of(extract, machine()))
+    extractor: Any = extractors.choose(extract, machine()).build()
     chips = torch.zeros((2, SIZE, SIZE, 3), dtype=torch.uint8)
     with tempfile.NamedTemporaryFile(suffix=".onnx") as file:
         settings: Any = {"dynamo": True, "external_data": False, "verbose": False}
@@ -181,7 +181,7 @@ def onnxruntime(_: str, weights: str, precision: str) -> tuple[Any, int]:
 
 
 def together(process: Any, arguments: list[tuple[Any, ...]]) -> Measured:
-    """Run one process for each of *arguments* at once, and add up what they did."""
+    """Run one process for each of *arguments* at once, and return their totals."""
     spawn = multiprocessing.get_context("spawn")
     start, results = spawn.Barrier(len(arguments)), spawn.Queue()
     running = [spawn.Process(target=process, args=(*some, start, results)) for some in arguments]
@@ -214,7 +214,7 @@ def extraction(
 
 @contextmanager
 def delayed(endpoint: str, seconds: float) -> Iterator[str]:
-    """Forward connections to *endpoint*, holding back each request for *seconds*."""
+    """Forward connections to *endpoint*, and delay each request by *seconds*."""
     there = urlsplit(endpoint)
     loop, ready = asyncio.new_event_loop(), threading.Event()
     ports: list[int] = []
@@ -244,7 +244,7 @@ def delayed(endpoint: str, seconds: float) -> Iterator[str]:
 
 
 def steps(folder: Path, windows: Windows, extract: ExtractParams) -> dict[str, float]:
-    """Give the milliseconds an image takes, step by step, in one process."""
+    """Return the milliseconds an image takes, step by step, in one process."""
     network = network_of(extract)
     took = dict.fromkeys(("read", "decode", "cut", "network"), 0.0)
     chips = np.zeros((network.batch, SIZE, SIZE, 3), np.uint8)
@@ -272,7 +272,7 @@ def line(name: str, rate: float, *ratios: str) -> None:
 
 
 def draw(folder: Path, count: int, points: int) -> tuple[Windows, Windows]:
-    """Write the pictures; give the windows on the large and on the small ones."""
+    """Write the pictures; return the windows on the large and on the small ones."""
     for name in ("large", "small"):
         (folder / name).mkdir()
     large: Windows = {}
@@ -311,7 +311,7 @@ class Report:
         ]
 
     def spacer(self, python: Path, points: int) -> tuple[float, dict[str, Any]]:
-        """Let PySpacer embed a few of the large images; give its rate and its features."""
+        """Return PySpacer's rate and its features of a few of the large images."""
         few = {
             key: [middle(window) for window in self.large[key]] for key in sorted(self.large)[:FEW]
         }
@@ -331,7 +331,7 @@ class Report:
             line(f"network alone: {name} {precision}", rate)
 
     def alone(self, precision: str) -> float:
-        """Measure the network that `auto` takes, alone: a machine that others share has moods."""
+        """Measure the network of `runtime: auto` alone, again: a shared machine varies in speed."""
         arguments = [("auto", self.extracts[0].weights, precision)] * BUSY
         return together(forward_process, arguments).rate
 
@@ -390,7 +390,7 @@ class Report:
         )
 
     def difference(self, theirs: dict[str, Any]) -> float:
-        """Give the largest difference to PySpacer's features, relative to an image's largest."""
+        """Return the largest difference to PySpacer's features, relative to an image's largest."""
         ours = self.found["large", "fp32"].features
         found = {
             key: np.array([ours[key, *middle(window)] for window in self.large[key]])
@@ -400,7 +400,7 @@ class Report:
 
 
 def middle(window: Window) -> tuple[int, int]:
-    """Give the point that a window lies around."""
+    """Return the point at the centre of a window."""
     row, col, _ = centre(window)
     return row, col
 

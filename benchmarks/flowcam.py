@@ -1,6 +1,6 @@
 """FlowCam: vignettes a second on one core, from a session's table and collages to chips' pixels.
 
-A session is made as the instrument makes it, with its LZW collages; or a real one is given.
+The session is synthetic, in the instrument's format with LZW collages, or a real one (--session).
 
     python benchmarks/flowcam.py [--session FOLDER] [--particles 5000] [--side 2048]
 """
@@ -19,7 +19,7 @@ import pyarrow as pa
 from _shared import ROOT, about
 from PIL import Image
 
-from pipeline.chip.methods import _tables, flowcam
+from pipeline.chip.methods import flowcam
 from pipeline.config.sections import ExtractParams
 from pipeline.core import schemas
 from pipeline.images.decode import decode_image
@@ -32,7 +32,7 @@ ROUNDS = 5
 
 
 def beside(folder: Path, table: Path) -> pa.Table:
-    """Say what the index would of the collages in *folder*."""
+    """Return the rows that the index stage would write for the collages in *folder*."""
     found = []
     for path in sorted(folder.glob("*.tif")):
         with Image.open(path) as image:
@@ -45,8 +45,7 @@ def beside(folder: Path, table: Path) -> pa.Table:
 
 def cut(folder: Path, table: Path, near: pa.Table, extract: ExtractParams) -> tuple[int, int]:
     """Read the table, decode every collage once, cut every window; count chips and pixels."""
-    read = _tables.Table(f"{folder.name}/{table.name}", table.read_bytes())
-    chips = _tables.measure(read, near, flowcam).chips
+    chips = flowcam.read(f"{folder.name}/{table.name}", table.read_bytes(), near).chips
     count = pixels = 0
     for key, rows in groupby(chips.to_pylist(), lambda row: str(row["key"])):
         collage = decode_image((folder.parent / key).read_bytes(), extract)
@@ -86,7 +85,7 @@ def main() -> None:
     print(f"{count:,} vignettes, {pixels / 1e6:,.1f} million pixels, {near.num_rows:,} collages")
     print(
         f"{middle:,.0f} vignettes a second on one core ({ROUNDS} rounds, slowest {rates[0]:,.0f}, "
-        f"fastest {rates[-1]:,.0f}): {middle / LIMIT:.1f} of the {LIMIT:,} wanted"
+        f"fastest {rates[-1]:,.0f}): {middle / LIMIT:.1f} of the target {LIMIT:,}"
     )
 
 

@@ -2,9 +2,9 @@
 
     python benchmarks/near_duplicates.py [--training 160000] [--validation 20000] [--dim 1280]
 
-Features are made up as benchmarks/training.py makes them, in Parquet as the extract stage writes
+Features are synthetic, as in benchmarks/training.py, in Parquet as the extract stage writes
 them; one validation chip in 200 is a copy, with a little noise, of a training chip.
-Fails if fewer than nine in ten of the copies are found, or anything else is.
+Fails if fewer than 90 % of the copies are found, or anything else is.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ SHARD_ROWS, LATENT, EVERY = 10_000, 48, 200
 
 
 def made_up(folder: Path, training: int, validation: int, dim: int) -> None:
-    """Write features and labels; a copy's row is 1, its key says of which training chip."""
+    """Write synthetic features and labels; the row of a copy is 1."""
     total = training + validation
     rng = np.random.default_rng(0)
     mix = rng.normal(0, LATENT**-0.5, (LATENT, dim)).astype(np.float32)
 
     def rows(numbers: np.ndarray) -> np.ndarray:
-        """Give the features of training chips by their numbers, the same whenever asked."""
+        """Return the features of training chips by their numbers, the same at every call."""
         latent = np.stack([np.random.default_rng(n).standard_normal(LATENT) for n in numbers])
         return np.maximum(latent.astype(np.float32) @ mix + np.float32(0.3), 0)
 

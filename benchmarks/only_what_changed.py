@@ -2,12 +2,12 @@
 
 A bucket of JPEGs, an ordinary backbone with random weights, all other settings as shipped. Then:
 
-- after each of ten changes, the rows that extract computed against those that the change calls for,
+- after each of ten changes, the rows that extract computed against those that the change needs,
   and the seconds against the first run's: of 1 % of the images or points at most a tenth;
 - `dvc repro` with nothing changed against DVC's own with five trivial stages: at most 1.3 times.
 
-By default 300 images, so that it ends in minutes. What every run takes, training included, weighs
-more there than on the 2,000 that the limits are meant for: `--images 2000`.
+By default 300 images, which takes minutes. The fixed costs of a run, training included, have more
+weight there than on the 2,000 images that the limits are for: `--images 2000`.
 
     python benchmarks/only_what_changed.py [--images N] [--points N] [--extractor torchvision/NAME]
         [--workers N] [--only-nothing] [--keep]
@@ -40,7 +40,7 @@ from ruamel.yaml import YAML
 from safetensors.torch import save_file
 from torchvision import models
 
-from pipeline.extract.runtimes import _trial
+from pipeline.extract import trial
 
 KINDS = ("across", "down", "checks", "noise")
 HEIGHT, WIDTH = 240, 320
@@ -53,7 +53,7 @@ Change = Callable[[], int | None]
 
 
 def picture(kind: str, rng: np.random.Generator) -> Image.Image:
-    """Give a picture of *kind*, in a colour and a pitch of its own."""
+    """Return a picture of *kind*, in a random colour and pitch."""
     row, col = np.mgrid[:HEIGHT, :WIDTH] / rng.uniform(3, 6)
     waves = {"across": np.sin(row), "down": np.sin(col), "checks": np.sin(row) * np.sin(col)}
     grey = waves[kind] if kind in waves else rng.uniform(-1, 1, row.shape)
@@ -63,7 +63,7 @@ def picture(kind: str, rng: np.random.Generator) -> Image.Image:
 
 @dataclass
 class Bucket:
-    """A folder of pictures and the points on them; a change gives the rows that it calls for."""
+    """A folder of pictures and the points on them; a change returns the rows it needs."""
 
     folder: Path
     per_image: int
@@ -84,7 +84,7 @@ class Bucket:
         return count * self.per_image
 
     def replace(self, count: int) -> int:
-        """Put other pictures under the keys of some images."""
+        """Replace the pictures of some images."""
         return self.per_image * len([self._draw(key) for key in self._some(count)])
 
     def delete(self, count: int) -> None:
@@ -104,7 +104,7 @@ class Bucket:
         return count
 
     def relabel(self, count: int) -> None:
-        """Give labelled points the label of another kind."""
+        """Change the labels of labelled points to another kind's."""
         labelled = np.array([point for point in self.points if point["label"]])
         for point in self.rng.choice(labelled, count, replace=False):
             point["label"] = KINDS[KINDS.index(point["label"]) - 1]
@@ -115,7 +115,7 @@ class Bucket:
             point["label"] = point["label"] or point["image"].partition("/")[0]
 
     def write(self, path: Path) -> None:
-        """Write the points table, unless it is there as it should be."""
+        """Write the points table if it has changed."""
         lines = [",".join(map(str, point.values())) for point in self.points]
         text = "\n".join(["image,row,column,label", *lines, ""])
         if not path.exists() or path.read_text(encoding="utf-8") != text:
@@ -143,7 +143,7 @@ class Repo:
     env: dict[str, str]
 
     def run(self, command: str) -> list[str]:
-        """Run a command; give the lines of its output, or end with all that it said."""
+        """Run a command, and return the lines of its standard error; exit if it fails."""
         words = command.split()
         done = subprocess.run(
             words, cwd=self.path, env=self.env, capture_output=True, text=True, check=False
@@ -153,14 +153,14 @@ class Repo:
         return done.stderr.splitlines()
 
     def begin(self) -> Repo:
-        """Put what lies in the folder under git and DVC."""
+        """Initialise Git and DVC in the folder, and commit it."""
         commit = "git -c user.name=a -c user.email=a@b.c commit -qm begin"
         for command in ("git init -q", "dvc init -q", "git add -A", commit):
             self.run(command)
         return self
 
     def repro(self) -> tuple[float, int]:
-        """Run `dvc repro`; give its seconds, and the rows that extract computed."""
+        """Run `dvc repro`, and return its seconds and the rows that extract computed."""
         started = time.perf_counter()
         lines = self.run("dvc repro")
         seconds = time.perf_counter() - started
@@ -177,7 +177,7 @@ class Repo:
 
 
 def environment(folder: Path, workers: str | None) -> dict[str, str]:
-    """Give the environment of a user of this Python, without this machine's settings."""
+    """Return the environment of a user of this Python, without this machine's settings."""
     theirs = ("AWS", "DVC", "GIT", "LUIGI", "QUADRAT")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(theirs)}
     ours = {
@@ -190,10 +190,10 @@ def environment(folder: Path, workers: str | None) -> dict[str, str]:
 
 
 def random_weights(extractor: str, path: Path) -> int:
-    """Write a model's weights, drawn from a seed; give the size of chip that it wants.
+    """Write random weights of a model, and return its input size.
 
-    Batch norms get the statistics of our pictures, and of those on which runtimes are tried: as
-    torchvision draws them, the features of all chips are the same to seven digits.
+    Batch norms get the statistics of these pictures, and of those that the trial of a runtime uses:
+    with torchvision's initial values, the features of all chips agree to seven digits.
     """
     name = extractor.removeprefix("torchvision/")
     preset = models.get_model_weights(name).DEFAULT.transforms()
@@ -204,7 +204,7 @@ def random_weights(extractor: str, path: Path) -> int:
             part.momentum = None  # the mean of all that it sees
     size, rng = preset.crop_size[0], np.random.default_rng(0)
     pictures = [np.asarray(picture(kind, rng).resize((size, size))) for kind in KINDS * 4]
-    pictures += list(_trial.pictures(len(pictures), size))
+    pictures += list(trial.pictures(len(pictures), size))
     with torch.no_grad():
         model(preset(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)))
     save_file(model.state_dict(), path)
@@ -240,7 +240,7 @@ def trivial(path: Path, env: dict[str, str], *, always: bool) -> Repo:
 
 
 def changes(repo: Repo, bucket: Bucket, extractor: str) -> dict[str, Change]:
-    """Give the changes, in the order in which they are to be made."""
+    """Return the changes, in the order in which they are to be made."""
     images, points = bucket.made, len(bucket.points)
     few, few_points = max(1, images // 100), max(1, points // 100)
     filters = partial(repo.set, "extract", extractor="filters", weights=None)
@@ -260,7 +260,7 @@ def changes(repo: Repo, bucket: Bucket, extractor: str) -> dict[str, Change]:
 
 
 def measure_changes(repo: Repo, bucket: Bucket, todo: dict[str, Change]) -> bool:
-    """Make each change and run; print a line each, and say whether all are as they should be."""
+    """Make each change and run; print a line each, and return True if all are as expected."""
     print(f"{'change':<27} computed expected   seconds  / first")
     fine, first = True, 0.0
     for name, change in todo.items():
@@ -268,7 +268,7 @@ def measure_changes(repo: Repo, bucket: Bucket, todo: dict[str, Change]) -> bool
         bucket.write(repo.path / "points.csv")
         seconds, computed = repo.repro()
         first = first or seconds
-        said = "" if computed == expected else "  not what was expected"
+        said = "" if computed == expected else "  not as expected"
         if name.startswith("1 %") and seconds > MOST_OF_FIRST * first:
             said += f"  more than {MOST_OF_FIRST}"
         line = f"{name:<27} {computed:>8,} {expected:>8,} {seconds:>9.1f} {seconds / first:>8.3f}"
@@ -278,7 +278,7 @@ def measure_changes(repo: Repo, bucket: Bucket, todo: dict[str, Change]) -> bool
 
 
 def measure_nothing(repo: Repo, folder: Path) -> bool:
-    """Run with nothing changed, in turns with five trivial stages; print and judge the ratio."""
+    """Run with nothing changed, in turns with five trivial stages, and check the ratio."""
     repos = {
         "Quadrat": repo,
         "five trivial stages": trivial(folder / "trivial", repo.env, always=False),
@@ -294,7 +294,7 @@ def measure_nothing(repo: Repo, folder: Path) -> bool:
 
 
 def main() -> int:
-    """Measure both; give 1 where a count or a ratio is not what it should be."""
+    """Measure both; return 1 if a count or a ratio is not as expected."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--images", type=int, default=300)
     parser.add_argument("--points", type=int, default=10, help="of an image")

@@ -1,8 +1,8 @@
-"""Plan a run of a hundred million chips: everything but image bytes and forward passes.
+"""Plan a run of a hundred million chips: everything except image bytes and forward passes.
 
 The listing, the shards, the windows, the store's names and the scheduler's tasks are made by the
-code that a real run uses; only the bucket's listing is made up, and the store keeps names and sizes
-instead of bytes. Prints seconds, requests and the peak memory of each part.
+code that a real run uses; only the bucket's listing is synthetic, and the store keeps names and
+sizes instead of bytes. Prints seconds, requests and the peak memory of each part.
 
 usage: python benchmarks/plan_at_scale.py [--chips 100_000_000] [--points 25] [--shards 4096]
 
@@ -32,16 +32,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import luigi
 import numpy as np
 import pyarrow as pa
-from pipeline.scheduler.shard_tasks import ExtractShard
 
 from pipeline.chip import methods
 from pipeline.chip.methods.points import Settings as Points
-from pipeline.config.loader import load
 from pipeline.core import schemas
 from pipeline.core.errors import Missing
 from pipeline.storage import Object
-from pipeline.store import shards
+from pipeline.store import requests, shards
 from pipeline.store.objects import Piece, Store
+from pipeline.tasks import ExtractShard
 
 ROOT = Path(__file__).resolve().parent.parent
 HIGH, WIDE = 3000, 4000
@@ -51,7 +50,7 @@ A_LISTING = 1000
 
 
 class Names:
-    """A storage that keeps keys and sizes, and counts what an S3 service would be asked."""
+    """A storage that keeps keys and sizes, and counts the requests to an S3 service."""
 
     url = "s3://simulated/store"
 
@@ -72,7 +71,7 @@ class Names:
         self.sizes[key] = len(data)
 
     def head(self, key: str) -> Object:
-        """Say whether a key is there."""
+        """Return the object with this key."""
         self.asked["HEAD"] += 1
         if key not in self.sizes:
             raise Missing(key)
@@ -84,16 +83,16 @@ class Names:
         self.sizes.pop(key, None)
 
     def touch(self, key: str) -> None:
-        """Do nothing: all is new."""
+        """Do nothing: every object is new."""
 
 
 def key_of(number: int) -> str:
-    """Name an image as a survey's camera would."""
+    """Return a key like those of a survey's camera."""
     return f"survey-{number >> 16:03d}/dive-{number >> 10 & 63:02d}/IMG_{number:08d}.jpg"
 
 
 def listing(images: int) -> pa.Table:
-    """Make up the listing of a bucket: keys, ETags, sizes."""
+    """Return a synthetic listing of a bucket: schemas.LISTING."""
     keys = [key_of(number) for number in range(images)]
     etags = [hashlib.md5(key.encode(), usedforsecurity=False).hexdigest() for key in keys]
     sizes = np.full(images, 4_200_000)
@@ -102,7 +101,7 @@ def listing(images: int) -> pa.Table:
 
 
 def places(images: pa.Table, points: int) -> pa.Table:
-    """Make up where chips are wanted on *images*."""
+    """Return random places of chips on *images*: schemas.PLACES."""
     seed = int.from_bytes(images["key"][0].as_py().encode()[-8:], "big")
     rng = np.random.default_rng(seed)
     rows = images.num_rows * points
@@ -138,13 +137,13 @@ def make(number: int, images: pa.Table, points: int) -> Made:
 
 
 def peak() -> int:
-    """Give this process's peak memory in bytes."""
+    """Return this process's peak memory in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 class Clock:
-    """Says how long each part took."""
+    """Prints how long each part took."""
 
     def __init__(self) -> None:
         self.begun = time.perf_counter()
@@ -157,12 +156,10 @@ class Clock:
 
 
 def scheduled(planned: list[shards.ShardPlan]) -> int:
-    """Give every shard to Luigi's scheduler and take them all back; count the takes."""
+    """Add every shard to Luigi's scheduler and take them all; return the number of takes."""
     scheduler = luigi.scheduler.Scheduler(prune_on_get_work=False)
-    params = load(str(ROOT / "params.yaml"))
     for item in planned:
-        name = f"{item.piece.shard}:{item.piece.input}"
-        task = ExtractShard(params=params, recipe=item.piece.recipe, shards=name, at_once=64)
+        task = ExtractShard(request="0" * 16, shards=requests.number_of(item), batch_size=64)
         scheduler.add_task_batcher("w", task.task_family, ["shards"], 64)
         scheduler.add_task(
             worker="w",
@@ -195,7 +192,7 @@ def main() -> None:
     clock, names = Clock(), Names()
     store = Store(names)  # type: ignore[arg-type]
     listed = listing(images)
-    clock.say("(the listing is made up)", peak())
+    clock.say("(a synthetic listing)", peak())
     parts = shards.split(listed, asked.shards)
     planned = shards.plan("images", "0" * 64, parts, schemas.LISTING)
     shards.missing_shards(store, planned, RUN)

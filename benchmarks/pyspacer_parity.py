@@ -1,11 +1,11 @@
-"""CoralNet's features, ours against PySpacer's own: the largest relative difference, by runtime.
+"""CoralNet's features against PySpacer's: the largest relative difference, by runtime.
 
 Both get one set of weights, the same photographs as JPEG and PNG, upright and on their side, in
 grey, with a palette, with transparency and with an EXIF orientation, and points in the middle,
 at every border and in every corner. The weights are PySpacer's untrained network's, drawn so that a
-feature depends on the picture: as PySpacer draws them every chip has the same features to seven
-digits, and any crop would do. That too is checked.
-PySpacer runs in an environment of its own: `--spacer-python`, or one that is made here.
+feature depends on the picture: with PySpacer's initial values the features of all chips agree to
+seven digits, and any crop would pass. That the features differ is checked, too. PySpacer runs in a
+separate environment: `--spacer-python`, or a new one.
 
     python benchmarks/pyspacer_parity.py [--spacer-python PATH] [IMAGE ...]
 """
@@ -38,14 +38,14 @@ Points = list[tuple[int, int]]
 
 
 def points_of(height: int, width: int) -> Points:
-    """Give the middle, the corners, the borders' middles, and places just inside the padding."""
+    """Return the middle, the corners, the borders' middles, and places just inside the padding."""
     rows = (0, 1, SIZE // 2, height // 2, height - SIZE // 2, height - 2, height - 1)
     cols = (0, 1, SIZE // 2, width // 2, width - SIZE // 2, width - 2, width - 1)
     return sorted({(row, col) for row in rows for col in cols if row < height and col < width})
 
 
 def variants(picture: Image.Image) -> dict[str, tuple[Image.Image, dict[str, Any]]]:
-    """Give a picture in every form that PySpacer reads, by file name, with what saving takes."""
+    """Return a picture in every form that PySpacer reads, and how to save it, by file name."""
     exif = picture.getexif()
     exif[ORIENTATION] = 6
     veil = Image.linear_gradient("L").resize(picture.size)
@@ -79,7 +79,7 @@ def prepare(folder: Path, given: list[Path]) -> dict[str, Points]:
 
 
 def ours(folder: Path, points: dict[str, Points], runtime: str) -> dict[str, Any]:
-    """Give our features by picture."""
+    """Return Quadrat's features by picture."""
     extract = ExtractParams(extractor="coralnet", weights=str(folder / WEIGHTS), runtime=runtime)
     loaded = network_of(extract)
     found = {}
@@ -98,7 +98,7 @@ def embedded(network: Network, pixels: Pixels, places: Points) -> Any:
 
 
 def smallest(found: dict[str, Any]) -> float:
-    """Give the smallest difference between two places of a picture, relative in the same way."""
+    """Return the smallest difference between two places of a picture, relative in the same way."""
     return min(
         float(np.abs(features[0] - features[len(features) // 2]).max() / np.abs(features).max())
         for features in found.values()

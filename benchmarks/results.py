@@ -2,9 +2,9 @@
 
     python benchmarks/results.py [--chips 200000] [--classes 100] [--groups 2000] [--rounds 1000]
 
-Predictions are synthetic, more often correct than not, with those of an earlier classifier beside
-them. What is measured is all that the validate stage makes of predictions except pictures and near
-duplicates. Fails if it takes longer than a minute.
+Predictions are synthetic, mostly correct, of a classifier and of an earlier one. All that the
+validate stage computes from predictions is measured, except pictures and near duplicates.
+Fails if it takes longer than a minute.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CHIPS_OF_IMAGE = 25
 
 
 def made_up(chips: int, classes: int, groups: int, seed: int) -> pa.Table:
-    """Make predictions; labels, groups and images are the same for every seed."""
+    """Return synthetic predictions; labels, groups and images are the same for every seed."""
     rng, own = np.random.default_rng(0), np.random.default_rng(seed)
     names = names_of(classes)
     label = np.minimum(rng.exponential(classes / 5, chips).astype(int), classes - 1)
@@ -62,18 +62,18 @@ def made_up(chips: int, classes: int, groups: int, seed: int) -> pa.Table:
 
 
 def names_of(classes: int) -> list[str]:
-    """Name the classes."""
+    """Return the names of the classes."""
     return [f"class {n:03d}" for n in range(classes)]
 
 
 class Clock:
-    """Seconds by what was done: by the clock, and of processors."""
+    """Seconds of each part: elapsed, and of the processor."""
 
     def __init__(self) -> None:
         self.took: dict[str, tuple[float, float]] = {}
 
     def __call__(self, name: str, work: Callable[[], Any]) -> Any:
-        """Do *work*, and note how long it took."""
+        """Call *work*, record its time, and return its result."""
         began, busy = time.perf_counter(), time.process_time()
         found = work()
         self.took[name] = time.perf_counter() - began, time.process_time() - busy
@@ -81,7 +81,7 @@ class Clock:
 
 
 def results(made: pa.Table, earlier: pa.Table, classes: list[str], rounds: int) -> Clock:
-    """Make all that the validate stage makes of *made*, but near duplicates and pictures."""
+    """Compute all results of the predictions *made* except near duplicates and pictures."""
     clock = Clock()
     predictions = Predictions(made, classes, None)
     evaluation = clock("arrays", lambda: predictions.evaluation)

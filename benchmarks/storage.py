@@ -1,8 +1,8 @@
-"""Features at rest: size and time to read, against PySpacer's files; and those made into a table.
+"""Stored features: size and reading time against PySpacer's files, and their conversion to a table.
 
 The same features, as many chips an image as asked, are written by Quadrat and by PySpacer itself,
-and read by both into one array. PySpacer's files are then turned into a table by
-`python -m stages.pyspacer_features`, and every value compared.
+and read by both into one array. PySpacer's files are then converted to a table by
+`python -m stages.pyspacer_features`, and every value is compared.
 
     python benchmarks/storage.py [--spacer-python PATH] [--images 800] [--points 25] [--dim 1280]
 """
@@ -56,7 +56,7 @@ print(min(seconds))
 
 
 def table(features: NDArray[np.float32], points: int, store: str) -> pa.Table:
-    """Give *features* as a features table, *points* chips an image."""
+    """Return *features* as a features table, *points* chips an image."""
     count, dim = features.shape
     rng = np.random.default_rng(0)
     number = np.arange(count)
@@ -121,7 +121,9 @@ def main() -> int:
     print(f"Quadrat float16   {sizes['float16']:.4f} of raw")
     print(f"PySpacer          {theirs:.4f} of raw   read in {theirs_s / million:7.1f}")
     print(f"read {theirs_s / ours_s:.0f} times as fast as PySpacer's, the best of three each")
-    print(f"PySpacer's files made into a table in {converting_s / million:.0f}, every value equal")
+    print(
+        f"PySpacer's files converted to a table in {converting_s / million:.0f}, every value equal"
+    )
     return int(wrong or max(sizes.values()) > LIMIT)
 
 

@@ -1,10 +1,10 @@
-"""Training: as good and as fast as scikit-learn's, against PySpacer's, within a memory budget.
+"""Training: scores, time and memory against scikit-learn's and PySpacer's.
 
-Features are made up (classes of several modes and unequal sizes, behind a ReLU as a network's are),
+Features are synthetic (classes of several modes and unequal sizes, after a ReLU as in a network),
 or those of a finished repository. Quadrat is the whole command `python -m stages.train`: start-up,
 reading, every epoch, calibration. scikit-learn is its `partial_fit` loop alone, with the rows in
-memory, at PySpacer's batch of 200 and PySpacer's settings. PySpacer is its own training task on its
-own feature files.
+memory, at PySpacer's batch of 200 and PySpacer's settings. PySpacer runs its training task on its
+feature files.
 
     python benchmarks/training.py [--labels 50000] [--seeds 3] [--kinds mlp lr]
                                   [--features REPOSITORY] [--spacer-python PATH]
@@ -50,7 +50,7 @@ WRONG = 0.05
 
 SHARD_ROWS = 50_000
 BATCH, EPOCHS = 200, 10
-JUDGED = 10_000
+VALIDATION = 10_000
 KINDS = ("mlp", "lr")
 
 THEIRS = """
@@ -97,14 +97,14 @@ class Split:
 
 
 def made_up(folder: Path, count: int, dim: int, store: str) -> None:
-    """Write the outs that training starts from: *count* chips to learn from, and the others."""
+    """Write the outs that training starts from: *count* training chips, and the others."""
     held = min(max(count // 10, 2000), 20_000)
-    total = count + held + JUDGED
+    total = count + held + VALIDATION
     rng = np.random.default_rng(0)
     centres = rng.normal(0, 1, (CLASSES, MODES, LATENT))
     mix = rng.normal(0, LATENT**-0.5, (LATENT, dim)).astype(np.float32)
     shares = (1 + np.arange(CLASSES)) ** -0.7
-    splits = np.repeat(["train", "calibration", "validation"], [count, held, JUDGED])
+    splits = np.repeat(["train", "calibration", "validation"], [count, held, VALIDATION])
     splits = splits[rng.permutation(total)]
     features = folder / "data/features"
     features.mkdir(parents=True)
@@ -145,7 +145,7 @@ def made_up(folder: Path, count: int, dim: int, store: str) -> None:
 
 
 class Bench:
-    """One folder of features, and who learns from them."""
+    """One folder of features, and the classifiers trained on them."""
 
     def __init__(self, folder: Path, changes: dict[str, Any]) -> None:
         self.folder, self.changes = folder, changes
@@ -164,7 +164,7 @@ class Bench:
         return found
 
     def ours(self, **settings: Any) -> tuple[float, float, Any]:
-        """Run the train stage anew; give its seconds, its peak in GiB, and the classifier."""
+        """Run the train stage from scratch; return seconds, peak in GiB, and the classifier."""
         yaml = YAML()
         path = self.folder / "params.yaml"
         params = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
@@ -190,7 +190,7 @@ class Bench:
 
 
 def partial_fit(kind: str, train: Split, held: Split, seed: int) -> tuple[float, Any]:
-    """Train as PySpacer 0.14 does; give the seconds of the loop, and the calibrated model."""
+    """Train as PySpacer 0.14 does; return the seconds of the loop, and the calibrated model."""
     large = len(train.y) >= 50_000  # noqa: PLR2004 PySpacer's bound
     other: Any = SGDClassifier(loss="log_loss", average=True, random_state=seed)
     if kind == "mlp":
@@ -210,7 +210,7 @@ def partial_fit(kind: str, train: Split, held: Split, seed: int) -> tuple[float,
 
 
 def accuracy_and_loss(classifier: Any, classes: Any, test: Split) -> tuple[float, float]:
-    """Give balanced accuracy and log loss on *test*."""
+    """Return balanced accuracy and log loss on *test*."""
     scores = classifier.predict_proba(test.x)
     found = np.asarray(classes)[scores.argmax(axis=1)]
     known = np.isin(test.y, classes)
@@ -233,9 +233,9 @@ def told(
 def theirs(
     bench: Bench, python: Path, splits: list[Split], kinds: list[str]
 ) -> dict[str, tuple[float, float]]:
-    """Let PySpacer train on the same rows; give seconds and accuracy by kind."""
+    """Train with PySpacer on the same rows; return seconds and accuracy by kind."""
     for name, split in zip(("train", "ref", "val"), splits, strict=True):
-        rows = slice(5000) if name == "ref" else slice(None)  # its own most
+        rows = slice(5000) if name == "ref" else slice(None)  # its maximum
         np.save(bench.folder / f"{name}.npy", split.x[rows])
         np.savez(bench.folder / f"{name}.npz", y=split.y[rows])
     command = [python, "-W", "ignore", "-c", THEIRS, bench.folder, str(EPOCHS), *kinds]
@@ -261,7 +261,7 @@ def options() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Train, print the table; fail where Quadrat is slower or worse than scikit-learn."""
+    """Train, print the table; return 1 if Quadrat is slower or worse than scikit-learn."""
     asked = options()
     about("scikit-learn", "torch")
     yaml = YAML(typ="safe")

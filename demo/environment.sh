@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Make a virtual environment from the pinned requirements: with uv where it is found, else with pip.
+# Make a virtual environment from the pinned requirements: with uv if it is installed, else with pip.
+# On a terminal, their own bars show the progress; elsewhere they print plain lines.
 # usage: environment.sh PYTHON FOLDER
 set -euo pipefail
 python=$1
@@ -10,12 +11,20 @@ if ! "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (
   exit 1
 fi
 
-if command -v uv >/dev/null; then
+tool=$(command -v uv >/dev/null && echo uv || echo pip)
+echo "1 of 3: creating $folder for $("$python" --version)"
+if [ $tool = uv ]; then
   uv venv --quiet --clear --python "$python" "$folder"
-  uv pip install --quiet --compile-bytecode --python "$folder/bin/python" --require-hashes -r requirements.txt
-  uv pip install --quiet --python "$folder/bin/python" --no-deps --no-build-isolation -e .
+  install=(uv pip install --python "$folder/bin/python")
+  compile=--compile-bytecode
 else
   "$python" -m venv --clear "$folder"
-  "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
-  "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+  install=("$folder/bin/python" -m pip install --disable-pip-version-check)
+  compile=--compile  # as pip does in any case
 fi
+echo "2 of 3: installing the $(grep -c == requirements.txt) pinned packages of requirements.txt with $tool;" \
+  "on Linux they are several GB, most of it PyTorch and CUDA, and take minutes"
+"${install[@]}" $compile --require-hashes -r requirements.txt
+echo "3 of 3: installing this checkout"
+"${install[@]}" --quiet --no-deps --no-build-isolation -e .
+echo "$folder is ready; to use it in this shell: source $folder/bin/activate"

@@ -1,7 +1,7 @@
 """Fill the sample bucket: copy the photographs that demo/outlines.json names, as they are.
 
 They ship inside the wheels of scikit-image and scikit-learn. A copy that is there already is left
-untouched; what else lies in the folder is left alone.
+untouched, and so are other files in the folder.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ FOLDERS = {"skimage": "data", "sklearn": "datasets/images"}
 
 
 def photographs() -> list[str]:
-    """List the keys of the annotated photographs: `<package>/<file>`."""
+    """Return the keys of the annotated photographs: `<package>/<file>`."""
     return sorted(json.loads(OUTLINES.read_text(encoding="utf-8")))
 
 
 def original(key: str) -> Path:
-    """Give the path of a photograph inside its wheel, without importing the package."""
+    """Return the path of a photograph inside its wheel, without importing the package."""
     package, _, name = key.partition("/")
     spec = find_spec(package)
     if spec is None or spec.origin is None:
@@ -37,7 +37,7 @@ def original(key: str) -> Path:
 
 
 def fill(bucket: Path) -> int:
-    """Copy what is missing or different into *bucket*; give the number of copies."""
+    """Copy what is missing or different to *bucket*, and return the number of copies."""
     copied = 0
     for key in photographs():
         source, target = original(key), bucket / key

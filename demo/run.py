@@ -1,4 +1,4 @@
-"""Run the pipeline on the sample bucket and say where the results lie."""
+"""Run the pipeline on the sample bucket, and print headline scores and where the results are."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pathlib import Path
 
 from pipeline.core import signals
 
-PLACES = {
+RESULTS = {
     "report": Path("results/report.html"),
     "metrics": Path("results/all_metrics.json"),
     "features": Path("data/features"),
 }
 
 LOCK = Path("dvc.lock")
-NAMES = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss", "ece")
+METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss", "ece")
 
 
 def reproduce() -> bool:
-    """Run `dvc repro`; say whether anything changed."""
+    """Run `dvc repro`, and return True if anything changed."""
     if not Path(".dvc").is_dir():
         subprocess.run(["dvc", "init", "--quiet"], check=True)
     before = LOCK.read_bytes() if LOCK.exists() else b""
@@ -32,19 +32,20 @@ def reproduce() -> bool:
 
 
 def main() -> None:
-    """Reproduce, then print headline figures and places."""
+    """Run the pipeline, then print headline scores and where the results are."""
     began = time.monotonic()
     changed = reproduce()
     took_s = time.monotonic() - began
     print("\nall five stages are done" if changed else "\nnothing changed", f"({took_s:.0f} s)\n")
-    found = json.loads(PLACES["metrics"].read_text(encoding="utf-8"))
-    for name in NAMES:
-        between = f"{found[f'{name}_low']:.3f} to {found[f'{name}_high']:.3f}"
-        print(f"  {name:<18} {found[name]:.3f}   95 % interval {between}")
-    print(f"  {'baseline_accuracy':<18} {found['baseline_accuracy']:.3f}   always the commonest")
-    chips, groups = found["n_validation"], found["n_groups"]
+    metrics = json.loads(RESULTS["metrics"].read_text(encoding="utf-8"))
+    for name in METRICS:
+        between = f"{metrics[f'{name}_low']:.3f} to {metrics[f'{name}_high']:.3f}"
+        print(f"  {name:<18} {metrics[name]:.3f}   95 % interval {between}")
+    baseline = metrics["baseline_accuracy"]
+    print(f"  {'baseline_accuracy':<18} {baseline:.3f}   always the commonest")
+    chips, groups = metrics["n_validation"], metrics["n_groups"]
     print(f"\n  evaluated on {chips:,} chips of {groups:,} groups that were not trained on\n")
-    for name, path in PLACES.items():
+    for name, path in RESULTS.items():
         print(f"  {name:<9} {path}")
 
 

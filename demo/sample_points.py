@@ -1,9 +1,9 @@
 """Sample demo/points.csv from the outlines: the same bytes at every run.
 
-A photograph all of whose classes occur in other photographs too is one group, so that its class is
-judged on another photograph than it was learnt from. Every other one is cut into square blocks,
-each a group of its own; there a point is taken only where its whole window lies inside its block
-(or over the photograph's border), so that chips of two groups never share a pixel.
+If all classes of a photograph also occur in other photographs, the photograph is one group: its
+classes are then evaluated on other photographs than those trained on. Every other photograph is cut
+into square blocks, each of which is a group; there a point is sampled only if its whole window is
+inside its block (or over the photograph's border), so that chips of two groups never share a pixel.
 """
 
 from __future__ import annotations
@@ -34,22 +34,24 @@ Mask = NDArray[np.bool_]
 
 def outlines() -> dict[str, list[tuple[str, list[tuple[int, int]]]]]:
     """Read the regions of every photograph: label, and corners as (row, column)."""
-    found = json.loads(OUTLINES.read_text(encoding="utf-8"))
+    regions = json.loads(OUTLINES.read_text(encoding="utf-8"))
     return {
-        key: [(item["label"], [(row, col) for row, col in item["polygon"]]) for item in found[key]]
-        for key in sorted(found)
+        key: [
+            (item["label"], [(row, col) for row, col in item["polygon"]]) for item in regions[key]
+        ]
+        for key in sorted(regions)
     }
 
 
 def region(size: tuple[int, int], corners: list[tuple[int, int]]) -> Mask:
-    """Give the pixels of a photograph of *size* (width, height) inside *corners*."""
+    """Return the pixels of a photograph of *size* (width, height) inside *corners*."""
     drawn = Image.new("1", size)
     ImageDraw.Draw(drawn).polygon([(col, row) for row, col in corners], fill=1)
     return np.asarray(drawn)
 
 
 def inner(size: tuple[int, int]) -> Mask:
-    """Give the pixels whose window stays in its block, or leaves it over the border only."""
+    """Return the pixels whose window stays in its block, or leaves it over the border only."""
     width, height = size
     return np.outer(_inner(height), _inner(width))
 
@@ -64,7 +66,7 @@ def _inner(length: int) -> Mask:
 
 
 def spread(mask: Mask, count: int, seed: str) -> list[tuple[int, int]]:
-    """Choose up to *count* pixels of *mask*, by chance but at least APART from each other."""
+    """Choose up to *count* pixels of *mask* at random, at least APART from each other."""
     digest = hashlib.sha256(seed.encode()).digest()
     places = np.random.default_rng(list(digest)).permutation(np.argwhere(mask))
     free = mask.copy()
@@ -81,16 +83,16 @@ def spread(mask: Mask, count: int, seed: str) -> list[tuple[int, int]]:
 
 
 def photographs_of() -> dict[str, list[str]]:
-    """Give, for each class, the photographs in which it occurs."""
-    found: dict[str, set[str]] = defaultdict(set)
+    """Return, for each class, the photographs in which it occurs."""
+    photographs: dict[str, set[str]] = defaultdict(set)
     for key, regions in outlines().items():
         for label, _ in regions:
-            found[label].add(key)
-    return {label: sorted(found[label]) for label in sorted(found)}
+            photographs[label].add(key)
+    return {label: sorted(photographs[label]) for label in sorted(photographs)}
 
 
 def points() -> Iterator[tuple[str, int, int, str, str]]:
-    """Give image, row, column, label and group of every point."""
+    """Yield image, row, column, label and group of every point."""
     of_class = photographs_of()
     for key, regions in outlines().items():
         with Image.open(original(key)) as photograph:
@@ -107,7 +109,7 @@ def points() -> Iterator[tuple[str, int, int, str, str]]:
 
 
 def table() -> bytes:
-    """Give points.csv."""
+    """Return points.csv."""
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\n")
     writer.writerow(["image", "row", "column", "label", "group"])

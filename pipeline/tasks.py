@@ -65,7 +65,7 @@ class ParamsParameter(luigi.Parameter[Params]):
         return x if isinstance(x, Params) else self.parse(x)
 
     def serialize(self, x: Params) -> str:
-        """Return a short digest: the scheduler's page shows it, and nobody reads it back."""
+        """Return a short digest: the scheduler's page shows it, and it is never read back."""
         return digest(x.to_json())[:DIGEST_SHOWN]
 
 
@@ -266,10 +266,10 @@ class Extract(StageTask):
 
 
 class WholeTask(StageTask):
-    """A stage whose out is one piece of the store, and is made in this process."""
+    """A stage whose out is one piece of the store, computed in this process."""
 
     def run(self) -> None:
-        """Make the piece, unless the store has it already, and put the out together."""
+        """Compute the piece, unless the store has it already, and put the out together."""
         signals.end_with_parent()
         piece = self.stage.piece(self.context)
         if not self.context.store.has(piece):

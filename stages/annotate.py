@@ -1,73 +1,51 @@
-"""Write the classifier's answers, or people's labels, as a file of an annotation tool.
-
-usage: python -m stages.annotate FORMAT TARGET [--of CHIPS] [--at-least SCORE] [--url ADDRESS]
-"""
+"""Write the classifier's predictions, or people's labels, for an annotation tool to read."""
 
 import argparse
-import sys
-from pathlib import Path
 
 from pipeline.commands import annotate
+from pipeline.commands.target import write
 from pipeline.config.loader import load
-from pipeline.core.errors import QuadratError
 from pipeline.core.run_log import pluralize
-from pipeline.storage import open_storage
+from stages import command
 
 
 def options() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.annotate",
-        description="Write the classifier's answers, or people's labels, as a file that an "
-        "annotation tool takes: see docs/how-to/annotations.md.",
-    )
+    parser = argparse.ArgumentParser(prog="python -m stages.annotate", description=__doc__)
     parser.add_argument("format", choices=annotate.formats(), metavar="FORMAT")
     parser.add_argument("target", metavar="TARGET", help="a path, or s3://bucket/key")
     parser.add_argument(
         "--of",
         choices=annotate.CHOICES,
         default="validation",
-        help="which chips: suspects (labels that may be wrong), validation, unlabelled, all; or "
-        "labels: what people have said (validation)",
+        help="which chips: label_issues (labels that may be wrong), validation, unlabelled, all; "
+        "or labels: people's labels, of all labelled chips (validation)",
     )
     parser.add_argument(
         "--at-least",
         type=float,
         default=0.0,
         metavar="SCORE",
-        help="leave answers with a lower score out (0)",
+        help="leave out predictions with a lower score (0)",
     )
-    parser.add_argument("--url", metavar="ADDRESS", help="where the tool sees the bucket's images")
+    parser.add_argument("--url", metavar="ADDRESS", help="where the tool finds the images")
     return parser.parse_args()
 
 
-def put(target: str, data: bytes) -> None:
-    """Write *data*; a place on S3 as one object."""
-    if "://" in target:
-        folder, _, name = target.rpartition("/")
-        open_storage(folder).put(name, data)
-    else:
-        Path(target).write_bytes(data)
-
-
+@command
 def main() -> int:
-    """Write it, and say what was written."""
+    """Write the file, and print what is in it."""
     asked = options()
-    try:
-        found = annotate.answers(load("params.yaml"), asked.of, asked.at_least, asked.url)
-        put(asked.target, annotate.write(asked.format, found))
-    except QuadratError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    except OSError as error:
-        print(f"{asked.target}: cannot be written ({error.strerror})", file=sys.stderr)
-        return 4
-    images = len({chip.key for chip in found.rows})
-    said = sum(chip.label_to_write is not None for chip in found.rows)
-    what = "a label" if asked.of == "labels" else "an answer"
+    params = load("params.yaml")
+    annotations = annotate.collect(params, asked.of, asked.at_least, asked.url)
+    write(asked.target, annotate.encode(asked.format, annotations))
+    images = len({chip.key for chip in annotations.rows})
+    labelled = sum(chip.label_to_write is not None for chip in annotations.rows)
+    what = "label" if asked.of == "labels" else "prediction"
     print(
-        f"{asked.target}: {pluralize(len(found.rows), 'chips')} of {pluralize(images, 'images')}, "
-        f"{said:,} with {what}, {pluralize(len(found.labels()), 'labels')}"
+        f"{asked.target}: {pluralize(len(annotations.rows), 'chips')} of "
+        f"{pluralize(images, 'images')}, {labelled:,} with a {what}, "
+        f"{pluralize(len(annotations.labels()), 'labels')}"
     )
     return 0
 

@@ -1,26 +1,21 @@
-"""Write the trained classifier in another's format.
+"""Write the trained classifier as ONNX (.onnx) or as a scikit-learn pickle for PySpacer (.pkl).
 
-usage: python -m stages.model_export TARGET.onnx | TARGET.pkl [--folder models/classifier]
+Loading a pickle runs the code in it: give it to people who trust you.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 from pipeline.commands import model_export
-from pipeline.core.errors import QuadratError
+from pipeline.commands.target import write
 from pipeline.train import model
+from stages import command
 
 
 def options() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.model_export",
-        description="Write the trained classifier, its standardisation and calibration included, "
-        "in another's format: .onnx for ONNX, .pkl for a scikit-learn pickle that PySpacer loads. "
-        "Whoever opens a pickle runs what is in it: give it to people who trust you.",
-    )
-    parser.add_argument("target", type=Path, metavar="TARGET.onnx | TARGET.pkl")
+    parser = argparse.ArgumentParser(prog="python -m stages.model_export", description=__doc__)
+    parser.add_argument("target", metavar="TARGET.onnx | TARGET.pkl")
     parser.add_argument(
         "--folder",
         type=Path,
@@ -28,24 +23,18 @@ def options() -> argparse.Namespace:
         help="where the classifier is (models/classifier)",
     )
     asked = parser.parse_args()
-    if asked.target.suffix not in model_export.FORMATS:
+    if Path(asked.target).suffix not in model_export.FORMATS:
         parser.error(f"{asked.target}: must end in {' or '.join(model_export.FORMATS)}")
     return asked
 
 
+@command
 def main() -> int:
-    """Write it, and say what was written."""
+    """Write the file, and print what is in it."""
     asked = options()
-    try:
-        classifier = model.read(asked.folder)
-        data = model_export.FORMATS[asked.target.suffix](classifier)
-        asked.target.write_bytes(data)
-    except QuadratError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    except OSError as error:
-        print(f"{asked.target}: cannot be written ({error.strerror})", file=sys.stderr)
-        return 4
+    classifier = model.read(asked.folder)
+    data = model_export.FORMATS[Path(asked.target).suffix](classifier)
+    write(asked.target, data)
     sizes = "-".join(map(str, classifier.sizes))
     print(f"{asked.target}: {sizes} to {len(classifier.classes)} classes, {len(data):,} bytes")
     return 0

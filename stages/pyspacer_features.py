@@ -1,58 +1,52 @@
-"""Turn PySpacer's feature files into one table, for `extract.extractor: precomputed`.
-
-usage: python -m stages.pyspacer_features SOURCE FEATURES.parquet [--suffix TEXT] [--image TEXT]
-"""
+"""Convert PySpacer's feature files to one Parquet table, for `extract.extractor: precomputed`."""
 
 import argparse
 import sys
 from pathlib import Path
 
 from pipeline.commands import pyspacer_features
-from pipeline.core.errors import QuadratError
 from pipeline.core.run_log import pluralize
 from pipeline.storage import open_storage
+from stages import command
+
+FAULTS_SHOWN = 5
 
 
 def options() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.pyspacer_features",
-        description="Turn PySpacer's feature files, old and new, into one Parquet table of "
-        "features, by key, row and column.",
-    )
+    parser = argparse.ArgumentParser(prog="python -m stages.pyspacer_features", description=__doc__)
     parser.add_argument("source", help="a folder, or s3://bucket/prefix")
     parser.add_argument("target", type=Path, metavar="FEATURES.parquet")
     parser.add_argument(
         "--suffix",
         default=".featurevector",
         metavar="TEXT",
-        help="the end of the files' keys, cut off to give the image's (.featurevector)",
+        help="the end of the files' keys, removed to get the image's key (.featurevector)",
     )
     parser.add_argument(
         "--image",
         default="",
         metavar="TEXT",
-        help="what the image's key ends in instead, as .png (nothing)",
+        help="the end of the image's key instead, such as .png (nothing)",
     )
     return parser.parse_args()
 
 
+@command
 def main() -> int:
-    """Convert, and say what was found."""
+    """Convert, and print what was written and what was left out."""
     asked = options()
-    try:
-        source = open_storage(asked.source)
-        found = pyspacer_features.convert(source, asked.target, asked.suffix, asked.image)
-    except QuadratError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
+    source = open_storage(asked.source)
+    done = pyspacer_features.convert(source, asked.target, asked.suffix, asked.image)
     print(
-        f"{asked.target}: {pluralize(found.points, 'points')} of "
-        f"{pluralize(found.images, 'images')}, "
-        f"{pluralize(found.dim, 'values')} each; {pluralize(len(found.faults), 'files')} left out"
+        f"{asked.target}: {pluralize(done.points, 'points')} of "
+        f"{pluralize(done.images, 'images')}, "
+        f"{pluralize(done.dim, 'values')} each; {pluralize(len(done.faults), 'files')} left out"
     )
-    if found.faults:
-        print(pyspacer_features.told(found.faults), file=sys.stderr)
+    for fault in done.faults[:FAULTS_SHOWN]:
+        print(f"  {fault}", file=sys.stderr)
+    if len(done.faults) > FAULTS_SHOWN:
+        print(f"  and {len(done.faults) - FAULTS_SHOWN:,} more", file=sys.stderr)
     return 0
 
 

@@ -1,19 +1,19 @@
-"""No-data: how much of each chip of a scene shows something, and which chips show too little.
+"""No-data: the share of each chip of a scene that has data, and the chips that have too little.
 
-Each image is read once for each of its versions: what was measured stays in the store, of dropped
-chips too, so that another `chip.max_nodata` reads nothing.
+The shares of all chips stay in the store, also those of dropped chips, so that another
+`chip.max_nodata` reads no pixels.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.chip import methods
-from pipeline.config.sections import ChipParams, NoData
+from pipeline.config.sections import ChipParams
 from pipeline.core import hardware, rejects, schemas
 from pipeline.core.errors import Changed, InputError, Missing, Rejected, StorageError
 from pipeline.core.progress import Progress
@@ -30,7 +30,6 @@ from pipeline.core.run_log import pluralize
 from pipeline.images.sandbox import DecoderSandbox, out_of_memory
 from pipeline.images.valid_mask import valid_mask
 from pipeline.images.watchdog import watched
-from pipeline.storage import Storage
 from pipeline.store import shards, tables
 from pipeline.store.context import Context, Report
 from pipeline.store.objects import Piece
@@ -39,246 +38,228 @@ from pipeline.store.outputs import CHIPS, INDEX, out
 log = logging.getLogger(__name__)
 
 AHEAD = 16
-"""Images that are read before the first of them is done with, at most."""
+"""The most images that are read before the first of them is finished."""
 
-Valid = Callable[[bytes, str], NDArray[np.bool_]]
+Mask = NDArray[np.bool_]
+Reader = Callable[[str, str], Mask]
 Row = dict[str, Any]
 
 
+def limit(params: ChipParams) -> dict[str, float]:
+    """Return the value of `max_nodata` by its name; nothing if `nodata` is not set."""
+    stated = methods.nodata(params) is not None
+    return {"max_nodata": getattr(params, "max_nodata", 1.0)} if stated else {}
+
+
 def with_masks(places: pa.Table, params: ChipParams) -> pa.Table:
-    """Give schemas.SCENE_PLACES where no-data is stated by masks, else *places* as they are."""
-    masks = methods.masks(params)
-    if masks is None:
+    """Return schemas.SCENE_PLACES if `nodata` names masks, and else *places* as they are."""
+    mask_of = methods.masks(params)
+    if mask_of is None:
         return places
-    named = [methods.mask_of(masks, key) for key in places["key"].to_pylist()]
+    keys = pa.array(map(mask_of, places["key"].to_pylist()), pa.string())
     listed = tables.read(INDEX / "tables.parquet")
-    at = pc.index_in(pa.array(named, pa.string()), value_set=listed["key"].combine_chunks())
-    places = places.append_column("mask", pa.array(named, pa.string()))
+    at = pc.index_in(keys, value_set=listed["key"].combine_chunks())
+    places = places.append_column("mask", keys)
     return places.append_column("mask_version", listed["version"].take(at))
 
 
 def make(
     context: Context, pieces: Sequence[Piece], neighbours: shards.Neighbours, report: Report
 ) -> None:
-    """Measure the chips of *pieces* that no neighbour has; each piece is kept once it is done.
+    """Measure the chips of *pieces* that no neighbour has; each piece is stored when it is done.
 
     Raises:
-        StorageError: the bucket cannot be read, or images changed since they were indexed.
+        StorageError: the bucket cannot be read, or images have changed since they were indexed.
     """
-    params = context.params
-    storage = context.bucket
-    moved: list[str] = []
+    changed: list[str] = []
     total = shards.count_rows(context.store, pieces)
-    with Progress("chip", "images", total, report) as progress, ExitStack() as ends:
-        measure = partial(_measured, storage, _valid(context, ends))
-        pool = ends.enter_context(ThreadPoolExecutor(_threads(context), thread_name_prefix="scene"))
-        for piece, wanted in shards.inputs(context.store, pieces):
-            reuse = _reuse(neighbours, piece, _planned(wanted, params.chip))
-            rows: list[Row] = []
-            refused: list[Reject] = []
-            changed: list[str] = []
-            masks = _masks(wanted)
-            for found in _ahead(pool, partial(measure, masks), reuse.left):
-                if isinstance(found, list):
-                    rows += found
-                elif isinstance(found, Reject):
-                    refused.append(found)
-                else:
-                    changed.append(found)
-            if not changed:
-                made = pa.Table.from_pylist(rows, schema=schemas.SCENE_CHIPS)
-                whole = made if reuse.rows is None else pa.concat_tables([reuse.rows, made])
-                whole = schemas.conform(whole, schemas.SCENE_CHIPS)
-                computed = shards.Provenance(context.run, made.num_rows)
-                shards.finish(context.store, piece, whole, refused, computed)
-            moved += changed
-            progress.step(wanted.num_rows)
-    if moved:
+    with Progress("chip", "images", total, report) as progress, ExitStack() as stack:
+        measure = partial(_measure, _reader(context, stack))
+        # Two threads, so that one fetches while the other decodes; a worker that has the machine
+        # to itself uses every core.
+        alone = hardware.device(context.machine.device) != "cpu"
+        threads = max(2, hardware.cores() if alone else 0)
+        pool = stack.enter_context(ThreadPoolExecutor(threads, thread_name_prefix="scene"))
+        for piece, places in shards.inputs(context.store, pieces):
+            images = {row["key"]: row for row in places.to_pylist()}
+            planned = methods.plan(places, context.params.chip)
+            reuse = _reuse(neighbours, piece, planned, images)
+            measured = list(_in_order(pool, partial(measure, images), reuse.left))
+            changed += [each for each in measured if isinstance(each, str)]
+            if not any(isinstance(each, str) for each in measured):
+                rows = [row for each in measured if isinstance(each, list) for row in each]
+                rejected = [each for each in measured if isinstance(each, Reject)]
+                table = pa.Table.from_pylist(rows, schema=schemas.SCENE_CHIPS)
+                if reuse.rows is not None:
+                    table = pa.concat_tables([reuse.rows, table])
+                table = schemas.conform(table, schemas.SCENE_CHIPS)
+                made = shards.Provenance(context.run, len(rows))
+                shards.finish(context.store, piece, table, rejected, made)
+            progress.step(places.num_rows)
+    if changed:
         raise StorageError(
-            f"{moved[0]} ({pluralize(len(moved), 'images')} changed); run dvc repro again"
+            f"{changed[0]} ({pluralize(len(changed), 'images')} changed); run dvc repro again"
         )
 
 
-def _planned(wanted: pa.Table, params: ChipParams) -> pa.Table:
-    """Give the chips of *wanted*, each with its mask's version."""
-    planned = methods.plan(wanted, params)
-    if "mask" not in wanted.column_names:
-        return planned.append_column("mask_version", pa.nulls(planned.num_rows, pa.string()))
-    at = pc.index_in(planned["key"], value_set=wanted["key"].combine_chunks())
-    return planned.append_column("mask_version", wanted["mask_version"].combine_chunks().take(at))
-
-
-def _reuse(neighbours: shards.Neighbours, piece: Piece, planned: pa.Table) -> shards.Reuse:
-    """Look for the rows of *planned*; those that were measured by another mask are not they."""
-    found = shards.reuse(neighbours, piece, planned)
-    if found.rows is None:
-        return found
-    at = pc.index_in(found.rows["chip_id"], value_set=planned["chip_id"].combine_chunks())
+def _reuse(
+    neighbours: shards.Neighbours, piece: Piece, planned: pa.Table, images: Mapping[str, Row]
+) -> shards.Reuse:
+    """Look for the rows of *planned*, with their masks' versions; another mask's are not used."""
+    versions = [images[key].get("mask_version") for key in planned["key"].to_pylist()]
+    planned = planned.append_column("mask_version", pa.array(versions, pa.string()))
+    reuse = shards.reuse(neighbours, piece, planned)
+    if reuse.rows is None:
+        return reuse
+    at = pc.index_in(reuse.rows["chip_id"], value_set=planned["chip_id"].combine_chunks())
     now = pc.fill_null(planned["mask_version"].take(at), "")
-    rows = found.rows.filter(pc.equal(pc.fill_null(found.rows["mask_version"], ""), now))
+    rows = reuse.rows.filter(pc.equal(pc.fill_null(reuse.rows["mask_version"], ""), now))
     have = pc.is_in(planned["chip_id"], value_set=rows["chip_id"].combine_chunks())
     return shards.Reuse(rows, planned.filter(pc.invert(have)))
 
 
-def _masks(wanted: pa.Table) -> dict[str, Row]:
-    """Give what is known of each image's mask by its key; nothing where there are none."""
-    if "mask" not in wanted.column_names:
-        return {}
-    return {row["key"]: row for row in wanted.to_pylist()}
-
-
-def _threads(context: Context) -> int:
-    """Give two, to fetch while another decodes; more where one worker has all cores to itself."""
-    alone = hardware.device(context.machine.device) != "cpu"
-    return max(2, hardware.cores() if alone else 0)
-
-
-def _valid(context: Context, ends: ExitStack) -> Valid:
-    nodata = methods.nodata(context.params.chip)
+def _reader(context: Context, stack: ExitStack) -> Reader:
+    """Return a function that reads an image or a mask and returns its valid pixels."""
+    bucket, params = context.bucket, context.params.chip
+    nodata = 0 if methods.masks(params) else methods.nodata(params)
     if nodata is None:
-        raise TypeError("no-data is not stated")
-    if methods.masks(context.params.chip):
-        nodata = 0  # of the mask
-    if context.machine.isolates_decoding:
-        apart = DecoderSandbox()
-        ends.callback(apart.close)
-        return lambda data, key: apart.valid_mask(data, nodata, key)
-    return partial(_valid_here, nodata)
+        raise TypeError("chip.nodata is not set")
+    isolate = context.machine.isolates_decoding
+    sandbox = stack.enter_context(closing(DecoderSandbox())) if isolate else None
+
+    def read(key: str, version: str) -> Mask:
+        data = bucket.read(key, if_version=version)
+        if sandbox:
+            return sandbox.valid_mask(data, nodata, key)
+        with watched(key):
+            return valid_mask(data, nodata)
+
+    return read
 
 
-def _valid_here(nodata: NoData, data: bytes, key: str) -> NDArray[np.bool_]:
-    with watched(key):
-        return valid_mask(data, nodata)
-
-
-def _ahead(pool: ThreadPoolExecutor, measure: Callable[[list[Row]], Any], left: pa.Table) -> Any:
-    """Measure image by image, in their order."""
-    of_image = [list(rows) for _, rows in groupby(left.to_pylist(), lambda row: row["key"])]
+def _in_order(
+    pool: ThreadPoolExecutor, measure: Callable[[list[Row]], Any], chips: pa.Table
+) -> Iterator[list[Row] | Reject | str]:
+    """Measure *chips* image by image, in their order."""
+    of_image = [list(rows) for _, rows in groupby(chips.to_pylist(), lambda row: row["key"])]
     for start in range(0, len(of_image), AHEAD):
         yield from pool.map(measure, of_image[start : start + AHEAD])
 
 
-def _measured(
-    storage: Storage, valid: Valid, masks: dict[str, Row], rows: list[Row]
-) -> list[Row] | Reject | str:
-    """Give an image's chips with their shares, or why it has none; a sentence if it has changed."""
-    key = rows[0]["key"]
-    mask = masks.get(key)
+def _measure(read: Reader, images: Mapping[str, Row], rows: list[Row]) -> list[Row] | Reject | str:
+    """Return an image's chips with their shares, its reject, or a message if it has changed."""
+    key, version = rows[0]["key"], rows[0]["version"]
+    image = images[key]
     try:
-        if mask is None:
-            shown = valid(storage.read(key, if_version=rows[0]["version"]), key)
-        else:
-            shown = _of_mask(storage, valid, mask)
+        mask = _read_mask(read, image) if "mask" in image else read(key, version)
     except Rejected as why:
         return Reject("chip", key, why.reason, rejects.message(key, why))
     except MemoryError as error:
         raise out_of_memory(key) from error
     except (Changed, Missing) as error:
         return str(error)
-    return [{**row, "valid_share": share(shown, row)} for row in rows]
+    return [{**row, "valid_share": share(mask, row)} for row in rows]
 
 
-def _of_mask(storage: Storage, valid: Valid, mask: Row) -> NDArray[np.bool_]:
-    """Give what the mask of an image says is valid: all that is not 0 there."""
-    name, size = mask["mask"], (mask["image_height"], mask["image_width"])
-    if mask["mask_version"] is None:
-        raise Rejected("no_mask", f"there is no mask {name}")
-    shown = valid(storage.read(name, if_version=mask["mask_version"]), name)
-    if shown.shape != size:
-        has, wants = (f"{height} × {width}" for height, width in (shown.shape, size))
-        raise Rejected("no_mask", f"its mask {name} is {has}, and the image {wants}")
-    return shown
+def _read_mask(read: Reader, image: Row) -> Mask:
+    """Return the valid pixels of *image*: those that are not 0 in its mask."""
+    key, size = image["mask"], (image["image_height"], image["image_width"])
+    if image["mask_version"] is None:
+        raise Rejected("no_mask", f"there is no mask {key}")
+    mask = read(key, image["mask_version"])
+    if mask.shape != size:
+        has, wants = (f"{height} × {width}" for height, width in (mask.shape, size))
+        raise Rejected("no_mask", f"its mask {key} is {has}, and the image {wants}")
+    return mask
 
 
-def share(shown: NDArray[np.bool_], row: Row) -> float:
-    """Give the share of valid pixels of a window, of those of its pixels that the image has."""
-    top, left = max(row["top"], 0), max(row["left"], 0)
-    inside = shown[top : row["top"] + row["height"], left : row["left"] + row["width"]]
+def share(mask: Mask, window: Mapping[str, int]) -> float:
+    """Return the share of valid pixels among the pixels of *window* that are inside the image."""
+    top, left = max(window["top"], 0), max(window["left"], 0)
+    bottom, right = window["top"] + window["height"], window["left"] + window["width"]
+    inside = mask[top:bottom, left:right]
     return np.count_nonzero(inside) / inside.size
 
 
-def limit(params: ChipParams) -> dict[str, float]:
-    """Give the setting that says which chips are kept; nothing where no-data is not stated."""
-    return {} if methods.nodata(params) is None else {"max_nodata": methods.max_nodata(params)}
-
-
-@dataclass(frozen=True, slots=True)
-class KeptChips:
+class KeptChips(NamedTuple):
     """The chips of a run.
 
     Attributes:
-        found: their files, as they are to be.
-        chips: schemas.CHIPS of all.
-        dropped: schemas.REJECTS of those that show too little.
-        counted: how many there were by how much of them is no-data, and how many were dropped;
-            nothing where no-data is not stated.
+        table: their files.
+        chips: schemas.CHIPS.
+        dropped: schemas.REJECTS of the chips with more no-data than `max_nodata`.
+        counts: chips without no-data, with some, with nothing else, and dropped; empty if `nodata`
+            is not set.
     """
 
-    found: shards.AssembledTable
+    table: shards.AssembledTable
     chips: pa.Table
-    dropped: pa.Table = field(default_factory=schemas.REJECTS.empty_table)
-    counted: dict[str, int] = field(default_factory=dict)
+    dropped: pa.Table
+    counts: dict[str, int]
 
 
-def kept(context: Context, planned: Sequence[shards.ShardPlan]) -> KeptChips:
-    """Gather the finished pieces of *planned*, without the chips that show too little.
+def assemble(context: Context, plans: Sequence[shards.ShardPlan]) -> KeptChips:
+    """Gather the finished pieces of *plans*, without the chips that have too much no-data.
 
     Raises:
-        Damaged: a piece is not there any more, or not what was written.
+        Damaged: a piece is missing, or is not what was written.
         InputError: no chip is left.
     """
-    found = shards.assemble(context.store, planned, context.run, CHIPS)
-    if not limit(context.params.chip):
-        table = shards.read_table(context.store, planned, schemas.CHIPS)
-        return KeptChips(found, schemas.conform(table, schemas.CHIPS))
-    most = limit(context.params.chip)["max_nodata"]
-    every = schemas.SCENE_CHIPS.empty_table(), *shards.read_tables(context.store, planned)
-    masks = [pc.less_equal(pc.subtract(1.0, table["valid_share"]), most) for table in every]
-    left = [table.filter(mask) for table, mask in zip(every, masks, strict=True)]
-    whole, chosen = pa.concat_tables(every), pa.concat_tables(left)
-    if whole.num_rows and not chosen.num_rows:
+    table = shards.assemble(context.store, plans, context.run, CHIPS)
+    most = limit(context.params.chip).get("max_nodata")
+    if most is None:
+        chips = shards.read_table(context.store, plans, schemas.CHIPS)
+        chips = schemas.conform(chips, schemas.CHIPS)
+        return KeptChips(table, chips, schemas.REJECTS.empty_table(), {})
+    parts = shards.read_tables(context.store, plans)
+    kept = [part.filter(_are_kept(part, most)) for part in parts]
+    empty = schemas.SCENE_CHIPS.empty_table()
+    every, chips = pa.concat_tables([empty, *parts]), pa.concat_tables([empty, *kept])
+    if every.num_rows and not chips.num_rows:
         raise InputError(
-            f"chip.max_nodata: none of {whole.num_rows:,} chips has as little no-data as {most:g}; "
+            f"chip.max_nodata: none of {every.num_rows:,} chips has as little no-data as {most:g}; "
             "set it higher, or see whether chip.nodata is what the images have"
         )
-    dropped = whole.filter(pa.concat_arrays([m.combine_chunks() for m in map(pc.invert, masks)]))
-    counted = _counted(whole["valid_share"]) | {"dropped": dropped.num_rows}
+    dropped = every.filter(pc.invert(_are_kept(every, most)))
+    shares = every["valid_share"].to_numpy()
+    without, nothing_else = int((shares == 1).sum()), int((shares == 0).sum())
+    counts = {
+        "none": without,
+        "partial": len(shares) - without - nothing_else,
+        "all": nothing_else,
+        "dropped": dropped.num_rows,
+    }
     log.info(
         "chip: %s without no-data, %s with some, %s all of it; chip.max_nodata drops %s",
-        pluralize(counted["none"], "chips"),
-        *(f"{count:,}" for name, count in counted.items() if name != "none"),
+        pluralize(without, "chips"),
+        *(f"{counts[name]:,}" for name in ("partial", "all", "dropped")),
     )
-    found = _shrunk(found, left[1:])
     return KeptChips(
-        found,
-        schemas.conform(chosen, schemas.CHIPS),
-        rejects.table(_rejects(dropped, most)),
-        counted,
+        table=_only(table, kept),
+        chips=schemas.conform(chips, schemas.CHIPS),
+        dropped=rejects.table(_reject(row, most) for row in dropped.to_pylist()),
+        counts=counts,
     )
 
 
-def _counted(shares: pa.ChunkedArray) -> dict[str, int]:
-    """Count chips without no-data, with some, and of nothing else."""
-    values = shares.to_numpy()
-    none, every = int((values == 1).sum()), int((values == 0).sum())
-    return {"none": none, "partial": len(values) - none - every, "all": every}
+def _are_kept(chips: pa.Table, most: float) -> pa.ChunkedArray:
+    return pc.less_equal(pc.subtract(1.0, chips["valid_share"]), most)
 
 
-def _shrunk(found: shards.AssembledTable, left: Sequence[pa.Table]) -> shards.AssembledTable:
-    """Give *found* with the rows that are left; files that lost none are as they were."""
+def _only(table: shards.AssembledTable, kept: Sequence[pa.Table]) -> shards.AssembledTable:
+    """Return *table* with only the rows *kept*; the files that have lost none are unchanged."""
     files, lines = {}, []
-    for (name, file), line, table in zip(found.files.items(), found.lines, left, strict=True):
-        same = table.num_rows == line["rows"]
-        files[name] = file if same else out(schemas.to_bytes(table))
-        lines.append({**line, "rows": table.num_rows, "sha256": files[name].sha256})
-    rows = sum(table.num_rows for table in left)
-    computed = min(found.computed, rows)
-    return replace(found, files=files, lines=lines, rows=rows, computed=computed)
+    for (name, file), line, part in zip(table.files.items(), table.lines, kept, strict=True):
+        unchanged = part.num_rows == line["rows"]
+        files[name] = file if unchanged else out(schemas.to_bytes(part))
+        lines.append({**line, "rows": part.num_rows, "sha256": files[name].sha256})
+    rows = sum(part.num_rows for part in kept)
+    computed = min(table.computed, rows)
+    return replace(table, files=files, lines=lines, rows=rows, computed=computed)
 
 
-def _rejects(dropped: pa.Table, most: float) -> Iterator[Reject]:
-    for row in dropped.to_pylist():
-        window = f"{row['top']}, {row['left']}, {row['height']} × {row['width']}"
-        none = 1 - row["valid_share"]
-        detail = f"{none:.4g} of window {window} is no-data, over chip.max_nodata {most:g}"
-        yield Reject("chip", row["key"], "no_data", detail, row=row["row"], col=row["col"])
+def _reject(row: Row, most: float) -> Reject:
+    window = f"{row['top']}, {row['left']}, {row['height']} × {row['width']}"
+    none = 1 - row["valid_share"]
+    detail = f"{none:.4g} of window {window} is no-data, over chip.max_nodata {most:g}"
+    return Reject("chip", row["key"], "no_data", detail, row=row["row"], col=row["col"])

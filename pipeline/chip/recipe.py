@@ -9,7 +9,6 @@ import pyarrow as pa
 from pipeline import images
 from pipeline.chip import labels as labels_module
 from pipeline.chip import methods
-from pipeline.config import registry
 from pipeline.config.loader import Params
 from pipeline.config.sections import ChipParams
 from pipeline.core import schemas
@@ -18,9 +17,9 @@ from pipeline.store.recipe import Recipe, recipe_of
 
 
 def chips(chip: ChipParams) -> Recipe:
-    """Return the recipe of chips."""
+    """Return the recipe of the chips table."""
     code: dict[str, Any] = {"chips": methods.VERSION, "windows": windows.VERSION}
-    part = registry.find("chip.methods", chip.method, key="chip.method")
+    part = methods.find(chip)
     if hasattr(part, "TABLES"):
         columns = (schemas.LISTED, schemas.MEASURED)
         code |= {"method": part.VERSION, "tables": schemas.fingerprint(pa.unify_schemas(columns))}
@@ -31,7 +30,7 @@ def chips(chip: ChipParams) -> Recipe:
 
 
 def labels(params: Params) -> Recipe:
-    """Return the recipe of labels: the annotations' format, and the split."""
+    """Return the recipe of the labels table: the format of the annotations, and the split."""
     split = params.split.recipe_fields()
     if params.split.by in params.index.fields:
         split["pattern"] = params.index.pattern

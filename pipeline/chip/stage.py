@@ -1,4 +1,4 @@
-"""Chip: windows, and beside them labels, of the images in the index."""
+"""Chip: cut the images in the index into windows, and label them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -14,9 +13,9 @@ import pyarrow as pa
 from pipeline.annotations import AnnotationSource, file_name, label_separator
 from pipeline.annotations import level as level_of
 from pipeline.annotations import read as read_annotations
-from pipeline.chip import background, labels, methods, nodata, recipe, tables_stage
+from pipeline.chip import background, labels, methods, nodata, particles, recipe, tables_stage
 from pipeline.chip.methods import _covered, _objects
-from pipeline.chip.methods._tables import placed
+from pipeline.config.loader import Params
 from pipeline.config.sections import AnnotationParams, ChipParams
 from pipeline.core import rejects, schemas
 from pipeline.core.errors import InputError
@@ -34,7 +33,7 @@ log = logging.getLogger(__name__)
 
 TABLE = "chips"
 
-NOTHING = {
+UNANNOTATED = {
     "point": "has a header and no row below it: there is no point to cut",
     "object": "annotates nothing: there is no object to cut",
 }
@@ -42,98 +41,95 @@ NOTHING = {
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What the stage starts from: places for chips, what is said of them, what was rejected.
+    """What the stage starts from.
 
     Attributes:
         images: schemas.IMAGES, and the fields of `index.pattern`.
-        places: schemas.PLACES, or schemas.CHIPS where tables in the bucket list the windows, or
-            annotated objects are windows.
-        said: schemas.ANNOTATIONS; schemas.SAID of chips; schemas.OBJECTS that may cover chips.
-        rejected: annotations, and lines of tables, that cannot be used.
-        level: whether *said* speaks of points, of images, of chips or of objects.
-        measured: what instruments measured of the chips.
-        bare: the images of which nothing is said.
+        places: schemas.PLACES; schemas.CHIPS where objects or particles are cut.
+        annotations: schemas.ANNOTATIONS; schemas.SAID at level chip; schemas.OBJECTS at level
+            object.
+        level: what the annotations are of: "point", "image", "chip", or "object" where objects may
+            cover chips.
+        rejected: annotations, and lines of instrument tables, that cannot be used.
+        measured: the instrument tables.
+        unannotated: the keys of images without annotations, sorted.
     """
 
     images: pa.Table
     places: pa.Table
-    said: pa.Table
-    rejected: list[Reject]
+    annotations: pa.Table
     level: str
+    rejected: list[Reject]
     measured: tables_stage.InstrumentTables
-    bare: list[str]
+    unannotated: list[str]
 
 
 def files_beside_images(chip: ChipParams, annotations: AnnotationParams) -> FilesBeside:
     """Return which files of the bucket besides the images the chip method reads.
 
     Raises:
-        SettingError: the chip method cannot use what the annotation format describes.
+        SettingError: the chip method cannot use annotations of this format.
     """
     methods.check_levels(chip, annotations, level_of(annotations))
-    masks = methods.masks(chip)
-    mask_of = partial(methods.mask_of, masks) if masks else None
-    return FilesBeside(methods.tables(chip), mask_of, chip.method)
+    patterns = getattr(methods.find(chip), "TABLES", ())
+    return FilesBeside(patterns, methods.masks(chip), chip.method)
 
 
-def read(context: Context, listed: Sequence[shards.ShardPlan] = ()) -> Inputs:
-    """Read the index, the annotations that lie in it, and what tables of windows came to.
+def read(context: Context, instrument_tables: Sequence[shards.ShardPlan] = ()) -> Inputs:
+    """Read the index, with the annotations in it, and the finished *instrument_tables*.
 
     Raises:
-        InputError: the annotation file cannot be read, or the index is not there.
-        SettingError: the chip method and the annotation format do not fit.
+        InputError: the annotation file cannot be read, or the index stage has not run.
+        SettingError: the chip method cannot use annotations of this format.
     """
     params = context.params
     images = tables.images()
     name = file_name(params.annotations)
     data = (INDEX / "annotations").read_bytes()
-    sizes = zip(images["height"].to_pylist(), images["width"].to_pylist(), strict=True)
-    source = AnnotationSource(name, data, images["key"].to_pylist(), list(sizes))
-    level = level_of(params.annotations)
+    sizes = list(zip(images["height"].to_pylist(), images["width"].to_pylist(), strict=True))
+    source = AnnotationSource(name, data, images["key"].to_pylist(), sizes)
+    level, chip_level = level_of(params.annotations), methods.find(params.chip).LEVEL
     methods.check_levels(params.chip, params.annotations, level)
-    said, rejected = read_annotations(source, params.annotations)
-    if not (said.num_rows or rejected) and level != "image":
-        raise InputError(f"{name}: {NOTHING[level]}")
-    spoken_of = said
-    found = tables_stage.found(context, listed)
-    rejected += found.rejected
+    annotations, rejected = read_annotations(source, params.annotations)
+    if not (annotations.num_rows or rejected) and level != "image":
+        raise InputError(f"{name}: {UNANNOTATED[level]}")
+    annotated = annotations["key"]
+    measured = tables_stage.gather(context, instrument_tables)
+    rejected += measured.rejected
     places = None
     if level == "object":
-        said, unusable = _objects.checked(said, images, params.annotations)
+        annotations, unusable = _objects.checked(annotations, images, params.annotations)
         rejected += unusable
-        way = methods.level(params.chip)
-        if way == "image":
-            places, unplaced = methods.places(
-                images, schemas.ANNOTATIONS.empty_table(), params.chip, name
-            )
-        elif way == "object":
-            of = params.chip, params.annotations
-            places, said, unplaced = _objects.places(said, images, *of)
+        if chip_level == "object":
+            sections = params.chip, params.annotations
+            places, annotations, unusable = _objects.places(annotations, images, *sections)
             level = "chip"
-        else:
-            said, unplaced = _objects.middles(said, params.annotations)
+            rejected += unusable
+        elif chip_level != "image":
+            annotations, unusable = _objects.middles(annotations, params.annotations)
             level = "point"
-        rejected += unplaced
-    if listed:
+            rejected += unusable
+    if instrument_tables:
         separator = label_separator(params.annotations)
-        said, unplaced = placed(found.chips, said, source, separator)
-        spoken_of = said  # of images: it may have spoken of particles
-        places, level = schemas.conform(found.chips, schemas.CHIPS), "point"
-        rejected += unplaced
+        annotations, unusable = particles.assign(measured.chips, annotations, source, separator)
+        annotated = annotations["key"]  # of images: the file may name particles
+        places, level = schemas.conform(measured.chips, schemas.CHIPS), "point"
+        rejected += unusable
     elif places is None:
-        said = _with_free_places(images, said, params.chip)
-        places, unplaced = methods.places(images, said, params.chip, name)
-        rejected += unplaced
-    bare = sorted(set(source.keys) - set(spoken_of["key"].to_pylist()))
-    return Inputs(images, places, said, rejected, level, found, bare)
+        annotations = _with_background(images, annotations, params.chip)
+        located = schemas.ANNOTATIONS.empty_table() if level == "object" else annotations
+        places, unusable = methods.places(images, located, params.chip, name)
+        rejected += unusable
+    unannotated = sorted(set(source.keys) - set(annotated.to_pylist()))
+    return Inputs(images, places, annotations, level, rejected, measured, unannotated)
 
 
-def _with_free_places(images: pa.Table, said: pa.Table, params: ChipParams) -> pa.Table:
-    """Add points that nobody has annotated, where the chip method asks for such."""
+def _with_background(images: pa.Table, annotations: pa.Table, params: ChipParams) -> pa.Table:
+    """Add the unlabelled points that `chip.background` asks for."""
     size, count = getattr(params, "size", None), getattr(params, "background", 0)
     if size is None or not count:
-        return said
-    return pa.concat_tables([said, background.places(images, said, size, count)])
+        return annotations
+    return pa.concat_tables([annotations, background.places(images, annotations, size, count)])
 
 
 def plan(context: Context, inputs: Inputs) -> list[shards.ShardPlan]:
@@ -146,10 +142,10 @@ def plan(context: Context, inputs: Inputs) -> list[shards.ShardPlan]:
 
 
 def make(context: Context, pieces: Sequence[Piece], report: Report) -> None:
-    """Cut windows for *pieces*: arithmetic; pixels are read only where no-data is looked for.
+    """Compute the windows of *pieces*; pixels are read only to find no-data.
 
     Raises:
-        StorageError: the bucket cannot be read, or images changed since they were indexed.
+        StorageError: the bucket cannot be read, or images have changed since they were indexed.
     """
     neighbours = shards.Neighbours(context.store, TABLE, pieces[0].recipe)
     if methods.nodata(context.params.chip) is not None:
@@ -157,51 +153,30 @@ def make(context: Context, pieces: Sequence[Piece], report: Report) -> None:
         return
     total = shards.count_rows(context.store, pieces)
     with Progress("chip", "places", total, report) as progress:
-        for piece, wanted in shards.inputs(context.store, pieces):
-            rows = methods.plan(wanted, context.params.chip)
-            # To compute windows is cheaper than to find them: those of other pieces count as
-            # reused.
-            made = shards.Provenance(context.run, shards.count_new(neighbours, piece, rows))
-            shards.finish(context.store, piece, rows, [], made)
-            progress.step(wanted.num_rows)
+        for piece, places in shards.inputs(context.store, pieces):
+            rows = methods.plan(places, context.params.chip)
+            # A window is cheaper to compute than to look up; those that other pieces have still
+            # count as reused.
+            computed = shards.count_new(neighbours, piece, rows)
+            shards.finish(context.store, piece, rows, [], shards.Provenance(context.run, computed))
+            progress.step(places.num_rows)
 
 
 def expected(context: Context) -> dict[str, Any]:
-    """Give what the labels' manifest says, as far as inputs decide it."""
-    manifest = outputs.require_manifest(INDEX)
-    by_shard = [[line["shard"], line["sha256"]] for line in manifest["shards"]]
+    """Return what the manifest of the labels must say, as far as inputs decide it."""
+    params, manifest = context.params, outputs.require_manifest(INDEX)
+    images = [[line["shard"], line["sha256"]] for line in manifest["shards"]]
+    recipes = [recipe.chips(params.chip).digest, recipe.labels(params).digest]
     return {
         "stage": "chip",
-        "recipe": digest(
-            [recipe.chips(context.params.chip).digest, recipe.labels(context.params).digest]
-        ),
+        "recipe": digest(recipes),
         "inputs": {
-            "images": digest(by_shard),
+            "images": digest(images),
             "annotations": manifest["inputs"]["annotations"],
             "tables": manifest["inputs"]["tables"],
         },
-        **nodata.limit(context.params.chip),
+        **nodata.limit(params.chip),
     }
-
-
-def _warn_of_unknown_groups(images: pa.Table, by: str) -> None:
-    """Say of how many images it is not known what they are to be grouped by."""
-    unknown = 0 if by == "group" else labels.of_keys(images["key"], images, by).null_count
-    if unknown:
-        log.warning(
-            "chip: split.by: the %s of %s of %s is not known; each is a group by itself",
-            *(by, f"{unknown:,}", pluralize(images.num_rows, "images")),
-        )
-
-
-def _log_background(told: dict[str, Any], section: AnnotationParams) -> None:
-    if told:
-        some = f"{told['chosen']:,} of {pluralize(told['candidates'], 'unlabelled chips')}"
-        are = "is" if told["chosen"] == 1 else "are"
-        asked = section.background
-        log.info(
-            "chip: %s %s labelled %s, by annotations.background %g", some, are, told["label"], asked
-        )
 
 
 def publish(
@@ -212,72 +187,92 @@ def publish(
 ) -> Counts:
     """Put `data/chips/` and `data/labels/` together, and return the counts.
 
-    Args:
-        context: of the stage.
-        inputs: what `read` has returned.
-        plans: what `plan` has returned.
-        check_labels: called with schemas.LABELS before anything is written; it may raise.
+    Before anything is written, *check_labels* is called with schemas.LABELS; it may raise.
 
     Raises:
         TooManyRejects: more annotations were rejected than chip.max_rejects allows.
     """
-    kept = nodata.kept(context, plans)
-    assembled, chips = kept.found, kept.chips
-    _warn_of_unknown_groups(inputs.images, context.params.split.by)
-    annotations, level, rejected = inputs.said, inputs.level, inputs.rejected
-    section, near, out_of = context.params.annotations, None, inputs.places.num_rows
-    if level == "object":
-        out_of += annotations.num_rows
-        near = _covered.near(chips, annotations)
-        annotations, conflicts = _covered.said(chips, annotations, section)
-        level, rejected = "chip", rejected + conflicts
-    out_of += len(rejected)
-    labelled = labels.make(chips, inputs.images, annotations, level, context.params.split)
-    labelled, chosen = background.label(labelled, chips, rejected, section, near)
-    _log_background(chosen, section)
+    params = context.params
+    kept = nodata.assemble(context, plans)
+    _warn_of_unknown_groups(inputs.images, params.split.by)
+    labelled, chosen, rejected = _labels(params, kept.chips, inputs)
     check_labels(labelled)
-    rejected_table = rejects.sort(
-        pa.concat_tables([rejects.table(rejected), assembled.rejected, kept.dropped])
-    )
-    files = {
-        **assembled.files,
-        rejects_path("chip"): out(schemas.to_bytes(rejected_table)),
-    }
-    manifest = {
-        "stage": "chip",
-        "recipe": recipe.chips(context.params.chip).digest,
-        "shards_count": context.params.shards.count,
-        "shards": assembled.lines,
-        **({"nodata": kept.counted} if kept.counted else {}),
-    }
+    tables_of_rejects = rejects.table(rejected), kept.table.rejected, kept.dropped
+    rejected_table = rejects.sort(pa.concat_tables(tables_of_rejects))
+    objects = inputs.annotations.num_rows if inputs.level == "object" else 0
     error = rejects.check_limit(
         rejected_table,
-        out_of=out_of,
+        out_of=inputs.places.num_rows + objects + len(rejected),
         setting="chip.max_rejects",
-        limit=context.params.chip.max_rejects,
+        limit=params.chip.max_rejects,
     )
-    outputs.publish(CHIPS, files, manifest, error)
-    labels_out = out(schemas.to_bytes(labelled))
+    chips_manifest = {
+        "stage": "chip",
+        "recipe": recipe.chips(params.chip).digest,
+        "shards_count": params.shards.count,
+        "shards": kept.table.lines,
+        **({"nodata": kept.counts} if kept.counts else {}),
+    }
+    rejects_file = {rejects_path("chip"): out(schemas.to_bytes(rejected_table))}
+    outputs.publish(CHIPS, kept.table.files | rejects_file, chips_manifest, error)
+    files = {"labels.parquet": out(schemas.to_bytes(labelled)), **inputs.measured.files}
     labels_manifest = {
         **expected(context),
         "rows": labelled.num_rows,
-        "labels": labels_out.sha256,
-        "chips": hashlib.sha256(outputs.pretty(manifest)).hexdigest(),
+        "labels": files["labels.parquet"].sha256,
+        "chips": hashlib.sha256(outputs.pretty(chips_manifest)).hexdigest(),
         **({"tables": inputs.measured.lines} if inputs.measured.lines else {}),
         **({"background": chosen} if chosen else {}),
     }
-    files = {LABELS / name: file for name, file in inputs.measured.files.items()}
-    outputs.publish(LABELS, {LABELS / "labels.parquet": labels_out, **files}, labels_manifest)
+    outputs.publish(LABELS, {LABELS / name: file for name, file in files.items()}, labels_manifest)
+    _log_missing_labels(labelled, inputs.unannotated)
+    counts = kept.table.counts("chip", "chips")
+    return counts._replace(rejected=rejects.count_by_reason(rejected_table))
+
+
+def _labels(
+    params: Params, chips: pa.Table, inputs: Inputs
+) -> tuple[pa.Table, dict[str, Any], list[Reject]]:
+    """Return schemas.LABELS, what was chosen as background, and all rejects but those of chips."""
+    annotations, level, rejected = inputs.annotations, inputs.level, inputs.rejected
+    touched = None
+    if level == "object":
+        touched = _covered.touched(chips, annotations)
+        annotations, conflicts = _covered.annotate(chips, annotations, params.annotations)
+        level, rejected = "chip", rejected + conflicts
+    labelled = labels.make(chips, inputs.images, annotations, level, params.split)
+    labelled, chosen = background.label(labelled, chips, rejected, params.annotations, touched)
+    if chosen:
+        log.info(
+            "chip: %s of %s %s labelled %s, by annotations.background %g",
+            f"{chosen['chosen']:,}",
+            pluralize(chosen["candidates"], "unlabelled chips"),
+            "is" if chosen["chosen"] == 1 else "are",
+            chosen["label"],
+            params.annotations.background,
+        )
+    return labelled, chosen, rejected
+
+
+def _warn_of_unknown_groups(images: pa.Table, by: str) -> None:
+    """Warn of images without the value that groups are made by."""
+    unknown = 0 if by == "group" else labels.of_keys(images["key"], images, by).null_count
+    if unknown:
+        log.warning(
+            "chip: split.by: the %s of %s of %s is not known; each is a group by itself",
+            *(by, f"{unknown:,}", pluralize(images.num_rows, "images")),
+        )
+
+
+def _log_missing_labels(labelled: pa.Table, unannotated: Sequence[str]) -> None:
     if labelled.num_rows and labelled["label"].null_count == labelled.num_rows:
-        # Only training needs labels: features may be all that is wanted.
+        # A warning and no error: only training needs labels, and features may be all one wants.
         log.warning(
             "chip: none of %s chips has a label; if the annotations have labels, set "
             "annotations.columns.label to their column",
             f"{labelled.num_rows:,}",
         )
-    if inputs.bare:
-        have = "has" if len(inputs.bare) == 1 else "have"
-        count = pluralize(len(inputs.bare), "images")
-        log.info("chip: %s %s no annotation, such as %s", count, have, inputs.bare[0])
-    counts = assembled.counts("chip", "chips")
-    return counts._replace(rejected=rejects.count_by_reason(rejected_table))
+    if unannotated:
+        have = "has" if len(unannotated) == 1 else "have"
+        count = pluralize(len(unannotated), "images")
+        log.info("chip: %s %s no annotation, such as %s", count, have, unannotated[0])

@@ -1,10 +1,9 @@
-"""Annotate: answers about chips, or people's labels, gathered for an annotation format to write."""
+"""Annotate: collect the classifier's predictions, or people's labels, for an annotation format."""
 
 from __future__ import annotations
 
 import csv
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import pyarrow as pa
@@ -19,19 +18,19 @@ from pipeline.core.errors import InputError
 from pipeline.store import outputs, tables
 from pipeline.store.outputs import CLASSIFIER, RESULTS
 from pipeline.train import labelled_features
-from pipeline.train import model as _artifact
+from pipeline.train import model as classifiers
 from pipeline.train.model import Classifier
 from pipeline.validate import predictions
 
-Which = Literal["suspects", "validation", "unlabelled", "all", "labels"]
-CHOICES: tuple[str, ...] = get_args(Which)
+Choice = Literal["label_issues", "validation", "unlabelled", "all", "labels"]
+CHOICES: tuple[str, ...] = get_args(Choice)
 
-Said = tuple[str | None, float | None]
-NOTHING: Said = (None, None)
+ToWrite = tuple[str | None, float | None]
+"""A label, and its score if it is the classifier's."""
 
 
 def formats() -> list[str]:
-    """List the annotation formats that can be written."""
+    """Return the names of the annotation formats that can be written."""
     names = registry.names("annotations")
     return [name for name in names if hasattr(_format(name), "write")]
 
@@ -40,113 +39,109 @@ def _format(name: str) -> Any:
     return registry.find("annotations", name, key="annotations.format")
 
 
-def write(name: str, answers: WrittenAnnotations) -> bytes:
-    """Give *answers* in the format *name*.
+def encode(name: str, annotations: WrittenAnnotations) -> bytes:
+    """Return *annotations* as a file in the format *name*.
 
     Raises:
-        InputError: the format cannot say them.
+        InputError: the format cannot express them.
     """
-    data: bytes = _format(name).write(answers)
+    data: bytes = _format(name).write(annotations)
     return data
 
 
-def answers(params: Params, which: Which, least: float, url: str | None) -> WrittenAnnotations:
-    """Gather what is said of chips.
+def collect(
+    params: Params, choice: Choice, min_score: float, url: str | None
+) -> WrittenAnnotations:
+    """Collect the annotations to write, from the outs of the stages.
 
     Args:
-        params: params.yaml; what stages have made by it is read from their outs.
-        which: "suspects", labels that may be wrong; "validation", all chips of that split;
-            "unlabelled"; "all"; or "labels", what people have said, of all labelled chips.
-        least: answers with a lower score are left out, as if there were none.
+        params: params.yaml.
+        choice: "label_issues", labels that may be wrong; "validation", all chips of that split;
+            "unlabelled"; "all"; or "labels", people's labels, of all labelled chips.
+        min_score: predictions with a lower score are left out, as if there were none.
         url: the address of the images; None: `bucket.url`.
 
     Raises:
         InputError: a stage has not run, or there is no such chip.
     """
     labels = tables.labels()
-    chosen = labels.filter(_chosen(labels, which))
+    is_chosen = _is_chosen(labels, choice)
+    chosen = labels.filter(is_chosen)
     if not chosen.num_rows:
-        raise InputError(f"annotations: there are no chips to write ({which})")
-    same = pc.is_in(labels["key"], value_set=pc.unique(chosen["key"]))
-    mine = pc.is_in(labels["chip_id"], value_set=chosen["chip_id"].combine_chunks())
-    others = labels.filter(pc.and_(same, pc.invert(mine)))
-    beside = _Beside(chosen["key"])
+        raise InputError(f"annotations: there are no chips to write ({choice})")
     model = ""
-    if which == "labels":
-        told: list[Said] = [(label, None) for label in chosen["label"].to_pylist()]
-    else:
-        classifier = _artifact.read(CLASSIFIER)
-        told = [one if one[1] >= least else NOTHING for one in _told(chosen, classifier)]
+    to_write: dict[bytes, ToWrite] = {
+        row["chip_id"]: (row["label"], None) for row in chosen.to_pylist()
+    }
+    if choice != "labels":
+        classifier = classifiers.read(CLASSIFIER)
         model = f"quadrat {classifier.card['recipe'][:12]}"
+        to_write = _predictions(chosen, classifier, min_score)
+    shares_image = pc.is_in(labels["key"], value_set=pc.unique(chosen["key"]))
+    chips = _chips(labels.filter(shares_image), to_write)
+    flags = pc.filter(is_chosen, shares_image).to_pylist()
     return WrittenAnnotations(
-        rows=beside.chips(chosen, told),
-        others=beside.chips(others, [NOTHING] * others.num_rows),
+        rows=[chip for chip, flag in zip(chips, flags, strict=True) if flag],
+        others=[chip for chip, flag in zip(chips, flags, strict=True) if not flag],
         prefix=getattr(params.annotations, "prefix", ""),
         separator=label_separator(params.annotations),
         url=params.bucket.url if url is None else url,
         model=model,
-        at_points=methods.level(params.chip) == "point",
+        at_points=methods.find(params.chip).LEVEL == "point",
     )
 
 
-def _told(chosen: pa.Table, classifier: Classifier) -> Iterator[tuple[str | None, float]]:
-    """Give the answer about each chip, and its score; none, at no score, of unreadable images."""
-    found = labelled_features.of_rows(chosen)
-    predicted, score = predictions.predict_unlabelled(classifier, found)
-    answered = zip(predicted, score.tolist(), strict=True)
-    known = dict(zip(found.labels["chip_id"].to_pylist(), answered, strict=True))
-    for identity in chosen["chip_id"].to_pylist():
-        yield known.get(identity, (None, -math.inf))
-
-
-def _chosen(labels: pa.Table, which: Which) -> Any:
-    if which == "unlabelled":
+def _is_chosen(labels: pa.Table, choice: Choice) -> Any:
+    """Return which rows of *labels* are to be written, bool [n]."""
+    if choice == "unlabelled":
         return pc.is_null(labels["label"])
-    if which == "labels":
+    if choice == "labels":
         return pc.is_valid(labels["label"])
-    if which == "validation":
+    if choice == "validation":
         return pc.and_(pc.equal(labels["split"], "validation"), pc.is_valid(labels["label"]))
-    if which == "all":
-        return pa.array([True] * labels.num_rows, pa.bool_())
+    if choice == "all":
+        return pc.is_valid(labels["chip_id"])
     outputs.require_manifest(RESULTS)
     with (RESULTS / "tables" / "label_issues.csv").open(encoding="utf-8", newline="") as stream:
-        doubted = [bytes.fromhex(row["chip_id"]) for row in csv.DictReader(stream)]
-    return pc.is_in(labels["chip_id"], value_set=pa.array(doubted, labels["chip_id"].type))
+        issues = [bytes.fromhex(row["chip_id"]) for row in csv.DictReader(stream)]
+    return pc.is_in(labels["chip_id"], value_set=pa.array(issues, labels["chip_id"].type))
 
 
-class _Beside:
-    """Windows of chips, and sizes of images.
+def _predictions(
+    chosen: pa.Table, classifier: Classifier, min_score: float
+) -> dict[bytes, ToWrite]:
+    """Return the prediction for each chip and its score, from *min_score* on, by chip_id."""
+    chips = labelled_features.of_rows(chosen)
+    predicted, scores = predictions.predict_unlabelled(classifier, chips)
+    ids = chips.labels["chip_id"].to_pylist()
+    rows = zip(ids, predicted, scores.tolist(), strict=True)
+    return {chip_id: (label, score) for chip_id, label, score in rows if score >= min_score}
 
-    Args:
-        keys: of the images.
-    """
 
-    def __init__(self, keys: pa.ChunkedArray) -> None:
-        of = pc.unique(keys)
-        self.windows: dict[bytes, tuple[int, int, int, int]] = {}
-        names = ["chip_id", "top", "left", "height", "width"]
-        for table in tables.chips():
-            own = table.filter(pc.is_in(table["key"], value_set=of)).select(names)
-            columns = (column.to_pylist() for column in own.columns)
-            for identity, top, left, height, width in zip(*columns, strict=True):
-                self.windows[identity] = (top, left, height, width)
-        table = tables.images(["key", "height", "width"])
-        own = table.filter(pc.is_in(table["key"], value_set=of))
-        self.sizes = {row["key"]: (row["height"], row["width"]) for row in own.to_pylist()}
-
-    def chips(self, labels: pa.Table, told: Sequence[Said]) -> list[AnnotatedChip]:
-        """Put together what is known of each row of *labels* and what is *told* of it."""
-        return [
+def _chips(labels: pa.Table, to_write: Mapping[bytes, ToWrite]) -> list[AnnotatedChip]:
+    """Return a chip for each row of *labels*, with its window and the size of its image."""
+    keys = pc.unique(labels["key"])
+    images = tables.images(["key", "height", "width"])
+    images = images.filter(pc.is_in(images["key"], value_set=keys))
+    sizes = {row["key"]: (row["height"], row["width"]) for row in images.to_pylist()}
+    windows = {}
+    for shard in tables.chips(["chip_id", "key", "top", "left", "height", "width"]):
+        for row in shard.filter(pc.is_in(shard["key"], value_set=keys)).to_pylist():
+            windows[row["chip_id"]] = (row["top"], row["left"], row["height"], row["width"])
+    chips = []
+    for row in labels.to_pylist():
+        label_to_write, score = to_write.get(row["chip_id"], (None, None))
+        chips.append(
             AnnotatedChip(
                 key=row["key"],
                 row=row["row"],
                 col=row["col"],
-                window=self.windows[row["chip_id"]],
-                image_height=self.sizes[row["key"]][0],
-                image_width=self.sizes[row["key"]][1],
+                window=windows[row["chip_id"]],
+                image_height=sizes[row["key"]][0],
+                image_width=sizes[row["key"]][1],
                 label=row["label"],
-                label_to_write=answer,
+                label_to_write=label_to_write,
                 score=score,
             )
-            for row, (answer, score) in zip(labels.to_pylist(), told, strict=True)
-        ]
+        )
+    return chips

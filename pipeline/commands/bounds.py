@@ -1,20 +1,19 @@
-"""Bounds: where each chip of a georeferenced scene lies, in the scene's own coordinates."""
+"""Bounds: where each chip of a georeferenced scene is, in the scene's own coordinates."""
 
 from __future__ import annotations
 
 import io
 import logging
 import warnings
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.commands import target as targets
 from pipeline.core import schemas
 from pipeline.core.errors import InputError, Rejected, SettingError, StorageError
 from pipeline.images.ranged_file import BLOCK_BYTES, RangedFile
@@ -31,153 +30,118 @@ log = logging.getLogger(__name__)
 READERS = 8
 BATCH = 64
 SCENE = "scene.tif"
-"""What GDAL is told that it reads."""
-
-SIDES = ("x_min", "y_min", "x_max", "y_max")
+"""The file name that GDAL gets for every scene."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
-    """What takes a scene's pixels to coordinates.
+class Georeference:
+    """How a scene's pixels map to coordinates.
 
     Attributes:
         crs: the coordinate reference system, as EPSG:32632, or as WKT where it has no number.
-        transform: from columns and rows to x and y, a pixel being its upper left corner.
+        transform: from (column, row) to (x, y); whole numbers are a pixel's upper left corner.
     """
 
     crs: str
     transform: Affine
 
-    def bounds(self, window: Window) -> tuple[float, float, float, float]:
-        """Give the lowest and highest x and y of *window*: SIDES."""
+    def bounds(self, window: Window) -> dict[str, float]:
+        """Return the lowest and highest x and y of *window*."""
         top, left, height, width = window
         corners = [(left + x, top + y) for x in (0, width) for y in (0, height)]
         xs, ys = zip(*(self.transform * corner for corner in corners), strict=True)
-        return min(xs), min(ys), max(xs), max(ys)
+        return {"x_min": min(xs), "y_min": min(ys), "x_max": max(xs), "y_max": max(ys)}
 
 
-@dataclass(frozen=True, slots=True)
-class BoundsSummary:
-    """What a table of bounds came to: chips, scenes, and keys of images that are no scenes."""
+def write(context: Context, target: str) -> tuple[int, int, list[str]]:
+    """Write schemas.BOUNDS of all chips of georeferenced images.
 
-    chips: int
-    scenes: int
-    others: list[str]
-
-
-def write(context: Context, target: Path) -> BoundsSummary:
-    """Write schemas.BOUNDS of all chips whose image says where it lies.
+    Returns:
+        The number of chips, the number of scenes, and the keys of the other images.
 
     Raises:
         SettingError: rasterio is not installed.
         InputError: there are no chips yet, or none of a scene.
         StorageError, Changed, Missing: an image cannot be read, or is not the indexed version.
     """
-    _check_installed()
-    storage = context.bucket
-    images = tables.images(["key", "version", "size", "format"])
-    found: dict[str, Reference] = {}
-    others: list[str] = []
-    for key, reference in _references(storage, images):
-        if reference is None:
-            others.append(key)
-        else:
-            found[key] = reference
-    parts = [schemas.BOUNDS.empty_table(), *(_bounds(chips, found) for chips in tables.chips())]
-    table = schemas.conform(pa.concat_tables(parts), schemas.BOUNDS)
-    if not table.num_rows:
-        raise InputError(
-            f"{context.params.bucket.url}: no chip is of a GeoTIFF that says where it lies; "
-            "nothing was written"
-        )
-    target.write_bytes(schemas.to_bytes(table))
-    return BoundsSummary(table.num_rows, len(pc.unique(table["key"])), others)
-
-
-def _check_installed() -> None:
     try:
         from rasterio.errors import NotGeoreferencedWarning
     except ImportError as error:
         raise SettingError(
             "coordinates are read by rasterio, which is not installed; pip install 'quadrat[geo]'"
         ) from error
-    # What does not say where it lies is counted, and told at the end.
-    warnings.simplefilter("ignore", NotGeoreferencedWarning)
-
-
-def _references(storage: Storage, images: pa.Table) -> Iterator[tuple[str, Reference | None]]:
-    """Read the georeference of every image by ranged reads of its header."""
-    rows = images.to_pylist()
+    warnings.simplefilter("ignore", NotGeoreferencedWarning)  # such images are counted instead
+    scenes: dict[str, Georeference] = {}
+    others: list[str] = []
+    images = tables.images(["key", "version", "size", "format"]).to_pylist()
     with ThreadPoolExecutor(READERS, thread_name_prefix="scenes") as pool:
-        for start in range(0, len(rows), BATCH):
-            some = rows[start : start + BATCH]
-            read = partial(_reference, storage)
-            yield from zip((row["key"] for row in some), pool.map(read, some), strict=True)
+        for start in range(0, len(images), BATCH):
+            batch = images[start : start + BATCH]
+            read = partial(_georeference, context.bucket)
+            for image, reference in zip(batch, pool.map(read, batch), strict=True):
+                if reference is None:
+                    others.append(image["key"])
+                else:
+                    scenes[image["key"]] = reference
+    parts = [schemas.BOUNDS.empty_table(), *(_bounds(chips, scenes) for chips in tables.chips())]
+    table = schemas.conform(pa.concat_tables(parts), schemas.BOUNDS)
+    if not table.num_rows:
+        raise InputError(
+            f"{context.params.bucket.url}: no chip is of a georeferenced TIFF; nothing was written"
+        )
+    targets.write(target, schemas.to_bytes(table))
+    return table.num_rows, len(pc.unique(table["key"])), others
 
 
-def _reference(storage: Storage, row: dict[str, Any]) -> Reference | None:
-    if row["format"] != "TIFF":
-        return None
-    item = Object(key=row["key"], size=row["size"], version=row["version"])
-    return georeference(storage, item)
+class _SceneFile(RangedFile):
+    """A ranged file that keeps its error: GDAL says only that the file is not a TIFF."""
 
-
-class _Stream(RangedFile):
-    """A ranged file that remembers what went wrong: GDAL says only that it is no TIFF."""
-
-    fault: Exception | None = None
+    error: Exception | None = None
 
     def readinto(self, buffer: Any) -> int:
         try:
             return super().readinto(buffer)
         except Exception as error:
-            self.fault = error
+            self.error = error
             raise
 
 
-def georeference(storage: Storage, item: Object) -> Reference | None:
-    """Give what takes the pixels of a GeoTIFF to coordinates; None: it does not say.
-
-    Raises:
-        StorageError, Changed, Missing: the object cannot be read, or is another version.
-    """
+def _georeference(storage: Storage, image: dict[str, Any]) -> Georeference | None:
+    """Read the georeference of an image by ranged reads of its header; None if it has none."""
+    if image["format"] != "TIFF":
+        return None
     import rasterio
     from rasterio.errors import RasterioIOError
 
-    stream = _Stream(storage, item)
+    item = Object(key=image["key"], size=image["size"], version=image["version"])
+    file = _SceneFile(storage, item)
 
     def opener(path: str, *_: Any, **__: Any) -> io.BufferedReader:
-        if path != SCENE:  # a file beside it, which the bucket's version says nothing of
+        if path != SCENE:  # GDAL also looks for other files, which are not indexed
             raise FileNotFoundError(path)
-        return io.BufferedReader(stream, BLOCK_BYTES)
+        return io.BufferedReader(file, BLOCK_BYTES)
 
     try:
         with rasterio.open(SCENE, driver="GTiff", opener=opener) as scene:
             crs, transform = scene.crs, scene.transform
     except RasterioIOError as error:
-        if isinstance(stream.fault, Rejected):
-            raise StorageError(stream.fault.detail) from error
-        if stream.fault is not None:
-            raise stream.fault from error
-        log.warning("bounds: %s: not read as a GeoTIFF: %s", item.key, error)
+        if isinstance(file.error, Rejected):
+            raise StorageError(file.error.detail) from error
+        if file.error is not None:
+            raise file.error from error
+        log.warning("bounds: %s: cannot be read as a GeoTIFF: %s", item.key, error)
         return None
     if crs is None or transform.is_identity:
         return None
-    return Reference(crs.to_string(), transform)
+    return Georeference(crs.to_string(), transform)
 
 
-def _bounds(chips: pa.Table, references: dict[str, Reference]) -> pa.Table:
-    known = pa.array(list(references), pa.string())
-    rows = [
-        {
-            **{name: row[name] for name in ("chip_id", "key", "row", "col")},
-            "crs": references[row["key"]].crs,
-            **dict(zip(SIDES, _sides(references[row["key"]], row), strict=True)),
-        }
-        for row in chips.filter(pc.is_in(chips["key"], value_set=known)).to_pylist()
-    ]
+def _bounds(chips: pa.Table, scenes: dict[str, Georeference]) -> pa.Table:
+    keys = pa.array(list(scenes), pa.string())
+    rows = []
+    for row in chips.filter(pc.is_in(chips["key"], value_set=keys)).to_pylist():
+        scene = scenes[row["key"]]
+        bounds = scene.bounds((row["top"], row["left"], row["height"], row["width"]))
+        chip = {name: row[name] for name in ("chip_id", "key", "row", "col")}
+        rows.append({**chip, "crs": scene.crs, **bounds})
     return pa.Table.from_pylist(rows, schemas.BOUNDS)
-
-
-def _sides(reference: Reference, row: dict[str, Any]) -> tuple[float, float, float, float]:
-    return reference.bounds((row["top"], row["left"], row["height"], row["width"]))

@@ -1,9 +1,9 @@
-"""What the store holds, who needs it, and what can go.
+"""What the store holds, which revisions need it, and what can be removed.
 
 A piece is needed if the `dvc.lock` of a branch, a tag, an experiment or the working tree leads to
-it: from the lock to the out, from the out (in DVC's cache) to its manifest, from the manifest to
-the pieces that it was put together from. Everything in the store can be made again: removing what
-is needed after all costs time and nothing else.
+it: from the lock to the out, from the out (in DVC's cache) to its manifest, and from the manifest
+to the pieces that the out was put together from. Everything in the store can be made again:
+removing what is needed after all costs time and nothing else.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,15 +35,14 @@ from pipeline.train import stage as train
 from pipeline.validate import stage as validate
 
 A_DAY_S = 86_400.0
-AT_WORK_S = 2 * A_DAY_S
-"""Shards that wait, by a recipe in which nothing was written for so long, have been given up."""
+ABANDONED_S = 2 * A_DAY_S
+"""If nothing of a recipe was written for so long, its unfinished shards count as abandoned."""
 
 TABLES = {"index": index.TABLE, "chip": chip.TABLE, "extract": extract.TABLE}
 MANIFESTS = {manifest_path(folder) for folder in STAGES}
-MANIFEST = manifest_path(CLASSIFIER).name
 DAMAGED = "damaged"
-PARTS = 4
-"""Of a key in the store: table, recipe, shard, file."""
+KEY_PARTS = 4
+"""Of a piece's key in the store: table, recipe, shard, file."""
 
 
 @dataclass(slots=True)
@@ -52,8 +52,8 @@ class StoredPiece:
     Attributes:
         piece: the store's name of it.
         files: its objects.
-        finished: whether its record is there.
-        waiting: whether its input rows wait for somebody to finish it.
+        finished: whether it has a record.
+        waiting: whether it has input rows, which wait for a worker.
     """
 
     piece: Piece | None
@@ -63,42 +63,37 @@ class StoredPiece:
 
     @property
     def size(self) -> int:
-        """Bytes in all."""
+        """Bytes of all files."""
         return sum(item.size for item in self.files)
 
     @property
-    def is_request(self) -> bool:
-        """Whether it is a request, which the tasks of a running stage may still have to read."""
-        return self.files[0].key.startswith(f"{requests.FOLDER}/")
-
-    @property
     def used(self) -> float:
-        """When it was last written or, by the time of its record, used."""
+        """When it was last written or used: a use touches the record."""
         return max(item.modified for item in self.files)
 
 
-def groups(store: Store) -> list[StoredPiece]:
-    """Give all that lies in the store but descriptions of recipes, with one listing."""
-    found: dict[Any, StoredPiece] = {}
+def stored_pieces(store: Store) -> list[StoredPiece]:
+    """Return everything in the store except the descriptions of recipes, from one listing."""
+    pieces: dict[Any, StoredPiece] = {}
     for item in store.storage.list():
         parts = item.key.split("/")
         if parts[0] == "recipes":
             continue
-        name, _, file = parts[-1].partition(".")
+        name, _, ending = parts[-1].partition(".")
         piece = None
-        if len(parts) == PARTS and parts[0] != DAMAGED:
+        if len(parts) == KEY_PARTS and parts[0] != DAMAGED:
             piece = Piece(parts[0], parts[1], parts[2], name)
-        name_of_group = item.key if parts[0] == requests.FOLDER else parts[0]
-        group = found.setdefault(piece or name_of_group, StoredPiece(piece))
-        group.files.append(item)
-        group.finished |= file == RECORD
-        group.waiting |= file == INPUT
-    return list(found.values())
+        group = piece or (item.key if parts[0] == requests.FOLDER else parts[0])
+        stored = pieces.setdefault(group, StoredPiece(piece))
+        stored.files.append(item)
+        stored.finished |= ending == RECORD
+        stored.waiting |= ending == INPUT
+    return list(pieces.values())
 
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """Pieces and the revisions that need them; and outs whose manifest could not be read."""
+    """The revisions that need each piece, and the manifests that could not be read."""
 
     by: Mapping[Piece, set[str]]
     unread: Sequence[str]
@@ -108,16 +103,16 @@ def needs(checkouts: Sequence[Path]) -> Needs:
     """Find what the branches, tags, experiments and working trees of *checkouts* need.
 
     Raises:
-        InputError: one is no git repository with DVC.
+        InputError: one is not the root of a Git repository with DVC.
     """
     by: dict[Piece, set[str]] = {}
     unread = []
     for checkout in checkouts:
-        for revision, found in _manifests(checkout):
+        for revision, path in _manifests(checkout):
             try:
-                pieces = list(pieces_of(json.loads(found.read_bytes())))
-            except (OSError, ValueError, KeyError):  # not fetched, or of another version of ours
-                unread.append(f"{revision}: {found}")
+                pieces = list(pieces_of(json.loads(path.read_bytes())))
+            except (OSError, ValueError, KeyError):  # not fetched, or of another version of Quadrat
+                unread.append(f"{revision}: {path}")
                 continue
             for piece in pieces:
                 by.setdefault(piece, set()).add(revision)
@@ -125,7 +120,7 @@ def needs(checkouts: Sequence[Path]) -> Needs:
 
 
 def pieces_of(manifest: Mapping[str, Any]) -> Iterator[Piece]:
-    """Give the pieces of the store that an out with *manifest* was put together from."""
+    """Yield the pieces of the store that the out with this manifest was put together from."""
     stage = manifest["stage"]
     if stage in TABLES:
         for line in manifest.get("shards", ()):
@@ -140,8 +135,9 @@ def pieces_of(manifest: Mapping[str, Any]) -> Iterator[Piece]:
 
 
 def _manifests(checkout: Path) -> Iterator[tuple[str, Path]]:
-    """Give the files of manifests that *checkout* leads to, and what leads there."""
-    cache = checkout / _said(checkout, "dvc", "cache", "dir") / "files" / "md5"
+    """Yield each revision of *checkout* with the path of every manifest that it leads to."""
+    folder = _output(checkout, sys.executable, "-m", "dvc", "cache", "dir")
+    cache = checkout / folder / "files" / "md5"
     for path in sorted(MANIFESTS):  # those of the working tree, with or without DVC
         if (checkout / path).exists():
             yield "here", checkout / path
@@ -150,104 +146,109 @@ def _manifests(checkout: Path) -> Iterator[tuple[str, Path]]:
             if path in MANIFESTS:
                 yield revision, _cached(cache, md5)
             elif path == CLASSIFIER:
-                yield revision, _in_folder(cache, md5)
+                yield revision, _classifier_manifest(cache, md5)
 
 
 def _locks(checkout: Path) -> Iterator[tuple[str, str]]:
-    """Give each revision with a dvc.lock, and its text; the same text once."""
-    named = _said(checkout, "git", "for-each-ref", "--format=%(objectname) %(refname:short)")
-    seen: dict[str, str] = {}
-    for line in named.splitlines():
-        commit, _, name = line.partition(" ")
-        text = _said(checkout, "git", "show", f"{commit}:./dvc.lock", missing="")
-        seen.setdefault(text, name)
+    """Yield each revision with a dvc.lock, and its text; each text once."""
+    refs = _output(checkout, "git", "for-each-ref", "--format=%(objectname) %(refname:short)")
+    revisions: dict[str, str] = {}
+    for ref in refs.splitlines():
+        commit, _, name = ref.partition(" ")
+        with contextlib.suppress(InputError):  # a revision without a dvc.lock
+            revisions.setdefault(_output(checkout, "git", "show", f"{commit}:./dvc.lock"), name)
     for path in (checkout / "dvc.lock", *(checkout / ".dvc/tmp/exps").glob("*/dvc.lock")):
         if path.is_file():
-            seen.setdefault(path.read_text(encoding="utf-8"), str(path))
-    yield from ((name, text) for text, name in seen.items() if text)
+            revisions.setdefault(path.read_text(encoding="utf-8"), str(path))
+    yield from ((name, text) for text, name in revisions.items())
 
 
 def _outs_of(lock: str) -> Iterator[tuple[Path, str]]:
-    """Give path and MD5 of every out of a dvc.lock."""
+    """Yield the path and MD5 of every out of a dvc.lock."""
     with contextlib.suppress(YAMLError, TypeError, KeyError, AttributeError):
         for stage in YAML(typ="safe").load(lock)["stages"].values():
             for out in stage.get("outs", []):
                 yield Path(out["path"]), str(out.get("md5", ""))
 
 
-def _in_folder(cache: Path, md5: str) -> Path:
-    """Give the cached manifest of a cached folder; the folder's list if that leads nowhere."""
+def _classifier_manifest(cache: Path, md5: str) -> Path:
+    """Return the cached manifest of a classifier's cached folder, or else the folder's listing."""
+    listing = _cached(cache, md5)
     try:
-        listed = json.loads(_cached(cache, md5).read_bytes())
-        return _cached(cache, {item["relpath"]: item["md5"] for item in listed}[MANIFEST])
+        files = {item["relpath"]: item["md5"] for item in json.loads(listing.read_bytes())}
+        return _cached(cache, files[manifest_path(CLASSIFIER).name])
     except (OSError, ValueError, KeyError):
-        return _cached(cache, md5)
+        return listing
 
 
 def _cached(cache: Path, md5: str) -> Path:
     return cache / md5[:2] / md5[2:]
 
 
-def _said(checkout: Path, *command: str, missing: str | None = None) -> str:
-    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
-    if done.returncode and missing is None:
-        said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise InputError(
-            f"{checkout}: no git repository with DVC ({' '.join(command[:2])}: {said})"
-        )
-    return missing or "" if done.returncode else done.stdout.strip("\n")
+def _output(checkout: Path, *command: str) -> str:
+    """Return what *command* prints in *checkout*.
 
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """What may go.
-
-    Attributes:
-        unneeded: whether what no revision needs goes.
-        unused_days: what has not been used for so many days goes, needed or not; None: nothing.
-        grace_s: what was used within this time stays.
+    Raises:
+        InputError: it fails.
     """
-
-    unneeded: bool
-    unused_days: float | None
-    grace_s: float
+    if not (checkout / "dvc.yaml").exists():
+        raise InputError(f"{checkout}: has no dvc.yaml; name the root of a checkout")
+    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise InputError(f"{checkout}: is not a Git repository with DVC ({reason})")
+    return done.stdout.strip("\n")
 
 
 def removable(
-    found: Sequence[StoredPiece], needed: Mapping[Piece, set[str]], rule: Rule
+    stored: Sequence[StoredPiece],
+    needed: Mapping[Piece, set[str]],
+    *,
+    unneeded: bool,
+    unused_days: float | None,
+    grace_s: float,
 ) -> list[StoredPiece]:
-    """Give what of *found* may go by *rule*; never what a running task may be writing."""
+    """Return which of *stored* can go; never what a running task may be writing.
+
+    Args:
+        stored: everything in the store.
+        needed: the revisions that need each piece.
+        unneeded: pieces that no revision needs can go.
+        unused_days: pieces that were not used for so many days can go, needed or not; None: none.
+        grace_s: pieces that were used within this time stay in any case.
+    """
     now = time.time()
-    busy = _busy(found, now)
+    busy = _busy_recipes(stored, now)
 
-    def may_go(group: StoredPiece) -> bool:
-        piece, age = group.piece, now - group.used
-        if group.is_request and (busy or age < AT_WORK_S):
+    def may_go(item: StoredPiece) -> bool:
+        piece, age = item.piece, now - item.used
+        is_request = item.files[0].key.startswith(f"{requests.FOLDER}/")
+        if is_request and (busy or age < ABANDONED_S):  # tasks of a running stage read it
             return False
-        if age < rule.grace_s or (piece and (piece.table, piece.recipe) in busy):
+        if age < grace_s or (piece and (piece.table, piece.recipe) in busy):
             return False
-        if rule.unused_days is not None and age > rule.unused_days * A_DAY_S:
+        if unused_days is not None and age > unused_days * A_DAY_S:
             return True
-        return rule.unneeded and piece not in needed
+        return unneeded and piece not in needed
 
-    return [group for group in found if may_go(group)]
+    return [item for item in stored if may_go(item)]
 
 
-def _busy(found: Sequence[StoredPiece], now: float) -> set[tuple[str, str]]:
-    """Give the recipes with shards that wait and in which something was written lately."""
-    waiting: set[tuple[str, str]] = set()
+def _busy_recipes(stored: Sequence[StoredPiece], now: float) -> set[tuple[str, str]]:
+    """Return table and recipe of the unfinished pieces whose recipe was written to lately."""
+    unfinished: set[tuple[str, str]] = set()
     latest: dict[tuple[str, str], float] = {}
-    for group in found:
-        if group.piece:
-            recipe = (group.piece.table, group.piece.recipe)
-            latest[recipe] = max(latest.get(recipe, 0.0), group.used)
-            if group.waiting and not group.finished:
-                waiting.add(recipe)
-    return {recipe for recipe in waiting if now - latest[recipe] < AT_WORK_S}
+    for item in stored:
+        if item.piece:
+            recipe = (item.piece.table, item.piece.recipe)
+            latest[recipe] = max(latest.get(recipe, 0.0), item.used)
+            if item.waiting and not item.finished:
+                unfinished.add(recipe)
+    return {recipe for recipe in unfinished if now - latest[recipe] < ABANDONED_S}
 
 
-def remove(store: Store, gone: Sequence[StoredPiece]) -> None:
-    """Remove *gone*, of each piece its record first: without it, it counts as unfinished."""
-    for group in gone:
-        for item in sorted(group.files, key=lambda item: not item.key.endswith(f".{RECORD}")):
+def remove(store: Store, pieces: Sequence[StoredPiece]) -> None:
+    """Remove *pieces*; of each its record first: without it, it counts as unfinished."""
+    for piece in pieces:
+        for item in sorted(piece.files, key=lambda item: not item.key.endswith(f".{RECORD}")):
             store.storage.delete(item.key)

@@ -1,6 +1,6 @@
-"""The classifier in others' formats: ONNX, and a scikit-learn pickle as PySpacer keeps its own.
+"""Write the classifier as ONNX, or as a scikit-learn pickle like PySpacer's.
 
-Both hold the whole way from a feature to probabilities: what standardises it, the network, and the
+Both contain everything from a feature to probabilities: the standardisation, the network and the
 calibration.
 """
 
@@ -18,169 +18,163 @@ from pipeline.core.errors import SettingError
 from pipeline.train.model import Classifier
 
 OPSET = 13
-"""ONNX's version of 2020, which every runtime of today reads."""
+"""The version of ONNX, of 2020, that every runtime of today reads."""
 
 
 def onnx(classifier: Classifier) -> bytes:
-    """Give the classifier as an ONNX model.
+    """Return the classifier as an ONNX model.
 
     Its input is `features`, float32 [n, dim]; its outputs are `label`, strings [n], and
-    `probabilities`, float32 [n, n_classes], in the order of the metadata's `classes` (JSON). Where
-    there may be several labels, `labels`, bool [n, n_classes], takes the place of `label`.
+    `probabilities`, float32 [n, n_classes], in the order of the metadata's `classes` (JSON). If a
+    chip may have several labels, `labels`, bool [n, n_classes], replaces `label`.
 
     Raises:
-        SettingError: onnx is not installed, or the classifier is a foreign one of class against
-            rest.
+        SettingError: onnx is not installed, or the classifier is PySpacer's, one-vs-rest.
     """
-    _no_foreign(classifier)
+    _check_trained_here(classifier)
     try:
         from onnx import TensorProto, checker, helper, numpy_helper
     except ModuleNotFoundError as error:
         raise SettingError("an export to ONNX needs onnx; pip install onnx") from error
     nodes: list[Any] = []
-    values: dict[str, NDArray[Any]] = {}
+    constants: dict[str, NDArray[Any]] = {}
 
-    def step(kind: str, *inputs: str | NDArray[Any], to: str = "", **settings: Any) -> str:
-        """Add a node and the constants it wants; give the name of its output."""
+    def step(kind: str, *inputs: str | NDArray[Any], to: str = "", **attributes: Any) -> str:
+        """Add a node and its constants; return the name of its output."""
         names = []
         for place, value in enumerate(inputs):
             names.append(value if isinstance(value, str) else f"value.{len(nodes)}.{place}")
             if not isinstance(value, str):
-                values[names[-1]] = value
+                constants[names[-1]] = value
         output = to or f"step.{len(nodes)}"
-        nodes.append(helper.make_node(kind, names, [output], **settings))
+        nodes.append(helper.make_node(kind, names, [output], **attributes))
         return output
 
-    found = step("Sub", "features", classifier.tensors["mean"])
-    found = step("Mul", found, classifier.tensors["scale"])
+    logits = step("Sub", "features", classifier.tensors["mean"])
+    logits = step("Mul", logits, classifier.tensors["scale"])
     for number, (weight, bias) in enumerate(classifier.layers):
-        found = step("Relu", found) if number else found
-        found = step("Gemm", found, weight, bias, transB=1)
-    found = step("Div", found, classifier.tensors["temperature"])
+        logits = step("Relu", logits) if number else logits
+        logits = step("Gemm", logits, weight, bias, transB=1)
+    logits = step("Div", logits, classifier.tensors["temperature"])
+    dim, n_classes = classifier.sizes[0], classifier.sizes[-1]
     if classifier.is_multilabel:
-        _each(classifier, step, step("Sigmoid", found))
+        _add_labels(classifier, step, step("Sigmoid", logits))
+        label = helper.make_tensor_value_info("labels", TensorProto.BOOL, ["n", n_classes])
     else:
-        _likeliest(classifier, step, step("Softmax", found, axis=1))
+        _add_label(classifier, step, step("Softmax", logits, axis=1))
+        label = helper.make_tensor_value_info("label", TensorProto.STRING, ["n"])
+    float32 = TensorProto.FLOAT
     graph = helper.make_graph(
         nodes,
         "quadrat",
-        [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", classifier.sizes[0]])],
-        [
-            helper.make_tensor_value_info("labels", TensorProto.BOOL, ["n", classifier.sizes[-1]])
-            if classifier.is_multilabel
-            else helper.make_tensor_value_info("label", TensorProto.STRING, ["n"]),
-            helper.make_tensor_value_info(
-                "probabilities", TensorProto.FLOAT, ["n", classifier.sizes[-1]]
-            ),
-        ],
-        [numpy_helper.from_array(value, name) for name, value in values.items()],
+        [helper.make_tensor_value_info("features", float32, ["n", dim])],
+        [label, helper.make_tensor_value_info("probabilities", float32, ["n", n_classes])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     opset = helper.make_opsetid("", OPSET)
     model = helper.make_model(graph, opset_imports=[opset], ir_version=8, producer_name="quadrat")
-    helper.set_model_props(model, _facts(classifier))
+    extractor = classifier.card.get("extractor", {})
+    metadata = {
+        "classes": json.dumps(list(classifier.classes), ensure_ascii=False),
+        "extractor": json.dumps(extractor, sort_keys=True, ensure_ascii=False),
+    }
+    helper.set_model_props(model, metadata)
     checker.check_model(model, full_check=True)
     data: bytes = model.SerializeToString(deterministic=True)
     return data
 
 
-def _likeliest(classifier: Classifier, step: Callable[..., str], found: str) -> None:
-    """Calibrate the classes together, and answer the likeliest."""
+Step = Callable[..., str]
+
+
+def _add_label(classifier: Classifier, step: Step, scores: str) -> None:
+    """Add the calibration of all classes together, and the label with the highest probability."""
     if "sigmoid.slope" in classifier.tensors:
-        found = _sigmoids(classifier, step, found)
+        probabilities = _sigmoids(classifier, step, scores)
     else:
-        found = _mixed(classifier, step, found, len(classifier.classes))
-    likeliest = step("ArgMax", found, axis=1, keepdims=0)
-    step("Gather", np.array(classifier.classes, object), likeliest, to="label")
+        probabilities = _mixed(classifier, step, scores, len(classifier.classes))
+    highest = step("ArgMax", probabilities, axis=1, keepdims=0)
+    step("Gather", np.array(classifier.classes, object), highest, to="label")
 
 
-def _each(classifier: Classifier, step: Callable[..., str], found: str) -> None:
-    """Calibrate each class by itself, and answer it from its threshold on."""
+def _add_labels(classifier: Classifier, step: Step, scores: str) -> None:
+    """Add the calibration of each class by itself, and the labels that reach their thresholds."""
     if "sigmoid.slope" in classifier.tensors:
         slope, offset = (classifier.tensors[f"sigmoid.{name}"] for name in ("slope", "offset"))
-        scaled = step("Sub", step("Mul", found, -slope), offset)
-        found = step("Sigmoid", scaled, to="probabilities")
+        scaled = step("Sub", step("Mul", scores, -slope), offset)
+        probabilities = step("Sigmoid", scaled, to="probabilities")
     else:
-        found = _mixed(classifier, step, found, 2)
-    step("Not", step("Less", found, classifier.tensors["thresholds"]), to="labels")
+        probabilities = _mixed(classifier, step, scores, 2)
+    step("Not", step("Less", probabilities, classifier.tensors["thresholds"]), to="labels")
 
 
-def _mixed(classifier: Classifier, step: Callable[..., str], found: str, among: int) -> str:
-    """Share out the doubt, if there is any, *among* so many answers."""
+def _mixed(classifier: Classifier, step: Step, scores: str, outcomes: int) -> str:
+    """Add the mixture with equal probabilities of so many outcomes; see `pipeline.train.model`."""
     doubt = classifier.tensors.get("doubt", np.zeros(1, np.float32))
-    return step("Add", step("Mul", found, 1 - doubt), doubt / among, to="probabilities")
+    return step("Add", step("Mul", scores, 1 - doubt), doubt / outcomes, to="probabilities")
 
 
-def _sigmoids(classifier: Classifier, step: Callable[..., str], scores: str) -> str:
-    """Calibrate each class by itself; see `model.sigmoids`."""
+def _sigmoids(classifier: Classifier, step: Step, scores: str) -> str:
+    """Add a sigmoid for each class, and scale them to a sum of 1; see `pipeline.train.model`."""
     slope, offset = (classifier.tensors[f"sigmoid.{name}"] for name in ("slope", "offset"))
     one = np.ones(1, np.float32)
     if len(slope) == 1:
         second = step("Gather", scores, np.ones(1, np.int64), axis=1)
         second = step("Sigmoid", step("Sub", step("Mul", second, -slope), offset))
         return step("Concat", step("Sub", one, second), second, axis=1, to="probabilities")
-    found = step("Sigmoid", step("Sub", step("Mul", scores, -slope), offset))
-    total = step("ReduceSum", found, np.ones(1, np.int64), keepdims=1)
-    some = step("Greater", total, 0 * one)
-    share = step("Div", found, step("Where", some, total, one))
-    return step("Where", some, share, one / np.float32(len(slope)), to="probabilities")
-
-
-def _facts(classifier: Classifier) -> dict[str, str]:
-    extractor = classifier.card.get("extractor", {})
-    return {
-        "classes": json.dumps(list(classifier.classes), ensure_ascii=False),
-        "extractor": json.dumps(extractor, sort_keys=True, ensure_ascii=False),
-    }
+    each = step("Sigmoid", step("Sub", step("Mul", scores, -slope), offset))
+    total = step("ReduceSum", each, np.ones(1, np.int64), keepdims=1)
+    is_positive = step("Greater", total, 0 * one)
+    share = step("Div", each, step("Where", is_positive, total, one))
+    equal = one / np.float32(len(slope))
+    return step("Where", is_positive, share, equal, to="probabilities")
 
 
 def scikit_learn(classifier: Classifier) -> bytes:
-    """Give the classifier as a pickled scikit-learn estimator, as PySpacer 0.14 keeps its own.
+    """Return the classifier as a pickled scikit-learn estimator, as PySpacer 0.14 stores its own.
 
-    A `CalibratedClassifierCV` of an `MLPClassifier` (without hidden layers where there are none)
-    whose first and last layer have taken in the standardisation and the temperature. Labels that
-    are all whole numbers become such, as CoralNet's are. Whoever opens a pickle runs what is in it:
-    it is for people who trust its maker.
+    It is a `CalibratedClassifierCV` of an `MLPClassifier`, whose first and last layers include the
+    standardisation and the temperature. Labels that are all whole numbers, as CoralNet's are,
+    become integers.
 
     Raises:
-        SettingError: it gives several labels, which PySpacer does not know, or is a foreign one of
-            class against rest.
+        SettingError: it predicts several labels for a chip, which PySpacer cannot, or is
+            PySpacer's, one-vs-rest.
 
     Source: PySpacer 0.14, `storage.py: store_classifier, load_classifier`.
     """
     from sklearn.neural_network import MLPClassifier
     from sklearn.preprocessing import LabelBinarizer
 
-    _no_foreign(classifier)
+    _check_trained_here(classifier)
     if classifier.is_multilabel:
-        raise SettingError("PySpacer knows one label a point, and this classifier gives several")
-    classes = np.array(_ids(classifier.classes))
-    order = np.argsort(classes)  # scikit-learn wants them sorted
-    coefs, intercepts = _folded(classifier, order)
-    hidden = classifier.sizes[1:-1]
-    found = MLPClassifier(hidden_layer_sizes=hidden)
-    found.coefs_, found.intercepts_ = coefs, intercepts
-    found.n_layers_, found.n_features_in_ = len(coefs) + 1, classifier.sizes[0]
-    found.n_outputs_ = coefs[-1].shape[1]
-    found.out_activation_ = "logistic" if found.n_outputs_ == 1 else "softmax"
-    found.classes_ = classes[order]
-    found._label_binarizer = LabelBinarizer().fit(classes)  # noqa: SLF001 what its predict asks
-    return pickle.dumps(_calibrated(found, classifier, order), protocol=2)
+        raise SettingError(
+            "PySpacer has one label a point, and this classifier predicts several; export it to "
+            ".onnx instead"
+        )
+    names = list(classifier.classes)
+    numbers = [int(name) for name in names if name.isascii() and name.isdecimal()]
+    classes = np.array(numbers if list(map(str, numbers)) == names else names)
+    order = np.argsort(classes)  # scikit-learn expects them sorted
+    network = MLPClassifier(hidden_layer_sizes=classifier.sizes[1:-1])
+    coefs, network.intercepts_ = _folded(classifier, order)
+    network.coefs_, network.n_layers_ = coefs, len(coefs) + 1
+    network.n_features_in_, network.n_outputs_ = classifier.sizes[0], coefs[-1].shape[1]
+    network.out_activation_ = "logistic" if network.n_outputs_ == 1 else "softmax"
+    network.classes_ = classes[order]
+    network._label_binarizer = LabelBinarizer().fit(classes)  # noqa: SLF001 - predict uses it
+    return pickle.dumps(_calibrated(network, classifier, order), protocol=2)
 
 
-def _no_foreign(classifier: Classifier) -> None:
+def _check_trained_here(classifier: Classifier) -> None:
     if "logistic" in classifier.tensors:
-        raise SettingError("a classifier that came from a pickle of PySpacer's; use that instead")
-
-
-def _ids(classes: tuple[str, ...]) -> list[int] | list[str]:
-    numbers = [int(name) for name in classes if name.isascii() and name.isdecimal()]
-    return numbers if list(map(str, numbers)) == list(classes) else list(classes)
+        raise SettingError("this classifier comes from a pickle of PySpacer; use that file instead")
 
 
 def _folded(classifier: Classifier, order: NDArray[np.int64]) -> tuple[list[Any], list[Any]]:
-    """Give weights [inputs, outputs] and biases that do all by themselves, in float64.
+    """Return weights [inputs, outputs] and biases, float64, with all scaling included.
 
-    Of two classes scikit-learn keeps one output, the second's logit less the first's.
+    For two classes scikit-learn has one output: the second's logit minus the first's.
     """
     mean, scale, temperature = (
         classifier.tensors[name].astype(np.float64) for name in ("mean", "scale", "temperature")
@@ -197,8 +191,8 @@ def _folded(classifier: Classifier, order: NDArray[np.int64]) -> tuple[list[Any]
     return coefs, intercepts
 
 
-def _calibrated(found: Any, classifier: Classifier, order: NDArray[np.int64]) -> Any:
-    """Give *found* in the one shape that PySpacer takes: prefit, and calibrated class by class."""
+def _calibrated(network: Any, classifier: Classifier, order: NDArray[np.int64]) -> Any:
+    """Return *network* in the only form that PySpacer loads: prefit, calibrated by class."""
     from sklearn.calibration import (
         CalibratedClassifierCV,
         _CalibratedClassifier,
@@ -212,17 +206,17 @@ def _calibrated(found: Any, classifier: Classifier, order: NDArray[np.int64]) ->
             calibrators.append(_SigmoidCalibration())
             calibrators[-1].a_ = float(classifier.tensors["sigmoid.slope"][place])
             calibrators[-1].b_ = float(classifier.tensors["sigmoid.offset"][place])
-        else:  # a straight line through what becomes of 0 and of 1
+        else:  # a straight line through the calibrated values of 0 and 1
             doubt = float(classifier.tensors.get("doubt", [0.0])[0])
             ends = doubt / len(order), 1 - doubt + doubt / len(order)
             calibrators.append(IsotonicRegression(out_of_bounds="clip").fit([0.0, 1.0], ends))
-    whole = CalibratedClassifierCV(found, cv="prefit")
-    whole.classes_, whole.n_features_in_ = found.classes_, found.n_features_in_
-    whole.calibrated_classifiers_ = [
-        _CalibratedClassifier(found, calibrators, classes=found.classes_, method="sigmoid")
+    estimator = CalibratedClassifierCV(network, cv="prefit")
+    estimator.classes_, estimator.n_features_in_ = network.classes_, network.n_features_in_
+    estimator.calibrated_classifiers_ = [
+        _CalibratedClassifier(network, calibrators, classes=network.classes_, method="sigmoid")
     ]
-    return whole
+    return estimator
 
 
 FORMATS: Mapping[str, Callable[[Classifier], bytes]] = {".onnx": onnx, ".pkl": scikit_learn}
-"""What a file's suffix asks for."""
+"""The function for each ending of the file's name."""

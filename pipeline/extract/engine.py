@@ -12,9 +12,11 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import groupby
 from threading import local
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,10 +27,8 @@ from pipeline.core import schemas
 from pipeline.core.errors import Changed, Missing, Rejected, StorageError
 from pipeline.core.rejects import Reject, message
 from pipeline.extract.runtimes import Network
-from pipeline.images.decode import decode_image
 from pipeline.images.resize import resize_chip
-from pipeline.images.sandbox import DecoderSandbox, out_of_memory
-from pipeline.images.watchdog import watched
+from pipeline.images.sandbox import decoding
 from pipeline.images.windows import Pixels, Window, crop
 from pipeline.storage import Storage
 
@@ -38,17 +38,17 @@ FETCHERS = 8
 """Threads that fetch. They hide the latency of the bucket."""
 
 FETCHED = 16
-"""Objects being fetched or waiting to be decoded. They bound the memory that raw bytes take."""
+"""Objects being fetched or waiting to be decoded: a bound on the memory for raw bytes."""
 
 JOB_CHIPS = 512
-"""Chips that are cut from an image at once. An image with more chips is cut in several jobs."""
+"""Chips that are cut from an image at once; an image with more is cut in several jobs."""
 
 
 @dataclass(slots=True)
 class PendingTable:
     """A table that is being embedded: its chips, the features so far, the number of open rows."""
 
-    name: str
+    name: Any
     chips: pa.Table
     features: NDArray[np.float32]
     open_rows: int
@@ -78,14 +78,14 @@ class ExtractedTable:
     """A finished table.
 
     Attributes:
-        name: the table's.
+        name: what the caller calls it by.
         features: schemas.features, without the rejected rows.
         rejects: the chips that could not be read.
         changed: a message for each image that has changed since it was indexed. Such a table must
             not be stored: the image may be readable in the next run.
     """
 
-    name: str
+    name: Any
     features: pa.Table
     rejects: list[Reject]
     changed: list[str]
@@ -93,20 +93,24 @@ class ExtractedTable:
 
 Chips = list[Pixels]
 
+Cut = Chips | Rejected | StorageError
+
+Decode = Callable[[bytes, str], Pixels]
+
 
 class Engine:
     """Embeds tables of chips with one network.
 
-    The memory it takes beside the network: FETCHED objects as they are in the bucket, and two more
-    images than *decoders* decoded, or JOB_CHIPS chips of each where they are resized.
+    Besides the network it needs memory for FETCHED objects as they are in the bucket, and for two
+    more decoded images than *decoders*, or JOB_CHIPS chips of each.
 
     Args:
         storage: the bucket.
-        network: what embeds.
-        extract: batch shape, pixel rules.
+        network: computes the features.
+        extract: the section.
         decoders: threads that decode and cut.
-        isolate: decode in processes apart, which a broken image may kill or hold up. Otherwise
-            it kills this one, and so does `images.watchdog` where a decoder does not come back.
+        isolate: decode in separate processes. Otherwise a broken image can end this one, and so
+            does `images.watchdog` if a decoder does not return.
     """
 
     def __init__(
@@ -119,17 +123,16 @@ class Engine:
         isolate: bool = False,
     ) -> None:
         self.storage, self.network, self.extract = storage, network, extract
-        self.decoders = decoders
-        self.sandbox = DecoderSandbox() if isolate else None
+        self.decoders, self.isolate = decoders, isolate
         self._last = local()
 
     def run(
-        self, tables: Iterable[tuple[str, pa.Table]], step: Callable[[int], None] = lambda _: None
+        self, tables: Iterable[tuple[Any, pa.Table]], step: Callable[[int], None] = lambda _: None
     ) -> Iterator[ExtractedTable]:
         """Embed every chip of *tables*; yield each table as soon as its last row is done.
 
         Args:
-            tables: names with schemas.CHIPS. They are yielded in the same order.
+            tables: any names, with schemas.CHIPS. They are yielded in the same order.
             step: called with the number of chips that have been done since the last call.
 
         Raises:
@@ -150,7 +153,7 @@ class Engine:
             yield finish(opened.popleft(), self.extract.dtype)
 
     def _jobs(
-        self, tables: Iterable[tuple[str, pa.Table]], opened: deque[PendingTable]
+        self, tables: Iterable[tuple[Any, pa.Table]], opened: deque[PendingTable]
     ) -> Iterator[Job]:
         """Open one table after another, when the fetchers reach it, and yield its jobs."""
         for name, chips in tables:
@@ -158,13 +161,16 @@ class Engine:
             opened.append(PendingTable(name, chips, features, chips.num_rows))
             yield from _jobs_of(opened[-1])
 
-    def _ahead(self, jobs: Iterator[Job]) -> Iterator[tuple[Job, Chips | Rejected | StorageError]]:
+    def _ahead(self, jobs: Iterator[Job]) -> Iterator[tuple[Job, Cut]]:
         """Fetch and cut *jobs* in threads, ahead of the caller, and yield them in their order."""
         fetched: deque[tuple[Job, Future[bytes]]] = deque()
-        cut: deque[tuple[Job, Future[Chips | Rejected | StorageError]]] = deque()
-        fetchers = ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch")
-        decoders = ThreadPoolExecutor(self.decoders, thread_name_prefix="decode")
-        try:
+        cut: deque[tuple[Job, Future[Cut]]] = deque()
+        with ExitStack() as stack:
+            decode = stack.enter_context(decoding(self.extract, isolate=self.isolate))
+            fetchers = ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch")
+            decoders = ThreadPoolExecutor(self.decoders, thread_name_prefix="decode")
+            for pool in (decoders, fetchers):
+                stack.callback(pool.shutdown, wait=True, cancel_futures=True)
             while True:
                 while len(fetched) < FETCHED and (job := next(jobs, None)):
                     again = fetched and fetched[-1][0].image == job.image
@@ -172,47 +178,34 @@ class Engine:
                     fetched.append((job, data))
                 while fetched and len(cut) <= self.decoders:
                     job, data = fetched.popleft()
-                    cut.append((job, decoders.submit(self._cut, job, data)))
+                    cut.append((job, decoders.submit(self._cut, job, data, decode)))
                 if not cut:
                     return
                 job, chips = cut.popleft()
                 yield job, chips.result()
-        finally:
-            fetchers.shutdown(wait=True, cancel_futures=True)
-            decoders.shutdown(wait=True, cancel_futures=True)
-            if self.sandbox:
-                self.sandbox.close()
 
     def _fetch(self, job: Job) -> bytes:
         return self.storage.read(job.key, if_version=job.version)
 
-    def _cut(self, job: Job, data: Future[bytes]) -> Chips | Rejected | StorageError:
-        """Return the job's chips, each uint8 [size, size, 3], or why the image cannot be used."""
-        try:
-            pixels = self._decoded(job, data)
-        except (Rejected, Missing, Changed) as why:
-            return why
+    def _cut(
+        self, job: Job, data: Future[bytes], decode: Decode
+    ) -> Chips | Rejected | StorageError:
+        """Return the job's chips, each uint8 [size, size, 3], or why the image cannot be used.
+
+        Each thread keeps its last image, since an image may have several jobs.
+        """
+        last = self._last
+        if getattr(last, "image", None) != job.image:
+            last.image = last.pixels = None  # free the pixels before the next ones are decoded
+            try:
+                last.pixels = decode(data.result(), job.key)
+            except (Rejected, Missing, Changed) as why:
+                return why
+            last.image = job.image
         size = self.network.size
-        return [resize_chip(crop(pixels, window), size, self.extract) for window in job.windows]
-
-    def _decoded(self, job: Job, data: Future[bytes]) -> Pixels:
-        """Decode an image; each thread keeps its last one, since an image may have several jobs."""
-        last: tuple[tuple[str, str], Pixels] | None = getattr(self._last, "image", None)
-        if last is not None and last[0] == job.image:
-            return last[1]
-        self._last.image = None  # free its pixels before the next ones are decoded
-        pixels: Pixels = self._decode(data.result(), job.key)
-        self._last.image = (job.image, pixels)
-        return pixels
-
-    def _decode(self, data: bytes, key: str) -> Pixels:
-        if self.sandbox:
-            return self.sandbox.decode(data, self.extract, key)
-        try:
-            with watched(key):
-                return decode_image(data, self.extract)
-        except MemoryError as error:
-            raise out_of_memory(key) from error
+        return [
+            resize_chip(crop(last.pixels, window), size, self.extract) for window in job.windows
+        ]
 
     def forward(self, chips: Pixels) -> NDArray[np.float32]:
         """Embed one full batch: uint8 [batch, size, size, 3] to float32 [batch, dim]."""

@@ -2,8 +2,8 @@
 
 A runtime decides the bits of the features, so it is chosen before the first shard is named. A
 runtime other than torch is chosen only after a trial has shown that its features are equal to
-torch's on a fixed batch of pictures. The trial runs once, in a process of its own, and its verdict
-is kept in the machine's folder beside the exported network. The workers load that network without
+torch's on a fixed batch of pictures. The trial runs once, in a separate process, and its verdict is
+kept in the machine's folder beside the exported network. The workers load that network without
 importing torch.
 """
 
@@ -28,15 +28,18 @@ from pipeline.config.sections import ExtractParams
 from pipeline.core import hardware
 from pipeline.core.errors import InputError, SettingError
 from pipeline.core.hashing import digest
-from pipeline.extract import extractors, runtimes
+from pipeline.extract import runtimes
+from pipeline.extract.extractors import ChosenExtractor
 from pipeline.extract.runtimes import TORCH, Network
-from pipeline.extract.weights import Weights
 from pipeline.store.recipe import Recipe
 
 log = logging.getLogger(__name__)
 
 VERSION = 1
 VERDICT = "verdict.json"
+
+LIBRARIES = ("torch", "torchvision", "Pillow", "simplejpeg", "numpy")
+"""The libraries whose versions are in the recipe."""
 
 FASTEST = ("openvino",)
 """The runtimes that `auto` tries before torch, fastest first."""
@@ -53,61 +56,74 @@ With larger batches, what passes between layers no longer fits into the processo
 
 
 @dataclass(frozen=True, slots=True)
-class Runtime:
-    """A runtime by name, and the number of chips in its batches."""
-
-    name: str
-    batch: int
-
-    def recipe_parts(self) -> dict[str, Any]:
-        """Return what it adds to the recipe; the version of torch is in the recipe already."""
-        packages = () if self.name == TORCH else runtimes.part(self.name).PACKAGES
-        versions = hardware.libraries(*packages).values()
-        return {"runtime": " ".join([self.name, *versions]), "batch": self.batch}
-
-
-@dataclass(frozen=True, slots=True)
-class RuntimeRequest:
-    """What decides the choice of a runtime.
+class FeaturesRequest:
+    """The features that are requested, by the settings and on this machine.
 
     Attributes:
-        extract: the section; its `runtime` and `batch` are wishes.
-        weights: the extractor's, if it takes any.
+        extractor: with its section, which may ask for a `runtime` and a `batch`.
         recipe: the half of the features' recipe that does not depend on the machine.
         machine: this machine's settings.
     """
 
-    extract: ExtractParams
-    weights: Weights | None
+    extractor: ChosenExtractor
     recipe: Recipe
     machine: Machine
+
+    @property
+    def extract(self) -> ExtractParams:
+        """The section."""
+        return self.extractor.extract
 
     @property
     def device(self) -> str:
         """Torch's name of the device."""
         return hardware.device(self.machine.device)
 
-    def runtime(self, name: str) -> Runtime:
-        """Return the runtime *name* with the batch that it computes in here."""
-        narrow = f"{self.device} without AVX-512"
-        if (name, narrow) not in BATCH or "avx512f" in hardware.device_kind(self.device):
-            narrow = self.device
-        return Runtime(name, self.extract.batch or BATCH[name, narrow])
 
-    def folder(self, runtime: Runtime) -> Path:
-        """Return the folder of a trial's verdict and network, named by all that decides them."""
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """A runtime for the features of *request*."""
+
+    request: FeaturesRequest
+    name: str
+
+    @property
+    def batch(self) -> int:
+        """The number of chips in a batch."""
+        device = self.request.device
+        narrow = f"{device} without AVX-512"
+        if (self.name, narrow) in BATCH and "avx512f" not in hardware.device_kind(device):
+            device = narrow
+        return self.request.extract.batch or BATCH[self.name, device]
+
+    @property
+    def version(self) -> dict[str, Any]:
+        """What it adds to the recipe; the version of torch is in the recipe already."""
+        packages = () if self.name == TORCH else runtimes.part(self.name).PACKAGES
+        versions = hardware.libraries(*packages).values()
+        return {"runtime": " ".join([self.name, *versions]), "batch": self.batch}
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe of the features."""
+        numerics = {**hardware.numerics(self.request.device, LIBRARIES), **self.version}
+        return self.request.recipe.extended(numerics=numerics)
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the trial's verdict and network, named by all that decides them."""
         facts = {
-            "requested": dict(self.recipe.parts),
-            "runtime": runtime.recipe_parts(),
+            "requested": dict(self.request.recipe.parts),
+            "runtime": self.version,
             "code": VERSION,
             "device": hardware.device_kind("cpu"),
             "torch": hardware.libraries("torch", "torchvision"),
         }
-        name = self.extract.extractor.replace("/", "-").replace(":", "-")
-        return self.machine.state / "runtimes" / f"{name}-{digest(facts)[:16]}"
+        name = self.request.extract.extractor.replace("/", "-").replace(":", "-")
+        return self.request.machine.state / "runtimes" / f"{name}-{digest(facts)[:16]}"
 
 
-def choose(request: RuntimeRequest) -> Runtime:
+def choose(request: FeaturesRequest) -> Runtime:
     """Choose the runtime that computes on this machine.
 
     Raises:
@@ -121,13 +137,15 @@ def choose(request: RuntimeRequest) -> Runtime:
             f"extract.precision: tf32 is for NVIDIA's cards, and the device here is "
             f"{request.device}; set it to fp32, bf16 or fp16"
         )
-    if wanted == TORCH:
-        return request.runtime(TORCH)
-    exports = request.device == "cpu" and getattr(extractors.find(extract), "EXPORTS", True)
+    exports = request.device == "cpu" and request.extractor.exports
     if wanted == "auto":
-        able = (name for name in FASTEST if exports and not _obstacle(name, extract))
-        equal = (name for name in able if _verdict(request, request.runtime(name))["equal"])
-        return request.runtime(next(equal, TORCH))
+        names = (name for name in FASTEST if exports and not _obstacle(name, extract))
+        able = (Runtime(request, name) for name in names)
+        equal = (runtime for runtime in able if _verdict(runtime)["equal"])
+        return next(equal, Runtime(request, TORCH))
+    runtime = Runtime(request, wanted)
+    if wanted == TORCH:
+        return runtime
     if not exports:
         raise SettingError(
             f"extract.runtime: {wanted} runs on processors, and only extractors that can be "
@@ -136,29 +154,25 @@ def choose(request: RuntimeRequest) -> Runtime:
         )
     if obstacle := _obstacle(wanted, extract):
         raise SettingError(f"extract.runtime: {obstacle}")
-    runtime = request.runtime(wanted)
-    verdict = _verdict(request, runtime)
-    if not verdict["equal"]:
+    if not (verdict := _verdict(runtime))["equal"]:
         raise InputError(f"extract.runtime: {verdict['why']}; set it to auto or torch")
     return runtime
 
 
-def load(request: RuntimeRequest, runtime: Runtime) -> Network:
+def load(runtime: Runtime) -> Network:
     """Load the extractor into *runtime*, which `choose` has returned."""
     hardware.keep_freed_memory()
-    network: Network
+    request, precision = runtime.request, runtime.request.extract.precision
     if runtime.name == TORCH:
         from pipeline.extract.runtimes.torch import Eager
 
-        extractor = extractors.build(request.extract, request.weights)
-        network = Eager(extractor, runtime.batch, request.extract.precision, request.device)
-    else:
-        folder = request.folder(runtime)
-        if _is_damaged(folder):
-            shutil.rmtree(folder, ignore_errors=True)  # another process may do the same
-            if not (verdict := _verdict(request, runtime))["equal"]:
-                raise InputError(f"extract.runtime: {verdict['why']}; run dvc repro again")
-        network = runtimes.part(runtime.name).load(folder, request.extract.precision)
+        return Eager(request.extractor.build(), runtime.batch, precision, request.device)
+    folder = runtime.folder
+    if _is_damaged(folder):
+        shutil.rmtree(folder, ignore_errors=True)  # another process may do the same
+        if not (verdict := _verdict(runtime))["equal"]:
+            raise InputError(f"extract.runtime: {verdict['why']}; run dvc repro again")
+    network: Network = runtimes.part(runtime.name).load(folder, precision)
     return network
 
 
@@ -173,16 +187,16 @@ def _obstacle(name: str, extract: ExtractParams) -> str:
     return ""
 
 
-def _verdict(request: RuntimeRequest, runtime: Runtime) -> dict[str, Any]:
-    """Return the verdict of a runtime's trial: `equal`, and `why` in a sentence."""
-    folder = request.folder(runtime)
+def _verdict(runtime: Runtime) -> dict[str, Any]:
+    """Return the verdict of a runtime's trial, `equal` and `why`; try it if it was not tried."""
+    folder = runtime.folder
     verdict = _read(folder)
     if verdict is not None:
         return verdict
     folder.parent.mkdir(parents=True, exist_ok=True)
-    log.info("extract: trying %s on %s, once", runtime.name, request.extract.extractor)
+    log.info("extract: trying %s on %s, once", runtime.name, runtime.request.extract.extractor)
     with TemporaryDirectory(dir=folder.parent, prefix=".trial-") as temporary:
-        message = _try(request, runtime, Path(temporary))
+        message = _try(runtime, Path(temporary))
         verdict = _read(Path(temporary)) or {
             "equal": False,
             "why": f"{runtime.name} did not survive its trial: {message}",
@@ -195,15 +209,16 @@ def _verdict(request: RuntimeRequest, runtime: Runtime) -> dict[str, Any]:
     return verdict
 
 
-def _try(request: RuntimeRequest, runtime: Runtime, folder: Path) -> str:
-    """Run a trial in a process of its own: one that has imported torch should not be forked.
+def _try(runtime: Runtime, folder: Path) -> str:
+    """Run a trial in a separate process: one that has imported torch should not be forked.
 
     Returns:
         The last line of its error output.
     """
-    section = request.extract.model_copy(update={"batch": runtime.batch}).model_dump_json()
+    section = runtime.request.extract.model_copy(update={"batch": runtime.batch})
     code = "from pipeline.extract import trial; trial.main()"
-    command = [sys.executable, "-W", "ignore", "-c", code, runtime.name, str(folder), section]
+    arguments = [runtime.name, str(folder), section.model_dump_json()]
+    command = [sys.executable, "-W", "ignore", "-c", code, *arguments]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]

@@ -25,7 +25,7 @@ from pipeline.store.outputs import CHIPS, FEATURES, out, rejects_path
 
 if TYPE_CHECKING:
     from pipeline.extract.engine import Engine
-    from pipeline.extract.precomputed import PrecomputedFeatures
+    from pipeline.extract.extractors.precomputed import PrecomputedFeatures
 
 log = logging.getLogger("quadrat")
 
@@ -55,8 +55,7 @@ def make(context: Context, pieces: Sequence[Piece], report: Report) -> None:
     Raises:
         StorageError: the bucket cannot be read, or images changed since they were indexed.
     """
-    waiting: dict[str, tuple[Piece, pa.Table | None]] = {}
-    tables_to_embed = _tables_to_embed(context, pieces, waiting)
+    tables_to_embed = _tables_to_embed(context, pieces)
     first = next(tables_to_embed, None)
     if first is None:
         return
@@ -66,7 +65,7 @@ def make(context: Context, pieces: Sequence[Piece], report: Report) -> None:
     with Progress("extract", "chips", total, report) as progress:
         for table in engine.run(chain([first], tables_to_embed), progress.step):
             changed += table.changed
-            piece, reused = waiting.pop(table.name)
+            piece, reused = table.name
             if not table.changed:
                 parts = [table.features] if reused is None else [reused, table.features]
                 _finish(context, piece, parts, table.rejects, table.features.num_rows)
@@ -77,27 +76,16 @@ def make(context: Context, pieces: Sequence[Piece], report: Report) -> None:
 
 
 def _tables_to_embed(
-    context: Context, pieces: Sequence[Piece], waiting: dict[str, tuple[Piece, pa.Table | None]]
-) -> Iterator[tuple[str, pa.Table]]:
-    """Yield the chips to embed, one shard at a time; finish the shards that need no embedding.
-
-    Args:
-        context: of the stage.
-        pieces: the shards.
-        waiting: is filled with the piece and the reused rows of each shard that is yielded.
-    """
+    context: Context, pieces: Sequence[Piece]
+) -> Iterator[tuple[tuple[Piece, pa.Table | None], pa.Table]]:
+    """Yield each piece with its reused rows and the chips to embed; finish those without any."""
     neighbours = shards.Neighbours(context.store, TABLE, pieces[0].recipe)
-    for piece in pieces:
-        chips = shards.input_rows(context.store, piece)
-        if chips is None:
-            continue
+    for piece, chips in shards.inputs(context.store, pieces):
         reuse = shards.reuse(neighbours, piece, chips)
         if reuse.rows is not None and not reuse.left.num_rows:
             _finish(context, piece, [reuse.rows], [], 0)
         else:
-            name = f"{piece.shard}:{piece.input}"
-            waiting[name] = (piece, reuse.rows)
-            yield name, reuse.left
+            yield (piece, reuse.rows), reuse.left
 
 
 def _finish(
@@ -114,22 +102,22 @@ def _engine(context: Context, recipe_digest: str) -> Engine | PrecomputedFeature
     Raises:
         InputError: the weights, the code or the machine has changed.
     """
-    from pipeline.extract import extractors, runtime
+    from pipeline.extract import runtime
     from pipeline.extract.engine import Engine
-    from pipeline.extract.precomputed import PrecomputedFeatures
 
     extract, machine = context.params.extract, context.machine
-    embedding = recipe.embedding(extract, machine)
-    if embedding.recipe.digest != recipe_digest:
+    chosen = recipe.embedding(extract, machine)
+    if chosen.recipe.digest != recipe_digest:
         raise InputError(
             "extract: the weights, the code or the machine has changed since this run began; "
             "run dvc repro again"
         )
-    weights = embedding.request.weights
-    if weights and getattr(extractors.find(extract), "IS_PRECOMPUTED", False):
-        return PrecomputedFeatures(weights.path, extract)
-    network = runtime.load(embedding.request, embedding.runtime)
-    processes = hardware.processes(embedding.request.device)
+    extractor = chosen.request.extractor
+    if hasattr(extractor.part, "engine"):
+        features: PrecomputedFeatures = extractor.part.engine(extract, extractor.weights)
+        return features
+    network = runtime.load(chosen)
+    processes = hardware.processes(chosen.request.device)
     decoders = max(1, hardware.cores() // processes)
     return Engine(context.bucket, network, extract, decoders, isolate=machine.isolates_decoding)
 
@@ -176,18 +164,18 @@ def _warn_of_shrunk_chips(extract: ExtractParams) -> None:
     """Warn of chips larger than `extract.pad_extent`: they are not at the scale of the others."""
     if extract.resize != "pad":
         return
-    parts = list(tables.chips(["height", "width"]))
-    sides = [pc.max_element_wise(part["height"], part["width"]) for part in parts]
-    larger = sum(pc.sum(pc.greater(side, extract.pad_extent)).as_py() or 0 for side in sides)
+    sizes = schemas.CHIPS.empty_table().select(["height", "width"])
+    sizes = pa.concat_tables([sizes, *tables.chips(sizes.column_names)])
+    sides = pc.max_element_wise(sizes["height"], sizes["width"])
+    larger = pc.sum(pc.greater(sides, extract.pad_extent)).as_py() or 0
     if larger:
-        longest = max(pc.max(side).as_py() or 0 for side in sides)
         log.warning(
             "extract: %s of %s %s larger than extract.pad_extent %d and %s shrunk to it; "
             "%d would keep all at one scale (every feature is then computed again)",
             f"{larger:,}",
-            pluralize(sum(part.num_rows for part in parts), "chips"),
+            pluralize(sizes.num_rows, "chips"),
             "is" if larger == 1 else "are",
             extract.pad_extent,
             "was" if larger == 1 else "were",
-            longest,
+            pc.max(sides).as_py(),
         )

@@ -39,7 +39,7 @@ def verdict(name: str, folder: Path, extract: ExtractParams) -> dict[str, Any]:
     Returns:
         `equal`, and `why` in a sentence.
     """
-    extractor = extractors.build(extract, extractors.weights_of(extract, machine()))
+    extractor = extractors.choose(extract, machine()).build()
     batch = int(extract.batch or 0)
     chips = pictures(batch, extractor.size)
     exact = Eager(extractor, batch, "fp32", "cpu")(chips)

@@ -1,7 +1,7 @@
-"""Weights: a path, `s3://…` or `https://…` → a local file of known digest → checked tensors.
+"""Weights: a path, `s3://…` or `https://…` → a local file with its digest → checked tensors.
 
-Nothing pickled is ever run: `.pt` files are read with `weights_only=True`, and safetensors is
-preferred. Torch is imported only when tensors are wanted.
+Pickled code never runs: `.pt` files are read with `weights_only=True`; safetensors is preferred.
+Torch is imported only to read tensors.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from pipeline.config.machine import Machine
+from pipeline.config.sections import ExtractParams
 from pipeline.core.errors import InputError, Missing, SettingError, StorageError
 from pipeline.core.hashing import digest
 from pipeline.storage import local_path, open_regular_file, open_storage, read_url, scheme_of
@@ -22,10 +24,14 @@ from pipeline.storage import local_path, open_regular_file, open_storage, read_u
 if TYPE_CHECKING:
     import torch
 
-LOG = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 WRAPPINGS = ("net", "state_dict", "model_state_dict", "model")
+"""Keys under which training code saves the tensors beside other things."""
+
 NAMED = 3
+"""Names of tensors of each kind in a message."""
+
 PICKLES = (b"\x80", b"P")
 """First bytes of what torch.save writes: a bare pickle, and one in a zip archive."""
 
@@ -43,7 +49,7 @@ class Weights:
     Attributes:
         path: the file.
         sha256: the digest of its bytes.
-        cache: the machine's folder of downloaded weights, and of what is known of them.
+        cache: the machine's folder of downloaded weights, and of facts about weights.
     """
 
     path: Path
@@ -53,12 +59,12 @@ class Weights:
 
 @dataclass(frozen=True, slots=True)
 class WeightsSource:
-    """Where weights are, and what is known of their digest beforehand.
+    """Where weights are, and the digest that they must have.
 
     Attributes:
         url: a path or an address.
-        sha256: the whole digest, or "" where it is not known.
-        prefix: its first digits, as torchvision writes them into file names, or "".
+        sha256: the whole digest; "" if it is not known.
+        prefix: its first digits, which torchvision writes into file names; "" if not known.
     """
 
     url: str
@@ -66,31 +72,47 @@ class WeightsSource:
     prefix: str = ""
 
     def fits(self, sha256: str) -> bool:
-        """Say whether a file of digest *sha256* is what was meant."""
+        """Return True if a file with the digest *sha256* is the right one."""
         return (not self.sha256 or sha256 == self.sha256) and sha256.startswith(self.prefix)
 
 
-def fetch(source: WeightsSource, cache: Path) -> Weights:
-    """Give a local file with what *source* names.
+def required(extractor: str) -> SettingError:
+    """Return the error of an extractor that needs weights and has none."""
+    return SettingError(f"extract.weights: {extractor} needs weights; {THREE_WAYS}")
 
-    A path is used where it is. An address is fetched once and kept below *cache* under its digest;
-    it is asked for again only if its digest is not known beforehand.
+
+def named_source(extract: ExtractParams, machine: Machine) -> WeightsSource:  # noqa: ARG001
+    """Return the source that `extract.weights` names: the `source` of most extractors.
 
     Raises:
-        InputError: the digest is not the expected one, or the file cannot be had; the message
+        SettingError: it names none.
+    """
+    if not extract.weights:
+        raise required(extract.extractor)
+    return WeightsSource(extract.weights, extract.weights_sha256 or "")
+
+
+def fetch(source: WeightsSource, cache: Path) -> Weights:
+    """Return a local file with the weights of *source*.
+
+    A path is used where it is. An address is downloaded once and kept below *cache* under its
+    digest; it is read again only if its digest is not known beforehand.
+
+    Raises:
+        InputError: the digest is another than expected, or the file is not available; the message
             names the three ways to provide weights.
     """
     if scheme_of(source.url) in {"s3", "https", "http"}:
-        found = _cached(source, cache) or _fetched(source, cache)
+        weights = _cached(source, cache) or _downloaded(source, cache)
     else:
-        found = _local(source.url, cache)
-    if not source.fits(found.sha256):
-        wanted = source.sha256 or f"{source.prefix}…"
+        weights = _local(source.url, cache)
+    if not source.fits(weights.sha256):
+        expected = source.sha256 or f"{source.prefix}…"
         raise InputError(
-            f"{source.url}: has SHA-256 {found.sha256}, not {wanted}; get the right file, or set "
-            "extract.weights_sha256 to what it has"
+            f"{source.url}: has SHA-256 {weights.sha256}, not {expected}; get the right file, or "
+            "set extract.weights_sha256 to what it has"
         )
-    return found
+    return weights
 
 
 def _local(url: str, cache: Path) -> Weights:
@@ -109,21 +131,21 @@ def _note(source: WeightsSource) -> str:
 
 
 def _cached(source: WeightsSource, cache: Path) -> Weights | None:
-    """Give the file fetched before, if its digest still stands for what the address has."""
+    """Return the file that was downloaded before, if it is still what the address has."""
     try:
         note = json.loads((cache / _note(source)).read_text(encoding="utf-8"))
         path = cache / note["path"]
         with path.open("rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
+            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     except (OSError, ValueError, LookupError, TypeError):
         return None
-    known = bool(source.sha256 or source.prefix) and source.fits(found)
-    same = known or (note.get("version") and note["version"] == _version(source.url))
-    return Weights(path, found, cache) if found == note["sha256"] and same else None
+    expected = bool(source.sha256 or source.prefix) and source.fits(sha256)
+    same = expected or (note.get("version") and note["version"] == _version(source.url))
+    return Weights(path, sha256, cache) if sha256 == note["sha256"] and same else None
 
 
 def _version(url: str) -> str:
-    """Give the ETag of an object on S3; nothing for the web, which has no sure one."""
+    """Return the ETag of an object on S3, or "" for the web, which has no reliable one."""
     if not url.startswith("s3:"):
         return ""
     folder, _, name = url.rpartition("/")
@@ -133,41 +155,51 @@ def _version(url: str) -> str:
         return ""
 
 
-def _fetched(source: WeightsSource, cache: Path) -> Weights:
+def _downloaded(source: WeightsSource, cache: Path) -> Weights:
     try:
         data, version = read_url(source.url)
     except (Missing, StorageError) as error:
         raise InputError(f"extract.weights: {error}; {THREE_WAYS}") from error
     sha256 = hashlib.sha256(data).hexdigest()
     name = Path(sha256) / (PurePosixPath(urlsplit(source.url).path).name or "weights")
-    kept = open_storage(str(cache))
-    kept.put(name.as_posix(), data)
-    # Without the address, which may be signed: a note is no place for a secret.
+    storage = open_storage(str(cache))
+    storage.put(name.as_posix(), data)
+    # Without the address, since a signed one is a secret.
     note = {"path": name.as_posix(), "sha256": sha256, "version": version}
-    kept.put(_note(source), json.dumps(note).encode())
+    storage.put(_note(source), json.dumps(note).encode())
     if not (source.sha256 or source.prefix or source.url.startswith("s3:")):
-        LOG.info("set extract.weights_sha256: %s, or they are fetched at every run", sha256)
+        log.info("set extract.weights_sha256: %s, or they are fetched at every run", sha256)
     return Weights(cache / name, sha256, cache)
 
 
 def load(weights: Weights) -> dict[str, torch.Tensor]:
-    """Read the tensors of *weights* by name, unwrapped, on the CPU.
+    """Read the tensors of *weights* by name, on the CPU.
 
-    `{"net": …}`, `{"state_dict": …}` and the like are unwrapped and `module.`, which DataParallel
-    puts before names, is taken away, so that CoralNet's own file loads as it is.
+    Tensors below a key such as `net` or `state_dict` are unwrapped, and `module.`, which
+    DataParallel puts before names, is removed, so that CoralNet's file can be read as it is.
 
     Raises:
-        InputError: not a file of tensors, pickled objects in it, values that are not finite, or
-            other bytes than when it was named: a recipe has its digest already.
+        InputError: the file holds other things than tensors, pickled objects, or values that are
+            not finite; or it has changed since its digest was taken, which is in a recipe.
     """
     import torch
 
-    found = _tensors(weights.path, _bytes(weights))
+    data = weights.path.read_bytes()
+    sha256 = hashlib.sha256(data).hexdigest()
+    if sha256 != weights.sha256:
+        raise InputError(
+            f"{weights.path}: changed while the run went on (SHA-256 was {weights.sha256}, is "
+            f"{sha256}); run dvc repro again"
+        )
+    content = _parse(weights.path, data)
     for wrapping in WRAPPINGS:
-        if isinstance(found.get(wrapping), Mapping):
-            found = found[wrapping]
-    named = {str(name).removeprefix("module."): value for name, value in found.items()}
-    tensors = {name: value for name, value in named.items() if isinstance(value, torch.Tensor)}
+        if isinstance(content.get(wrapping), Mapping):
+            content = content[wrapping]
+    tensors = {
+        str(name).removeprefix("module."): value
+        for name, value in content.items()
+        if isinstance(value, torch.Tensor)
+    }
     if not tensors:
         raise InputError(f"{weights.path}: holds no tensors")
     for name, value in tensors.items():
@@ -176,18 +208,7 @@ def load(weights: Weights) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def _bytes(weights: Weights) -> bytes:
-    data = weights.path.read_bytes()
-    found = hashlib.sha256(data).hexdigest()
-    if found != weights.sha256:
-        raise InputError(
-            f"{weights.path}: changed while the run went on (SHA-256 was {weights.sha256}, is "
-            f"{found}); run dvc repro again"
-        )
-    return data
-
-
-def _tensors(path: Path, data: bytes) -> Mapping[str, Any]:
+def _parse(path: Path, data: bytes) -> Mapping[str, Any]:
     import pickle
     import warnings
     from io import BytesIO
@@ -195,33 +216,34 @@ def _tensors(path: Path, data: bytes) -> Mapping[str, Any]:
     import torch
     from safetensors.torch import load as load_safetensors
 
+    content: Any
     try:
         if path.suffix == ".safetensors":
-            tensors: Mapping[str, Any] = load_safetensors(data)
-            return tensors
-        with torch.serialization.safe_globals(_numbers()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns of a pickle's protocol, then refuses it
-            found = torch.load(BytesIO(data), map_location="cpu", weights_only=True)
+            content = load_safetensors(data)
+        else:
+            with torch.serialization.safe_globals(_numbers()), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of a pickle's protocol, which torch then refuses
+                content = torch.load(BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:
-        # torch and safetensors raise a dozen kinds on a damaged file, some of them not public.
+        # torch and safetensors raise many kinds of errors on a damaged file, some not public.
         refused = isinstance(error, pickle.UnpicklingError) or "TorchScript" in str(error)
         if refused and data[:1] in PICKLES:
             raise InputError(
                 f"{path}: holds pickled objects, not only tensors; save it again with "
                 "safetensors.torch.save_file"
             ) from error
-        # The first line alone: torch goes on to advise weights_only=False.
-        said = "it is damaged" if refused else (str(error).splitlines() or ["it is empty"])[0]
-        raise InputError(f"{path}: not a file of weights: {said}") from error
-    if not isinstance(found, Mapping):
-        raise InputError(f"{path}: holds a {type(found).__name__}, not tensors by name")
-    return found
+        # Only the first line: in the next ones torch advises weights_only=False.
+        why = "it is damaged" if refused else (str(error).splitlines() or ["it is empty"])[0]
+        raise InputError(f"{path}: not a file of weights: {why}") from error
+    if not isinstance(content, Mapping):
+        raise InputError(f"{path}: holds a {type(content).__name__}, not tensors by name")
+    return content
 
 
 def _numbers() -> list[Any]:
-    """Give what CoralNet's file needs beside tensors: NumPy's numbers, which run no code.
+    """Return the types in CoralNet's file besides tensors: NumPy's numbers, which run no code.
 
-    Both names of their constructor, before and since NumPy 2.
+    Their constructor has one name before NumPy 2, and another since.
 
     Source: PySpacer 0.14, `extractors/torch_extractors.py: load_weights`.
     """
@@ -240,37 +262,31 @@ def _numbers() -> list[Any]:
 def apply(
     module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], *, head: Sequence[str], name: str
 ) -> None:
-    """Put *tensors* into *module*, all of them and no others.
+    """Load *tensors* into *module*; every name and shape must fit, except those of the head.
 
     Args:
         module: the network.
         tensors: by name.
-        head: prefixes of names that give no feature: they may be missing, other, or too many.
-        name: what to call the weights in messages.
+        head: prefixes of the names of a head, which no feature depends on.
+        name: of the weights, for messages.
 
     Raises:
         InputError: names or shapes do not fit; the first three of each kind are named.
     """
-    own = module.state_dict()
+    state = module.state_dict()
 
-    def matters(key: str) -> bool:
+    def is_used(key: str) -> bool:
         return not key.startswith(tuple(head)) and not key.endswith("num_batches_tracked")
 
-    kept = {key: value for key, value in tensors.items() if matters(key)}
+    used = {key: value for key, value in tensors.items() if is_used(key)}
+    shared = [key for key in used if key in state]
     faults = {
-        "lacks": [key for key in own if matters(key) and key not in kept],
-        "has no use for": [key for key in kept if key not in own],
-        "has another shape for": [
-            key for key, value in kept.items() if key in own and own[key].shape != value.shape
-        ],
+        "lacks": [key for key in state if is_used(key) and key not in used],
+        "has no use for": [key for key in used if key not in state],
+        "has another shape for": [key for key in shared if state[key].shape != used[key].shape],
     }
-    said = [f"{what} {', '.join(keys[:NAMED])}" for what, keys in faults.items() if keys]
-    if said:
-        raise InputError(f"{name}: not the weights of this extractor: it {'; it '.join(said)}")
-    own.update(kept)  # in place: the state keeps the versions of its modules
-    module.load_state_dict(own)
-
-
-def required(extractor: str) -> SettingError:
-    """Give the error of an extractor that needs weights and has none."""
-    return SettingError(f"extract.weights: {extractor} needs weights; {THREE_WAYS}")
+    found = [f"{what} {', '.join(keys[:NAMED])}" for what, keys in faults.items() if keys]
+    if found:
+        raise InputError(f"{name}: not the weights of this extractor: it {'; it '.join(found)}")
+    state.update(used)  # in place: the state keeps the versions of its modules
+    module.load_state_dict(state)

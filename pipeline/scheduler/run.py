@@ -44,23 +44,22 @@ LOCK = Path(".quadrat/stage.lock")
 ROUNDS = 3
 """How often Luigi is started again if nothing has failed and yet not all shards are finished."""
 
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 DONE = {luigi.LuigiStatusCode.SUCCESS, luigi.LuigiStatusCode.SUCCESS_WITH_RETRY}
 
 
 def main(kind: type[StageTask]) -> int:
-    """Run one stage with the options of the command line, and return the exit code."""
-    parser = argparse.ArgumentParser(description=f"Run the {kind.__name__.lower()} stage.")
-    parser.add_argument("--verbose", action="store_true", help="show Luigi's own summary too")
-    return run_stage(kind, verbose=parser.parse_args().verbose)
-
-
-def run_stage(kind: type[StageTask], *, verbose: bool = False) -> int:
     """Run one stage, print what went wrong, and return the exit code.
 
     The manifests of the outs are removed first: DVC has found that the stage must run, so every
     file of the outs is checked again. Files that are right are not touched.
     """
+    name = kind.__name__.lower()
+    parser = argparse.ArgumentParser(
+        prog=f"python -m stages.{name}", description=kind.stage.__doc__
+    )
+    parser.add_argument("--verbose", action="store_true", help="show Luigi's own summary too")
+    verbose: bool = parser.parse_args().verbose
     log_plainly()
     try:
         check_machine()
@@ -74,7 +73,7 @@ def run_stage(kind: type[StageTask], *, verbose: bool = False) -> int:
     except QuadratError as error:
         return _fail(error)
     except OSError as error:
-        if error.errno not in NO_ROOM:
+        if error.errno not in UNWRITABLE:
             raise
         place = error.filename or Path.cwd()
         return _fail(
@@ -150,11 +149,14 @@ def remembering(kind: type[StageTask], params: Params) -> Iterator[None]:
     bucket, files = params.bucket.url, _files(params)
     if "://" not in bucket:
         bucket = str(local_path(bucket))
-    before = None if files is None else _snapshot(bucket, files)
+    before = ""
+    if files is not None:
+        with contextlib.suppress(OSError, StorageError):  # the index stage will say what is wrong
+            before = fast_path.snapshot(bucket, files)[0]
     yield
     manifest = outputs.read_manifest(INDEX)
     transient = _has_transient_rejects("index") or _has_transient_rejects("extract")
-    if files is not None and before and manifest and not transient:
+    if before and manifest and not transient:
         rows = sum(line["rows"] for line in manifest["shards"])
         rejected = rejects.count_by_reason(pq.read_table(rejects_path("index")))
         counts = {"rows": rows, "rejected": rejected, "runs": str(machine().runs)}
@@ -166,13 +168,6 @@ def _has_transient_rejects(stage: str) -> bool:
         return rejects.are_transient(pq.read_table(rejects_path(stage), columns=["reason"]))
     except (OSError, pa.ArrowInvalid):
         return False  # missing or damaged: it will be made again
-
-
-def _snapshot(bucket: str, files: list[str]) -> str | None:
-    try:
-        return fast_path.snapshot(bucket, files)[0]
-    except (OSError, StorageError):
-        return None  # the index stage will say what is wrong
 
 
 def _files(params: Params) -> list[str] | None:
@@ -232,12 +227,12 @@ def _reenable_tasks() -> None:
 
 def _show_errors(result: Any) -> int:
     """Log each error of the failed tasks once, and return the exit code."""
-    found = errors(result)
-    for error in found:
+    failures = errors(result)
+    for error in failures:
         log.error("%s", error["message"])
-    if not found:
+    if not failures:
         log.error("%s", result.summary_text)
-    return BY_NAME[found[0]["kind"]].exit_code if found else 1
+    return BY_NAME[failures[0]["kind"]].exit_code if failures else 1
 
 
 def errors(result: Any) -> list[dict[str, Any]]:
@@ -259,20 +254,10 @@ def _parsed(text: str) -> dict[str, Any] | None:
     return error if isinstance(error, dict) and error.get("kind") in BY_NAME else None
 
 
-class _ClearLine(logging.Formatter):
-    """Clears the line of a progress bar before a message."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return (
-            f"\r\x1b[K{super().format(record)}" if sys.stderr.isatty() else super().format(record)
-        )
-
-
 def log_plainly() -> None:
     """Log one line for each event to standard error, and Luigi's own only from warnings up."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_ClearLine("%(message)s"))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    clear_bar = "\r\x1b[K" if sys.stderr.isatty() else ""
+    logging.basicConfig(level=logging.WARNING, format=f"{clear_bar}%(message)s", stream=sys.stderr)
     for name in ("pipeline", "quadrat"):
         logging.getLogger(name).setLevel(logging.INFO)
     luigi.configuration.get_config().set("core", "no_configure_logging", "true")
@@ -282,6 +267,6 @@ def log_plainly() -> None:
 
 
 def _is_not_ours(record: logging.LogRecord) -> bool:
-    """Drop the traceback of an error whose message `run_stage` prints at the end."""
+    """Drop the traceback of an error whose message `main` prints at the end."""
     error = record.exc_info[1] if record.exc_info else None
     return not isinstance(error, QuadratError)

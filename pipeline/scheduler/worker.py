@@ -1,9 +1,8 @@
-"""Join the runs of other machines: take shards from a central scheduler and make them.
+"""Join the runs of other machines: take shards from a central scheduler and compute them.
 
 A machine that joins plans nothing and writes no outs. It asks luigid which shards are waiting,
-takes those that it would make to the same bytes (the recipe, which includes this machine's
-numerics, is the same), and puts them into the shared store. It may join, leave and be killed at any
-time.
+computes those whose recipe would be the same here (a recipe includes the machine's numerics), and
+puts them into the shared store. It may join, leave and be killed at any time.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ def _join(scheduler: Any, idle_s: float) -> int:
             continue
         result = luigi.build(waiting, workers=machine().processes(), detailed_summary=True)
         log.info("%s", result.one_line_summary)
-        if result.worker._stop_requesting_work:  # noqa: SLF001 - told to leave, or failed for good
+        if result.worker._stop_requesting_work:  # noqa: SLF001 - asked to leave, or failed for good
             return _exit_code(result)
         since = time.monotonic()
     log.info("nothing to do for %.0f s; leaving", idle_s)
@@ -107,12 +106,12 @@ def _waiting(scheduler: Any) -> Iterator[ShardTask]:
     pending = scheduler.task_list(status="PENDING", upstream_status="", limit=False)
     for _, task in sorted(pending.items()):
         kind = KINDS.get(task["name"])
-        if kind and _can_make(task["name"], task["params"]["request"]):
+        if kind and _is_same_recipe(task["name"], task["params"]["request"]):
             yield kind.from_str_params(task["params"])
 
 
 @cache
-def _can_make(family: str, name: str) -> bool:
+def _is_same_recipe(family: str, name: str) -> bool:
     """Return True if this machine's recipe is the request's; warn once if it is not."""
     request = read_request(name)
     ours = _recipe(family, from_json(request.params))

@@ -1,4 +1,4 @@
-"""Background: which chips of what nobody has annotated are learnt from, whatever else there is."""
+"""Background: which unannotated chips are trained on, whatever other images there are."""
 
 import pyarrow as pa
 import pytest
@@ -31,7 +31,7 @@ def said(*rows):
     st.integers(0, 6),
 )
 @example(set(), 25, 6)  # of odd size, at the border
-def test_free_places_lie_inside_and_their_windows_overlap_no_others(taken, size, count):
+def test_free_windows_are_inside_and_overlap_no_others(taken, size, count):
     known = said(*({"key": "a", "row": row, "col": col} for row, col in taken))
     found = background.places(images(["a", "b"]), known, size, count).to_pylist()
     own = {key: [(r["row"], r["col"]) for r in found if r["key"] == key] for key in "ab"}
@@ -58,7 +58,7 @@ def test_an_image_smaller_than_a_window_has_one_in_its_middle_and_a_full_one_non
 
 
 @pytest.mark.parametrize("size", [97, 98, 99, 100])
-def test_windows_come_to_lie_at_both_borders(size):
+def test_windows_reach_both_borders(size):
     """Or the pixels there would never be background."""
     keys = [f"{number}.jpg" for number in range(200)]
     found = background.places(images(keys), said(), size, 1)
@@ -66,7 +66,7 @@ def test_windows_come_to_lie_at_both_borders(size):
     assert tops == set(range(100 - size + 1))
 
 
-def test_places_of_an_image_are_its_own_whatever_other_images_there_are():
+def test_places_of_an_image_do_not_depend_on_other_images():
     few = background.places(images(["b"]), said(), SIZE, 3).to_pylist()
     many = background.places(images(["a", "b", "c"]), said(), SIZE, 3).to_pylist()
     assert [row for row in many if row["key"] == "b"] == few
@@ -94,7 +94,7 @@ def chosen(table, label="background"):
 
 
 @pytest.mark.parametrize("ratio", [0.5, 1.0, 2.5])
-def test_there_are_as_many_as_asked_for_a_labelled_chip_or_as_many_as_there_are(ratio):
+def test_the_ratio_to_labelled_chips_is_met_as_far_as_there_are_candidates(ratio):
     made, every, section = scenes(9, background=ratio)
     found, told = background.label(made, every, [], section)
     assert len(chosen(found)) == min(int(300 * ratio), 600)
@@ -118,7 +118,7 @@ def test_another_seed_is_another_choice():
     assert 0.1 < len(first & other) / len(first) < 0.4  # a quarter of 600, by chance
 
 
-def test_of_what_was_said_and_rejected_there_is_no_background():
+def test_a_chip_with_a_rejected_annotation_is_no_background():
     made, every, section = scenes(9, background=10.0)
     doubts = [
         Reject("chip", "001.png", "label_conflict", "two labels"),
@@ -131,8 +131,8 @@ def test_of_what_was_said_and_rejected_there_is_no_background():
     assert len([place for place in chosen(found, None) if place[0] == "001.png"]) == 100
 
 
-def test_a_chosen_chip_is_of_the_group_of_the_nearest_labelled_one_of_its_image():
-    """Or one image would be learnt from and judged on."""
+def test_a_chosen_chip_is_in_the_group_of_the_nearest_labelled_chip_of_its_image():
+    """Otherwise an image could be both trained and evaluated on."""
     known = said(
         {"key": "a", "row": 5, "col": 5, "label": "x", "group": "north"},
         {"key": "a", "row": 94, "col": 94, "label": "x", "group": "south"},
@@ -152,7 +152,7 @@ def test_a_chosen_chip_is_of_the_group_of_the_nearest_labelled_one_of_its_image(
         assert row["split"] == hashing.split_of(group, validation=0.2, calibration=0.15)
 
 
-def test_a_label_of_peoples_own_is_not_taken():
+def test_a_background_label_that_annotations_have_is_refused():
     made, every, section = scenes(3, background=1.0, background_label="reef")
     with pytest.raises(InputError) as stop:
         background.label(made, every, [], section)

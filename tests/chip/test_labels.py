@@ -1,4 +1,4 @@
-"""Labels: a chip's group, by annotation, by image, or by what is known of the image."""
+"""Labels: a chip's group, by annotation, by image, or by a property of the image."""
 
 from datetime import datetime
 
@@ -39,8 +39,8 @@ def images():
         ("site", ["reef", "a/2.jpg", "reef", "bank"]),
     ],
 )
-def test_chips_are_grouped_by_what_is_known_of_their_image(images, by, groups):
-    """Where nothing is known of an image, it is a group by itself."""
+def test_chips_are_grouped_by_a_property_of_their_image(images, by, groups):
+    """An image without the property is a group by itself."""
     params = whole.Settings(method="whole")
     said = pa.Table.from_pylist(
         [{"key": "b/3.jpg", "label": "x", "group": "said", "line": "2"}], schemas.ANNOTATIONS

@@ -1,6 +1,7 @@
-"""Names of chips as files: whatever a label or key holds, a name is one part of a path."""
+"""File names of chips: whatever a label or key contains, a value is one part of a path."""
 
 import re
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import given
@@ -38,7 +39,7 @@ def named(text, *rows):
         ("{group}-{top}_{left}_{height}x{width}", "site 1--20_-35_64x64"),
     ],
 )
-def test_a_template_names_a_chip_and_reads_the_name_back(text, name):
+def test_a_template_names_a_chip_and_parses_the_name_back(text, name):
     template = names.read(text)
     assert named(text) == [name]
     values = names.values(ROW)
@@ -46,13 +47,13 @@ def test_a_template_names_a_chip_and_reads_the_name_back(text, name):
 
 
 @given(TEXT)
-def test_any_label_is_one_part_of_a_path_that_no_system_mistakes_and_is_read_back(label):
+def test_any_label_is_one_safe_part_of_a_path_and_is_parsed_back(label):
     name = names.safe(label)
     assert not set(name) & set('/\\:*?"<>|')
     assert not re.search(r"[\x00-\x1f\x7f]", name)
     assert not name.startswith(".")
     assert not name.endswith((".", " "))
-    assert names.plain(name) == label
+    assert unquote(name, errors="strict") == label
 
 
 @given(TEXT, TEXT)
@@ -71,9 +72,7 @@ TEMPLATES = (
 
 
 @given(st.sampled_from(TEMPLATES), TEXT, TEXT, TEXT, st.tuples(*[st.integers(-99, 99)] * 2))
-def test_a_name_is_read_back_as_what_it_was_made_of_or_is_not_given(
-    text, label, key, quadkey, corner
-):
+def test_a_name_is_parsed_back_to_its_values_or_is_an_error(text, label, key, quadkey, corner):
     top, left = corner
     wanted = names.read(text, ["quadkey"])
     row = {**ROW, "label": label, "key": f"a/{key}", "quadkey": quadkey, "top": top, "left": left}
@@ -87,14 +86,14 @@ def test_a_name_is_read_back_as_what_it_was_made_of_or_is_not_given(
         assert wanted.parse(name) == {field: own[field] for field in wanted.fields}
 
 
-def test_a_name_that_would_be_read_otherwise_says_how():
+def test_an_ambiguous_name_is_an_error_that_shows_both_readings():
     row = {**ROW, "label": "dead_coral"}
     with pytest.raises(SettingError) as stop:
         named("{label}_{key_stem}", row)
     assert str(stop.value) == (
-        "--name: '{label}_{key_stem}' calls 2023/site 1/IMG_7.JPG (12, -3) 'dead_coral_IMG_7', "
-        "which reads as {'label': 'dead', 'key_stem': 'coral_IMG_7'}; put other text, or a /, "
-        "between its fields"
+        "--name: '{label}_{key_stem}' gives 2023/site 1/IMG_7.JPG (12, -3) the name "
+        "'dead_coral_IMG_7', which reads as {'label': 'dead', 'key_stem': 'coral_IMG_7'}; "
+        "put other text, or a /, between its fields"
     )
 
 
@@ -109,7 +108,7 @@ def test_ordinary_labels_stay_as_they_are():
     ]
 
 
-def test_a_key_keeps_its_folders_and_none_of_them_leads_out():
+def test_a_key_keeps_its_folders_and_none_of_them_leads_out_of_the_target():
     row = {**ROW, "key": "../.hidden/a.b.png"}
     assert named("{key}_{row}", row) == ["%2E%2E/%2Ehidden/a.b_12"]
 
@@ -117,16 +116,16 @@ def test_a_key_keeps_its_folders_and_none_of_them_leads_out():
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("../{key}", "--name: '../{key}' would leave the folder that chips go to"),
-        ("/{key}", "--name: '/{key}' would leave the folder that chips go to"),
-        (".a/{key}", "--name: '.a/{key}' would leave the folder that chips go to"),
-        ("{key}/", "--name: '{key}/' would leave the folder that chips go to"),
+        ("../{key}", "--name: '../{key}' would lead out of the target folder"),
+        ("/{key}", "--name: '/{key}' would lead out of the target folder"),
+        (".a/{key}", "--name: '.a/{key}' would lead out of the target folder"),
+        ("{key}/", "--name: '{key}/' would lead out of the target folder"),
         ("{ke}", "--name: '{ke}' {ke} is none of the fields key, key_stem, label, "),
         ("chip", "--name: 'chip' has no field"),
         ("{key", "--name: '{key' not a template"),
     ],
 )
-def test_a_template_that_cannot_be_used_is_refused(text, says):
+def test_a_template_that_cannot_be_used_is_an_error(text, says):
     with pytest.raises(SettingError) as stop:
         names.read(text)
     assert str(stop.value).startswith(says)

@@ -1,16 +1,17 @@
-"""Cleaning: what is needed stays, what a task may be writing stays, all else can go."""
+"""Cleaning the store: what is needed stays, what a task may be writing stays, the rest can go."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
 
 import pytest
+from stage_counts import stage_counts
 
 from pipeline.commands import gc
-from pipeline.commands.gc import Rule, StoredPiece, removable
+from pipeline.commands.gc import StoredPiece, removable
+from pipeline.core.errors import InputError
 from pipeline.storage import Object, open_storage
 from pipeline.store.objects import Piece, Store
 
@@ -27,9 +28,8 @@ def committed(repo, message="done"):
     repo.run("git", "commit", "-qm", message)
 
 
-def computed(said):
-    rows = [json.loads(line) for line in said.splitlines() if line.startswith('{"stage"')]
-    return {row["stage"]: row["computed"] for row in rows}
+def computed(printed):
+    return {row["stage"]: row["computed"] for row in stage_counts(printed)}
 
 
 def pieces(repo):
@@ -48,7 +48,7 @@ def done(copy_of_done):
     return repo
 
 
-def test_nothing_that_the_working_tree_needs_can_go(done):
+def test_nothing_that_the_working_tree_needs_is_removed(done):
     before = pieces(done)
     assert "0 B removed" in store(done, "--unneeded", "--grace", "0", "--remove").stdout
     assert pieces(done) == before
@@ -73,7 +73,9 @@ def test_what_a_branch_needs_stays_until_the_branch_goes(done):
     done.run("git", "branch", "-qD", "other")
     store(done, "--unneeded", "--grace", "0", "--remove")
     assert pieces(done) == before
-    assert not any(computed(done.run("dvc", "repro", "--force").stdout).values())
+    counts = computed(done.said("dvc", "repro", "--force"))
+    assert set(counts) == {"index", "chip", "extract", "train", "validate"}
+    assert not any(counts.values())
 
 
 @pytest.mark.slow
@@ -90,7 +92,7 @@ def test_what_an_experiment_needs_stays_until_the_experiment_goes(done):
     assert pieces(done) == before
 
 
-def test_outs_that_are_not_in_dvcs_cache_stop_the_cleaning(done):
+def test_outs_that_are_missing_from_dvcs_cache_stop_the_removal(done):
     """Nobody knows what they need, so nothing is removed."""
     done.run("git", "branch", "other")
     done.set(train__learning_rate=1e-4)
@@ -109,7 +111,7 @@ def test_outs_that_are_not_in_dvcs_cache_stop_the_cleaning(done):
 
 
 @pytest.mark.slow
-def test_what_was_not_used_for_some_days_goes_and_using_it_is_noted(done):
+def test_pieces_that_were_not_used_for_some_days_go_and_a_use_is_recorded(done):
     root = done.path / ".quadrat/store"
     past = time.time() - 40 * DAY
     for path in root.rglob("*.*"):
@@ -125,7 +127,7 @@ def test_what_was_not_used_for_some_days_goes_and_using_it_is_noted(done):
         os.utime(path, (past, past))
     store(done, "--unused", "30", "--remove")
     assert pieces(done) == set()
-    assert computed(done.run("dvc", "repro", "--force").stdout)["extract"] == 144
+    assert computed(done.said("dvc", "repro", "--force"))["extract"] == 144
 
 
 def group(shard, age, *, recipe="r", finished=True, waiting=False):
@@ -134,37 +136,36 @@ def group(shard, age, *, recipe="r", finished=True, waiting=False):
     return StoredPiece(piece, [item], finished, waiting)
 
 
-ALL = Rule(unneeded=True, unused_days=None, grace_s=0)
+ALL = {"unneeded": True, "unused_days": None, "grace_s": 0}
 
 
-def test_a_recipe_that_somebody_works_on_is_left_alone():
+def test_a_recipe_with_unfinished_shards_is_left_alone():
     at_work = [group("p0", 5 * DAY), group("p1", 60, finished=False, waiting=True)]
-    assert removable(at_work, {}, ALL) == []
+    assert removable(at_work, {}, **ALL) == []
     other = group("p0", 5 * DAY, recipe="other")
-    assert removable([*at_work, other], {}, ALL) == [other]
+    assert removable([*at_work, other], {}, **ALL) == [other]
 
 
-def test_work_that_was_given_up_days_ago_can_go():
-    given_up = [group("p0", 5 * DAY), group("p1", 3 * DAY, finished=False, waiting=True)]
-    assert removable(given_up, {}, ALL) == given_up
+def test_unfinished_work_that_is_days_old_can_go():
+    abandoned = [group("p0", 5 * DAY), group("p1", 3 * DAY, finished=False, waiting=True)]
+    assert removable(abandoned, {}, **ALL) == abandoned
 
 
-def test_what_is_young_stays():
+def test_pieces_younger_than_the_grace_period_stay():
     young, old = group("p0", 3600), group("p1", 30 * 3600)
-    rule = Rule(unneeded=True, unused_days=None, grace_s=24 * 3600)
-    assert removable([young, old], {}, rule) == [old]
+    assert removable([young, old], {}, **{**ALL, "grace_s": 24 * 3600}) == [old]
 
 
-def test_without_a_rule_nothing_can_go():
-    rule = Rule(unneeded=False, unused_days=None, grace_s=0)
-    assert removable([group("p0", 100 * DAY)], {}, rule) == []
+def test_without_options_nothing_can_go():
+    assert removable([group("p0", 100 * DAY)], {}, **{**ALL, "unneeded": False}) == []
 
 
-def test_what_is_needed_stays_but_not_for_ever():
+def test_needed_pieces_stay_unless_they_were_not_used_for_some_days():
     needed = group("p0", 10 * DAY)
-    assert removable([needed], {needed.piece: {"main"}}, ALL) == []
-    rule = Rule(unneeded=False, unused_days=5, grace_s=0)
-    assert removable([needed], {needed.piece: {"main"}}, rule) == [needed]
+    needs = {needed.piece: {"main"}}
+    assert removable([needed], needs, **ALL) == []
+    old = {"unneeded": False, "unused_days": 5, "grace_s": 0}
+    assert removable([needed], needs, **old) == [needed]
 
 
 def test_a_piece_loses_its_record_before_its_files(tmp_path):
@@ -174,10 +175,13 @@ def test_a_piece_loses_its_record_before_its_files(tmp_path):
     kept.put(piece, {"parquet": (b"rows", 1)}, {})
     gone = []
     kept.storage.delete = gone.append
-    gc.remove(kept, gc.groups(kept))
+    gc.remove(kept, gc.stored_pieces(kept))
     assert gone == [piece.path("json"), piece.path("parquet")]
 
 
-def test_a_folder_that_is_no_repository_is_said(tmp_path):
-    with pytest.raises(Exception, match="no git repository with DVC"):
+def test_a_folder_that_is_not_a_checkout_is_an_error(tmp_path):
+    with pytest.raises(InputError, match="has no dvc.yaml; name the root of a checkout"):
+        gc.needs([tmp_path])
+    (tmp_path / "dvc.yaml").touch()
+    with pytest.raises(InputError, match="is not a Git repository with DVC"):
         gc.needs([tmp_path])

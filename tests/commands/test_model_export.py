@@ -125,7 +125,7 @@ def test_the_command_writes_what_was_trained(done_repo, tmp_path):
     assert np.allclose(model.predict_proba(x), classifier.predict_proba(x), atol=1e-6)
 
 
-def test_what_cannot_be_written_is_said(done_repo, tmp_path):
+def test_a_file_that_cannot_be_written_is_an_error(done_repo, tmp_path):
     done = command(done_repo, str(tmp_path / "c.h5"))
     assert done.returncode == 2
     assert "c.h5: must end in .onnx or .pkl" in done.stderr

@@ -1,4 +1,4 @@
-"""PySpacer's feature files in every form → one table; and features looked up in such a table."""
+"""PySpacer's feature files in every form → one table; and features read from such a table."""
 
 import io
 import subprocess
@@ -19,7 +19,7 @@ from pipeline.commands import pyspacer_features
 from pipeline.config.sections import ExtractParams
 from pipeline.core import schemas
 from pipeline.core.errors import InputError
-from pipeline.extract.precomputed import PrecomputedFeatures
+from pipeline.extract.extractors.precomputed import PrecomputedFeatures
 from pipeline.images.windows import around
 from pipeline.storage import open_storage
 
@@ -40,7 +40,7 @@ points_of_an_image = st.lists(
         )
     ),
 )
-def test_every_form_gives_back_what_was_put_in(form, points, features):
+def test_every_form_is_read_as_it_was_written(form, points, features):
     features = features[: len(points)]
     found = pyspacer_features.parse(packed(form, points, features))
     np.testing.assert_array_equal(found.features, features)
@@ -84,7 +84,7 @@ def an_archive(**parts):
         an_archive(meta=[]),
     ],
 )
-def test_what_is_no_feature_file_is_said_to_be_none(data):
+def test_a_file_that_is_not_a_feature_file_is_an_error(data):
     with pytest.raises(InputError):
         pyspacer_features.parse(data)
 
@@ -129,8 +129,8 @@ def test_one_command_makes_one_table_of_a_folder(bucket, tmp_path):
     assert done.stdout == (
         "features.parquet: 140 points of 20 images, 12 values each; 2 files left out\n"
     )
-    assert "broken.jpg.featurevector: not a feature file" in done.stderr
-    assert "short.jpg.featurevector: has 2 values a point, the first 12" in done.stderr
+    assert "broken.jpg.featurevector: is not a feature file" in done.stderr
+    assert "short.jpg.featurevector: has 2 values a point, and the first file 12" in done.stderr
     table = pq.read_table(tmp_path / "features.parquet")
     assert table.schema.equals(schemas.vectors(12))
     assert table["key"].to_pylist() == sorted(table["key"].to_pylist())
@@ -145,7 +145,7 @@ def test_one_command_makes_one_table_of_a_folder(bucket, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["bucket", "features.parquet"]
 
 
-def test_files_beside_images_of_another_name_find_them(tmp_path):
+def test_suffix_and_image_give_the_keys_of_the_images(tmp_path):
     path = tmp_path / "bucket/mermaid/1234_featurevector"
     path.parent.mkdir(parents=True)
     path.write_bytes(GOOD)
@@ -154,7 +154,7 @@ def test_files_beside_images_of_another_name_find_them(tmp_path):
     assert pq.read_table(tmp_path / "f.parquet")["key"].to_pylist() == ["mermaid/1234.png"]
 
 
-def test_a_folder_without_feature_files_is_said_and_nothing_is_written(tmp_path):
+def test_a_folder_without_feature_files_is_an_error_and_nothing_is_written(tmp_path):
     (tmp_path / "bucket").mkdir()
     done = command(tmp_path, "bucket", "f.parquet")
     assert done.returncode == 3
@@ -202,7 +202,7 @@ def test_chips_find_their_own_features_in_any_order_and_tables(bucket, tmp_path,
 
 
 @pytest.mark.parametrize("kind", [pa.list_(pa.float64()), pa.list_(pa.float32(), 2)])
-def test_tables_of_other_programs_are_taken(tmp_path, kind):
+def test_tables_of_other_programs_are_read(tmp_path, kind):
     rows = [{"key": "a", "row": 1, "col": 2, "feature": [1.0, 2.0]}]
     rows.append({"key": "a", "row": 1, "col": 3, "feature": [1.0, float("nan")]})
     schema = pa.schema(
@@ -220,7 +220,7 @@ def test_tables_of_other_programs_are_taken(tmp_path, kind):
     assert done.features["feature"].to_pylist() == [[1.0, 2.0]] * 2
 
 
-def test_what_is_no_table_of_features_is_said_to_be_none(tmp_path):
+def test_a_file_that_is_not_a_table_of_features_is_an_error(tmp_path):
     path = tmp_path / "f.parquet"
     path.write_bytes(b"PAR1")
     with pytest.raises(InputError, match="not a Parquet file"):
@@ -239,7 +239,7 @@ def test_what_is_no_table_of_features_is_said_to_be_none(tmp_path):
             list(PrecomputedFeatures(path, EXTRACT).run([("a", chips_at([("a", 1, 1)]))]))
 
 
-def test_keys_of_other_types_are_taken_as_the_texts_that_they_are(tmp_path):
+def test_keys_of_other_text_types_are_read(tmp_path):
     path, texts = tmp_path / "f.parquet", pa.array(["a", "b"])
     columns = {"row": [1, 1], "col": [2, 2], "feature": [[1.0], [2.0]]}
     for kind in (pa.large_string(), pa.binary(), pa.dictionary(pa.int8(), pa.string())):
@@ -248,7 +248,7 @@ def test_keys_of_other_types_are_taken_as_the_texts_that_they_are(tmp_path):
         assert done.features["feature"].to_pylist() == [[2.0]]
 
 
-def test_columns_that_cannot_be_those_of_points_are_said(tmp_path):
+def test_columns_that_cannot_be_those_of_points_are_an_error(tmp_path):
     path = tmp_path / "f.parquet"
     point = {"key": ["a"], "row": [1], "col": [1], "feature": [[1.0]]}
     twice = pa.table(point).append_column("feature", pa.array([[1.0]]))
@@ -267,7 +267,7 @@ def test_columns_that_cannot_be_those_of_points_are_said(tmp_path):
     assert [reject.reason for reject in done.rejects] == ["no_feature"]
 
 
-def test_a_table_with_a_column_whose_name_is_no_text_is_said(tmp_path):
+def test_a_column_whose_name_is_not_text_is_an_error(tmp_path):
     path = tmp_path / "f.parquet"
     point = {"key": ["a"], "row": [1], "col": [1], "feature": [[1.0]], "abcd": [1]}
     pq.write_table(pa.table(point), path, store_schema=False)
@@ -276,7 +276,7 @@ def test_a_table_with_a_column_whose_name_is_no_text_is_said(tmp_path):
         PrecomputedFeatures(path, EXTRACT)
 
 
-def test_a_table_whose_pages_are_damaged_is_said(tmp_path):
+def test_a_table_whose_pages_are_damaged_is_an_error(tmp_path):
     path = tmp_path / "f.parquet"
     point = {"key": ["a"], "row": [1], "col": [1], "feature": [[1.0]]}
     pq.write_table(pa.table(point), path, compression="zstd")
@@ -287,7 +287,7 @@ def test_a_table_whose_pages_are_damaged_is_said(tmp_path):
         list(PrecomputedFeatures(path, EXTRACT).run([("a", chips_at([("a", 1, 1)]))]))
 
 
-def test_a_table_that_changes_while_it_is_read_is_not_believed(bucket, tmp_path):
+def test_a_table_that_changes_while_it_is_read_is_an_error(bucket, tmp_path):
     folder, wanted = bucket
     assert command(tmp_path, folder, "f.parquet").returncode == 0
     found = PrecomputedFeatures(tmp_path / "f.parquet", EXTRACT)
@@ -296,7 +296,7 @@ def test_a_table_that_changes_while_it_is_read_is_not_believed(bucket, tmp_path)
         list(found.run([("a", chips_at(sorted(wanted)))]))
 
 
-def test_the_command_reads_from_any_directory():
+def test_the_command_shows_its_usage():
     assert "usage: python -m stages.pyspacer_features" in command(ROOT, "--help").stdout
 
 

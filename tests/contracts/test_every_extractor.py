@@ -21,7 +21,7 @@ from pipeline.extract.extractors import torchvision as backbone
 NAMES = [
     name
     for name in registry.names("extract.extractors")
-    if not hasattr(registry.find("extract.extractors", name, key=""), "IS_PRECOMPUTED")
+    if not hasattr(registry.find("extract.extractors", name, key=""), "engine")
 ]
 BATCH = 4
 
@@ -59,7 +59,7 @@ def extract(request, state):
 
 @pytest.fixture
 def extractor(extract):
-    return extractors.build(extract, extractors.weights_of(extract, machine()))
+    return extractors.choose(extract, machine()).build()
 
 
 @pytest.fixture(autouse=True)
@@ -124,8 +124,8 @@ def test_moving_gives_the_extractor_itself_or_one_that_does_the_same(extractor):
 
 
 def test_one_flipped_bit_of_its_weights_is_another_identity(extract):
-    weights = extractors.weights_of(extract, machine())
-    before = extractors.identity(extract, weights)
+    extractor = extractors.choose(extract, machine())
+    weights, before = extractor.weights, extractor.identity()
     if weights is None:
         assert before["weights_sha256"] == extractors.NO_WEIGHTS
         return
@@ -133,22 +133,19 @@ def test_one_flipped_bit_of_its_weights_is_another_identity(extract):
     data[-1] ^= 1
     try:
         weights.path.write_bytes(data)
-        assert extractors.identity(extract, extractors.weights_of(extract, machine())) != before
+        assert extractors.choose(extract, machine()).identity() != before
     finally:
         data[-1] ^= 1
         weights.path.write_bytes(data)
-    assert extractors.identity(extract, extractors.weights_of(extract, machine())) == before
+    assert extractors.choose(extract, machine()).identity() == before
 
 
 def test_its_identity_has_no_gap(extract):
-    identity = extractors.identity(extract, extractors.weights_of(extract, machine()))
+    identity = extractors.choose(extract, machine()).identity()
     assert identity["name"] == extract.part[0]
     assert identity["variant"] == extract.part[1] or not extract.part[1]
     assert None not in identity.values()
-    assert (
-        f"{extractors.build(extract, extractors.weights_of(extract, machine())).size} px"
-        in identity["preprocessing"]
-    )
+    assert f"{extractors.choose(extract, machine()).build().size} px" in identity["preprocessing"]
 
 
 def torchs_state():
@@ -166,7 +163,7 @@ def torchs_state():
 
 def test_it_changes_nothing_global(extract):
     before = torchs_state()
-    found = extractors.build(extract, extractors.weights_of(extract, machine()))
+    found = extractors.choose(extract, machine()).build()
     found(chips(found.size))
     assert torchs_state() == before
 
@@ -177,7 +174,7 @@ sys.path[:0] = ["tests", "tests/support", "tests/contracts"]
 import test_every_extractor as here
 torch.set_num_threads(1)
 extract = here.ExtractParams(**{extract!r})
-extractor = here.extractors.build(extract, here.extractors.weights_of(extract, here.machine()))
+extractor = here.extractors.choose(extract, here.machine()).build()
 with torch.inference_mode():
     print(hashlib.sha256(extractor(here.chips(extractor.size)).numpy().tobytes()).hexdigest())
 """
@@ -197,14 +194,14 @@ def test_another_process_computes_the_same_bits(extract, extractor):
 
 def test_naming_it_again_imports_no_torch(extract):
     """The index names the extractor at every run; torch takes seconds to import."""
-    extractors.identity(extract, extractors.weights_of(extract, machine()))
+    extractors.choose(extract, machine()).identity()
     assert (
         run(
             "import sys\nfrom pipeline.extract import extractors\n"
             "from pipeline.config.machine import machine\n"
             "from pipeline.config.sections import ExtractParams\n"
             f"extract = ExtractParams(**{extract.model_dump()!r})\n"
-            "extractors.identity(extract, extractors.weights_of(extract, machine()))\n"
+            "extractors.choose(extract, machine()).identity()\n"
             "print({'torch', 'torchvision'} & set(sys.modules))"
         )
         == "set()"

@@ -41,7 +41,7 @@ def test_each_chip_has_the_bounds_of_its_window_in_the_scenes_own_coordinates(sc
     done = scenes.run(sys.executable, "-m", "stages.bounds", "bounds.parquet")
     assert done.stdout == "bounds.parquet: 12 chips of 2 scenes\n"
     assert done.stderr == (
-        "left out, since they do not say where they lie: 2 images, as photo.png\n"
+        "left out, since they are not georeferenced: 2 images, the first of them photo.png\n"
     )
     table = pd.read_parquet(scenes.path / "bounds.parquet")
     chips = pd.concat(map(pd.read_parquet, (scenes.path / "data/chips").glob("[0-9]*.parquet")))

@@ -1,4 +1,4 @@
-"""Odd machines: the same bytes, or a sentence that says what is needed."""
+"""Unusual machines: the same bytes, or one sentence that says what is needed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def stops(repo, code, sentence, *command, **env):
 
 
 @needs_mounts
-def test_a_store_that_cannot_be_written_is_said(repo, tmp_path):
+def test_a_store_that_cannot_be_written_is_an_error(repo, tmp_path):
     store = tmp_path / "store"
     store.mkdir()
     command = in_namespace(READ_ONLY, str(store), *INDEX)
@@ -51,36 +51,37 @@ def test_a_store_that_cannot_be_written_is_said(repo, tmp_path):
 
 
 @needs_mounts
-def test_a_folder_of_outs_that_is_full_is_said(repo):
+def test_a_full_disk_is_an_error(repo):
     (repo.path / "data").mkdir()
     command = full_disk("4k", repo.path / "data")
     stops(repo, 4, "data/index: cannot be written (No space left on device)", *command, *INDEX)
 
 
-def test_files_that_may_not_grow_are_said(repo):
+def test_a_limit_on_file_sizes_is_an_error(repo):
     limited = ("sh", "-c", 'ulimit -f 4; exec "$@"', "sh", *INDEX)
     stops(repo, 4, "bytes cannot be written (File too large); make room there", *limited)
 
 
 @needs_mounts
-def test_a_machine_without_shared_memory_is_said(repo):
+def test_a_machine_without_shared_memory_is_an_error(repo):
     stops(
         repo,
         4,
-        "shared memory: no semaphore can be made (Read-only file system); have /dev/shm",
+        "shared memory: no semaphore can be created (Read-only file system); mount /dev/shm",
         *in_namespace(NO_SHM, *INDEX),
     )
 
 
-def test_a_locale_that_cannot_spell_keys_is_said(repo):
+def test_a_locale_that_is_not_utf_8_is_an_error(repo):
     sentence = "the encoding of file names is 'ascii'; set PYTHONUTF8=1"
     stops(repo, 2, sentence, *INDEX, **ASCII)
 
 
-def test_another_folder_is_said(repo):
+def test_another_folder_is_an_error(repo):
     done = subprocess.run(INDEX, cwd="/", env=repo.env, capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr == "params.yaml: not found; run from the repository's root\n"
+    sentence = f"/: has no params.yaml; go to the repository's root first: cd {ROOT}\n"
+    assert done.stderr == sentence
 
 
 ODD = {

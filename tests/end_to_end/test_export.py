@@ -1,4 +1,4 @@
-"""Export: chips given back as files, whole or not at all, in a folder and on S3."""
+"""Export: chips as image files, in a folder and on S3."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ import servers
 from conftest import Bucket, new_repo, texture
 from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import IFDRational
+from stage_counts import stage_counts
 from test_sessions import NAMES, Lake
 
 from pipeline.commands.export import write
@@ -49,14 +50,14 @@ def lake(sampled, monkeypatch, tmp_path):
 
 @pytest.fixture
 def run(monkeypatch, capsys):
-    """Run `python -m stages.export`; give its exit code, its counts and what it said."""
+    """Run `python -m stages.export`; return its exit code, the chips computed, and its errors."""
 
     def ran(*arguments):
         monkeypatch.setattr(sys, "argv", ["export", *map(str, arguments)])
         code = export.main()
-        said = capsys.readouterr()
-        counts = json.loads(said.out) if said.out else {}
-        return code, counts.get("computed"), said.err
+        printed = capsys.readouterr()
+        counts = stage_counts(printed.out)
+        return code, counts[0]["computed"] if counts else None, printed.err
 
     return ran
 
@@ -311,8 +312,8 @@ def test_two_chips_of_one_name_stop_before_anything_is_written(lake, run, tmp_pa
     table = pd.concat(map(pd.read_parquet, sorted(Path("data/chips").glob("0*.parquet"))))
     code, _, said = run(tmp_path / "given", "--name", "{key}")
     assert code == 2
-    assert said.startswith("--name: '{key}' calls 2023/")
-    assert said.strip().endswith("; put {key}, {row} and {col}, or {chip_id}, into it")
+    assert said.startswith("--name: '{key}' gives 2023/")
+    assert said.strip().endswith(" has too; put {key}, {row} and {col}, or {chip_id}, into it")
     places = re.findall(r"(2023/\S+\.tif) \((\d+), (\d+)\)", said)
     assert len(places) == 2
     assert {(key, int(row), int(col)) for key, row, col in places} <= {
@@ -345,7 +346,7 @@ def test_a_name_that_is_too_long_for_a_file_stops_before_anything_is_written(lak
     target = tmp_path / "given"
     code, _, said = run(target, "--name", f"{LONG}{{chip_id}}")
     assert code == 2
-    assert re.search(r"gives .* \(\d+, \d+\) a name of 262 bytes, 'x+…'; a file or a fol", said)
+    assert re.search(r"gives .* \(\d+, \d+\) the name 'x+…' of 266 bytes, and a file or fol", said)
     assert not target.exists()
 
 

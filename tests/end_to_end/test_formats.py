@@ -105,7 +105,7 @@ def test_answers_are_written_for_a_tool_as_the_predictions_have_them(done_repo, 
 def test_labels_that_people_corrected_in_label_studio_cost_no_feature(copy_of_done):
     repo = copy_of_done()
     command = ("python", "-m", "stages.annotate")
-    assert "with an answer" in repo.said(*command, "labelstudio", "tasks.json", "--of", "all")
+    assert "with a prediction" in repo.said(*command, "labelstudio", "tasks.json", "--of", "all")
     assert "with a label" in repo.said(*command, "coco", "labels.json", "--of", "labels")
     before = {row["chip_id"]: row["label"] for row in table(repo, "data/labels/labels.parquet")}
     repo.set(annotations__format="labelstudio", annotations__path="tasks.json")

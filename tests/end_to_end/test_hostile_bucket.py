@@ -138,7 +138,7 @@ def test_an_export_leaves_out_the_image_that_kills_its_decoder_and_no_other(arme
     assert ("export: decoding an image ended its process" in done.stderr) == (chips == "many")
     tables = (armed.path / "data/chips").glob("0*.parquet")
     n = sum(pq.read_metadata(table).num_rows for table in tables) - 2
-    assert f"{n} chips, {n} computed, 0 reused, 2 rejected" in done.stderr
+    assert f"{n} chips, {n} computed, 0 reused, 2 rejected" in done.stdout
     assert len(list((tmp_path / "given").rglob("*.png"))) == n
 
 

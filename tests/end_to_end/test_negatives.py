@@ -1,4 +1,4 @@
-"""Background chips: windows that nobody has annotated, some of which are learnt from."""
+"""Background chips: windows that nobody has annotated, some of which are trained on."""
 
 import json
 

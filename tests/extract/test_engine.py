@@ -13,10 +13,10 @@ from pipeline.chip import methods
 from pipeline.config.sections import ExtractParams
 from pipeline.core import schemas
 from pipeline.core.errors import InputError, StorageError
-from pipeline.extract import engine
 from pipeline.extract.engine import Engine
 from pipeline.extract.extractors import filters
 from pipeline.extract.runtimes.torch import Eager
+from pipeline.images import sandbox
 from pipeline.images.decode import decode_image
 from pipeline.images.windows import crop
 from pipeline.storage import open_storage
@@ -94,7 +94,7 @@ def test_features_are_the_same_bits_in_any_shards_and_any_order(bucket, places, 
     assert len(whole) == len(places)
 
 
-def test_a_feature_is_the_extractors_own_of_the_cut_pixels(bucket):
+def test_a_feature_is_what_the_extractor_returns_for_the_cut_pixels(bucket):
     """Decoded, cut and embedded here, one chip at a time."""
     import torch
 
@@ -150,7 +150,7 @@ def test_a_damaged_image_rejects_its_chips_and_no_others(tmp_path):
 
 
 @pytest.mark.parametrize("what", ["changed", "gone"])
-def test_an_image_that_is_not_what_was_indexed_is_never_used_and_never_kept(tmp_path, what):
+def test_an_image_that_changed_since_it_was_indexed_is_neither_used_nor_stored(tmp_path, what):
     for number, key in enumerate(KEYS):
         Image.new("RGB", (90, 90), (number, 0, 0)).save(tmp_path / key)
     bucket = open_storage(str(tmp_path))
@@ -165,7 +165,7 @@ def test_an_image_that_is_not_what_was_indexed_is_never_used_and_never_kept(tmp_
     assert done[0].features["key"].to_pylist() == ["a.png"]
 
 
-def test_an_extractor_that_lies_about_its_length_is_caught(bucket):
+def test_an_extractor_that_states_a_wrong_dim_is_an_error(bucket):
     extract = ExtractParams(extractor="filters")
     liar = filters.build(extract, None)
     liar.dim = 7
@@ -178,12 +178,12 @@ def test_a_machine_short_of_memory_stops_the_run_and_rejects_nothing(bucket, mon
     def no_room(*args, **kwargs):
         raise MemoryError
 
-    monkeypatch.setattr(engine, "decode_image", no_room)
+    monkeypatch.setattr(sandbox, "decode_image", no_room)
     with pytest.raises(InputError, match="^a.png: there is not enough memory to decode it; free"):
         features(bucket, [table(bucket, [(0, 1, 1)])])
 
 
-def test_features_are_the_same_bits_where_images_are_read_apart(bucket):
+def test_features_are_the_same_bits_when_images_are_decoded_in_separate_processes(bucket):
     places = [(0, 3, 80), (1, 50, 50), (2, 100, 0)]
     extract = ExtractParams(extractor="filters")
     network = Eager(filters.build(extract, None), 16, "fp32", "cpu")

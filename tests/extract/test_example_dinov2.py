@@ -37,7 +37,7 @@ def build(tmp_path, monkeypatch):
         path = tmp_path / name
         save_file(tensors, path) if path.suffix == ".safetensors" else torch.save(tensors, path)
         extract = ExtractParams(extractor=NAME, weights=str(path))
-        made = extractors.build(extract, extractors.weights_of(extract, machine()))
+        made = extractors.choose(extract, machine()).build()
         return made.to(torch.device("cpu")), extract
 
     return built
@@ -53,7 +53,7 @@ def features(extractor, chips):
         return extractor(torch.from_numpy(chips)).numpy()
 
 
-def test_its_features_are_timms_own(network, build, chips):
+def test_its_features_equal_timms(network, build, chips):
     extractor, _ = build(network.state_dict())
     there = timm.create_model("vit_small_patch14_dinov2", num_classes=0, img_size=224)
     filtered = timm.models.vision_transformer.checkpoint_filter_fn(network.state_dict(), there)
@@ -67,16 +67,16 @@ def test_its_features_are_timms_own(network, build, chips):
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
 
 
-def test_metas_own_file_gives_the_same(network, build, chips):
+def test_metas_file_gives_the_same_features(network, build, chips):
     metas = dict(network.state_dict())
     wanted = features(build(metas)[0], chips)
     metas["mask_token"] = torch.zeros(1, 384)
     assert np.array_equal(features(build(metas, "dinov2_vits14_pretrain.pth")[0], chips), wanted)
 
 
-def test_weights_are_needed_and_must_be_its_own(network, build):
+def test_weights_are_required_and_must_fit(network, build):
     with pytest.raises(SettingError, match="needs weights"):
-        extractors.identity(ExtractParams(extractor=NAME), None)
+        extractors.choose(ExtractParams(extractor=NAME), machine()).identity()
     lacking = {
         name: value for name, value in network.state_dict().items() if "blocks.3" not in name
     }
@@ -92,7 +92,7 @@ def test_naming_it_imports_neither_torch_nor_timm(network, build):
         from pipeline.config.machine import machine
         from pipeline.config.sections import ExtractParams
         extract = ExtractParams.model_validate_json({extract.model_dump_json()!r})
-        extractors.identity(extract, extractors.weights_of(extract, machine()))
+        extractors.choose(extract, machine()).identity()
         print([name for name in ("torch", "timm") if name in sys.modules])
     """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""A user's own extractor, and settings of extractors that cannot be meant."""
+"""A user's extractor, and settings of extractors that are errors."""
 
 import json
 import os
@@ -27,16 +27,16 @@ def chips(size, count=4):
     return torch.from_numpy(rng.integers(0, 256, (count, size, size, 3), dtype=np.uint8))
 
 
-def test_an_extractor_that_takes_no_weights_says_so():
+def test_naming_weights_for_an_extractor_without_any_is_an_error():
     with pytest.raises(SettingError, match="filters takes no weights; set it to null"):
-        extractors.weights_of(ExtractParams(extractor="filters", weights="x.pt"), machine())
+        extractors.choose(ExtractParams(extractor="filters", weights="x.pt"), machine())
 
 
-def test_an_unknown_model_or_name_of_weights_is_named_with_what_there_is():
+def test_an_unknown_model_or_weights_is_an_error_that_lists_the_available_ones():
     with pytest.raises(SettingError, match="no classification model 'resnet55' .*resnet50"):
-        extractors.weights_of(ExtractParams(extractor="torchvision/resnet55"), machine())
+        extractors.choose(ExtractParams(extractor="torchvision/resnet55"), machine())
     with pytest.raises(SettingError, match="resnet18 has no 'IMAGENET1K_V7' among IMAGENET1K_V1"):
-        extractors.weights_of(
+        extractors.choose(
             ExtractParams(extractor="torchvision/resnet18", weights="IMAGENET1K_V7"), machine()
         )
 
@@ -72,16 +72,16 @@ def own(tmp_path, monkeypatch):
 
 
 def identity_elsewhere(path, extract):
-    """What a process that starts now says of the extractor."""
+    """The extractor's identity, and a feature, in a process that starts now."""
     code = f"""if True:
         import json, torch
         from pipeline.extract import extractors
         from pipeline.config.machine import machine
         from pipeline.config.sections import ExtractParams
         extract = ExtractParams(extractor={extract.extractor!r})
-        told = extractors.identity(extract, None)
+        extractor = extractors.choose(extract, machine())
         chips = torch.arange(192).reshape(1, 8, 8, 3)
-        print(json.dumps([told, extractors.build(extract, None)(chips).tolist()]))
+        print(json.dumps([extractor.identity(), extractor.build()(chips).tolist()]))
     """
     env = os.environ | {"PYTHONPATH": f"{path.parent}:{ROOT}"}
     env.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -89,30 +89,30 @@ def identity_elsewhere(path, extract):
     return json.loads(done.stdout)
 
 
-def test_a_users_own_class_is_found(own):
+def test_a_users_class_is_loaded_from_its_module(own):
     path, extract = own
-    assert extractors.weights_of(extract, machine()) is None
-    assert extractors.build(extract, None)(chips(8)).shape == (4, 3)
+    assert extractors.choose(extract, machine()).weights is None
+    assert extractors.choose(extract, machine()).build()(chips(8)).shape == (4, 3)
     module = extract.extractor.partition(":")[0]
     with pytest.raises(SettingError, match=f"module '{module}' has no 'Other'"):
-        extractors.build(ExtractParams(extractor=f"{module}:Other"), None)
+        extractors.choose(ExtractParams(extractor=f"{module}:Other"), machine())
     with pytest.raises(SettingError, match="'not_there:Mean' cannot be imported"):
-        extractors.build(ExtractParams(extractor="not_there:Mean"), None)
+        extractors.choose(ExtractParams(extractor="not_there:Mean"), machine())
     path.with_name("no_python.py").write_text("class Mean\n")
     with pytest.raises(SettingError, match="'no_python:Mean' cannot be imported"):
-        extractors.build(ExtractParams(extractor="no_python:Mean"), None)
+        extractors.choose(ExtractParams(extractor="no_python:Mean"), machine())
 
 
-def test_its_identity_is_that_of_the_code_that_was_loaded(own):
+def test_the_identity_is_that_of_the_code_that_was_loaded(own):
     """A worker that stays must not call what it has loaded by the name of what came later."""
     path, extract = own
-    before = extractors.identity(extract, None)
+    before = extractors.choose(extract, machine()).identity()
     path.write_text(OWN.replace(".mean(", ".amax("))
-    assert extractors.identity(extract, None) == before
+    assert extractors.choose(extract, machine()).identity() == before
     assert identity_elsewhere(path, extract)[0] != before
 
 
-def test_other_code_of_the_same_size_and_time_is_what_runs(own):
+def test_new_code_with_the_same_size_and_mtime_is_what_runs(own):
     """Python trusts its compiled file by the source's size and time."""
     path, extract = own
     stat = path.stat()
@@ -125,11 +125,11 @@ def test_other_code_of_the_same_size_and_time_is_what_runs(own):
     assert after[1] != before[1]
 
 
-def test_code_that_changes_while_it_is_loaded_is_not_taken(own):
+def test_code_that_changes_while_it_is_loaded_is_an_error(own):
     path, extract = own
     path.write_text(OWN + "\nwith open(__file__, 'a') as stream:\n    stream.write('# another')\n")
     with pytest.raises(InputError, match="changed while it was loaded; run again"):
-        extractors.identity(extract, None)
+        extractors.choose(extract, machine()).identity()
 
 
 LIBRARY = {
@@ -152,7 +152,7 @@ except ImportError:
 }
 
 
-def test_whatever_a_users_own_class_imports_of_the_users_is_part_of_it(own):
+def test_the_users_modules_that_a_class_imports_are_part_of_its_identity(own):
     """With and without __init__.py, by whatever form of import, at the top or in a function."""
     path, extract = own
     names = {name.format(mine=path.stem): text for name, text in LIBRARY.items()}

@@ -33,7 +33,7 @@ def weights():
 
 def build(path):
     extract = ExtractParams(extractor="coralnet", weights=str(path))
-    return extractors.build(extract, extractors.weights_of(extract, machine()))
+    return extractors.choose(extract, machine()).build()
 
 
 def features(extractor):
@@ -100,4 +100,4 @@ def test_weights_are_needed():
     with pytest.raises(
         SettingError, match="extract.weights: coralnet needs weights; give them in one of"
     ):
-        extractors.weights_of(ExtractParams(extractor="coralnet"), machine())
+        extractors.choose(ExtractParams(extractor="coralnet"), machine())

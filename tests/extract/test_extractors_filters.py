@@ -89,7 +89,7 @@ def test_grey_pictures_have_no_colour_texture_and_coloured_stripes_have():
     assert coloured[TEXTURE:HISTOGRAMS].max() > 0.3
 
 
-def test_a_plain_picture_lies_in_one_bin_of_every_histogram():
+def test_a_plain_picture_is_in_one_bin_of_every_histogram():
     """51 / 255 is bin 3 of 0 … 15; no colour and no contrast are half way between bins 7 and 8."""
     (feature,) = features(np.full((64, 64), 51))
     assert histogram(feature, 0)[3] == pytest.approx(1, abs=1e-5)

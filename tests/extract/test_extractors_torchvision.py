@@ -68,7 +68,7 @@ def saved(state, path):
 
 
 def build(extract):
-    return extractors.build(extract, extractors.weights_of(extract, machine()))
+    return extractors.choose(extract, machine()).build()
 
 
 def alive(name, **settings):
@@ -103,7 +103,7 @@ PUBLISHED = {
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_names_that_torchvision_published_and_then_changed_are_known(name, no_data):
+def test_names_that_torchvision_has_changed_since_publishing_are_mapped(name, no_data):
     model, _, _ = backbone.headless(name, 224)
     now = list(model.state_dict())
     published = [PUBLISHED[name](key) for key in now]
@@ -181,7 +181,7 @@ def test_weights_of_another_model_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "squeezenet1_0"])
-def test_imagenets_own_head_on_our_features_gives_imagenets_answer(name):
+def test_imagenets_head_on_our_features_gives_imagenets_prediction(name):
     path = SHARED / "weights" / f"{name}.safetensors"
     photographs = sorted((SHARED / "reef" / "images").glob("*.jpg"))[:2]
     if not (path.exists() and photographs):
@@ -210,7 +210,7 @@ def test_imagenets_own_head_on_our_features_gives_imagenets_answer(name):
 
 def identity(extract, digest="0" * 64):
     weights = extractors.Weights(Path("w"), digest)
-    return extractors.identity(extract, weights)
+    return extractors.ChosenExtractor(extract, backbone, weights).identity()
 
 
 def test_other_weights_of_one_model_bring_their_own_size_and_normalisation():
@@ -267,7 +267,7 @@ def test_the_default_weights_come_whole_from_a_mirror(tmp_path, monkeypatch):
         meta={},
     )
     monkeypatch.setattr(enum.DEFAULT, "_value_", published)
-    backbone._asked.cache_clear()
+    backbone._facts_of_torchvision.cache_clear()
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def __init__(self, *args, **kwargs):
@@ -280,12 +280,12 @@ def test_the_default_weights_come_whole_from_a_mirror(tmp_path, monkeypatch):
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         monkeypatch.setenv("QUADRAT_WEIGHTS_MIRROR", f"http://127.0.0.1:{server.server_port}")
         extract = ExtractParams(extractor="torchvision/squeezenet1_1")
-        weights = extractors.weights_of(extract, machine())
+        extractor = extractors.choose(extract, machine())
         server.shutdown()
-    backbone._asked.cache_clear()
-    assert weights.sha256 == digest
+    backbone._facts_of_torchvision.cache_clear()
+    assert extractor.weights.sha256 == digest
     with torch.inference_mode():
-        feature = extractors.build(extract, weights)(chips(224))
+        feature = extractor.build()(chips(224))
         preset = enum.DEFAULT.transforms(resize_size=224)
         expected = whole.features(preset(chips(224).permute(0, 3, 1, 2))).mean((2, 3))
     torch.testing.assert_close(feature, expected, rtol=1e-4, atol=1e-5)
@@ -300,7 +300,7 @@ def test_a_model_that_was_named_before_is_named_again_without_torch(tmp_path):
         "from pipeline.config.sections import ExtractParams\n"
         f"w = {str(tmp_path / 'w.safetensors')!r}\n"
         "e = ExtractParams(extractor='torchvision/resnet18', weights=w)\n"
-        "print(extractors.identity(e, extractors.weights_of(e, machine())))\n"
+        "print(extractors.choose(e, machine()).identity())\n"
         "print(bool({'torch', 'torchvision'} & set(sys.modules)))"
     )
     said = []

@@ -1,4 +1,4 @@
-"""Runtimes: which one computes, that its features are torch's, and that nobody is fooled by it."""
+"""Runtimes: which one is chosen, that its features equal torch's, and what happens if not."""
 
 import logging
 import os
@@ -16,7 +16,6 @@ from pipeline.config.sections import ExtractParams
 from pipeline.core.errors import InputError, SettingError
 from pipeline.core.hardware import device_kind
 from pipeline.extract import recipe, runtime, trial
-from pipeline.extract.runtime import Runtime
 
 OWN = """
 import torch
@@ -46,7 +45,7 @@ def requested(extract):
 
 def network_of(extract):
     embedding = recipe.embedding(extract, machine())
-    return runtime.load(embedding.request, embedding.runtime)
+    return runtime.load(embedding)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +61,7 @@ def here(state, monkeypatch):
 
 
 USUAL = 2 if "avx512f" in device_kind("cpu") else 1
-"""OpenVINO's chips in a batch, where nothing is said."""
+"""OpenVINO's chips in a batch if extract.batch is null."""
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +101,8 @@ def features(extract, chips):
 
 
 def test_a_processor_computes_with_openvino_and_its_features_are_torchs(mobilenet):
-    assert runtime.choose(requested(mobilenet())) == Runtime("openvino", USUAL)
+    chosen = runtime.choose(requested(mobilenet()))
+    assert (chosen.name, chosen.batch) == ("openvino", USUAL)
     chips = trial.pictures(32, 224)
     exact = features(mobilenet(runtime="torch"), chips)
     found = features(mobilenet(), chips)
@@ -125,7 +125,7 @@ def test_the_runtime_and_its_batch_are_in_the_recipe(mobilenet):
 
 
 @pytest.mark.slow
-def test_bf16_is_as_near_as_torchs_own(mobilenet):
+def test_bf16_is_as_near_to_fp32_as_torchs_bf16(mobilenet):
     chips = trial.pictures(16, 224)
     exact = features(mobilenet(runtime="torch"), chips)
     theirs = features(mobilenet(runtime="torch", precision="bf16"), chips)
@@ -149,7 +149,7 @@ def test_fp16_is_a_precision_and_tf32_is_for_cards(own, mobilenet):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only glibc can be told")
-def test_memory_that_passes_between_layers_is_not_asked_for_anew(mobilenet, state):
+def test_memory_between_layers_is_reused(mobilenet, state):
     """Asked of the system page by page, it takes torch a quarter of its time or more."""
     code = """if True:
         import resource, sys
@@ -162,7 +162,7 @@ def test_memory_that_passes_between_layers_is_not_asked_for_anew(mobilenet, stat
             hardware.keep_freed_memory = lambda: None
         extract = ExtractParams.model_validate_json(sys.argv[1])
         embedding = recipe.embedding(extract, machine())
-        network = runtime.load(embedding.request, embedding.runtime)
+        network = runtime.load(embedding)
         chips = np.zeros((16, network.size, network.size, 3), np.uint8)
         network(chips), network(chips)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -186,7 +186,7 @@ def test_a_feature_depends_on_its_chip_alone(mobilenet):
     assert np.array_equal(features(mobilenet(), chips[order]), found[order])
 
 
-def test_the_trial_is_remembered_and_what_it_wrote_needs_no_torch(
+def test_the_trial_runs_once_and_its_network_needs_no_torch(
     mobilenet, tmp_path, monkeypatch, caplog
 ):
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
@@ -205,7 +205,7 @@ def test_the_trial_is_remembered_and_what_it_wrote_needs_no_torch(
         from pipeline.extract import recipe, runtime
         extract = ExtractParams.model_validate_json({extract.model_dump_json()!r})
         embedding = recipe.embedding(extract, machine())
-        network = runtime.load(embedding.request, embedding.runtime)
+        network = runtime.load(embedding)
         np.save("features.npy", network(np.load("chips.npy")))
         print([name for name in ("torch", "openvino_telemetry") if sys.modules.get(name)])
     """
@@ -218,7 +218,7 @@ def test_the_trial_is_remembered_and_what_it_wrote_needs_no_torch(
 
 
 @pytest.mark.slow
-def test_a_damaged_network_is_written_anew(own, tmp_path, monkeypatch):
+def test_a_damaged_network_is_exported_again(own, tmp_path, monkeypatch):
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     extract = own("x = x * 2")
     chips = trial.pictures(4, 16)
@@ -229,7 +229,7 @@ def test_a_damaged_network_is_written_anew(own, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_users_own_class_leaves_torch_too(own):
+def test_a_users_class_can_run_in_openvino(own):
     assert runtime.choose(requested(own("x = x + 1"))).name == "openvino"
 
 
@@ -242,23 +242,24 @@ def test_a_users_own_class_leaves_torch_too(own):
         ("x = x * float('nan')", "differ from torch's by nan"),
     ],
 )
-def test_what_openvino_cannot_do_equally_stays_with_torch(own, line, why, caplog):
+def test_a_network_that_openvino_cannot_match_stays_in_torch(own, line, why, caplog):
     caplog.set_level(logging.INFO)
     extract = own(line)
-    assert runtime.choose(requested(extract)) == Runtime("torch", 16)
+    chosen = runtime.choose(requested(extract))
+    assert (chosen.name, chosen.batch) == ("torch", 16)
     assert why in caplog.text
     with pytest.raises(InputError, match=r"extract.runtime: .*; set it to auto or torch"):
         runtime.choose(requested(extract.model_copy(update={"runtime": "openvino"})))
 
 
-def test_a_trial_that_dies_is_told_and_torch_computes(own, caplog):
+def test_a_trial_that_dies_is_logged_and_torch_is_used(own, caplog):
     caplog.set_level(logging.INFO)
     line = "import os; os._exit(9) if torch.compiler.is_exporting() else None"
     assert runtime.choose(requested(own(line))).name == "torch"
     assert "openvino did not survive its trial: exit code 9" in caplog.text
 
 
-def test_an_extractor_may_say_that_it_stays_with_torch():
+def test_an_extractor_can_opt_out_of_other_runtimes():
     assert runtime.choose(requested(ExtractParams(extractor="filters"))).name == "torch"
     with pytest.raises(SettingError, match="extractors that can be exported from torch"):
         runtime.choose(requested(ExtractParams(extractor="filters", runtime="openvino")))

@@ -76,7 +76,7 @@ def test_a_changed_file_has_another_digest_at_once(tmp_path):
 @pytest.mark.parametrize(
     "expected", [{"sha256": sha256(b"right")}, {"prefix": sha256(b"right")[:8]}]
 )
-def test_an_address_of_known_digest_is_asked_once(web, tmp_path, expected):
+def test_an_address_with_a_known_digest_is_downloaded_once(web, tmp_path, expected):
     folder, url, asked = web
     (folder / "w.pth").write_bytes(b"right")
     source = WeightsSource(f"{url}/w.pth?signature=secret", **expected)
@@ -312,7 +312,7 @@ def header(found):
         ),
     ],
 )
-def test_what_is_no_file_of_weights_is_said_in_one_line(tmp_path, name, content):
+def test_a_file_that_holds_no_weights_is_a_one_line_error(tmp_path, name, content):
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(InputError) as stop:
@@ -338,7 +338,7 @@ def test_what_is_no_file_of_weights_is_said_in_one_line(tmp_path, name, content)
         ),
     ],
 )
-def test_files_without_usable_tensors_say_so(tmp_path, found, message):
+def test_a_file_without_usable_tensors_is_an_error(tmp_path, found, message):
     torch.save(found, tmp_path / "w.pt")
     with pytest.raises(InputError) as stop:
         load(named(tmp_path / "w.pt"))

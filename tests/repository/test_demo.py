@@ -25,7 +25,7 @@ def points():
         ]
 
 
-def test_the_points_are_what_the_outlines_give():
+def test_the_points_are_sampled_from_the_outlines():
     assert sample_points.POINTS.read_bytes() == sample_points.table()
 
 
@@ -39,7 +39,7 @@ def test_there_are_enough_points_classes_and_shared_classes(points):
 
 
 def inside(row, col, corners):
-    """Ray casting, apart from the drawing that sampled the points."""
+    """Ray casting: independent of the drawing that the points were sampled from."""
     crossed = False
     for (r1, c1), (r2, c2) in zip(corners, [*corners[1:], corners[0]], strict=True):
         if (r1 > row) != (r2 > row) and col < (c2 - c1) * (row - r1) / (r2 - r1) + c1:
@@ -47,7 +47,7 @@ def inside(row, col, corners):
     return crossed
 
 
-def test_every_point_lies_in_an_outline_of_its_label(points):
+def test_every_point_is_in_an_outline_of_its_label(points):
     outlines = sample_points.outlines()
     for point in points:
         row, col = point["row"], point["column"]
@@ -87,7 +87,7 @@ def test_a_class_of_one_photograph_is_split_by_block_and_the_others_by_photograp
         assert len(found) > 1 or not alone, image
 
 
-def test_every_class_can_be_learnt_and_nearly_all_are_judged(points):
+def test_every_class_is_trained_on_and_nearly_all_are_evaluated(points):
     splits = defaultdict(set)
     for point in points:
         split = split_of(point["group"], validation=0.2, calibration=0.15)
@@ -96,7 +96,7 @@ def test_every_class_can_be_learnt_and_nearly_all_are_judged(points):
     assert sum("validation" in found for found in splits.values()) >= len(splits) - 1
 
 
-def test_the_bucket_is_filled_once_and_left_alone_then(tmp_path):
+def test_the_bucket_is_filled_once_and_then_left_alone(tmp_path):
     assert make_bucket.fill(tmp_path) == len(make_bucket.photographs())
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")}
     (tmp_path / "mine.png").write_bytes(b"x")
@@ -109,7 +109,7 @@ def test_the_bucket_is_filled_once_and_left_alone_then(tmp_path):
     assert harmed.read_bytes() != b"other"
 
 
-def test_a_photograph_that_a_wheel_lacks_is_named():
+def test_a_photograph_that_a_wheel_lacks_is_an_error():
     with pytest.raises(
         SystemExit, match=r"no\.png: not in this version of skimage; run 'make setup'"
     ):

@@ -111,5 +111,5 @@ def test_a_foreign_classifier_of_class_against_rest_is_not_written_on(tmp_path):
     assert export(tmp_path, pickle.dumps(learnt(MODELS["lr"], 4))).returncode == 0
     found = _artifact.read(tmp_path / "new")
     for write in model_export.FORMATS.values():
-        with pytest.raises(SettingError, match="came from a pickle"):
+        with pytest.raises(SettingError, match="comes from a pickle"):
             write(found)

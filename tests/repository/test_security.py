@@ -22,7 +22,7 @@ from pipeline.config.machine import machine
 from pipeline.core.errors import InputError, SettingError
 from pipeline.core.urls import holds_credentials
 from pipeline.extract import weights
-from pipeline.extract.precomputed import PrecomputedFeatures
+from pipeline.extract.extractors.precomputed import PrecomputedFeatures
 from pipeline.storage import open_storage
 from pipeline.store.objects import Damaged, Piece, Store
 from pipeline.train import model
@@ -247,7 +247,7 @@ def test_bombs_that_call_themselves_features_are_refused_unpacked():
         archive(feat=npy("(1099511627776,)"), meta=npy("(1,)", bytes(8))),
         zeros.replace(b"\x08\x00", b"\x63\x00"),  # packed in a way that nobody knows
     ):
-        with pytest.raises(InputError, match="not a feature file of PySpacer's"):
+        with pytest.raises(InputError, match="is not a feature file of PySpacer"):
             pyspacer_features.parse(data)
 
 

@@ -244,7 +244,7 @@ def test_onnx_gives_equal_probabilities_and_predictions(calibration):
 
 def test_pyspacer_export_of_several_labels_is_an_error():
     found = fit_scenes(TrainParams(epochs=1)).classifier
-    with pytest.raises(SettingError, match="PySpacer knows one label a point"):
+    with pytest.raises(SettingError, match="PySpacer has one label a point"):
         pickle.loads(model_export.scikit_learn(found))
 
 

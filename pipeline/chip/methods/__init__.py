@@ -1,26 +1,27 @@
-"""Which windows of an image become chips: one file a method, all giving one table.
+"""Chip methods: which windows of an image become chips. One file for each method.
 
-A file of this folder defines `Settings`, a section with the method's own settings; `LEVEL`,
-`"point"` if chips stand around annotated points, `"image"` if they follow from the image alone,
-`"object"` if each annotated object has its own (pipeline/chip/methods/_objects.py makes them); and
+A file of this folder defines `Settings`, a section with the method's settings, and `LEVEL`, what
+its chips follow from: annotated points (`"point"`), the image alone (`"image"`), annotated objects
+(`"object"`, see pipeline/chip/methods/_objects.py) or an instrument's tables (`"table"`).
+
+At the levels point and image it also defines
 
     def windows(place: Place, params: Settings) -> Iterator[tuple[int, int, Window]]
 
-which gives the centre's row and column, and the window, of every chip of one place.
+which yields the row and column of the centre, and the window, of every chip of one place. At the
+level table it defines `TABLES`, patterns of the tables' keys, `VERSION`, of the code that reads
+them, and
 
-Where an instrument lists windows in a table beside its images, `LEVEL` is `"table"`, `TABLES` are
-the patterns of such tables' names, `VERSION` is the reader's, and instead of `windows` it has
+    def read(key: str, data: bytes, images: pa.Table) -> Particles
 
-    def read(table: Table) -> Listed
-
-of pipeline/chip/methods/_tables.py, which makes chips of what is read.
+see pipeline/chip/methods/flowcam.py.
 """
 
 from __future__ import annotations
 
 import string
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -30,7 +31,7 @@ import pyarrow.compute as pc
 
 from pipeline.config import registry
 from pipeline.config.sections import AnnotationParams, ChipParams, NoData
-from pipeline.config.templates import Template, template
+from pipeline.config.templates import template
 from pipeline.core import schemas
 from pipeline.core.errors import SettingError
 from pipeline.core.hashing import chip_id
@@ -42,7 +43,7 @@ VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where chips are wanted: a point of an image, or, with no row and column, all of it."""
+    """A point of an image around which a chip is cut; without row and column, the whole image."""
 
     image_height: int
     image_width: int
@@ -50,51 +51,40 @@ class Place:
     col: int | None
 
 
-def level(params: ChipParams) -> str:
-    """Say whether the method of *params* starts from points or from images."""
-    return str(registry.find("chip.methods", params.method, key="chip.method").LEVEL)
-
-
-def tables(params: ChipParams) -> tuple[str, ...]:
-    """Give the patterns of the tables that the method of *params* reads in the bucket."""
-    part = registry.find("chip.methods", params.method, key="chip.method")
-    return tuple(getattr(part, "TABLES", ()))
+def find(params: ChipParams) -> Any:
+    """Return the file of the chip method that *params* name."""
+    return registry.find("chip.methods", params.method, key="chip.method")
 
 
 def nodata(params: ChipParams) -> NoData | None:
-    """Give what pixels without data have, where the method of *params* looks for such."""
-    found: NoData | None = getattr(params, "nodata", None)
-    return found
+    """Return the setting `nodata`, or None if the method has none or it is not set."""
+    value: NoData | None = getattr(params, "nodata", None)
+    return value
 
 
-def masks(params: ChipParams) -> Template | None:
-    """Give how masks are named; None where no-data is not stated by masks."""
-    asked = nodata(params)
-    return template(asked) if isinstance(asked, str) and asked != "alpha" else None
+def masks(params: ChipParams) -> Callable[[str], str] | None:
+    """Return a function from an image's key to its mask's; None if `nodata` names no masks."""
+    value = nodata(params)
+    if not isinstance(value, str) or value == "alpha":
+        return None
+    keys = template(value)
 
+    def mask_of(key: str) -> str:
+        path = PurePosixPath(key)
+        folder = "" if path.parent == PurePosixPath() else str(path.parent)
+        fields = {"key": str(path.with_suffix("")), "folder": folder, "stem": path.stem}
+        return keys.format(fields).removeprefix("/")
 
-def mask_of(named: Template, key: str) -> str:
-    """Give the key of the mask of the image *key*."""
-    path = PurePosixPath(key)
-    folder = "" if path.parent == PurePosixPath() else str(path.parent)
-    own = {"key": str(path.with_suffix("")), "folder": folder, "stem": path.stem}
-    return named.format(own).removeprefix("/")
-
-
-def max_nodata(params: ChipParams) -> float:
-    """Give the largest share of no-data that a chip may have."""
-    most: float = getattr(params, "max_nodata", 1.0)
-    return most
+    return mask_of
 
 
 def check_levels(chip: ChipParams, annotations: AnnotationParams, annotated: str) -> None:
-    """Check that the chip method can use what the annotation format gives.
+    """Raise SettingError if the chip method cannot use annotations of the level *annotated*.
 
-    Raises:
-        SettingError: one speaks of points and the other of images.
+    Objects fit every method. A method that reads tables fits every level: it finds a particle by a
+    point in its window, by its image, or by its name.
     """
-    by_either = "table"  # a window is found by a point in it, by its image or by its own name
-    if annotated != "object" and level(chip) not in {annotated, by_either}:
+    if annotated != "object" and find(chip).LEVEL not in {annotated, "table"}:
         fits = ", ".join(
             name
             for name in registry.names("chip.methods")
@@ -106,10 +96,43 @@ def check_levels(chip: ChipParams, annotations: AnnotationParams, annotated: str
         )
 
 
+def of_known_images(
+    annotations: pa.Table, images: pa.Table, name: str
+) -> tuple[pa.Table, pa.Table, list[Reject]]:
+    """Return the annotations of *images*, the image of each, and a reject for each other one.
+
+    Args:
+        annotations: schemas.ANNOTATIONS or schemas.OBJECTS.
+        images: schemas.IMAGES.
+        name: the annotation file's name, for messages.
+    """
+    place = pc.index_in(annotations["key"], value_set=images["key"].combine_chunks())
+    unknown = annotations.filter(pc.is_null(place)).select(["key", "row", "col", "line"])
+    folded = {_fold(key): key for key in images["key"].to_pylist()} if unknown.num_rows else {}
+    rejects = [_reject_unknown(row, name, folded) for row in unknown.to_pylist()]
+    return annotations.filter(pc.is_valid(place)), images.take(place.drop_null()), rejects
+
+
+def _fold(key: str) -> str:
+    """Return *key* without what keys of the same image may differ in."""
+    key = unicodedata.normalize("NFC", key.strip("\ufeff" + string.whitespace))
+    return key.replace("\\", "/").removeprefix("./").lstrip("/").casefold()
+
+
+def _reject_unknown(row: dict[str, Any], name: str, folded: Mapping[str, str]) -> Reject:
+    detail = f"{name}:{row['line']}: no image {row['key']!r} in the index"
+    if (similar := folded.get(_fold(row["key"]))) is not None:
+        detail += (
+            f", which has {similar!a}: the same but for case, space, slashes or the form of a "
+            "letter"
+        )
+    return Reject("chip", row["key"], "no_such_image", detail, row=row["row"], col=row["col"])
+
+
 def places(
     images: pa.Table, annotations: pa.Table, params: ChipParams, name: str
 ) -> tuple[pa.Table, list[Reject]]:
-    """Give where chips are wanted, as schemas.PLACES, and the annotations that cannot be used.
+    """Return the places to cut chips at, as schemas.PLACES, and the annotations that have none.
 
     Args:
         images: schemas.IMAGES.
@@ -117,49 +140,32 @@ def places(
         params: the chip section.
         name: the annotation file's name, for messages.
     """
-    known = images.select(["key", "version"]).append_column("image_height", images["height"])
-    known = known.append_column("image_width", images["width"])
-    strangers = annotations.join(known, "key", join_type="left anti")
-    near = _folded(images["key"].to_pylist()) if strangers.num_rows else {}
-    rejects = [_stranger(row, name, near) for row in strangers.to_pylist()]
-    if level(params) == "image":
-        empty = pa.nulls(known.num_rows, pa.int32())
-        found = known.append_column("row", empty).append_column("col", empty)
-        return schemas.conform(found, schemas.PLACES), rejects
-    joined = annotations.join(known, "key", join_type="inner")
-    inside = pc.and_(
-        pc.and_(pc.greater_equal(joined["row"], 0), pc.less(joined["row"], joined["image_height"])),
-        pc.and_(pc.greater_equal(joined["col"], 0), pc.less(joined["col"], joined["image_width"])),
-    )
-    rejects += [_outside(row, name) for row in joined.filter(pc.invert(inside)).to_pylist()]
-    return schemas.conform(joined.filter(inside), schemas.PLACES), rejects
-
-
-def _folded(keys: list[str]) -> dict[str, str]:
-    """Give *keys* by what differs from them only in case, space, slashes and Unicode's form."""
-    return {_fold(key): key for key in keys}
-
-
-def _fold(key: str) -> str:
-    key = unicodedata.normalize("NFC", key.strip("\ufeff" + string.whitespace))
-    return key.replace("\\", "/").removeprefix("./").lstrip("/").casefold()
-
-
-def _stranger(row: dict[str, Any], name: str, near: Mapping[str, str]) -> Reject:
-    detail = f"{name}:{row['line']}: no image {row['key']!r} in the index"
-    if (other := near.get(_fold(row["key"]))) is not None:
-        detail += (
-            f", which has {other!a}: the same but for case, space, slashes or the form of a letter"
+    annotations, annotated, rejects = of_known_images(annotations, images, name)
+    at_points = find(params).LEVEL != "image"
+    table = (annotated if at_points else images).select(["key", "version", "height", "width"])
+    table = table.rename_columns(["key", "version", "image_height", "image_width"])
+    for side in ("row", "col"):
+        none = pa.nulls(table.num_rows, pa.int32())
+        table = table.append_column(side, annotations[side] if at_points else none)
+    if at_points:
+        inside = pc.and_(
+            pc.and_(
+                pc.greater_equal(table["row"], 0), pc.less(table["row"], table["image_height"])
+            ),
+            pc.and_(pc.greater_equal(table["col"], 0), pc.less(table["col"], table["image_width"])),
         )
-    return Reject("chip", row["key"], "no_such_image", detail, row=row["row"], col=row["col"])
+        outside = table.append_column("line", annotations["line"]).filter(pc.invert(inside))
+        rejects += [_reject_outside(row, name) for row in outside.to_pylist()]
+        table = table.filter(inside)
+    return schemas.conform(table, schemas.PLACES), rejects
 
 
-def _outside(row: dict[str, Any], name: str) -> Reject:
-    high, wide = row["image_height"], row["image_width"]
-    if row["row"] >= high:
-        what = f"row {row['row']} lies below {row['key']}, which is {high} pixels high"
-    elif row["col"] >= wide:
-        what = f"column {row['col']} lies right of {row['key']}, which is {wide} pixels wide"
+def _reject_outside(row: dict[str, Any], name: str) -> Reject:
+    height, width = row["image_height"], row["image_width"]
+    if row["row"] >= height:
+        what = f"row {row['row']} lies below {row['key']}, which is {height} pixels high"
+    elif row["col"] >= width:
+        what = f"column {row['col']} lies right of {row['key']}, which is {width} pixels wide"
     else:
         what = f"({row['row']}, {row['col']}) is negative, outside {row['key']}"
     detail = f"{name}:{row['line']}: {what}"
@@ -167,34 +173,34 @@ def _outside(row: dict[str, Any], name: str) -> Reject:
 
 
 def plan(wanted: pa.Table, params: ChipParams) -> pa.Table:
-    """Turn schemas.PLACES into schemas.CHIPS by the method of *params*; no window stands twice.
+    """Return the chips at the places *wanted*, as schemas.CHIPS; each window is in it once.
 
-    Windows that a table lists are chips already.
+    Args:
+        wanted: schemas.PLACES; schemas.CHIPS are returned as they are.
+        params: the chip section.
     """
     if "chip_id" in wanted.schema.names:
         return schemas.conform(wanted, schemas.CHIPS)
-    part = registry.find("chip.methods", params.method, key="chip.method")
-    rows: dict[bytes, tuple[Any, ...]] = {}
-    for row in _rows(wanted):
-        place = Place(row["image_height"], row["image_width"], row["row"], row["col"])
-        for centre_row, centre_col, window in part.windows(place, params):
-            identity = chip_id(row["key"], row["version"], window)
-            rows[identity] = (row["key"], row["version"], centre_row, centre_col, *window)
-    columns: list[Any] = list(zip(*rows.values(), strict=True))
-    arrays = [list(rows), *columns] if rows else [()] * len(schemas.CHIPS)
-    named = {
-        field.name: pa.array(values, field.type)
-        for field, values in zip(schemas.CHIPS, arrays, strict=True)
-    }
-    return schemas.conform(pa.table(named), schemas.CHIPS)
+    part = find(params)
+    chips: dict[bytes, tuple[Any, ...]] = {}
+    for batch in wanted.to_batches(max_chunksize=schemas.ROW_GROUP_ROWS):
+        for row in batch.to_pylist():
+            place = Place(row["image_height"], row["image_width"], row["row"], row["col"])
+            for centre_row, centre_col, window in part.windows(place, params):
+                identity = chip_id(row["key"], row["version"], window)
+                chips[identity] = (row["key"], row["version"], centre_row, centre_col, *window)
+    return to_table(chips, schemas.CHIPS)
 
 
-def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
-    for batch in table.to_batches(max_chunksize=schemas.ROW_GROUP_ROWS):
-        yield from batch.to_pylist()
+def to_table(chips: Mapping[bytes, tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
+    """Return the sorted table of *schema* that has a row for each chip_id and its other values."""
+    columns: list[Any] = [list(chips), *zip(*chips.values(), strict=True)]
+    columns = columns if chips else [()] * len(schema)
+    arrays = [pa.array(values, field.type) for field, values in zip(schema, columns, strict=True)]
+    return schemas.conform(pa.table(arrays, schema=schema), schema)
 
 
 def centre(window: Window) -> tuple[int, int, Window]:
-    """Give the middle pixel of *window* before the window itself."""
+    """Return the row and column of the middle pixel of *window*, and *window*."""
     top, left, height, width = window
     return top + height // 2, left + width // 2, window

@@ -1,7 +1,7 @@
-"""From annotated objects to chips: checked against their images, each a window, point or word.
+"""Annotated objects: checked against their images, then made into chips or points.
 
-What a chip method asks for decides: `boxes` makes a chip of each object, a method that starts from
-points takes their middles, and chips that follow from the image (a grid's) have the label of what
+`boxes` makes a chip of each object, and a method that cuts around points takes the objects'
+middles. The chips of a method that follow from the image, such as a grid's, have the label of what
 covers them, see pipeline/chip/methods/_covered.py.
 """
 
@@ -14,181 +14,162 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.annotations import _merge, file_name, label_separator
-from pipeline.chip.methods import _folded, _stranger, centre
+from pipeline.chip.methods import centre, of_known_images, to_table
 from pipeline.config.sections import AnnotationParams, ChipParams
 from pipeline.core import schemas
+from pipeline.core.errors import Rejected
 from pipeline.core.hashing import chip_id
 from pipeline.core.rejects import Reject
 from pipeline.images.windows import Window, around
 
 WINDOW = ("top", "left", "height", "width")
 
+Row = dict[str, Any]
+
 
 @dataclass(slots=True)
-class Said(_merge.Annotation):
-    """What is said of a chip."""
+class ChipAnnotation(_merge.Annotation):
+    """An annotation of a chip."""
 
     chip_id: bytes = b""
 
     @property
     def place(self) -> tuple[Any, ...]:
-        """Two annotations of one window speak of one chip."""
+        """Annotations of one window are annotations of one chip."""
         return (self.chip_id,)
+
+
+def annotation(row: Row, centre: tuple[int, int], identity: bytes) -> ChipAnnotation:
+    """Return the object *row* as an annotation of the chip *identity*, which has this centre."""
+    return ChipAnnotation(
+        row["key"], row["label"], row["line"], *centre, row["group"], chip_id=identity
+    )
 
 
 def checked(
     objects: pa.Table, images: pa.Table, params: AnnotationParams
 ) -> tuple[pa.Table, list[Reject]]:
-    """Give the objects that lie in images of the index, with their images' sizes; and the others.
-
-    Args:
-        objects: schemas.OBJECTS.
-        images: schemas.IMAGES.
-        params: the annotations section.
-    """
+    """Return the objects inside *images*, with their images' sizes, and a reject of each other."""
     name = file_name(params)
-    sizes = {row["key"]: row for row in images.select(["key", "height", "width"]).to_pylist()}
+    objects, images, rejects = of_known_images(objects, images, name)
     columns = ["key", "row", "col", *WINDOW, "image_height", "image_width", "line"]
-    rejects: list[Reject] = []
-    kept: list[int] = []
-    near: dict[str, str] | None = None
-    for place, row in enumerate(objects.select(columns).to_pylist()):
-        image = sizes.get(row["key"])
-        if image is None:
-            near = _folded(list(sizes)) if near is None else near
-            rejects.append(_stranger(row, name, near))
-            continue
-        fault = _fault(row, image)
-        if fault is None:
-            kept.append(place)
-            continue
-        detail = f"{name}:{row['line']}: {fault[1]}"
-        at = {"row": row["row"], "col": row["col"]}
-        rejects.append(Reject("chip", row["key"], fault[0], detail, **at))
-    good = objects.take(pa.array(kept, pa.int64()))
-    known = [sizes[key] for key in good["key"].to_pylist()]
+    rows = objects.select(columns).to_pylist()
+    sizes = zip(images["height"].to_pylist(), images["width"].to_pylist(), strict=True)
+    usable: list[int] = []
+    for place, (row, size) in enumerate(zip(rows, sizes, strict=True)):
+        try:
+            _check(row, *size)
+            usable.append(place)
+        except Rejected as error:
+            rejects.append(_reject(row, name, error.reason, error.detail))
     for side in ("height", "width"):
-        at = good.schema.get_field_index(f"image_{side}")
-        values = pa.array([size[side] for size in known], pa.int32())
-        good = good.set_column(at, schemas.OBJECTS.field(at), values)
-    return good, rejects
+        at = objects.schema.get_field_index(f"image_{side}")
+        field = schemas.OBJECTS.field(at)
+        objects = objects.set_column(at, field, images[side].cast(field.type))
+    return objects.take(pa.array(usable, pa.int64())), rejects
 
 
-def inside(row: dict[str, Any]) -> Window | None:
-    """Give what of an object's window lies in its image; None: it has none."""
-    if row["top"] is None:
-        return None
+def _check(row: Row, height: int, width: int) -> None:
+    """Check an object against its image; raise Rejected if it cannot be used."""
+    key = row["key"]
+    annotated = (row["image_height"] or height, row["image_width"] or width)
+    if annotated != (height, width):
+        raise Rejected(
+            "other_size",
+            f"{key} is {annotated[0]} × {annotated[1]} here, and {height} × {width} in the "
+            "bucket; it was scaled, or turned by its EXIF orientation",
+        )
+    window = inside({**row, "image_height": height, "image_width": width})
+    if window is not None and min(window[2:]) < 1:
+        raise Rejected(
+            "window_outside", f"the object lies outside {key}, which is {height} × {width}"
+        )
+    if row["row"] is not None and not (0 <= row["row"] < height and 0 <= row["col"] < width):
+        point = f"({row['row']}, {row['col']})"
+        raise Rejected("points_outside", f"{point} lies outside {key}, which is {height} × {width}")
+
+
+def inside(row: Row) -> Window | None:
+    """Return the part of an object's window inside its image; None if it has no window."""
+    return None if row["top"] is None else clip(row)
+
+
+def clip(row: Row) -> Window:
+    """Return the part of a window inside its image; its size is not positive if there is none."""
     top, left = max(row["top"], 0), max(row["left"], 0)
     bottom = min(row["top"] + row["height"], row["image_height"])
     right = min(row["left"] + row["width"], row["image_width"])
     return top, left, bottom - top, right - left
 
 
-def _fault(row: dict[str, Any], image: dict[str, Any]) -> tuple[str, str] | None:
-    """Say why an object cannot be used: a reason and a sentence's end; None: it can."""
-    key, high, wide = row["key"], image["height"], image["width"]
-    said = (row["image_height"] or high, row["image_width"] or wide)
-    if said != (high, wide):
-        return "other_size", (
-            f"{key} is {said[0]} × {said[1]} here, and {high} × {wide} in the bucket; it was "
-            "scaled, or turned by its EXIF orientation"
-        )
-    window = inside({**row, "image_height": high, "image_width": wide})
-    if window is not None and min(window[2:]) < 1:
-        return "window_outside", f"the object lies outside {key}, which is {high} × {wide}"
-    if row["row"] is not None and not (0 <= row["row"] < high and 0 <= row["col"] < wide):
-        where = f"({row['row']}, {row['col']})"
-        return "points_outside", f"{where} lies outside {key}, which is {high} × {wide}"
-    return None
-
-
 def places(
     objects: pa.Table, images: pa.Table, chip: ChipParams, params: AnnotationParams
 ) -> tuple[pa.Table, pa.Table, list[Reject]]:
-    """Make a chip of every object with a window.
-
-    Args:
-        objects: as `checked` gives them.
-        images: schemas.IMAGES.
-        chip: the chip section: its `size` is that of squares around the objects' middles; None:
-            chips are their own windows.
-        params: the annotations section.
+    """Make a chip of every object's window; with `chip.size`, a square around its middle.
 
     Returns:
-        schemas.CHIPS, schemas.SAID, and what has no window or says two things of one.
+        schemas.CHIPS; schemas.SAID; rejects of objects without a window, and of conflicts.
     """
     name, size = file_name(params), getattr(chip, "size", None)
     versions = dict(zip(images["key"].to_pylist(), images["version"].to_pylist(), strict=True))
     rejects: list[Reject] = []
     chips: dict[bytes, tuple[Any, ...]] = {}
 
-    def said() -> Iterator[Said]:
-        for row in _single(objects, name, rejects):
-            window = inside(row)
+    def annotations() -> Iterator[ChipAnnotation]:
+        for row, window in _with_windows(objects, name, rejects):
             if window is None:
                 rejects.append(no_shape(row, name, "has no window"))
                 continue
-            row_at, col_at, own = centre(window)
-            if size is not None:
-                own = around(row_at, col_at, size)
+            middle = centre(window)[:2]
+            cut = window if size is None else around(*middle, size)
             key, version = row["key"], versions[row["key"]]
-            identity = chip_id(key, version, own)
-            chips[identity] = (key, version, row_at, col_at, *own)
-            yield Said(
-                key,
-                row["label"],
-                row["line"],
-                row=row_at,
-                col=col_at,
-                group=row["group"],
-                chip_id=identity,
-            )
+            identity = chip_id(key, version, cut)
+            chips[identity] = (key, version, *middle, *cut)
+            yield annotation(row, middle, identity)
 
-    given, conflicts = _merge.merged(said(), name, label_separator(params), schemas.SAID)
-    return _chips(chips), given, rejects + conflicts
-
-
-def _chips(rows: dict[bytes, tuple[Any, ...]]) -> pa.Table:
-    columns: list[Any] = [list(rows), *zip(*rows.values(), strict=True)]
-    columns = columns if rows else [()] * len(schemas.CHIPS)
-    arrays = [
-        pa.array(values, field.type) for field, values in zip(schemas.CHIPS, columns, strict=True)
-    ]
-    return schemas.conform(pa.table(arrays, schema=schemas.CHIPS), schemas.CHIPS)
+    separator = label_separator(params)
+    merged, conflicts = _merge.merged(annotations(), name, separator, schemas.SAID)
+    return to_table(chips, schemas.CHIPS), merged, rejects + conflicts
 
 
 def middles(objects: pa.Table, params: AnnotationParams) -> tuple[pa.Table, list[Reject]]:
-    """Give the point, or the window's middle, of every object, as schemas.ANNOTATIONS."""
+    """Return each object's point, or its window's middle, as schemas.ANNOTATIONS, and rejects."""
     name = file_name(params)
     rejects: list[Reject] = []
 
-    def said() -> Iterator[_merge.Annotation]:
-        for row in _single(objects, name, rejects):
-            at, window = (row["row"], row["col"]), inside(row)
-            if window is not None:
-                at = centre(window)[:2]
-            if at[0] is None:
+    def annotations() -> Iterator[_merge.Annotation]:
+        for row, window in _with_windows(objects, name, rejects):
+            point = (row["row"], row["col"]) if window is None else centre(window)[:2]
+            if point[0] is None:
                 rejects.append(no_shape(row, name, "has no point"))
                 continue
-            own = {"row": at[0], "col": at[1], "group": row["group"]}
-            yield _merge.Annotation(row["key"], row["label"], row["line"], **own)
+            row_at, col_at = point
+            yield _merge.Annotation(
+                row["key"], row["label"], row["line"], row_at, col_at, row["group"]
+            )
 
-    given, conflicts = _merge.merged(said(), name, label_separator(params))
-    return given, rejects + conflicts
+    merged, conflicts = _merge.merged(annotations(), name, label_separator(params))
+    return merged, rejects + conflicts
 
 
-def _single(objects: pa.Table, name: str, rejects: list[Reject]) -> Iterator[dict[str, Any]]:
-    """Give the objects one by one; a region of many is none."""
-    left_out = {"outline", "pixels"}
-    wanted = objects.select([name for name in schemas.OBJECTS.names if name not in left_out])
-    for batch in wanted.to_batches(max_chunksize=schemas.ROW_GROUP_ROWS):
+def _with_windows(
+    objects: pa.Table, name: str, rejects: list[Reject]
+) -> Iterator[tuple[Row, Window | None]]:
+    """Yield the objects, without outline and mask, and their windows; a crowd is a reject."""
+    objects = objects.drop_columns(["outline", "pixels"])
+    for batch in objects.to_batches(max_chunksize=schemas.ROW_GROUP_ROWS):
         for row in batch.to_pylist():
             if row["crowd"]:
                 rejects.append(no_shape(row, name, "is a crowd"))
             else:
-                yield row
+                yield row, inside(row)
 
 
-def no_shape(row: dict[str, Any], name: str, what: str) -> Reject:
-    detail = f"{name}:{row['line']}: {what}, and chip.method asks for one; left out"
-    return Reject("chip", row["key"], "no_shape", detail, row=row["row"], col=row["col"])
+def no_shape(row: Row, name: str, what: str) -> Reject:
+    """Return the reject of an object that has not the shape that the chip method takes."""
+    return _reject(row, name, "no_shape", f"{what}, and chip.method asks for one; left out")
+
+
+def _reject(row: Row, name: str, reason: str, what: str) -> Reject:
+    detail = f"{name}:{row['line']}: {what}"
+    return Reject("chip", row["key"], reason, detail, row=row["row"], col=row["col"])

@@ -1,6 +1,6 @@
-"""Boxes: one chip an annotated object, its own window or a square around its middle.
+"""Boxes: one chip for each annotated object, its box or a square around its middle.
 
-A window is what of the object's box lies in the image. Without a `size` chips have many sizes.
+A box is cut off at the image's border. Without a `size`, chips have the sizes of their boxes.
 """
 
 from __future__ import annotations
@@ -11,6 +11,6 @@ LEVEL = "object"
 
 
 class Settings(ChipParams):
-    """The settings of `chip.method: boxes`; *size* in pixels: squares; null: the boxes."""
+    """The settings of `chip.method: boxes`; `size` is in pixels."""
 
     size: Positive | None = None

@@ -1,4 +1,4 @@
-"""Grid: square windows at equal steps over the whole image, by one of three rules at the edge."""
+"""Grid: square windows at equal steps over the whole image, with one of three rules at the edge."""
 
 from __future__ import annotations
 
@@ -35,21 +35,19 @@ class Settings(ChipParams):
 
 
 def windows(place: Place, params: Settings) -> Iterator[tuple[int, int, Window]]:
-    """Give the windows row by row; without a stride they touch and do not overlap."""
-    tops = _starts(place.image_height, params)
-    lefts = _starts(place.image_width, params)
-    for top in tops:
-        for left in lefts:
+    """Yield the windows row by row; without a stride they touch and do not overlap."""
+    for top in _starts(place.image_height, params):
+        for left in _starts(place.image_width, params):
             yield centre((top, left, params.size, params.size))
 
 
 def _starts(length: int, params: Settings) -> list[int]:
-    """Place windows along an axis of *length* pixels.
+    """Return the first pixel of each window along an axis of *length* pixels.
 
-    drop: only windows that lie wholly inside; what is left at the far edge is in no window.
-    pad: windows go on until every pixel is covered, the last one over the border.
-    shift: as pad, but the last window is moved back inside, so that it overlaps its neighbour;
-        only an image smaller than a window is reached over.
+    drop: only windows that are wholly inside; the pixels left at the far edge are in no window.
+    pad: windows continue until every pixel is covered, and the last one extends beyond the border.
+    shift: like pad, but the last window is moved back inside, so that it overlaps its neighbour.
+        It extends beyond the border only in an image that is smaller than a window.
     """
     step = params.stride or params.size
     last = length - params.size

@@ -22,7 +22,7 @@ class Settings(ChipParams):
 
 
 def windows(place: Place, params: Settings) -> Iterator[tuple[int, int, Window]]:
-    """Give the window around the place's point; it may reach over the border."""
+    """Yield the window around the point of *place*; it may extend beyond the border."""
     if place.row is None or place.col is None:
         raise TypeError("a place without a point")
     yield place.row, place.col, around(place.row, place.col, params.size)

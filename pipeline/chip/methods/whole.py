@@ -1,4 +1,4 @@
-"""Whole: one window an image, all of it; the extractor's size decides how it is resized."""
+"""Whole: one window for each image, all of it, which is resized to the extractor's size."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ LEVEL = "image"
 
 
 class Settings(ChipParams):
-    """The settings of `chip.method: whole`: none of its own."""
+    """The settings of `chip.method: whole`: none besides those of every method."""
 
 
 def windows(place: Place, params: Settings) -> Iterator[tuple[int, int, Window]]:  # noqa: ARG001
-    """Give the window that is the image."""
+    """Yield the window that is the whole image."""
     yield centre((0, 0, place.image_height, place.image_width))

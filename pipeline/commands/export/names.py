@@ -1,7 +1,7 @@
-"""Names of chips as files: a template with fields, as `{label}/{key_stem}_{row}_{col}`.
+"""File names of chips: a template with fields, such as `{label}/{key_stem}_{row}_{col}`.
 
-A value is written so that it is one part of a path on any system: what could be mistaken there
-stands as `%` and two hex digits for each of its bytes, as in a web address.
+A value is written so that it is one part of a path on any system: characters that have a meaning in
+paths are written as `%` and two hex digits for each of their bytes, as in a web address.
 """
 
 from __future__ import annotations
@@ -9,16 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import unquote
 
 from pipeline.config.templates import Template, template
-from pipeline.core.errors import SettingError, shorten
+from pipeline.core.errors import SettingError
 
-LONGEST = 255
-"""Bytes of a file's or a folder's name: more no usual file system takes."""
+MAX_BYTES = 255
+"""Of the name of a file or folder, on the usual file systems."""
 
-SHOWN = 60
-WHOLE = r"-?\d+"
+INTEGER = r"-?\d+"
 PART = r"[^/]+?"
 FIELDS: Mapping[str, str] = {
     "key": r".+?",
@@ -27,100 +25,72 @@ FIELDS: Mapping[str, str] = {
     "group": PART,
     "split": PART,
     "chip_id": r"[0-9a-f]{32}",
-    **dict.fromkeys(("row", "col", "top", "left", "height", "width"), WHOLE),
+    **dict.fromkeys(("row", "col", "top", "left", "height", "width"), INTEGER),
 }
-"""By name of a field what it looks like. `key` is the image's without its ending."""
-
-Row = Mapping[str, Any]
+"""The regular expression of each field. `key` is the image's without its ending."""
 
 UNSAFE = frozenset('%\\:*?"<>|/\x7f') | {chr(code) for code in range(32)}
 
+Row = Mapping[str, Any]
 
-def read(text: str, of_keys: Sequence[str] = ()) -> Template:
+
+def read(text: str, key_fields: Sequence[str] = ()) -> Template:
     """Read a template of names.
 
     Args:
         text: with any of FIELDS in braces.
-        of_keys: more fields, those of `index.pattern`.
+        key_fields: more fields, those of `index.pattern`.
 
     Raises:
-        SettingError: it is none.
+        SettingError: it is not one.
     """
     try:
-        found = template(text, {**FIELDS, **dict.fromkeys(of_keys, PART)})
+        names = template(text, {**FIELDS, **dict.fromkeys(key_fields, PART)})
     except ValueError as error:
         raise SettingError(f"--name: {text!r} {error}") from error
     parts = text.split("/")
     if any(part in {"", ".", ".."} for part in parts) or parts[0].startswith("."):
-        raise SettingError(f"--name: {text!r} would leave the folder that chips go to")
-    return found
+        raise SettingError(f"--name: {text!r} would lead out of the target folder")
+    return names
 
 
-def name(wanted: Template, row: Row) -> str:
-    """Give the name of a chip.
+def name(names: Template, row: Row) -> str:
+    """Return the name of a chip.
 
     Args:
-        wanted: the template.
+        names: the template.
         row: schemas.CHIPS with `label`, `group`, `split`, and the fields of `index.pattern`.
 
     Raises:
-        SettingError: the name would be read as another chip's.
+        SettingError: the name could be read back as another chip's.
     """
-    own = values(row)
-    own |= {field: safe(str(row[field])) for field in wanted.fields if field not in own}
-    given = wanted.format(own)
-    back = wanted.parse(given) or {}
-    if any(back.get(field) != own[field] for field in wanted.fields):
-        chip = f"{row['key']} ({row['row']}, {row['col']})"
-        raise SettingError(
-            f"--name: {wanted.text!r} calls {chip} {given!r}, which reads as {back}; put other "
-            "text, or a /, between its fields"
-        )
-    return given
+    fields = values(row)
+    fields |= {field: safe(str(row[field])) for field in names.fields if field not in fields}
+    text = names.format(fields)
+    parsed = names.parse(text) or {}
+    if any(parsed.get(field) != fields[field] for field in names.fields):
+        problem = f"which reads as {parsed}; put other text, or a /, between its fields"
+        raise invalid(names, row, f"{text!r}, {problem}")
+    return text
 
 
-def doubled(wanted: Template, one: Row, other: Row) -> SettingError:
-    """Say that two chips have one name."""
-    both = [f"{row['key']} ({row['row']}, {row['col']})" for row in (one, other)]
-    return SettingError(
-        f"--name: {wanted.text!r} calls {both[0]} and {both[1]} both {name(wanted, other)!r}; "
-        "put {key}, {row} and {col}, or {chip_id}, into it"
-    )
+def invalid(names: Template, row: Row, problem: str) -> SettingError:
+    """Return the error for a name that a chip cannot have."""
+    return SettingError(f"--name: {names.text!r} gives {chip(row)} the name {problem}")
 
 
-def in_the_way(wanted: Template, row: Row, given: str) -> SettingError:
-    """Say that a chip's file would lie where an export's own file does."""
-    chip = f"{row['key']} ({row['row']}, {row['col']})"
-    own = given.partition("/")[0]
-    return SettingError(
-        f"--name: {wanted.text!r} calls {chip} {given!r}, and {own} is the export's own file; put "
-        "text before the first field, as in chips/{label}/…"
-    )
-
-
-def fits(given: str) -> bool:
-    """Say whether a file can have the name, with its ending."""
-    return all(len(part.encode()) <= LONGEST for part in given.split("/"))
-
-
-def too_long(wanted: Template, row: Row, given: str) -> SettingError:
-    """Say that a chip's file would have a name that no file system takes."""
-    chip = f"{row['key']} ({row['row']}, {row['col']})"
-    size = max(len(part.encode()) for part in given.split("/"))
-    return SettingError(
-        f"--name: {wanted.text!r} gives {chip} a name of {size:,} bytes, "
-        f"{shorten(given, SHOWN)!r}; a file or a folder has "
-        f"{LONGEST} at most: put {{chip_id}} in a long field's place"
-    )
+def chip(row: Row) -> str:
+    """Return key and place of a chip, for a message."""
+    return f"{row['key']} ({row['row']}, {row['col']})"
 
 
 def values(row: Row) -> dict[str, str]:
-    """Give the fields of one chip as names have them."""
+    """Return the fields of one chip as they are written in names."""
     key = PurePosixPath(row["key"])
     stem = key.name.removesuffix(key.suffix)
-    found = {name: str(row[name]) for name in FIELDS if name in row}
-    found |= {name: safe(str(row[name])) for name in ("label", "group", "split")}
-    return found | {
+    return {
+        **{name: str(row[name]) for name in FIELDS if name in row},
+        **{name: safe(str(row[name])) for name in ("label", "group", "split")},
         "chip_id": row["chip_id"].hex(),
         "key": "/".join(safe(part) for part in [*row["key"].split("/")[:-1], stem]),
         "key_stem": safe(stem),
@@ -128,7 +98,7 @@ def values(row: Row) -> dict[str, str]:
 
 
 def safe(text: str) -> str:
-    """Give *text* as one part of a path: not hidden, on no system anything else; see `plain`."""
+    """Return *text* as one part of a path, not hidden; `urllib.parse.unquote` gives it back."""
     ends = {0} if text.startswith(".") else set()
     ends |= {len(text) - 1} if text.endswith((".", " ")) else set()
     return "".join(
@@ -137,8 +107,3 @@ def safe(text: str) -> str:
         else letter
         for place, letter in enumerate(text)
     )
-
-
-def plain(name: str) -> str:
-    """Give the value that `safe` has written."""
-    return unquote(name, errors="strict")

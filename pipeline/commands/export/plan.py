@@ -1,4 +1,4 @@
-"""Chips that are to be given back as files: what is known of each, and which file holds which."""
+"""Plan an export: the metadata of every chip, and which file contains which chips."""
 
 from __future__ import annotations
 
@@ -14,23 +14,27 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import images
-from pipeline.commands.export import names as chipnames
+from pipeline.commands.export import names
 from pipeline.config.sections import ExtractParams
 from pipeline.config.templates import Template
 from pipeline.core import schemas
+from pipeline.core.errors import shorten
 from pipeline.core.hashing import digest
 from pipeline.images import encode, windows
 from pipeline.store import outputs, tables
 from pipeline.store.outputs import CHIPS, LABELS
 
-OWN = MANIFEST, TABLE, TASKS = "manifest.json", "chips.parquet", "tasks.json"
-"""What an export writes beside the chips."""
+OWN_FILES = MANIFEST, TABLE, TASKS = "manifest.json", "chips.parquet", "tasks.json"
+"""The files that an export writes besides the chips."""
 
-MEMBERS = 500
-"""Chips in one tar: with 224 × 224 pixels as PNG some 40 MB."""
+TAR_CHIPS = 500
+"""Chips in one tar: about 40 MB of 224 × 224 pixels as PNG."""
 
 DIGEST_BYTES = 16
-"""Of a name: many are held to find two that are one."""
+"""Of a name: a digest of every name is kept to find duplicates."""
+
+SHOWN = 60
+"""Letters of a long name in a message."""
 
 MEASUREMENTS = LABELS / "measurements"
 Row = Mapping[str, Any]
@@ -38,14 +42,14 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class ExportRequest:
-    """What is asked of an export.
+    """What to export, and where to.
 
     Attributes:
         target: a folder, or s3://bucket/prefix.
         kind: png or jpeg.
         name: the template of names.
         tars: whether chips are packed into tars, as WebDataset reads them.
-        labelstudio: where Label Studio finds the files; None: no tasks are wanted.
+        labelstudio: the address at which Label Studio finds the files; None: write no tasks.
     """
 
     target: str
@@ -55,24 +59,19 @@ class ExportRequest:
     labelstudio: str | None = None
 
     @property
-    def in_files(self) -> bool:
-        """Whether each chip is a file of a folder: not in a tar, nor an object on S3."""
-        return not self.tars and not self.target.startswith("s3://")
+    def key_fields(self) -> list[str]:
+        """The fields of `index.pattern` in the names."""
+        return [field for field in self.name.fields if field not in names.FIELDS]
 
     @property
-    def of_keys(self) -> list[str]:
-        """Fields of `index.pattern` that names have."""
-        return [field for field in self.name.fields if field not in chipnames.FIELDS]
-
-    @property
-    def needed(self) -> list[str]:
-        """What a chip has no name without."""
-        return [*self.of_keys, *(field for field in self.name.fields if field == "label")]
+    def required(self) -> list[str]:
+        """The fields in the names that some chips do not have."""
+        return [*self.key_fields, *(field for field in self.name.fields if field == "label")]
 
 
 @dataclass(frozen=True, slots=True)
 class FilePlan:
-    """One file to be: its key below the target, its chips, and the digest of all that shapes it."""
+    """One file: its key below the target, its chips, and the digest of all that it depends on."""
 
     key: str
     rows: Sequence[Row]
@@ -80,51 +79,53 @@ class FilePlan:
 
 
 class ChipMetadata:
-    """What is known of every chip: schemas.EXPORTED without a name and a file, a shard at a time.
+    """The metadata of every chip: schemas.EXPORTED up to its file, one shard at a time.
 
-    Place and time are the image's, or, of an instrument's chip, its own.
-
-    Args:
-        of_keys: which fields of `index.pattern` are wanted, too.
+    Place and time are the image's or, for an instrument's chip, its own.
 
     Raises:
         InputError: the chip stage has not run.
     """
 
-    def __init__(self, of_keys: Sequence[str]) -> None:
+    def __init__(self, request: ExportRequest) -> None:
+        self.request = request
         self.paths = outputs.shard_paths(CHIPS)
-        said = ["chip_id", "label", "group", "split"]
-        self.labels = tables.labels(said)
-        of_image = ["key", "shard", "captured_at", "latitude", "longitude", *of_keys]
+        self.labels = tables.labels(["chip_id", "label", "group", "split"])
+        of_image = ["key", "shard", "captured_at", "latitude", "longitude", *request.key_fields]
         self.headers = tables.images(of_image)
-        self.measured = [_own(path) for path in sorted(MEASUREMENTS.glob("*.parquet"))]
+        self.measurements = [
+            _read_measurements(path) for path in sorted(MEASUREMENTS.glob("*.parquet"))
+        ]
 
-    def rows(self, asked: ExportRequest) -> Iterator[tuple[list[dict[str, Any]], int]]:
-        """Give the chips of each shard that have a name, and how many of it have none.
+    def rows(self) -> Iterator[tuple[list[dict[str, Any]], int]]:
+        """Yield the chips of each shard that have a name, and the number of those that have none.
 
-        A template that speaks of labels, or of fields of `index.pattern`, names those chips alone
-        that have them.
+        If the template has a label, or fields of `index.pattern`, chips without them have no name.
         """
         for path in self.paths:
             chips = tables.read(path, schemas.CHIPS.names)
-            chips = _beside(chips, self.labels, "chip_id")
-            chips = _beside(chips, self.headers, "key")
-            for measured in self.measured:
-                chips = _measured(chips, measured)
+            chips = _joined(chips, self.labels, "chip_id")
+            chips = _joined(chips, self.headers, "key")
+            for measurements in self.measurements:
+                chips = _with_own_place_and_time(chips, measurements)
             rows = chips.to_pylist()
-            kept = [row for row in rows if all(row[name] is not None for name in asked.needed)]
-            yield kept, len(rows) - len(kept)
+            named = [
+                {**row, "name": names.name(self.request.name, row)}
+                for row in rows
+                if all(row[field] is not None for field in self.request.required)
+            ]
+            yield named, len(rows) - len(named)
 
 
-def _own(path: Path) -> pa.Table:
+def _read_measurements(path: Path) -> pa.Table:
     """Read where and when an instrument took its chips."""
     wanted = {"chip_id", "latitude", "longitude", "timestamp"}
     with pq.ParquetFile(path) as file:
         return file.read([name for name in file.schema_arrow.names if name in wanted])
 
 
-def _beside(chips: pa.Table, other: pa.Table, on: str) -> pa.Table:
-    """Put the other columns of *other* beside *chips*; null where it has no such row."""
+def _joined(chips: pa.Table, other: pa.Table, on: str) -> pa.Table:
+    """Return *chips* with the other columns of *other*; null where it has no such row."""
     place = pc.index_in(chips[on], value_set=other[on].combine_chunks())
     for name in other.column_names:
         if name != on:
@@ -132,87 +133,104 @@ def _beside(chips: pa.Table, other: pa.Table, on: str) -> pa.Table:
     return chips
 
 
-def _measured(chips: pa.Table, measured: pa.Table) -> pa.Table:
-    place = pc.index_in(chips["chip_id"], value_set=measured["chip_id"].combine_chunks())
-    own = {"latitude": "latitude", "longitude": "longitude", "captured_at": "timestamp"}
-    for name, theirs in own.items():
+def _with_own_place_and_time(chips: pa.Table, measurements: pa.Table) -> pa.Table:
+    place = pc.index_in(chips["chip_id"], value_set=measurements["chip_id"].combine_chunks())
+    columns = {"latitude": "latitude", "longitude": "longitude", "captured_at": "timestamp"}
+    for name, measured in columns.items():
         at = chips.schema.get_field_index(name)
         kind = chips.schema.field(name).type
-        if theirs in measured.column_names and measured.schema.field(theirs).type == kind:
-            better = pc.coalesce(measured[theirs].take(place), chips[name])
-            chips = chips.set_column(at, name, better)
+        if measured in measurements.column_names and measurements[measured].type == kind:
+            values = pc.coalesce(measurements[measured].take(place), chips[name])
+            chips = chips.set_column(at, name, values)
     return chips
 
 
-def count(known: ChipMetadata, asked: ExportRequest) -> tuple[int, int]:
+def count(chips: ChipMetadata) -> tuple[int, int]:
     """Count the chips that have a name, and those that have none.
 
     Raises:
-        SettingError: two chips have one name, or a name is too long for a file.
+        SettingError: two chips have one name, or a file cannot have a name.
     """
-    ending = encode.EXTENSIONS[asked.kind]
+    request = chips.request
     seen: set[bytes] = set()
     nameless = 0
-    for rows, without in known.rows(asked):
+    for rows, without in chips.rows():
         nameless += without
         for row in rows:
-            given = chipnames.name(asked.name, row)
-            if asked.in_files and not chipnames.fits(f"{given}.{ending}"):
-                raise chipnames.too_long(asked.name, row, given)
-            if not asked.tars and "/" in given and given.partition("/")[0] in OWN:
-                raise chipnames.in_the_way(asked.name, row, given)
-            digested = blake2b(given.encode(), digest_size=DIGEST_BYTES).digest()
-            if digested in seen:
-                every = (one for some, _ in known.rows(asked) for one in some)
-                first = next(one for one in every if chipnames.name(asked.name, one) == given)
-                raise chipnames.doubled(asked.name, first, row)
-            seen.add(digested)
+            name = row["name"]
+            if not request.tars:
+                _check_path(request, row)
+            name_digest = blake2b(name.encode(), digest_size=DIGEST_BYTES).digest()
+            if name_digest in seen:
+                first = next(one for some, _ in chips.rows() for one in some if one["name"] == name)
+                problem = "put {key}, {row} and {col}, or {chip_id}, into it"
+                raise names.invalid(
+                    request.name, row, f"{name!r}, which {names.chip(first)} has too; {problem}"
+                )
+            seen.add(name_digest)
     return len(seen), nameless
 
 
-def plan(
-    known: ChipMetadata, asked: ExportRequest, extract: ExtractParams
-) -> Iterator[list[FilePlan]]:
-    """Give the files to be of each shard: of other images most tars stay as they are."""
+def _check_path(request: ExportRequest, row: Row) -> None:
+    path = f"{row['name']}.{encode.EXTENSIONS[request.kind]}"
+    longest = max(len(part.encode()) for part in path.split("/"))
+    if longest > names.MAX_BYTES and not request.target.startswith("s3://"):
+        problem = (
+            f"{shorten(path, SHOWN)!r} of {longest:,} bytes, and a file or folder has at most "
+            f"{names.MAX_BYTES}; put {{chip_id}} in the place of a long field"
+        )
+        raise names.invalid(request.name, row, problem)
+    first, slash, _ = path.partition("/")
+    if slash and first in OWN_FILES:
+        problem = (
+            f"{path!r}, and {first} is the export's own file; put text before the first field, as "
+            "in chips/{label}/…"
+        )
+        raise names.invalid(request.name, row, problem)
+
+
+def plan(chips: ChipMetadata, extract: ExtractParams) -> Iterator[list[FilePlan]]:
+    """Yield the files of each shard: if some images change, most tars stay as they are."""
+    request = chips.request
     code = [encode.VERSION, images.VERSION, windows.VERSION]
-    base = digest({"code": code, "kind": asked.kind, "extract": extract.recipe_fields()})
-    for rows, _ in known.rows(asked):
-        every = [{**row, "name": chipnames.name(asked.name, row)} for row in rows]
-        if asked.tars:
-            yield list(_tars(every, base))
+    base = digest({"code": code, "kind": request.kind, "extract": extract.recipe_fields()})
+    ending = encode.EXTENSIONS[request.kind]
+    for rows, _ in chips.rows():
+        if request.tars:
+            yield list(_tars(rows, base))
         else:
-            ending = encode.EXTENSIONS[asked.kind]
             yield [
-                FilePlan(f"{row['name']}.{ending}", [row], digest([base, _facts(row)]))
-                for row in every
+                FilePlan(f"{row['name']}.{ending}", [row], digest([base, _exif_values(row)]))
+                for row in rows
             ]
 
 
 def _tars(rows: Sequence[Row], base: str) -> Iterator[FilePlan]:
-    for number, start in enumerate(range(0, len(rows), MEMBERS)):
-        some = rows[start : start + MEMBERS]
-        said = [[sample(row), _facts(row), said_of(row).decode()] for row in some]
-        yield FilePlan(f"{some[0]['shard']:04d}-{number:04d}.tar", some, digest([base, said]))
+    for number, start in enumerate(range(0, len(rows), TAR_CHIPS)):
+        members = rows[start : start + TAR_CHIPS]
+        content = [[sample(row), _exif_values(row), metadata(row).decode()] for row in members]
+        key = f"{members[0]['shard']:04d}-{number:04d}.tar"
+        yield FilePlan(key, members, digest([base, content]))
 
 
 def exif_fields(row: Row) -> encode.ExifFields:
-    """Give what a chip's EXIF says."""
+    """Return what a chip's EXIF says."""
     return encode.ExifFields(row["chip_id"], row["latitude"], row["longitude"], row["captured_at"])
 
 
-def _facts(row: Row) -> list[Any]:
+def _exif_values(row: Row) -> list[Any]:
     at = row["captured_at"]
     return [row["chip_id"].hex(), row["latitude"], row["longitude"], at and at.isoformat()]
 
 
 def sample(row: Row) -> str:
-    """Give a chip's name in a tar: WebDataset takes all behind the first dot for the ending."""
+    """Return a chip's name in a tar: for WebDataset, the ending begins at the first dot."""
     folder, slash, name = row["name"].rpartition("/")
     return f"{folder}{slash}{name.replace('.', '%2E')}"
 
 
-def said_of(row: Row) -> bytes:
-    """Give what stands beside a chip in a tar, as JSON."""
-    names = ("key", "row", "col", "top", "left", "height", "width", "label", "group", "split")
-    said = {name: row[name] for name in names} | {"chip_id": row["chip_id"].hex()}
-    return json.dumps(said, ensure_ascii=False, sort_keys=True).encode()
+def metadata(row: Row) -> bytes:
+    """Return a chip's metadata in a tar, as JSON."""
+    fields = ("key", "row", "col", "top", "left", "height", "width", "label", "group", "split")
+    values = {name: row[name] for name in fields} | {"chip_id": row["chip_id"].hex()}
+    return json.dumps(values, ensure_ascii=False, sort_keys=True).encode()

@@ -1,4 +1,4 @@
-"""Files of chips: an image is read once, its chips cut and encoded, and what is new is written."""
+"""Write files of chips: each image is read once, and only files that have changed are written."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ import hashlib
 import io
 import logging
 import multiprocessing
-import os
 import signal
 import tarfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from functools import partial
 from itertools import groupby
-from typing import Literal, Self
+from typing import Literal
 
 from pipeline.commands.export import plan
 from pipeline.commands.export.plan import ExportRequest, FilePlan, Row
@@ -28,7 +26,7 @@ from pipeline.images.decode import decode_image
 from pipeline.images.encode import EXTENSIONS, ChipFormat, encode_chip
 from pipeline.images.sandbox import DecoderSandbox, out_of_memory
 from pipeline.images.watchdog import watched
-from pipeline.images.windows import Pixels, crop
+from pipeline.images.windows import crop
 from pipeline.storage import open_storage
 from pipeline.store.context import Context
 
@@ -37,17 +35,22 @@ log = logging.getLogger("quadrat")
 JOB_CHIPS = 64
 """Chips of one image that are cut at once."""
 
-
 WRITERS = 16
-"""Threads that read and write, where each file is a chip: they hide the storage's latency."""
+"""Threads that read and write if each file is a chip: they hide the storage's latency."""
 
 FEW = 200
-"""So few chips are encoded before a process for each core has started."""
+"""So many chips are encoded in threads: processes take longer than that to start."""
 
 
 @dataclass(frozen=True, slots=True)
 class WrittenFile:
-    """One file: what it was made from, its size, its digest, how many chips; *written*: now."""
+    """One file of the target.
+
+    Attributes:
+        made_from: the digest of all that it depends on.
+        chips: the number of chips in it; *rows* has their metadata.
+        is_new: whether this run has written it.
+    """
 
     key: str
     made_from: str
@@ -55,142 +58,126 @@ class WrittenFile:
     sha256: str
     chips: int
     rows: Sequence[Row] = ()
-    written: bool = False
+    is_new: bool = False
 
     def columns(self) -> dict[str, str | int]:
-        """Give what schemas.EXPORTED says of the file."""
-        said = {"object": self.key, "sha256": self.sha256, "made_from": self.made_from}
-        return {**said, "object_size": self.size}
+        """Return the columns of schemas.EXPORTED that describe the file."""
+        return {
+            "object": self.key,
+            "object_size": self.size,
+            "sha256": self.sha256,
+            "made_from": self.made_from,
+        }
 
 
 class ChipWriter:
-    """Makes files of chips.
+    """Cuts, encodes and writes chips: storage in threads; decoding and encoding in processes.
 
     Args:
-        context: the work's.
-        asked: what files.
-        before: those that stand: one that comes out as it is there is not written again.
+        context: the params and the machine's settings.
+        request: what to export.
+        present: the target's files; one whose content would be the same is not written again.
     """
 
     def __init__(
-        self, context: Context, asked: ExportRequest, before: Mapping[str, WrittenFile]
+        self, context: Context, request: ExportRequest, present: Mapping[str, WrittenFile]
     ) -> None:
         self.bucket = open_storage(context.params.bucket.url, digest_cache=context.machine.digests)
-        self.target = open_storage(asked.target)
-        self.asked, self.extract = asked, context.params.extract
-        self.before = before
+        self.target = open_storage(request.target)
+        self.request, self.extract, self.present = request, context.params.extract, present
         self.chips, self.cores = 0, hardware.cores()
-        writers = self.cores + 2 if asked.tars else WRITERS
-        self.threads = ThreadPoolExecutor(
-            writers, thread_name_prefix="export", initializer=leave_ctrl_c
-        )
-        self.apart, self.switching = DecoderSandbox(), threading.Lock()
         self.isolates_decoding = context.machine.isolates_decoding
-        self.encoders: Executor = self._with_care(self.cores if self.isolates_decoding else 1)
+        self.sandbox, self.switching = DecoderSandbox(), threading.Lock()
+        self.threads = _threads("export", self.cores + 2 if request.tars else WRITERS)
+        self.encoders: Executor = _threads("encode", self.cores if self.isolates_decoding else 1)
 
-    def _with_care(self, threads: int) -> ThreadPoolExecutor:
-        """Give threads, of which each has a process of its own that decodes for it alone."""
-        return ThreadPoolExecutor(threads, thread_name_prefix="encode", initializer=leave_ctrl_c)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def stop(self) -> None:
+    def close(self) -> None:
         """Begin nothing more, and wait for what has begun."""
         self.threads.shutdown(wait=True, cancel_futures=True)
         self.encoders.shutdown(wait=True, cancel_futures=True)
-        self.apart.close()
+        self.sandbox.close()
 
-    def make(self, todo: Sequence[FilePlan]) -> Iterator[tuple[list[WrittenFile], list[Reject]]]:
-        """Make the files *todo*, some at a time, in their order.
+    def write(self, files: Sequence[FilePlan]) -> Iterator[tuple[list[WrittenFile], list[Reject]]]:
+        """Write *files*, and yield the files and rejects of some at a time, in their order.
 
         Raises:
             StorageError: an image changed since it was indexed, or a file cannot be written.
             InputError: there is not enough memory for an image.
         """
-        before, self.chips = self.chips, self.chips + sum(len(file.rows) for file in todo)
+        before, self.chips = self.chips, self.chips + sum(len(file.rows) for file in files)
         if before <= FEW < self.chips and not self.isolates_decoding:
             self.encoders.shutdown()
             spawn = multiprocessing.get_context("spawn")
-            self.encoders = ProcessPoolExecutor(self.cores, spawn, end_with_the_export)
-        yield from self.threads.map(self._make, _units(todo))
+            self.encoders = ProcessPoolExecutor(self.cores, spawn, signals.end_with_parent)
+        yield from self.threads.map(self._write_files, _jobs(files))
 
-    def _make(self, files: Sequence[FilePlan]) -> tuple[list[WrittenFile], list[Reject]]:
-        """Cut, encode and write the chips of *files*."""
-        found: dict[bytes, bytes] = {}
-        refused: list[Reject] = []
+    def _write_files(self, files: Sequence[FilePlan]) -> tuple[list[WrittenFile], list[Reject]]:
+        encoded: dict[bytes, bytes] = {}
+        rejected: list[Reject] = []
         rows = [row for file in files for row in file.rows]
         for _, grouped in groupby(rows, lambda row: str(row["key"])):
-            own = list(grouped)
-            for start in range(0, len(own), JOB_CHIPS):
-                some = own[start : start + JOB_CHIPS]
-                cut = self._cut(some)
-                if isinstance(cut, Rejected):
-                    refused += [_refusal(row, cut) for row in some]
+            of_image = list(grouped)
+            for start in range(0, len(of_image), JOB_CHIPS):
+                chips = of_image[start : start + JOB_CHIPS]
+                content = self._encode(chips)
+                if isinstance(content, Rejected):
+                    rejected += [_reject(row, content) for row in chips]
                 else:
-                    ids = (row["chip_id"] for row in some)
-                    found.update(zip(ids, cut, strict=True))
-        made = (self._write(file, found) for file in files)
-        return [file for file in made if file is not None], refused
+                    ids = (row["chip_id"] for row in chips)
+                    encoded.update(zip(ids, content, strict=True))
+        written = (self._write_file(file, encoded) for file in files)
+        return [file for file in written if file is not None], rejected
 
-    def _cut(self, rows: Sequence[Row]) -> list[bytes] | Rejected:
-        """Give each chip's file, or why its image has none."""
+    def _encode(self, rows: Sequence[Row]) -> list[bytes] | Rejected:
+        """Return the file of each chip of one image, or why the image cannot be decoded."""
         key = rows[0]["key"]
         try:
             data = self.bucket.read(key, if_version=rows[0]["version"])
             encoders = self.encoders
             try:
-                return self._encoded(encoders, data, rows)
+                return self._submit(encoders, data, rows)
             except BrokenProcessPool:
-                self._go_on_with_care(encoders)
-                return self._encoded(self.encoders, data, rows)
+                self._isolate_decoding(encoders)
+                return self._submit(self.encoders, data, rows)
         except Rejected as why:
             return why
         except MemoryError as error:
             raise out_of_memory(key) from error
 
-    def _encoded(self, encoders: Executor, data: bytes, rows: Sequence[Row]) -> list[bytes]:
-        if isinstance(encoders, ProcessPoolExecutor):
-            decode = partial(_decode, self.extract)
-        else:
-            decode = partial(_decode_apart, self.apart, self.extract)
-        return encoders.submit(_cut, decode, data, rows, self.asked.kind).result()
+    def _submit(self, encoders: Executor, data: bytes, rows: Sequence[Row]) -> list[bytes]:
+        sandbox = None if isinstance(encoders, ProcessPoolExecutor) else self.sandbox
+        return encoders.submit(_cut, data, rows, self.extract, self.request.kind, sandbox).result()
 
-    def _go_on_with_care(self, broken: Executor) -> None:
-        """Have an image that ends its process end no other's from now on."""
+    def _isolate_decoding(self, broken: Executor) -> None:
+        """Decode in a sandbox from now on, so that a deadly image ends nothing else."""
         signals.wait_if_stopping()
         with self.switching:
             if self.encoders is broken:
                 log.warning(
-                    "export: decoding an image ended its process; from now on images are read in "
-                    "processes of their own"
+                    "export: decoding an image ended its process; from now on images are decoded "
+                    "in separate processes"
                 )
-                self.encoders = self._with_care(self.cores)
+                self.encoders = _threads("encode", self.cores)
 
-    def _write(self, file: FilePlan, found: Mapping[bytes, bytes]) -> WrittenFile | None:
-        rows = [row for row in file.rows if row["chip_id"] in found]
+    def _write_file(self, file: FilePlan, encoded: Mapping[bytes, bytes]) -> WrittenFile | None:
+        rows = [row for row in file.rows if row["chip_id"] in encoded]
         if not rows:
             return None
-        data = self._packed(rows, found) if self.asked.tars else found[rows[0]["chip_id"]]
+        data = self._tar(rows, encoded) if self.request.tars else encoded[rows[0]["chip_id"]]
         sha256 = hashlib.sha256(data).hexdigest()
-        old = self.before.get(file.key)
-        new = old is None or old.sha256 != sha256
-        if new:
+        old = self.present.get(file.key)
+        is_new = old is None or old.sha256 != sha256
+        if is_new:
             self.target.put(file.key, data)
-        return WrittenFile(
-            file.key, file.made_from, len(data), sha256, len(rows), rows, written=new
-        )
+        return WrittenFile(file.key, file.made_from, len(data), sha256, len(rows), rows, is_new)
 
-    def _packed(self, rows: Sequence[Row], found: Mapping[bytes, bytes]) -> bytes:
-        """Give a tar that WebDataset reads: of each chip the picture, and what is known as JSON."""
+    def _tar(self, rows: Sequence[Row], encoded: Mapping[bytes, bytes]) -> bytes:
+        """Return a tar that WebDataset reads: of each chip the picture, and metadata as JSON."""
         sink = io.BytesIO()
         with tarfile.open(fileobj=sink, mode="w", format=tarfile.USTAR_FORMAT) as tar:
             for row in rows:
-                parts = {EXTENSIONS[self.asked.kind]: found[row["chip_id"]]}
-                for ending, data in {**parts, "json": plan.said_of(row)}.items():
+                picture = {EXTENSIONS[self.request.kind]: encoded[row["chip_id"]]}
+                for ending, data in {**picture, "json": plan.metadata(row)}.items():
                     member = tarfile.TarInfo(f"{plan.sample(row)}.{ending}")
                     member.size = len(data)  # mtime, owner and mode are tarfile's own: 0, 0644
                     tar.format = _format(member)
@@ -199,63 +186,51 @@ class ChipWriter:
 
 
 def _format(member: tarfile.TarInfo) -> Literal[0, 1]:
-    """Give the plainest format of a tar that can hold the member's name."""
+    """Return the simplest tar format that can hold the member's name."""
     try:
         member.tobuf(tarfile.USTAR_FORMAT)
-    except ValueError:  # longer than 255 bytes, or nowhere to be cut in two
+    except ValueError:  # longer than 255 bytes, or impossible to split
         return tarfile.GNU_FORMAT
     return tarfile.USTAR_FORMAT
 
 
-def _units(todo: Sequence[FilePlan]) -> Iterator[list[FilePlan]]:
-    """Give what one thread makes at a time: a tar, or some chips of one image."""
-    for _, grouped in groupby(todo, lambda file: (file.rows[0]["key"], len(file.rows) > 1)):
-        own = list(grouped)
-        size = JOB_CHIPS if len(own[0].rows) == 1 else 1
-        for start in range(0, len(own), size):
-            yield own[start : start + size]
+def _jobs(files: Sequence[FilePlan]) -> Iterator[list[FilePlan]]:
+    """Yield what one thread writes at a time: a tar, or some chips of one image."""
+    for _, grouped in groupby(files, lambda file: (file.rows[0]["key"], len(file.rows) > 1)):
+        of_image = list(grouped)
+        size = JOB_CHIPS if len(of_image[0].rows) == 1 else 1
+        for start in range(0, len(of_image), size):
+            yield of_image[start : start + size]
 
 
-def leave_ctrl_c() -> None:
-    """Have processes that this thread starts not hear of Ctrl-C: it ends them through this one."""
+def _threads(name: str, count: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(count, thread_name_prefix=name, initializer=_block_ctrl_c)
+
+
+def _block_ctrl_c() -> None:
+    """Block Ctrl-C in this thread and the processes that it starts: this process ends them."""
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
-def end_with_the_export() -> None:
-    """End this process once the one that started it has been killed: nobody waits for it."""
-    started_by = multiprocessing.parent_process()
-    if started_by is None:
-        return
-
-    def watch() -> None:
-        started_by.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _decode(extract: ExtractParams, data: bytes, key: str) -> Pixels:
-    with watched(key):
-        return decode_image(data, extract)
-
-
-def _decode_apart(apart: DecoderSandbox, extract: ExtractParams, data: bytes, key: str) -> Pixels:
-    return apart.decode(data, extract, key)
-
-
 def _cut(
-    decode: Callable[[bytes, str], Pixels],
     data: bytes,
     rows: Sequence[Row],
+    extract: ExtractParams,
     kind: ChipFormat,
+    sandbox: DecoderSandbox | None,
 ) -> list[bytes]:
-    """Decode an image and give each chip's file; in a process of its own, but where *decode* has.
+    """Decode an image, in *sandbox* if there is one, and return the file of each of its chips.
 
     Raises:
         Rejected: the image cannot be decoded.
     """
-    pixels = decode(data, rows[0]["key"])
+    key = rows[0]["key"]
+    if sandbox is not None:
+        pixels = sandbox.decode(data, extract, key)
+    else:
+        with watched(key):
+            pixels = decode_image(data, extract)
     windows = ((row["top"], row["left"], row["height"], row["width"]) for row in rows)
     return [
         encode_chip(crop(pixels, window), kind, plan.exif_fields(row))
@@ -263,6 +238,6 @@ def _cut(
     ]
 
 
-def _refusal(row: Row, why: Rejected) -> Reject:
-    place = {name: row[name] for name in ("row", "col")}
-    return Reject("export", row["key"], why.reason, message(row["key"], why), **place)
+def _reject(row: Row, why: Rejected) -> Reject:
+    detail = message(row["key"], why)
+    return Reject("export", row["key"], why.reason, detail, row["row"], row["col"])

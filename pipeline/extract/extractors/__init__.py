@@ -1,17 +1,19 @@
-"""Extractors: what turns chips into features. One file for each, or a user's own `module:Class`.
+"""Extractors: what turns chips into features. One file for each, or a user's `module:Class`.
 
-A file of this folder defines two functions. It may import torch only inside them, so that naming an
+A file of this folder defines two functions. It imports torch only inside them, so that choosing an
 extractor costs nothing:
 
     def identity(extract: ExtractParams, weights: Weights | None) -> Identity
     def build(extract: ExtractParams, weights: Weights | None) -> Extractor
 
-and, if it takes weights, a third one, which says where they are:
+If it takes weights, which are then never None, it also defines where they are:
 
     def source(extract: ExtractParams, machine: Machine) -> WeightsSource
 
-`EXPORTS = False` keeps it in torch. A user's class is called as `Class(extract, weights)`, with the
-file that `extract.weights` names or None. It has `identity()` and all that an Extractor has.
+`EXPORTS = False` keeps it in torch. Instead of `build`, one without a network defines
+`engine(extract, weights)`, see pipeline/extract/extractors/precomputed.py. A user's class is called
+as `Class(extract, weights)`, with the file that `extract.weights` names or None. It has
+`identity()` and the members of an Extractor.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from pipeline.config.machine import Machine
 from pipeline.config.sections import USER_PLUGIN, ExtractParams
 from pipeline.core.errors import SettingError
 from pipeline.core.hashing import digest
-from pipeline.extract.weights import Weights, WeightsSource, fetch, required
+from pipeline.extract.weights import Weights, WeightsSource, fetch, named_source
 
 if TYPE_CHECKING:
     import torch
@@ -88,11 +90,11 @@ def in_whole_vectors(rows: torch.Tensor) -> torch.Tensor:
 
 
 class UserExtractor:
-    """A user's class, with the functions that a file of this folder has."""
+    """A user's class, with the functions of a file of this folder."""
 
-    def __init__(self, extract: ExtractParams) -> None:
-        plugin = registry.find_user_plugin(extract.extractor, key="extract.extractor")
-        self.kind, self.sha256 = plugin.kind, dict(plugin.sha256)
+    def __init__(self, name: str) -> None:
+        plugin = registry.find_user_plugin(name, key="extract.extractor")
+        self.build, self.sha256 = plugin.kind, dict(plugin.sha256)
         self.EXPORTS = getattr(plugin.kind, "EXPORTS", True)
 
     def source(self, extract: ExtractParams, machine: Machine) -> WeightsSource | None:
@@ -100,66 +102,59 @@ class UserExtractor:
         return named_source(extract, machine) if extract.weights else None
 
     def identity(self, extract: ExtractParams, weights: Weights | None) -> Identity:
-        """Return what the class says of itself."""
-        identity: Identity = self.kind(extract, weights).identity()
+        """Return the identity that the class states."""
+        identity: Identity = self.build(extract, weights).identity()
         return identity
 
-    def build(self, extract: ExtractParams, weights: Weights | None) -> Extractor:
-        """Create an instance."""
-        extractor: Extractor = self.kind(extract, weights)
+
+@dataclass(frozen=True, slots=True)
+class ChosenExtractor:
+    """The extractor that `extract.extractor` names, with its weights.
+
+    Attributes:
+        extract: the section.
+        part: the extractor's file, or a UserExtractor.
+        weights: None if it takes none.
+    """
+
+    extract: ExtractParams
+    part: Any
+    weights: Weights | None
+
+    @property
+    def exports(self) -> bool:
+        """Whether it can leave torch for another runtime."""
+        return bool(getattr(self.part, "EXPORTS", True))
+
+    def identity(self) -> dict[str, Any]:
+        """Return what the extractor adds to the recipe, as JSON values.
+
+        For a user's class, the digest of its file and of every file of the user's that it imports
+        is added: other code is another extractor.
+        """
+        values = asdict(self.part.identity(self.extract, self.weights))
+        if isinstance(self.part, UserExtractor):
+            values["source_sha256"] = digest(self.part.sha256)
+        return values
+
+    def build(self) -> Extractor:
+        """Build the network, in evaluation mode, on the CPU."""
+        extractor: Extractor = self.part.build(self.extract, self.weights)
         return extractor
 
 
-def find(extract: ExtractParams) -> Any:
-    """Return the file of the extractor that *extract* names, or a UserExtractor.
+def choose(extract: ExtractParams, machine: Machine) -> ChosenExtractor:
+    """Find the extractor that *extract* names, and its weights.
 
     Raises:
-        SettingError: there is no such extractor.
+        SettingError: there is no such extractor; weights are named but not taken, or the reverse.
+        InputError: the weights cannot be read, or have another digest.
     """
     if USER_PLUGIN.match(extract.extractor):
-        return UserExtractor(extract)
-    return registry.find("extract.extractors", extract.part[0], key="extract.extractor")
-
-
-def weights_of(extract: ExtractParams, machine: Machine) -> Weights | None:
-    """Return the weights that *extract* names, or None if the extractor takes none.
-
-    Raises:
-        SettingError: weights are named but not taken, or needed but not named.
-        InputError: they cannot be read, or have another digest.
-    """
-    part = find(extract)
+        part: Any = UserExtractor(extract.extractor)
+    else:
+        part = registry.find("extract.extractors", extract.part[0], key="extract.extractor")
     source = part.source(extract, machine) if hasattr(part, "source") else None
-    if source is None and extract.weights and not isinstance(part, UserExtractor):
+    if source is None and extract.weights:
         raise SettingError(f"extract.weights: {extract.extractor} takes no weights; set it to null")
-    return None if source is None else fetch(source, machine.weights)
-
-
-def named_source(extract: ExtractParams, machine: Machine) -> WeightsSource:  # noqa: ARG001
-    """Return the source that `extract.weights` names: the `source` of most extractors.
-
-    Raises:
-        SettingError: it names none.
-    """
-    if not extract.weights:
-        raise required(extract.extractor)
-    return WeightsSource(extract.weights, extract.weights_sha256 or "")
-
-
-def identity(extract: ExtractParams, weights: Weights | None) -> dict[str, Any]:
-    """Return what the extractor adds to the recipe, as JSON values.
-
-    For a user's class, the digest of its file and of every file of the user's that it imports is
-    added: other code is another extractor.
-    """
-    part = find(extract)
-    values = asdict(part.identity(extract, weights))
-    if isinstance(part, UserExtractor):
-        values["source_sha256"] = digest(part.sha256)
-    return values
-
-
-def build(extract: ExtractParams, weights: Weights | None) -> Extractor:
-    """Build the extractor that *extract* names, in evaluation mode, on the CPU."""
-    extractor: Extractor = find(extract).build(extract, weights)
-    return extractor
+    return ChosenExtractor(extract, part, source and fetch(source, machine.weights))

@@ -1,4 +1,4 @@
-"""EfficientNet-B0 as EfficientNet-PyTorch has it, down to the names of its parameters.
+"""EfficientNet-B0 as in EfficientNet-PyTorch, with the same names of parameters.
 
 It differs from torchvision's in TensorFlow's "same" padding, which is one pixel more at the bottom
 and the right, and in BatchNorm's epsilon.
@@ -34,19 +34,7 @@ BLOCKS = (
 
 
 class Same(nn.Conv2d):
-    """A convolution without bias whose output is the input's size over the stride, rounded up."""
-
-    def __init__(  # noqa: PLR0913 - a convolution's own
-        self,
-        before: int,
-        after: int,
-        kernel: int = 1,
-        *,
-        stride: int = 1,
-        groups: int = 1,
-        bias: bool = False,
-    ) -> None:
-        super().__init__(before, after, kernel, stride=stride, groups=groups, bias=bias)
+    """A convolution whose output is the input's size over the stride, rounded up."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - torch's name
         """Pad as TensorFlow does, the odd pixel after, then convolve."""
@@ -59,7 +47,7 @@ class Same(nn.Conv2d):
 
 
 def norm(channels: int) -> nn.BatchNorm2d:
-    """Give the BatchNorm of this network."""
+    """Return the BatchNorm of this network."""
     return nn.BatchNorm2d(channels, eps=EPSILON, momentum=0.01)
 
 
@@ -72,24 +60,24 @@ class Block(nn.Module):
         self.skips = stride == 1 and before == after
         self.expands = expansion != 1
         if self.expands:
-            self._expand_conv, self._bn0 = Same(before, wide), norm(wide)
-        self._depthwise_conv = Same(wide, wide, kernel, stride=stride, groups=wide)
+            self._expand_conv, self._bn0 = Same(before, wide, 1, bias=False), norm(wide)
+        self._depthwise_conv = Same(wide, wide, kernel, stride, groups=wide, bias=False)
         self._bn1 = norm(wide)
         squeezed = max(1, before // 4)
-        self._se_reduce = Same(wide, squeezed, bias=True)
-        self._se_expand = Same(squeezed, wide, bias=True)
-        self._project_conv, self._bn2 = Same(wide, after), norm(after)
+        self._se_reduce = Same(wide, squeezed, 1)
+        self._se_expand = Same(squeezed, wide, 1)
+        self._project_conv, self._bn2 = Same(wide, after, 1, bias=False), norm(after)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Give the block's output, added to its input where the shapes are equal."""
+        """Return the block's output, added to its input if the shapes are equal."""
         y = silu(self._bn0(self._expand_conv(x))) if self.expands else x
         y = silu(self._bn1(self._depthwise_conv(y)))
         y = self._bn2(self._project_conv(self._gate(y) * y))
-        found: torch.Tensor = y + x if self.skips else y
-        return found
+        output: torch.Tensor = y + x if self.skips else y
+        return output
 
     def _gate(self, y: torch.Tensor) -> torch.Tensor:
-        """Give how far each channel is let through: [N, channels, 1, 1], 0 to 1."""
+        """Return the weight of each channel: [N, channels, 1, 1], 0 to 1."""
         squeezed = in_whole_vectors(y.mean((2, 3), keepdim=True))
         gate = torch.sigmoid(self._se_expand(silu(self._se_reduce(squeezed))))
         return gate[: len(y)]
@@ -103,7 +91,7 @@ class CoralNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self._conv_stem, self._bn0 = Same(3, 32, 3, stride=2), norm(32)
+        self._conv_stem, self._bn0 = Same(3, 32, 3, stride=2, bias=False), norm(32)
         self._blocks = nn.ModuleList()
         for repeats, kernel, stride, expansion, before, after in BLOCKS:
             for number in range(repeats):
@@ -113,7 +101,7 @@ class CoralNet(nn.Module):
                         kernel, stride if first else 1, expansion, before if first else after, after
                     )
                 )
-        self._conv_head, self._bn1 = Same(320, DIM), norm(DIM)
+        self._conv_head, self._bn1 = Same(320, DIM, 1, bias=False), norm(DIM)
 
     def to(self, *args: object, **kwargs: object) -> Self:
         """Move, as every module does."""

@@ -1,13 +1,13 @@
-"""Filters: a fixed bank of oriented filters and colour statistics; no weights, a baseline.
+"""Filters: a fixed bank of oriented filters and colour statistics; a baseline without weights.
 
-What is measured, on luminance and two opponent-colour channels of a 64 × 64 chip:
-    energy of quadrature pairs of Gabor filters at 6 scales (2 wavelengths on each of 3 levels of a
-    pyramid) × 8 orientations: its mean and deviation, the orientations sorted by strength, so that
-    a turned texture looks alike;
+A feature has these statistics of the luminance and two opponent colours of a 64 × 64 chip:
+    mean and deviation of the energy of quadrature pairs of Gabor filters, at 6 scales (2
+    wavelengths on each of 3 levels of a pyramid) × 8 orientations. The orientations are sorted by
+    strength, so that a turned texture has the same feature;
     soft histograms of the three channels, and of the contrast to the neighbourhood at two scales;
     mean and deviation of the channels.
-Square roots of energies and shares keep large values from drowning small ones. Every second place
-is measured: a pair's energy changes slowly, and half the places give the same figures.
+Square roots of energies and shares keep large values from hiding small ones. Filters are applied at
+every second pixel: a pair's energy changes slowly, and more pixels give the same statistics.
 
 Sources: Varma and Zisserman 2005 (filter banks for textures without orientation), Leung and Malik
 2001 (the bank), Gevers et al. 2012 (opponent colours), Arandjelović and Zisserman 2012 (roots).
@@ -46,12 +46,12 @@ SMALLEST = 1e-8
 
 
 def identity(extract: ExtractParams, weights: Weights | None) -> Identity:  # noqa: ARG001
-    """Say what the filters add to a recipe."""
+    """Return what the filters add to the recipe."""
     return Identity("filters", "", NO_WEIGHTS, f"opponent colours, {SIZE} px", VERSION)
 
 
 def build(extract: ExtractParams, weights: Weights | None) -> Extractor:  # noqa: ARG001
-    """Build the filters; see pipeline/extract/extractors/__init__.py."""
+    """Build the filters."""
     return Filters()
 
 
@@ -91,38 +91,39 @@ class Filters:
         return torch.cat([*textures, _histograms(values), mean, deviation], dim=1)
 
     def _texture(self, luminance: torch.Tensor) -> list[torch.Tensor]:
-        """Give, a level, both moments of each scale, its orientations sorted by strength."""
-        found = []
-        for power in self._powers(luminance):
-            moments = _moments(power, power.sqrt())
-            found += [part.sqrt().sort(dim=2, descending=True).values for part in moments]
-        return [part.flatten(1) for part in found]
+        """Return both moments of each scale, by level; orientations are sorted by strength."""
+        moments = (
+            moment.sqrt().sort(dim=2, descending=True).values
+            for power in self._powers(luminance)
+            for moment in _moments(power, power.sqrt())
+        )
+        return [moment.flatten(1) for moment in moments]
 
     def _colours(self, colours: torch.Tensor) -> list[torch.Tensor]:
-        """Give, a level, both moments of each colour and scale, over all orientations."""
-        found = []
-        for power in self._powers(colours.flatten(0, 1)[:, None]):
-            over_orientations = power.mean(2)
-            moments = _moments(over_orientations, over_orientations.sqrt())
-            found += [part.sqrt().reshape(len(colours), -1) for part in moments]
-        return found
+        """Return both moments of each colour and scale, by level, over all orientations."""
+        powers = (power.mean(2) for power in self._powers(colours.flatten(0, 1)[:, None]))
+        return [
+            moment.sqrt().reshape(len(colours), -1)
+            for power in powers
+            for moment in _moments(power, power.sqrt())
+        ]
 
     def _powers(self, channel: torch.Tensor) -> list[torch.Tensor]:
-        """Give, a level, the energy of each quadrature pair: [N, wavelengths, 8, h, w]."""
+        """Return the energy of each quadrature pair, by level: [N, wavelengths, 8, h, w]."""
         import torch
         from torch.nn.functional import avg_pool2d, conv2d, pad
 
-        found = []
+        powers = []
         for level in range(LEVELS):
             small = avg_pool2d(channel, 2**level) if level else channel
             padded = pad(small, (KERNEL // 2,) * 4, mode="reflect")
             even, odd = conv2d(padded, self.bank, stride=STEP).chunk(2, dim=1)
             power = even.square().add_(odd.square()).add_(SMALLEST)
-            found.append(torch.unflatten(power, 1, (len(WAVELENGTHS), ORIENTATIONS)))
-        return found
+            powers.append(torch.unflatten(power, 1, (len(WAVELENGTHS), ORIENTATIONS)))
+        return powers
 
     def _contrast(self, luminance: torch.Tensor, blur: torch.Tensor) -> torch.Tensor:
-        """Give the luminance less its neighbourhood's: [N, 1, 32, 32]."""
+        """Return the luminance minus its neighbourhood's: [N, 1, 32, 32]."""
         from torch.nn.functional import conv2d, pad
 
         padded = pad(luminance, (len(blur) // 2,) * 4, mode="reflect")
@@ -132,7 +133,7 @@ class Filters:
 
 
 def _opponent(rgb: torch.Tensor) -> torch.Tensor:
-    """Give luminance, red against green, yellow against blue: [N, 3, H, W]."""
+    """Return luminance, red against green, yellow against blue: [N, 3, H, W]."""
     import torch
 
     red, green, blue = rgb.unbind(1)
@@ -142,13 +143,13 @@ def _opponent(rgb: torch.Tensor) -> torch.Tensor:
 
 
 def _moments(squares: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Give mean and deviation over places of *values* [..., H, W], whose *squares* are known."""
+    """Return mean and deviation over the pixels of *values* [..., H, W], given their *squares*."""
     mean = values.mean((-2, -1))
     return mean, (squares.mean((-2, -1)) - mean.square()).clamp(min=SMALLEST).sqrt()
 
 
 def _histograms(values: torch.Tensor) -> torch.Tensor:
-    """Give the roots of the shares of [N, C, H, W] in BINS overlapping bins of each of RANGES."""
+    """Return the roots of the shares of [N, C, H, W] in BINS overlapping bins of each of RANGES."""
     import torch
 
     low, high = torch.tensor(RANGES, device=values.device).unbind(1)
@@ -161,7 +162,7 @@ def _histograms(values: torch.Tensor) -> torch.Tensor:
 
 
 def _gabors() -> Any:
-    """Give the even, then the odd halves of the bank, float32 [2 × wavelengths × 8, 1, K, K]."""
+    """Return the even, then the odd halves of the bank, float32 [2 × wavelengths × 8, 1, K, K]."""
     import numpy as np
 
     half = KERNEL // 2
@@ -180,7 +181,7 @@ def _gabors() -> Any:
 
 
 def _gaussian(sigma: int) -> Any:
-    """Give one side of a separable blur, float32 [4 sigma + 1]."""
+    """Return one axis of a separable blur, float32 [4 sigma + 1]."""
     import numpy as np
 
     line = np.exp(-(np.arange(-2 * sigma, 2 * sigma + 1) ** 2) / (2 * sigma * sigma))

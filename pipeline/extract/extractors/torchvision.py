@@ -1,8 +1,8 @@
 """torchvision/NAME: any of torchvision's classification models, up to its last linear layer.
 
-A feature is what the model's last linear layer is given; of SqueezeNet, which has none, it is the
-pooled output of its `features`. Chips are brought to the size, mean and deviation of the model's
-own weights. `extract.weights` is a name of torchvision's (`DEFAULT`, `IMAGENET1K_V1`; null is
+A feature is the input of the model's last linear layer; SqueezeNet has none, and its feature is the
+pooled output of its `features`. Chips are brought to the size, mean and deviation that the weights
+are for. `extract.weights` is one of torchvision's names (`DEFAULT`, `IMAGENET1K_V1`; null is
 `DEFAULT`), or a path, `s3://` or `https://` to weights of the same layout.
 """
 
@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from pipeline.config.machine import Machine
 from pipeline.config.sections import ExtractParams
 from pipeline.core.errors import SettingError
-from pipeline.extract.extractors import Extractor, Identity, in_whole_vectors, named_source
-from pipeline.extract.weights import Weights, WeightsSource, apply, load, required
+from pipeline.extract.extractors import Extractor, Identity, in_whole_vectors
+from pipeline.extract.weights import Weights, WeightsSource, apply, load, named_source
 
 if TYPE_CHECKING:
     import torch
@@ -41,14 +41,14 @@ OLD_NAMES = (
     (re.compile(r"(encoder_layer_\d+\.mlp)\.linear_1\."), r"\1.0."),
     (re.compile(r"(encoder_layer_\d+\.mlp)\.linear_2\."), r"\1.3."),
 )
-"""Names in torchvision's published files of DenseNet and ViT that its code has since changed.
+"""Names in torchvision's published files of DenseNet and ViT that its code has changed since.
 
 Source: torchvision 0.29, `densenet.py: _load_state_dict`, `vision_transformer.py: MLPBlock`.
 """
 
 
 def source(extract: ExtractParams, machine: Machine) -> WeightsSource:
-    """Say where the weights are; a mirror's address stands for torchvision's own."""
+    """Return where the weights are: at torchvision's address, or at the mirror's instead."""
     name = extract.weights or "DEFAULT"
     if not ENUM_NAME.fullmatch(name):
         return named_source(extract, machine)
@@ -59,19 +59,15 @@ def source(extract: ExtractParams, machine: Machine) -> WeightsSource:
     return WeightsSource(url, extract.weights_sha256 or "", prefix[1] if prefix else "")
 
 
-def identity(extract: ExtractParams, weights: Weights | None) -> Identity:
-    """Say what the model adds to a recipe."""
-    if weights is None:
-        raise required(extract.extractor)
+def identity(extract: ExtractParams, weights: Weights) -> Identity:
+    """Return what the model adds to the recipe."""
     facts = _facts(extract, weights.cache)
     preprocessing = f"{facts['size']} px, mean {facts['mean']}, deviation {facts['std']}"
     return Identity("torchvision", extract.part[1], weights.sha256, preprocessing, VERSION)
 
 
-def build(extract: ExtractParams, weights: Weights | None) -> Extractor:
-    """Build the model without its head; see pipeline/extract/extractors/__init__.py."""
-    if weights is None:
-        raise required(extract.extractor)
+def build(extract: ExtractParams, weights: Weights) -> Extractor:
+    """Build the model without its head."""
     facts = _facts(extract, weights.cache)
     model, head, dim = headless(extract.part[1], int(facts["size"]))
     tensors = {_renamed(key): value for key, value in load(weights).items()}
@@ -86,11 +82,9 @@ def _renamed(key: str) -> str:
 
 
 def headless(name: str, size: int) -> tuple[nn.Module, str, int]:
-    """Give an untrained model without its head, the head's prefix, and the feature's length.
+    """Return an untrained model without its head, the head's prefix, and the feature's length.
 
-    Args:
-        name: as torchvision has it.
-        size: of the chips; the position embedding of a ViT depends on it.
+    The position embedding of a ViT depends on the *size* of the chips.
     """
     import torch
     from torch import nn
@@ -107,19 +101,22 @@ def headless(name: str, size: int) -> tuple[nn.Module, str, int]:
         return model.eval(), "classifier.", 512
     at, last = linear[-1]
     prefix = _prefix(model, at)
-    owner, _, own_name = at.rpartition(".")
-    setattr(model.get_submodule(owner), own_name, nn.Identity())
+    parent, _, child = at.rpartition(".")
+    setattr(model.get_submodule(parent), child, nn.Identity())
     return model.eval(), prefix, int(last.in_features)
 
 
 def _prefix(model: nn.Module, head: str) -> str:
-    """Give the widest prefix that only names the *head*: `classifier.` of dropout and linear.
+    """Return the widest prefix that names only the *head*: `classifier.` of dropout and linear.
 
-    Whoever fine-tunes a model puts another head, of other names, in that place.
+    A fine-tuned model has another head in that place, with other names.
     """
-    own = {name for name, _ in model.named_parameters() if name.startswith(f"{head}.")}
+
+    def below(prefix: str) -> set[str]:
+        return {name for name, _ in model.named_parameters() if name.startswith(f"{prefix}.")}
+
     parent = head.rpartition(".")[0]
-    while parent and own == {n for n, _ in model.named_parameters() if n.startswith(f"{parent}.")}:
+    while parent and below(parent) == below(head):
         head, parent = parent, parent.rpartition(".")[0]
     return f"{head}."
 
@@ -148,10 +145,10 @@ class Backbone:
 
 
 def _facts(extract: ExtractParams, cache: Path) -> dict[str, Any]:
-    """Give address, size, mean and deviation of a model's own weights.
+    """Return the address of a model's weights, and their size, mean and deviation.
 
-    They are remembered beside the weights, by torchvision's version: importing it takes seconds,
-    and the index asks at every run.
+    They are kept beside the weights, by torchvision's version: to import it takes seconds, and the
+    index needs them at every run.
     """
     model = extract.part[1]
     name = extract.weights or "DEFAULT"
@@ -159,17 +156,17 @@ def _facts(extract: ExtractParams, cache: Path) -> dict[str, Any]:
     folder = cache / f"torchvision-{version('torchvision')}"
     path = folder / f"{model}-{name}.json"
     try:
-        remembered: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        remembered = _asked(model, name)
+        facts = _facts_of_torchvision(model, name)
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(remembered), encoding="utf-8")
-    return remembered
+        path.write_text(json.dumps(facts), encoding="utf-8")
+    return facts
 
 
 @cache
-def _asked(model: str, name: str) -> dict[str, Any]:
-    """Ask torchvision itself.
+def _facts_of_torchvision(model: str, name: str) -> dict[str, Any]:
+    """Read the facts from torchvision.
 
     Raises:
         SettingError: there is no such model, or no such weights of it.
@@ -178,9 +175,9 @@ def _asked(model: str, name: str) -> dict[str, Any]:
 
     from torchvision import models
 
-    known = models.list_models(module=models)
-    if model not in known:
-        nearest = get_close_matches(model, known, n=1) or [known[0]]
+    names = models.list_models(module=models)
+    if model not in names:
+        nearest = get_close_matches(model, names, n=1) or [names[0]]
         raise SettingError(
             f"extract.extractor: torchvision has no classification model {model!r} "
             f"(nearest: 'torchvision/{nearest[0]}')"

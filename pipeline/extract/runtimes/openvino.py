@@ -35,22 +35,17 @@ def export(module: torch.nn.Module, chips: NDArray[np.uint8], folder: Path) -> N
     openvino.save_model(model, folder / MODEL, compress_to_fp16=False)
 
 
-def load(folder: Path, precision: str) -> Compiled:
-    """Compile what `export` has written."""
-    return Compiled(folder / MODEL, precision)
-
-
 class Compiled:
-    """A compiled graph as a Network (see pipeline/extract/runtimes/__init__.py)."""
+    """What `export` has written, as a Network (see pipeline/extract/runtimes/__init__.py)."""
 
-    def __init__(self, path: Path, precision: str) -> None:
+    def __init__(self, folder: Path, precision: str) -> None:
         settings = {
             "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
             "INFERENCE_NUM_THREADS": THREADS,
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,  # several processes would pin themselves to one core
         }
-        compiled = _openvino().Core().compile_model(path, "CPU", settings)
+        compiled = _openvino().Core().compile_model(folder / MODEL, "CPU", settings)
         self.batch, self.size = map(int, tuple(compiled.input(0).shape)[:2])
         self.dim = int(compiled.output(0).shape[1])
         self.request = compiled.create_infer_request()
@@ -59,6 +54,9 @@ class Compiled:
         """Embed one full batch."""
         features: NDArray[np.float32] = self.request.infer([chips], share_inputs=True)[0].copy()
         return features
+
+
+load = Compiled
 
 
 def _openvino() -> Any:

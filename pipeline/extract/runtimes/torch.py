@@ -1,4 +1,4 @@
-"""torch: the extractor as it is, on any device. Every other runtime is held against this one."""
+"""torch: the extractor as it is, on any device. Other runtimes are compared with this one."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pipeline.core.hardware import THREADS
 from pipeline.extract.extractors import Extractor
 
 MIXED = {"bf16": torch.bfloat16, "fp16": torch.float16}
-"""Precisions in which autocast computes what stands them; the rest stays in fp32."""
+"""Precisions that autocast uses where it is safe; the rest stays in fp32."""
 
 
 class Eager:
     """An extractor as a Network (see pipeline/extract/runtimes/__init__.py).
 
     Args:
-        extractor: what embeds; moved to *device*.
+        extractor: is moved to *device*.
         batch: chips in a batch.
-        precision: that of params.yaml.
+        precision: `extract.precision`.
         device: torch's name of the device.
     """
 
@@ -35,12 +35,12 @@ class Eager:
         mixed = torch.autocast(self.device.type, self.mixed, enabled=self.mixed is not None)
         with torch.inference_mode(), mixed:
             features = self.extractor(on_device)
-        found: NDArray[np.float32] = features.float().cpu().numpy()
-        return found
+        embedded: NDArray[np.float32] = features.float().cpu().numpy()
+        return embedded
 
 
 def make_exact(*, tf32: bool = False) -> None:
-    """Fix what else would change bits from run to run: threads, TF32, the choice of kernels."""
+    """Fix the threads, TF32 and the choice of kernels, so that bits do not change between runs."""
     torch.set_num_threads(THREADS)
     torch.backends.cuda.matmul.allow_tf32 = tf32
     torch.backends.cudnn.allow_tf32 = tf32

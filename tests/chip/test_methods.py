@@ -1,4 +1,4 @@
-"""Chips: which windows each method gives, and which annotations cannot be used."""
+"""Chip methods: the windows of each, and the annotations that cannot be used."""
 
 import numpy as np
 import pyarrow as pa
@@ -160,7 +160,7 @@ def test_points_outside_their_image_are_rejected_with_file_and_line():
         ("s/a.png", ".\\s\\a.png", "'s/a.png'"),
     ],
 )
-def test_an_image_of_nearly_that_name_is_told(key, written, shown):
+def test_a_key_that_differs_only_in_spelling_is_named_in_the_reject(key, written, shown):
     images = pa.table({"key": [key], "version": ["v"], "height": [30], "width": [40]})
     said = annotations([{"key": written, "row": 1, "col": 1}])
     found, (reject,) = methods.places(images, said, points.Settings(method="points"), "points.csv")
@@ -212,15 +212,15 @@ def test_whole_images_cannot_use_annotated_points():
 )
 def test_a_mask_is_named_by_its_image(named, key, mask):
     params = grid.Settings(method="grid", nodata=named)
-    assert methods.mask_of(methods.masks(params), key) == mask
+    assert methods.masks(params)(key) == mask
 
 
 @pytest.mark.parametrize("nodata", [None, 0, -9999.0, "alpha"])
-def test_without_masks_there_are_none(nodata):
+def test_nodata_by_value_or_alpha_names_no_masks(nodata):
     assert methods.masks(grid.Settings(method="grid", nodata=nodata)) is None
 
 
-def test_no_data_that_is_no_value_no_alpha_and_names_no_mask_is_refused():
+def test_nodata_that_is_no_value_alpha_or_mask_template_is_refused():
     with pytest.raises(ValueError, match=r"\{name\} is none of the fields key, folder, stem"):
         grid.Settings(method="grid", nodata="{name}.png")
     with pytest.raises(ValueError, match="has no field"):

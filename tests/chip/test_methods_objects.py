@@ -115,7 +115,7 @@ def test_two_labels_for_one_box_are_a_conflict_or_several_labels():
     assert labelled(places, given) == [("a.png", "crab;fish")]
 
 
-def test_what_of_a_box_lies_outside_is_cut_off_and_what_lies_wholly_outside_is_rejected():
+def test_a_box_is_cut_off_at_the_border_and_rejected_if_it_is_wholly_outside():
     objects, rejects = said(
         ("a.png", "half", at(-5, 35, 10, 10)),
         ("a.png", "out", at(30, 0, 5, 5)),
@@ -146,7 +146,7 @@ def test_what_of_a_box_lies_outside_is_cut_off_and_what_lies_wholly_outside_is_r
     ]
 
 
-def test_chips_of_points_stand_in_the_middle_of_objects():
+def test_chips_around_points_are_centred_on_the_middles_of_objects():
     objects, _ = said(
         ("a.png", "box", at(2, 3, 5, 7)),
         ("a.png", "point", {"row": 9, "col": 8}),
@@ -171,7 +171,7 @@ def covered(objects, size=10, **settings):
     method = grid.Settings(method="grid", size=size, edge="pad")
     places, _ = methods.places(IMAGES, schemas.ANNOTATIONS.empty_table(), method, "boxes.csv")
     every = methods.plan(places, method)
-    given, rejects = _covered.said(every, objects, params(**settings))
+    given, rejects = _covered.annotate(every, objects, params(**settings))
     made = labels.make(every, IMAGES, given, "chip", SplitParams())
     top_left = dict(
         zip(
@@ -249,13 +249,13 @@ def test_two_objects_over_one_middle_are_a_conflict_and_the_image_keeps_one_grou
     every = methods.plan(
         methods.places(IMAGES, schemas.ANNOTATIONS.empty_table(), method, "")[0], method
     )
-    given, _ = _covered.said(every, objects, params())
+    given, _ = _covered.annotate(every, objects, params())
     made = labels.make(every, IMAGES, given, "chip", SplitParams())
     assert made["group"].to_pylist() == ["s1", "b.png"]
 
 
-def test_what_an_object_reaches_into_is_no_background():
-    """Most of such a chip may be bare, but nobody has said so."""
+def test_a_chip_that_an_object_overlaps_is_no_background():
+    """Most of such a chip may be bare, but no annotation says so."""
     objects, _ = said(
         ("a.png", "kelp", at(0, 0, 12, 10)), ("a.png", "spot", {"row": 24, "col": 36})
     )
@@ -263,9 +263,9 @@ def test_what_an_object_reaches_into_is_no_background():
     places, _ = methods.places(IMAGES, schemas.ANNOTATIONS.empty_table(), method, "")
     every = methods.plan(places, method)
     section = params(background=100.0)
-    given, _ = _covered.said(every, objects, section)
+    given, _ = _covered.annotate(every, objects, section)
     made = labels.make(every, IMAGES, given, "chip", SplitParams())
-    told, _ = background.label(made, every, [], section, _covered.near(every, objects))
+    told, _ = background.label(made, every, [], section, _covered.touched(every, objects))
     windows = dict(zip(every["chip_id"].to_pylist(), every.to_pylist(), strict=True))
     found = {
         (window["top"], window["left"]): row["label"]
@@ -286,7 +286,7 @@ CORNERS = st.lists(
 
 @settings(deadline=None)
 @given(CORNERS, st.integers(0, 30), st.integers(0, 30), st.integers(1, 12), st.integers(1, 12))
-def test_an_outline_holds_the_pixels_whose_middles_lie_in_it(corners, top, left, height, width):
+def test_an_outline_covers_the_pixels_whose_middles_are_in_it(corners, top, left, height, width):
     corners = [(x + 0.0137, y + 0.0219) for x, y in corners]  # no edge through a middle
     shape = {"outline": [[value for corner in corners for value in corner]], "pixels": None}
     found = _covered.covered(shape, (top, left, height, width))
@@ -301,7 +301,7 @@ def test_an_outline_holds_the_pixels_whose_middles_lie_in_it(corners, top, left,
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 9), st.integers(0, 9), st.data())
-def test_a_mask_and_a_box_hold_their_own_pixels(top, left, data):
+def test_a_mask_and_a_box_cover_exactly_their_pixels(top, left, data):
     bits = data.draw(st.lists(st.booleans(), min_size=30, max_size=30))
     pixels = np.array(bits).reshape(5, 6)
     assume(pixels.any())
@@ -322,7 +322,7 @@ def test_every_chip_method_can_use_objects(method):
     methods.check_levels(part.Settings(method=method), params(), "object")
 
 
-def test_a_mask_that_is_cut_by_the_border_still_lies_where_it_lay():
+def test_a_mask_that_is_cut_at_the_border_keeps_its_position():
     said_so = {
         "images": [{"id": 1, "file_name": "a.png"}],
         "categories": [{"id": 1, "name": "kelp"}],

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.annotations import AnnotationSource
-from pipeline.chip.methods import _tables, flowcam
+from pipeline.chip import particles
+from pipeline.chip.methods import flowcam
 from pipeline.config.sections import ExtractParams
 from pipeline.core import schemas
 from pipeline.images.decode import decode_image
@@ -31,7 +32,7 @@ def session(tmp_path):
 
 
 def beside(folder, table="metadata.lst"):
-    """What the index says of a session's folder."""
+    """The images in a session's folder, as the index has them."""
     found = []
     for path in sorted(folder.glob("*.tif")):
         with Image.open(path) as image:
@@ -44,8 +45,7 @@ def beside(folder, table="metadata.lst"):
 
 def measured(folder, table="metadata.lst"):
     data = (folder / table).read_bytes()
-    key = f"{folder.name}/{table}"
-    return _tables.measure(_tables.Table(key, data), beside(folder), flowcam)
+    return flowcam.read(f"{folder.name}/{table}", data, beside(folder))
 
 
 def pixels_of(folder, chips):
@@ -82,7 +82,7 @@ def test_every_measurement_is_a_column_of_its_type_and_joins_by_chip_id(session)
         assert (got["image_id"], got["collage_file"]) == (row["image_id"], row["collage_file"])
 
 
-def test_the_sessions_name_says_where_and_when_it_was_sampled_apart_from_when_it_was_imaged(
+def test_place_and_day_of_sampling_come_from_the_sessions_name_not_from_the_time_of_imaging(
     session,
 ):
     row = measured(session.folder).measured.to_pylist()[0]
@@ -100,7 +100,7 @@ def test_the_sessions_name_says_where_and_when_it_was_sampled_apart_from_when_it
 )
 def test_any_place_and_day_in_a_name_are_read_back(latitude, longitude, day, number):
     name = f"Some_Tank_{latitude}_{longitude}_{day.day:02d}{day.month:02d}{day.year:04d}{number}"
-    said, fault = flowcam.session_of(name)
+    said, fault = flowcam.parse_session(name)
     assert fault == ""
     assert (said.latitude, said.longitude) == (float(latitude), float(longitude))
     assert said.sampled_on == day
@@ -137,12 +137,12 @@ def test_any_place_and_day_in_a_name_are_read_back(latitude, longitude, day, num
         ),
     ],
 )
-def test_a_place_or_day_that_cannot_be_is_not_taken_and_said(name, place, day, fault):
-    said, why = flowcam.session_of(name)
+def test_an_impossible_place_or_day_is_left_out_with_a_message(name, place, day, fault):
+    said, why = flowcam.parse_session(name)
     assert ((said.latitude, said.longitude), said.sampled_on, why) == (place, day, fault)
 
 
-def test_a_session_whose_name_cannot_be_keeps_its_chips(tmp_path):
+def test_a_session_with_an_impossible_name_keeps_its_chips(tmp_path):
     session = sessions.make(tmp_path / "T_95.0_0.0_04052023", 3)
     found = measured(session.folder)
     assert found.chips.num_rows == 3
@@ -156,7 +156,7 @@ def test_a_session_whose_name_cannot_be_keeps_its_chips(tmp_path):
     ]
 
 
-def test_carriage_returns_a_mark_and_another_order_of_fields_change_nothing(session):
+def test_carriage_returns_a_byte_order_mark_and_another_order_of_fields_change_nothing(session):
     plain = measured(session.folder)
     session.newline = "\r\n"
     session.fields = dict(sorted(session.fields.items()))
@@ -221,7 +221,7 @@ def without(session, line):
         (lambda session: "", "1: version '' is not read; 017 and later are"),
     ],
 )
-def test_a_header_that_is_none_refuses_the_table_and_says_where(session, spoil, says):
+def test_a_table_with_a_broken_header_is_rejected_with_the_line(session, spoil, says):
     session.table.write_text(spoil(session), encoding="utf-8")
     found = measured(session.folder)
     assert found.chips.num_rows == 0
@@ -229,7 +229,7 @@ def test_a_header_that_is_none_refuses_the_table_and_says_where(session, spoil, 
     assert found.rejects[0].detail.endswith(says)
 
 
-def test_a_torn_row_and_cells_of_another_type_are_rejects_and_the_others_stand(session):
+def test_rows_with_missing_or_unreadable_cells_are_rejects_and_the_others_are_used(session):
     lines = session.text().split("\n")
     first = 2 + len(sessions.FIELDS)
     lines[first] = lines[first][:80]
@@ -256,7 +256,7 @@ def test_a_torn_row_and_cells_of_another_type_are_rejects_and_the_others_stand(s
     assert by_id[5]["elongation"] is None
 
 
-def test_windows_that_leave_their_collage_or_stand_twice_are_rejects(session):
+def test_windows_outside_their_collage_and_repeated_windows_are_rejects(session):
     rows = session.rows
     rows[0]["image_x"] = 255
     rows[1]["image_y"] = -1
@@ -291,7 +291,7 @@ def placed(session, rows, separator=None):
         schema=schemas.ANNOTATIONS,
     )
     source = AnnotationSource("said.csv", b"", beside(session.folder)["key"].to_pylist())
-    table, rejects = _tables.placed(found.chips, said, source, separator)
+    table, rejects = particles.assign(found.chips, said, source, separator)
     numbers = {
         (row["key"], row["row"], row["col"]): int(row["particle"].rpartition("/")[2])
         for row in found.chips.to_pylist()
@@ -326,7 +326,7 @@ def test_an_annotation_finds_its_chip_by_any_pixel_of_it_or_by_the_particles_nam
     ]
 
 
-def test_an_annotation_of_a_collage_speaks_of_all_its_particles(session):
+def test_an_annotation_of_a_collage_labels_all_its_particles(session):
     name = session.rows[0]["collage_file"]
     got, rejects = placed(session, [{"key": f"{NAME}/{name}", "label": "bubble"}])
     assert rejects == []
@@ -347,7 +347,7 @@ def test_two_labels_of_one_particle_conflict_unless_a_chip_may_have_several(sess
 
 
 @real
-def test_the_real_session_gives_475_chips_inside_apart_and_with_nothing_left_over():
+def test_the_475_chips_of_a_real_session_are_inside_disjoint_and_cover_all_that_is_not_black():
     found = measured(REAL)
     assert found.rejects == []
     assert found.chips.num_rows == 475
@@ -371,7 +371,7 @@ def test_the_real_session_gives_475_chips_inside_apart_and_with_nothing_left_ove
 
 
 @real
-def test_made_sessions_are_like_the_real_one(session):
+def test_synthetic_sessions_look_like_the_real_one(session):
     lines = (REAL / "metadata.lst").read_text(encoding="ascii").split("\n")
     ours = session.text().split("\n")
     assert ours[:55] == lines[:55]
@@ -387,10 +387,8 @@ def test_made_sessions_are_like_the_real_one(session):
         name = f"{folder.name}_images_000001.tif"
         with Image.open(folder / name) as image:
             stated.append((image.mode, image.info["compression"], image.tag_v2[262]))
-        rows = flowcam.read(
-            _tables.Table(f"{folder.name}/x", (folder / "metadata.lst").read_bytes())
-        )
-        assert {row.image for row in rows.rows} >= {name}
-        (top, left, _, wide), (_, next_left, _, _) = (row.window for row in rows.rows[:2])
-        assert (top, left, next_left) == (2, 2, 2 + wide + 2)
+        rows = sorted(measured(folder).measured.to_pylist(), key=lambda row: row["id"])
+        assert {row["collage_file"] for row in rows} >= {name}
+        top, left, wide = (rows[0][f"image_{side}"] for side in "yxw")
+        assert (top, left, rows[1]["image_x"]) == (2, 2, 2 + wide + 2)
     assert stated[0] == stated[1]
