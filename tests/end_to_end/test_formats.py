@@ -155,7 +155,7 @@ def test_unlabelled_points_are_answered_for_coralnet(repo):
 
 
 @pytest.mark.slow
-def test_boxes_of_their_own_sizes_are_learnt_and_judged(repo):
+def test_boxes_of_their_own_sizes_are_trained_on_and_evaluated(repo):
     coco(repo)
     repo.set(chip__method="boxes", chip__size=None)
     said = counts(repo.said("dvc", "repro"))
@@ -172,7 +172,7 @@ def test_boxes_of_their_own_sizes_are_learnt_and_judged(repo):
     (repo.path / "map.csv").write_text("from,to\nstripes,texture\nnoise,texture\n")
     told = repo.said("dvc", "repro")
     assert "extract" not in counts(told)
-    assert "by the label map 3 labels become 2 classes and 0 are dropped" in told
+    assert "the label map turns 3 labels into 2 classes and drops 0" in told
     with (repo.path / "results/tables/classes.csv").open() as stream:
         rows = {row["class"]: row["labels"] for row in csv.DictReader(stream)}
     assert rows == {"plain": "1", "texture": "2"}
