@@ -28,7 +28,7 @@ def test_a_python_without_the_packages_says_to_activate_the_environment():
 
 def test_dvc_repro_with_another_python_on_the_path_says_to_activate_the_environment(repo, tmp_path):
     """As `.venv/bin/dvc repro` does if the environment is not active."""
-    python = tmp_path / "bin" / "python"
+    python = tmp_path / "bin" / "python3"
     python.parent.mkdir()
     python.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n', encoding="utf-8")
     python.chmod(0o755)
