@@ -40,7 +40,7 @@ def beside(folder: Path, table: Path) -> pa.Table:
         names = {"table": f"{folder.name}/{table.name}", "table_version": "1", "version": "1"}
         names["key"] = f"{folder.name}/{path.name}"
         found.append(names | {"image_height": height, "image_width": width})
-    return pa.Table.from_pylist(found, schema=schemas.BESIDE)
+    return pa.Table.from_pylist(found, schema=schemas.WINDOW_TABLES)
 
 
 def cut(folder: Path, table: Path, near: pa.Table, extract: ExtractParams) -> tuple[int, int]:

@@ -34,7 +34,7 @@ TABLES: dict[str, pa.Schema] = {
     "data/index/images.parquet": schemas.IMAGES,
     "data/chips/NNNN.parquet": schemas.SCENE_CHIPS,
     "data/labels/labels.parquet": schemas.LABELS,
-    "data/labels/measurements/SESSION.parquet": schemas.MEASURED,
+    "data/labels/measurements/SESSION.parquet": schemas.MEASUREMENTS,
     "data/features/NNNN.parquet": schemas.features(1280, "float32"),
     "data/rejects/STAGE.parquet": schemas.REJECTS,
     "results/predictions.parquet": schemas.PREDICTIONS,
@@ -97,7 +97,7 @@ def tables() -> str:
     parts = [TABLES_HEAD]
     for name, schema in TABLES.items():
         lines = [f"\n## {name}\n", "| column | type | meaning |", "|---|---|---|"]
-        lines += [f"| `{f.name}` | {_type(f)} | {schemas.SENTENCES[f.name]} |" for f in schema]
+        lines += [f"| `{f.name}` | {_type(f)} | {schemas.DESCRIPTIONS[f.name]} |" for f in schema]
         parts.append("\n".join(lines) + "\n")
     reasons = "\n".join(f"| `{code}` | {why} |" for code, why in sorted(rejects.REASONS.items()))
     parts.append(f"\n## Reasons of rejects\n\n| reason | meaning |\n|---|---|\n{reasons}\n")

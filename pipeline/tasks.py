@@ -109,7 +109,7 @@ def _for_shard_tasks(params: Params) -> Params:
     """
     bucket, section, annotations = params.bucket, params.extract, params.annotations
     if annotations.path:
-        annotations = annotations.model_copy(update={"path": urls.shown(annotations.path)})
+        annotations = annotations.model_copy(update={"path": urls.redacted(annotations.path)})
     if "://" not in bucket.url:
         bucket = bucket.model_copy(update={"url": str(local_path(bucket.url))})
     if section.weights and local_path(section.weights).exists():

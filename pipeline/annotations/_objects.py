@@ -17,11 +17,11 @@ from pipeline.annotations._values import LONE_SURROGATE, label
 from pipeline.core import schemas
 from pipeline.core.errors import InputError, Rejected
 from pipeline.core.rejects import Reject
-from pipeline.core.urls import shown
+from pipeline.core.urls import redacted
 
 
 @dataclass(slots=True)
-class Object(_merge.Annotation):
+class AnnotatedObject(_merge.Annotation):
     """A point (row, col), something with a window, or, with neither, a whole image.
 
     `crowd` marks a region of many objects; `image_height` and `image_width` are those that the file
@@ -45,7 +45,7 @@ class Objects(AbstractContextManager[Any]):
     def __init__(self, source: AnnotationSource, settings: FileSettings) -> None:
         self.source, self.separator = source, settings.label_separator
         self.names = ImageNames(source, settings.prefix)
-        self.rows: list[Object] = []
+        self.rows: list[AnnotatedObject] = []
         self.rejects: list[Reject] = []
 
     def at(self, key: str, line: int | str) -> Objects:
@@ -61,7 +61,7 @@ class Objects(AbstractContextManager[Any]):
     def add(self, name: Any, **fields: Any) -> None:
         """Add an object with the label *name*; raise Rejected if it cannot be a label."""
         fields["label"] = label(name, self.separator)
-        self.rows.append(Object(key=self.key, line=self.line, **fields))
+        self.rows.append(AnnotatedObject(key=self.key, line=self.line, **fields))
 
     def result(self) -> Annotations:
         """Return what a format's `read` returns."""
@@ -103,7 +103,7 @@ class ImageNames:
         if LONE_SURROGATE.search(name):
             return self.prefix + ascii(name)
         name = name.replace("\\", "/")
-        key = self.prefix + (shown(name) if "://" in name else name)
+        key = self.prefix + (redacted(name) if "://" in name else name)
         match = next((end for end in self._ends(name) if end in self.keys), None)
         if match is None and name and "." not in key.rpartition("/")[2]:
             match = self._by_stem.get(key)

@@ -91,7 +91,7 @@ class TableFormat:
                 if fields is not None:
                     yield self.kind(key=key, line=line, **fields)
 
-        if self.kind is _objects.Object:
+        if self.kind is _objects.AnnotatedObject:
             return _merge.to_table(list(annotations()), schemas.OBJECTS), rejects
         table, more = _merge.merged(annotations(), source.name, settings.label_separator)
         return table, rejects + more

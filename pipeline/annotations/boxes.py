@@ -8,14 +8,14 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.annotations import ObjectSettings, TableSettings
-from pipeline.annotations._objects import Object
+from pipeline.annotations._objects import AnnotatedObject
 from pipeline.annotations._table import COLUMNS, Cells, ColumnNames, TableFormat, labelled
 from pipeline.annotations._values import box, numbers
 
 LEVEL = "object"
 
 
-class Columns(ColumnNames):
+class BoxColumns(ColumnNames):
     """The names of the table's columns; null: the usual names."""
 
     left: str | None = None
@@ -29,7 +29,7 @@ class Columns(ColumnNames):
 class Settings(ObjectSettings, TableSettings):
     """The settings of `annotations.format: boxes`."""
 
-    columns: Columns = Columns()
+    columns: BoxColumns = BoxColumns()
 
 
 def _box(cells: Cells, settings: Settings) -> dict[str, Any]:
@@ -55,5 +55,5 @@ read = TableFormat(
     required=("image", "left", "top"),
     one_of=(("width", "height"), ("right", "bottom")),
     parse=_box,
-    kind=Object,
+    kind=AnnotatedObject,
 ).read

@@ -12,10 +12,10 @@ from typing import Any
 
 from pipeline.annotations import points
 from pipeline.annotations._written import WrittenAnnotations, csv_bytes
-from pipeline.annotations.points import Columns, Settings
+from pipeline.annotations.points import Settings
 from pipeline.core.errors import InputError
 
-__all__ = ["LEVEL", "Columns", "Settings", "read", "write"]
+__all__ = ["LEVEL", "Settings", "read", "write"]
 
 LEVEL = "point"
 COLUMNS = points.TABLE.columns

@@ -17,7 +17,7 @@ from pipeline.core.errors import Rejected
 LEVEL = "point"
 
 
-class Columns(ColumnNames):
+class PointColumns(ColumnNames):
     """The names of the table's columns; null: the usual names."""
 
     row: str | None = None
@@ -27,7 +27,7 @@ class Columns(ColumnNames):
 class Settings(TableSettings):
     """The settings of `annotations.format: points`."""
 
-    columns: Columns = Columns()
+    columns: PointColumns = PointColumns()
     keep_unconfirmed: bool = False
 
 

@@ -30,7 +30,8 @@ def make(
     Args:
         chips: schemas.CHIPS.
         images: schemas.IMAGES, and the fields of `index.pattern`.
-        annotations: schemas.ANNOTATIONS, one row for each place; at level chip schemas.SAID.
+        annotations: schemas.ANNOTATIONS, one row for each place; at level chip
+            schemas.CHIP_ANNOTATIONS.
         level: "point" joins by key, row and column, "image" by key, "chip" by chip_id.
         split: how groups are made and divided.
     """
@@ -38,13 +39,13 @@ def make(
     annotations = annotations.select([*on, "label", "group"])
     rows = chips.select(["chip_id", "key", "row", "col"])
     rows = rows.join(annotations, on, join_type="left outer")
-    group = rows["group"] if split.by == "group" else of_keys(rows["key"], images, split.by)
+    group = rows["group"] if split.by == "group" else image_values(rows["key"], images, split.by)
     group = pc.coalesce(group, rows["key"])  # an image without one is a group by itself
     rows = rows.drop_columns(["group"]).append_column("group", group)
     return schemas.conform(rows.append_column("split", _splits(group, split)), schemas.LABELS)
 
 
-def of_keys(keys: pa.ChunkedArray, images: pa.Table, by: str) -> pa.ChunkedArray:
+def image_values(keys: pa.ChunkedArray, images: pa.Table, by: str) -> pa.ChunkedArray:
     """Return the value of *by* for the image of each of *keys*: strings, null if it is not known.
 
     Args:

@@ -20,7 +20,7 @@ def assign(
     particle's name is of that particle; one with an image's key is of all particles of the image.
 
     Args:
-        chips: schemas.LISTED.
+        chips: schemas.LISTED_WINDOWS.
         annotations: schemas.ANNOTATIONS.
         source: the annotation file, with the keys of all images.
         separator: `annotations.label_separator`.

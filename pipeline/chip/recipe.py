@@ -21,7 +21,7 @@ def chips(chip: ChipParams) -> Recipe:
     code: dict[str, Any] = {"chips": methods.VERSION, "windows": windows.VERSION}
     part = methods.find(chip)
     if hasattr(part, "TABLES"):
-        columns = (schemas.LISTED, schemas.MEASURED)
+        columns = (schemas.LISTED_WINDOWS, schemas.MEASUREMENTS)
         code |= {"method": part.VERSION, "tables": schemas.fingerprint(pa.unify_schemas(columns))}
     if methods.nodata(chip) is None:
         return recipe_of(chip, code=code, schema=schemas.fingerprint(schemas.CHIPS))

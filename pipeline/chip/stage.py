@@ -46,8 +46,8 @@ class Inputs:
     Attributes:
         images: schemas.IMAGES, and the fields of `index.pattern`.
         places: schemas.PLACES; schemas.CHIPS where objects or particles are cut.
-        annotations: schemas.ANNOTATIONS; schemas.SAID at level chip; schemas.OBJECTS at level
-            object.
+        annotations: schemas.ANNOTATIONS; schemas.CHIP_ANNOTATIONS at level chip; schemas.OBJECTS at
+            level object.
         level: what the annotations are of: "point", "image", "chip", or "object" where objects may
             cover chips.
         rejected: annotations, and lines of instrument tables, that cannot be used.
@@ -256,7 +256,7 @@ def _labels(
 
 def _warn_of_unknown_groups(images: pa.Table, by: str) -> None:
     """Warn of images without the value that groups are made by."""
-    unknown = 0 if by == "group" else labels.of_keys(images["key"], images, by).null_count
+    unknown = 0 if by == "group" else labels.image_values(images["key"], images, by).null_count
     if unknown:
         log.warning(
             "chip: split.by: the %s of %s of %s is not known; each is a group by itself",

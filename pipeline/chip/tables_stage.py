@@ -45,13 +45,13 @@ class InstrumentTables:
     """What all instrument tables together list.
 
     Attributes:
-        chips: schemas.LISTED, sorted.
+        chips: schemas.LISTED_WINDOWS, sorted.
         rejected: lines that gave no chip.
         files: the measurements of the chips, one file for each table.
         lines: for the manifest, one for each table.
     """
 
-    chips: pa.Table = field(default_factory=schemas.LISTED.empty_table)
+    chips: pa.Table = field(default_factory=schemas.LISTED_WINDOWS.empty_table)
     rejected: list[Reject] = field(default_factory=list)
     files: dict[str, Out] = field(default_factory=dict)
     lines: list[dict[str, Any]] = field(default_factory=list)
@@ -82,8 +82,8 @@ def plan(context: Context) -> list[shards.ShardPlan]:
         places = in_folder.get(table["key"].rpartition("/")[0], [])
         near = images.take(pa.array(places, pa.int64())).to_pylist() or [{}]  # one row at least
         named = {"table": table["key"], "table_version": table["version"]}
-        beside = pa.Table.from_pylist([named | image for image in near], schemas.BESIDE)
-        rows = schemas.to_bytes(schemas.conform(beside, schemas.BESIDE))
+        beside = pa.Table.from_pylist([named | image for image in near], schemas.WINDOW_TABLES)
+        rows = schemas.to_bytes(schemas.conform(beside, schemas.WINDOW_TABLES))
         piece = piece_of(recipe.digest, sha256(rows).hexdigest())
         plans.append(shards.ShardPlan(number, piece, partial(bytes, rows), 1))
     return plans
@@ -159,7 +159,7 @@ def gather(context: Context, plans: Sequence[shards.ShardPlan]) -> InstrumentTab
         {"table": name, "recipe": piece.recipe, "input": piece.input}
         for name, piece in zip(names, pieces, strict=True)
     ]
-    table = schemas.conform(pa.concat_tables(chips), schemas.LISTED)
+    table = schemas.conform(pa.concat_tables(chips), schemas.LISTED_WINDOWS)
     return InstrumentTables(table, rejected + doubled, files, lines)
 
 
@@ -189,7 +189,7 @@ def _common(measured: Sequence[pa.Schema]) -> pa.Schema:
 
     A column of two types is float64 if both are numbers, and else text.
     """
-    types: dict[str, pa.DataType] = {column.name: column.type for column in schemas.MEASURED}
+    types: dict[str, pa.DataType] = {column.name: column.type for column in schemas.MEASUREMENTS}
     for column in (column for schema in measured for column in schema):
         before = types.setdefault(column.name, column.type)
         if before != column.type:
@@ -202,7 +202,7 @@ def _common(measured: Sequence[pa.Schema]) -> pa.Schema:
 
 def _schema(record: Record) -> pa.Schema:
     """Return the columns of the measurements, from the piece's note."""
-    known = {column.name: column.type for column in schemas.MEASURED}
+    known = {column.name: column.type for column in schemas.MEASUREMENTS}
     columns = record.note["columns"]
     return pa.schema([(name, known.get(name) or pa.type_for_alias(kind)) for name, kind in columns])
 

@@ -35,7 +35,7 @@ _IMAGE_SIZE = _columns(pa.int32(), "image_height", "image_width")
 _CENTRE = _columns(pa.int32(), "row", "col")
 _WINDOW = _columns(pa.int32(), "top", "left", "height", "width")
 _PLACE = _columns(pa.float64(), "latitude", "longitude")
-_SAID = _columns(pa.string(), "label", "group", "line")
+_LABELLED = _columns(pa.string(), "label", "group", "line")
 
 LISTING = pa.schema([*_IMAGE, ("size", pa.int64())])
 
@@ -53,7 +53,7 @@ HEADERS = pa.schema(
 
 IMAGES = pa.schema([*HEADERS, ("shard", pa.int32())])
 
-ANNOTATIONS = pa.schema([*_KEY, *_CENTRE, *_SAID])
+ANNOTATIONS = pa.schema([*_KEY, *_CENTRE, *_LABELLED])
 
 OUTLINE = pa.list_(pa.field(ELEMENT, pa.list_(pa.field(ELEMENT, pa.float64()))))
 
@@ -66,25 +66,25 @@ OBJECTS = pa.schema(
         ("pixels", pa.binary()),
         ("crowd", pa.bool_()),
         *_IMAGE_SIZE,
-        *_SAID,
+        *_LABELLED,
     ]
 )
 """Annotations of points (`row`, `col`), of objects with a window, or, with neither, of images."""
 
-SAID = pa.schema([*_ID, *ANNOTATIONS])
+CHIP_ANNOTATIONS = pa.schema([*_ID, *ANNOTATIONS])
 """Annotations of chips."""
 
 PLACES = pa.schema([*_IMAGE, *_IMAGE_SIZE, *_CENTRE])
 
 CHIPS = pa.schema([*_ID, *_IMAGE, *_CENTRE, *_WINDOW])
 
-BESIDE = pa.schema([*_columns(pa.string(), "table", "table_version"), *_IMAGE, *_IMAGE_SIZE])
+WINDOW_TABLES = pa.schema([*_columns(pa.string(), "table", "table_version"), *_IMAGE, *_IMAGE_SIZE])
 """A table of windows in the bucket, and the images beside it: one row an image."""
 
-LISTED = pa.schema([*CHIPS, ("particle", pa.string())])
+LISTED_WINDOWS = pa.schema([*CHIPS, ("particle", pa.string())])
 """The windows in such a table, each with its name there."""
 
-MEASURED = pa.schema(
+MEASUREMENTS = pa.schema(
     [
         *_ID,
         *_KEY,
@@ -148,7 +148,7 @@ EXPORTED = pa.schema(
 )
 """Chips as image files: the table that `python -m stages.export` writes beside them."""
 
-SENTENCES: Mapping[str, str] = {
+DESCRIPTIONS: Mapping[str, str] = {
     "chip_id": "digest of key, version and window, in 16 bytes",
     "key": "the image's path below the bucket's root, as the bucket spells it",
     "version": "what identifies the image's bytes: the ETag, or the content's MD5 in a folder",

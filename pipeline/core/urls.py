@@ -13,7 +13,7 @@ SECRET = re.compile(
 """Names in an address's query whose values are secret."""
 
 
-def shown(url: str) -> str:
+def redacted(url: str) -> str:
     """Return *url* for a message: without user, password and query, which may be credentials."""
     try:
         parts = urlsplit(url)

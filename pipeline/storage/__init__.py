@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from pipeline.core.errors import Rejected, SettingError, StorageError, shorten
-from pipeline.core.urls import shown
+from pipeline.core.urls import redacted
 
 NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 """Opens a pipe without waiting for its writer; for a file it changes nothing."""
@@ -114,7 +114,9 @@ def open_storage(
         from pipeline.storage.folder import Folder
 
         return Folder(local_path(url), digest_cache, follow_symlinks=follow_symlinks)
-    raise SettingError(f"{shown(url)}: no storage for {scheme + '://'!r}; use a folder or s3://…")
+    raise SettingError(
+        f"{redacted(url)}: no storage for {scheme + '://'!r}; use a folder or s3://…"
+    )
 
 
 def scheme_of(url: str) -> str:
@@ -126,7 +128,7 @@ def scheme_of(url: str) -> str:
     try:
         return urlsplit(url).scheme
     except ValueError as error:
-        raise SettingError(f"{shown(url)}: not a valid address ({error})") from error
+        raise SettingError(f"{redacted(url)}: not a valid address ({error})") from error
 
 
 def local_path(url: str) -> Path:

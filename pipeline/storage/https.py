@@ -10,7 +10,7 @@ from functools import partial
 from urllib.parse import urlsplit
 
 from pipeline.core.errors import Missing, SettingError, StorageError, TransientError
-from pipeline.core.urls import shown
+from pipeline.core.urls import redacted
 from pipeline.storage.deadlines import RESPONSE_S, read_all, within
 from pipeline.storage.retries import retry
 
@@ -35,7 +35,7 @@ class _SafeRedirects(urllib.request.HTTPRedirectHandler):
     ) -> urllib.request.Request | None:
         if req.type == "https" and urlsplit(newurl).scheme != "https":
             raise StorageError(
-                f"{shown(req.full_url)}: redirects to {shown(newurl)}, which is not safe"
+                f"{redacted(req.full_url)}: redirects to {redacted(newurl)}, which is not safe"
             )
         _check(newurl)
         return super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]
@@ -62,16 +62,16 @@ def _try(url: str) -> bytes:
     except urllib.error.HTTPError as error:
         error.close()
         if error.code in NOT_FOUND:
-            raise Missing(f"{shown(url)}: not there (HTTP {error.code})") from error
+            raise Missing(f"{redacted(url)}: not there (HTTP {error.code})") from error
         kind = TransientError if error.code in TRANSIENT else StorageError
-        raise kind(f"{shown(url)}: the server answers HTTP {error.code}") from error
+        raise kind(f"{redacted(url)}: the server answers HTTP {error.code}") from error
     except (http.client.InvalidURL, ValueError) as error:
         # Without the error's own text, which quotes the address.
         raise SettingError(
-            f"{shown(url)}: not a valid address; percent-encode special characters"
+            f"{redacted(url)}: not a valid address; percent-encode special characters"
         ) from error
     except (OSError, http.client.HTTPException) as error:
-        raise TransientError(f"{shown(url)}: cannot be fetched ({error})") from error
+        raise TransientError(f"{redacted(url)}: cannot be fetched ({error})") from error
 
 
 def _get(url: str) -> bytes:
@@ -86,6 +86,6 @@ def _get(url: str) -> bytes:
 def _check(url: str) -> None:
     parts = urlsplit(url)
     if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
-        raise SettingError(f"{shown(url)}: not a safe address; use https://")
+        raise SettingError(f"{redacted(url)}: not a safe address; use https://")
     if "@" in parts.netloc:
-        raise SettingError(f"{shown(url)}: holds a user name or password; take it out")
+        raise SettingError(f"{redacted(url)}: holds a user name or password; take it out")

@@ -24,7 +24,7 @@ from pipeline.core.errors import (
     StorageError,
     TransientError,
 )
-from pipeline.core.urls import shown
+from pipeline.core.urls import redacted
 from pipeline.storage import Object, s3_client
 from pipeline.storage.deadlines import MIN_BYTES_PER_S, RESPONSE_S, within
 from pipeline.storage.refusals import Refusals
@@ -58,7 +58,7 @@ class S3:
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         if not parts.netloc or "@" in parts.netloc:
-            raise SettingError(f"{shown(url)}: names no bucket; write s3://bucket/prefix")
+            raise SettingError(f"{redacted(url)}: names no bucket; write s3://bucket/prefix")
         self.url = url.rstrip("/")
         self.bucket = parts.netloc
         prefix = url.removeprefix(f"s3://{parts.netloc}").strip("/")

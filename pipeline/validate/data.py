@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.chip.labels import of_keys
+from pipeline.chip.labels import image_values
 from pipeline.config.loader import Params
 from pipeline.config.sections import ValidateParams
 from pipeline.core import schemas
@@ -125,7 +125,7 @@ class ValidationData:
     def metadata(self, name: str) -> list[str | None]:
         """Return the value of *name*, see `validate.by`, for the image of each validation chip."""
         keys = self.predictions.table["key"]
-        values: list[str | None] = of_keys(keys, tables.images(), name).to_pylist()
+        values: list[str | None] = image_values(keys, tables.images(), name).to_pylist()
         return values
 
     def pictures(self, chip_ids: Sequence[bytes], count: int) -> dict[bytes, bytes]:

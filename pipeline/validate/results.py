@@ -17,7 +17,7 @@ from pipeline.validate import recipe as results_recipe
 from pipeline.validate.analyses import Result, analyses
 from pipeline.validate.data import ValidationData
 from pipeline.validate.report import page
-from pipeline.validate.report.blocks import Page, Section
+from pipeline.validate.report.blocks import Page, ReportSection
 from pipeline.validate.valresult import valresult
 
 CACHE_BYTES = 512 * 2**20
@@ -95,14 +95,14 @@ def report_page(data: ValidationData) -> Page:
     )
 
 
-def merged(results: Sequence[Result]) -> list[Section]:
+def merged(results: Sequence[Result]) -> list[ReportSection]:
     """Return the sections of all results, those with the same id as one."""
-    sections: dict[str, Section] = {}
+    sections: dict[str, ReportSection] = {}
     for section in (section for result in results for section in result.sections):
         first = sections.get(section.id)
         blocks = [*first.blocks, *section.blocks] if first else section.blocks
         known = first or section
-        sections[section.id] = Section(known.id, known.title, blocks, known.nav)
+        sections[section.id] = ReportSection(known.id, known.title, blocks, known.nav)
     return list(sections.values())
 
 

@@ -6,7 +6,7 @@ import json
 from functools import partial
 from typing import Any
 
-from pipeline.chip.labels import of_keys
+from pipeline.chip.labels import image_values
 from pipeline.core.errors import InputError
 from pipeline.core.hashing import digest
 from pipeline.core.run_log import Counts
@@ -35,7 +35,9 @@ def piece(context: Context) -> Piece:
     made_from: dict[str, Any] = {"inputs": inputs(), "shown": results_recipe.shown(context.params)}
     if context.params.validate.by:
         images = tables.images()
-        values = {name: of_keys(images["key"], images, name) for name in context.params.validate.by}
+        values = {
+            name: image_values(images["key"], images, name) for name in context.params.validate.by
+        }
         made_from["by"] = {name: column.to_pylist() for name, column in values.items()}
     recipe = results_recipe.recipe(context.params)
     return Piece(TABLE, recipe.digest, "all", digest(made_from))

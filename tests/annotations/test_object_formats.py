@@ -174,7 +174,7 @@ def test_boxes_from_a_table():
     sized = "filename,width,height,class,xmin,ymin,xmax,ymax\na.jpg,200,100,crab,10,20,30,40\n"
     (row,), rejects = read(boxes, sized)
     assert (row["label"], window(row), rejects) == ("crab", (20, 10, 20, 20), [])
-    named = boxes.Columns(left="L", top="T", width="B", height="H")
+    named = boxes.BoxColumns(left="L", top="T", width="B", height="H")
     text = "image;label;L;T;B;H\na.jpg;fish;10;20;20;20\n"
     assert window(read(boxes, text, columns=named)[0][0]) == (20, 10, 20, 20)
 

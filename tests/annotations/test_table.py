@@ -150,7 +150,7 @@ def test_a_robots_label_is_a_reject_unless_keep_unconfirmed_is_set():
 
 def test_columns_and_prefix_can_be_named():
     text = "foto,zeile,spalte,art,station\n1.jpg,1,2,Coral,S3\n"
-    columns = points.Columns(
+    columns = points.PointColumns(
         image="foto", row="zeile", column="spalte", label="art", group="station"
     )
     assert read(text, columns=columns, prefix="2024/")[0] == [("2024/1.jpg", 1, 2, "Coral", "S3")]
@@ -158,13 +158,13 @@ def test_columns_and_prefix_can_be_named():
 
 def test_a_missing_column_is_named_as_the_settings_name_it():
     with pytest.raises(InputError) as stop:
-        read(PLAIN, columns=points.Columns(label="E\u0301tiquette"))
+        read(PLAIN, columns=points.PointColumns(label="E\u0301tiquette"))
     assert str(stop.value) == (
         "p.csv:1: no column for label among image, row, column, label; it is called "
         "E\u0301tiquette; annotations.columns.label can name another"
     )
     text = PLAIN.replace("label", "\u00c9tiquette")
-    assert read(text, columns=points.Columns(label="E\u0301tiquette")) == (ROW, [])
+    assert read(text, columns=points.PointColumns(label="E\u0301tiquette")) == (ROW, [])
 
 
 def test_an_incomplete_line_is_a_reject_and_the_rest_is_read():

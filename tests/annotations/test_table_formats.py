@@ -131,7 +131,7 @@ def test_a_coralnet_source_may_have_columns_with_any_name():
     """Auxiliary fields have names of the source's choice, and stand before the points' columns."""
     text = "Name,Date,Image,Key,Group,Row,Column,Label\n1.jpg,,7,k,North,10,20,Porit\n"
     assert read(coralnet, text) == ([("1.jpg", 10, 20, "Porit", "North")], [])
-    named = coralnet.Columns(image="Key", group="Image")
+    named = points.PointColumns(image="Key", group="Image")
     assert read(coralnet, text, columns=named) == ([("k", 10, 20, "Porit", "7")], [])
 
 

@@ -40,7 +40,7 @@ def beside(folder, table="metadata.lst"):
         facts = {"table": f"{folder.name}/{table}", "table_version": "t"}
         facts |= {"key": f"{folder.name}/{path.name}", "version": path.name}
         found.append(facts | {"image_height": height, "image_width": width})
-    return pa.Table.from_pylist(found, schema=schemas.BESIDE)
+    return pa.Table.from_pylist(found, schema=schemas.WINDOW_TABLES)
 
 
 def measured(folder, table="metadata.lst"):

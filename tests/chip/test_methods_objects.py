@@ -11,7 +11,7 @@ from skimage.measure import points_in_poly
 
 from pipeline.annotations import AnnotationSource, boxes, coco
 from pipeline.annotations._merge import to_table
-from pipeline.annotations._objects import Object
+from pipeline.annotations._objects import AnnotatedObject
 from pipeline.annotations._values import box, mask, outline
 from pipeline.chip import background, labels, methods
 from pipeline.chip.methods import _covered, _objects, grid, points, whole
@@ -36,7 +36,7 @@ def params(**settings):
 
 def said(*objects, images=IMAGES, **settings):
     rows = [
-        Object(key, label, line, **shape)
+        AnnotatedObject(key, label, line, **shape)
         for line, (key, label, shape) in enumerate(objects, start=2)
     ]
     return _objects.checked(to_table(rows, schemas.OBJECTS), images, params(**settings))

@@ -82,8 +82,8 @@ def test_a_value_that_does_not_fit_its_column_is_an_error():
 
 def test_every_column_has_a_description():
     names = {name for schema in TABLES.values() for name in schema.names} | {"feature"}
-    assert names <= schemas.SENTENCES.keys()
-    assert all(len(schemas.SENTENCES[name].split()) >= 4 for name in names)
+    assert names <= schemas.DESCRIPTIONS.keys()
+    assert all(len(schemas.DESCRIPTIONS[name].split()) >= 4 for name in names)
 
 
 def test_another_type_is_another_fingerprint():

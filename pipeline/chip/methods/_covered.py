@@ -35,7 +35,7 @@ Row = dict[str, Any]
 def annotate(
     chips: pa.Table, objects: pa.Table, params: AnnotationParams
 ) -> tuple[pa.Table, list[Reject]]:
-    """Return annotations of the chips that *objects* cover, as schemas.SAID, and rejects.
+    """Return schemas.CHIP_ANNOTATIONS of the chips that *objects* cover, and rejects.
 
     An annotation of a whole image is one of all its chips, and a point of the chip whose middle it
     is. All chips of an image are in its objects' group.
@@ -52,7 +52,9 @@ def annotate(
     name = file_name(params)
     rejects: list[Reject] = []
     annotations = _annotations(chips, objects, params, rejects)
-    merged, conflicts = _merge.merged(annotations, name, label_separator(params), schemas.SAID)
+    merged, conflicts = _merge.merged(
+        annotations, name, label_separator(params), schemas.CHIP_ANNOTATIONS
+    )
     return merged, rejects + _merge.conflicts_by_chip(conflicts)
 
 

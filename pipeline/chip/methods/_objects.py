@@ -108,7 +108,8 @@ def places(
     """Make a chip of every object's window; with `chip.size`, a square around its middle.
 
     Returns:
-        schemas.CHIPS; schemas.SAID; rejects of objects without a window, and of conflicts.
+        schemas.CHIPS; schemas.CHIP_ANNOTATIONS; rejects of objects without a window, and of
+        conflicts.
     """
     name, size = file_name(params), getattr(chip, "size", None)
     versions = dict(zip(images["key"].to_pylist(), images["version"].to_pylist(), strict=True))
@@ -128,7 +129,7 @@ def places(
             yield annotation(row, middle, identity)
 
     separator = label_separator(params)
-    merged, conflicts = _merge.merged(annotations(), name, separator, schemas.SAID)
+    merged, conflicts = _merge.merged(annotations(), name, separator, schemas.CHIP_ANNOTATIONS)
     return to_table(chips, schemas.CHIPS), merged, rejects + conflicts
 
 

@@ -69,8 +69,9 @@ class Particles(NamedTuple):
     """The chips of one table.
 
     Attributes:
-        chips: schemas.LISTED.
-        measured: schemas.MEASURED and the instrument's columns; a row for each chip, in its order.
+        chips: schemas.LISTED_WINDOWS.
+        measured: schemas.MEASUREMENTS and the instrument's columns; a row for each chip, in its
+            order.
         rejects: lines that gave no chip, and a session's name that cannot be right.
     """
 
@@ -101,13 +102,13 @@ def read(key: str, data: bytes, images: pa.Table) -> Particles:
     Args:
         key: the table's key.
         data: its bytes.
-        images: schemas.BESIDE: the images in the table's folder.
+        images: schemas.WINDOW_TABLES: the images in the table's folder.
     """
     lines = _decode(data).split("\n")
     try:
         fields = _fields(lines)
     except Rejected as error:
-        empty = schemas.LISTED.empty_table(), schemas.MEASURED.empty_table()
+        empty = schemas.LISTED_WINDOWS.empty_table(), schemas.MEASUREMENTS.empty_table()
         return Particles(*empty, list(_reject_table(key, lines, error)))
     session, fault = parse_session(session_name(key))
     rejects: list[Reject] = []
@@ -231,7 +232,7 @@ def _chips(
     images: pa.Table,
     rejects: list[Reject],
 ) -> tuple[pa.Table, list[int]]:
-    """Return schemas.LISTED of the particles inside one of *images*, and the row of each."""
+    """Return schemas.LISTED_WINDOWS of the particles inside *images*, and the row of each."""
     by_key = {row["key"]: row for row in images.to_pylist() if row["key"]}
     folder = key.removesuffix(PurePosixPath(key).name)
     prefix = folder or session_name(key) + "/"
@@ -256,7 +257,7 @@ def _chips(
         else:
             chips[identity] = (image_key, version, row, col, *window, f"{prefix}{particle}")
             rows[identity] = place
-    table = to_table(chips, schemas.LISTED)
+    table = to_table(chips, schemas.LISTED_WINDOWS)
     return table, [rows[identity] for identity in table["chip_id"].to_pylist()]
 
 
@@ -278,14 +279,16 @@ def _text(window: Window) -> str:
 
 
 def _joined(chips: pa.Table, name: str, session: Session, measured: pa.Table) -> pa.Table:
-    """Return the columns of schemas.MEASURED and then *measured*, whose names give way to ours."""
+    """Return schemas.MEASUREMENTS and then *measured*, without the columns that both have."""
     constants = {"session": name, **session._asdict()}
-    table = chips.select([column for column in schemas.MEASURED.names if column not in constants])
+    table = chips.select(
+        [column for column in schemas.MEASUREMENTS.names if column not in constants]
+    )
     for column, value in constants.items():
-        kind = schemas.MEASURED.field(column).type
+        kind = schemas.MEASUREMENTS.field(column).type
         table = table.append_column(column, pa.repeat(pa.scalar(value, kind), chips.num_rows))
     for column in measured.column_names:
-        shown = f"measured_{column}" if column in schemas.MEASURED.names else column
+        shown = f"measured_{column}" if column in schemas.MEASUREMENTS.names else column
         table = table.append_column(shown, measured[column])
     return schemas.conform(table, table.schema)
 

@@ -26,7 +26,7 @@ from pipeline.core import progress, rejects, schemas
 from pipeline.core.errors import InputError, Missing, SettingError, StorageError
 from pipeline.core.rejects import Reject
 from pipeline.core.run_log import Counts, pluralize
-from pipeline.core.urls import shown
+from pipeline.core.urls import redacted
 from pipeline.storage import Storage, local_path, open_storage
 from pipeline.storage.folder import TEMPORARY
 from pipeline.store.context import Context
@@ -166,8 +166,8 @@ def check_apart(target: str, bucket: str) -> None:
     )
     if one.startswith(other) or other.startswith(one):
         raise SettingError(
-            f"{shown(target)}: is the bucket of images, in it or around it; chips there would be "
-            "images of the next run: name another folder or prefix"
+            f"{redacted(target)}: is the bucket of images, in it or around it; chips there would "
+            "be images of the next run: name another folder or prefix"
         )
 
 

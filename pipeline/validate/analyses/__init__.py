@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from pipeline.config import registry
-from pipeline.validate.report.blocks import Section
+from pipeline.validate.report.blocks import ReportSection
 from pipeline.validate.report.drawings import Drawing
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Result:
     metrics: Mapping[str, float] = field(default_factory=dict)
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     plots: Mapping[str, tuple[str, Sequence[Drawing]]] = field(default_factory=dict)
-    sections: Sequence[Section] = ()
+    sections: Sequence[ReportSection] = ()
     lede: Sequence[Markup] = ()
     notes: Sequence[str] = ()
 

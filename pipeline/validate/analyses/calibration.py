@@ -9,7 +9,7 @@ from pipeline.validate.analyses import Result
 from pipeline.validate.data import ValidationData
 from pipeline.validate.evaluation import Decisions
 from pipeline.validate.metrics.calibration import reliability
-from pipeline.validate.report.blocks import Figure, Section
+from pipeline.validate.report.blocks import Figure, ReportSection
 from pipeline.validate.report.drawings import Chart, Mark, abbreviate, nice_ticks
 
 ORDER = 55
@@ -37,7 +37,7 @@ def analyse(data: ValidationData) -> Result:
         tables={"reliability": reliability(decisions)},
         plots={"reliability": ("Accuracy by score", charts)},
         sections=[
-            Section(
+            ReportSection(
                 "calibration",
                 "Can the scores be believed?",
                 [Figure(charts, caption)],

@@ -14,7 +14,7 @@ from pipeline.validate.data import ValidationData
 from pipeline.validate.evaluation import Evaluation, Floats
 from pipeline.validate.metrics import scores, values_of
 from pipeline.validate.metrics._bootstrap import TAILS, resample
-from pipeline.validate.report.blocks import Estimate, Kind, Section, Table
+from pipeline.validate.report.blocks import Estimate, Kind, ReportSection, Table
 
 ORDER = 15
 
@@ -60,7 +60,9 @@ def analyse(data: ValidationData) -> Result:
         for row in table.to_dict("records")
     ]
     block = Table("Earlier classifiers", COLUMNS, rows, CAPTION, style="compact")
-    section = Section("comparison", "Compared with earlier classifiers", [block], "Comparison")
+    section = ReportSection(
+        "comparison", "Compared with earlier classifiers", [block], "Comparison"
+    )
     return Result(tables={"comparison": table}, sections=[section])
 
 

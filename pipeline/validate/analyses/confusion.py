@@ -13,9 +13,9 @@ from pipeline.validate.evaluation import Evaluation, Indices
 from pipeline.validate.report.blocks import (
     Block,
     Cell,
-    Columns,
     Figure,
-    Section,
+    ReportSection,
+    SideBySide,
     Table,
     Text,
 )
@@ -41,13 +41,13 @@ def analyse(data: ValidationData) -> Result:
             ),
         },
         sections=[
-            Section(
+            ReportSection(
                 "confusion",
                 "Which labels are taken for which",
                 [
                     Text(_explained(evaluation, drawing), "quiet small"),
                     Text(_shades(), "shades"),
-                    Columns([[Figure([drawing])], [_mistakes(counts, names)]], "fit"),
+                    SideBySide([[Figure([drawing])], [_mistakes(counts, names)]], "fit"),
                 ],
                 "Confusion matrix",
             )

@@ -16,7 +16,7 @@ from pipeline.validate.analyses import Result
 from pipeline.validate.data import ValidationData
 from pipeline.validate.evaluation import Evaluation, Floats
 from pipeline.validate.metrics._bootstrap import interval_where_defined, resample
-from pipeline.validate.report.blocks import Estimate, Kind, Section, Table
+from pipeline.validate.report.blocks import Estimate, Kind, ReportSection, Table
 
 ORDER = 60
 
@@ -48,7 +48,9 @@ def analyse(data: ValidationData) -> Result:
     if data.evaluation.n_groups > 1:
         caption += " Small: the 95\u00a0% interval, from resampling groups."
     block = Table("Cover by label", columns, rows, caption, order={"Cover": "descending"})
-    section = Section("cover", "Cover: the share of an image that each label has", [block], "Cover")
+    section = ReportSection(
+        "cover", "Cover: the share of an image that each label has", [block], "Cover"
+    )
     return Result(tables={"cover": covers}, sections=[section])
 
 

@@ -10,7 +10,7 @@ from pipeline.core.run_log import pluralize
 from pipeline.validate.analyses import Result
 from pipeline.validate.data import ValidationData
 from pipeline.validate.metrics import Metric
-from pipeline.validate.report.blocks import Block, Kind, Section, Table, Text
+from pipeline.validate.report.blocks import Block, Kind, ReportSection, Table, Text
 
 ORDER = 72
 MAX_ROWS = 50
@@ -44,7 +44,7 @@ def analyse(data: ValidationData) -> Result:
         metrics={"n_exact_duplicates": n},
         tables={"exact_duplicates": duplicates},
         notes=notes,
-        sections=[Section("splits", "", blocks)],
+        sections=[ReportSection("splits", "", blocks)],
     )
 
 

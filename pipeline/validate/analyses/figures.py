@@ -11,7 +11,7 @@ from pipeline.validate.analyses import Result, analyses
 from pipeline.validate.data import ValidationData
 from pipeline.validate.evaluation import Evaluation
 from pipeline.validate.metrics import Metric
-from pipeline.validate.report.blocks import Estimate, Kind, Section, Table
+from pipeline.validate.report.blocks import Estimate, Kind, ReportSection, Table
 
 ORDER = 95
 FEW_GROUPS = 10
@@ -31,7 +31,7 @@ def analyse(data: ValidationData) -> Result:
     block = Table("Metrics", columns, rows, CAPTION)
     return Result(
         notes=notes(data.evaluation, computed),
-        sections=[Section("metrics", "All metrics", [block])],
+        sections=[ReportSection("metrics", "All metrics", [block])],
     )
 
 

@@ -16,7 +16,7 @@ from pipeline.core import schemas
 from pipeline.validate.analyses import Result, label_issues
 from pipeline.validate.data import ValidationData
 from pipeline.validate.evaluation import Evaluation, Indices
-from pipeline.validate.report.blocks import Block, Browser, Gallery, Picture, Section, Text
+from pipeline.validate.report.blocks import Block, Browser, Gallery, Picture, ReportSection, Text
 from pipeline.validate.report.page import breakable
 
 ORDER = 30
@@ -81,7 +81,7 @@ def analyse(data: ValidationData) -> Result:
     blocks.append(Browser(browser_data(predictions, evaluation, order)))
     blocks += [Gallery(items, titles[kind], kind) for kind, items in galleries.items()]
     return Result(
-        sections=[Section("gallery", "Mistakes, and other chips to look at", blocks, "Chips")]
+        sections=[ReportSection("gallery", "Mistakes, and other chips to look at", blocks, "Chips")]
     )
 
 

@@ -12,9 +12,9 @@ from pipeline.validate.data import ValidationData
 from pipeline.validate.evaluation import NONE, Evaluation
 from pipeline.validate.report.blocks import (
     Block,
-    Columns,
     Kind,
-    Section,
+    ReportSection,
+    SideBySide,
     Table,
     Text,
     Tile,
@@ -66,7 +66,7 @@ def analyse(data: ValidationData) -> Result:
     return Result(
         metrics=computed,
         lede=[_lede(evaluation, computed)],
-        sections=[Section("headline", "Result", blocks)],
+        sections=[ReportSection("headline", "Result", blocks)],
     )
 
 
@@ -108,7 +108,7 @@ def _weakest(evaluation: Evaluation) -> list[Block]:
         columns = {"Group": "text", "Chips": "count", "Accuracy": "share"}
         name = f"Weakest groups of {MIN_CHIPS} chips or more"
         tables.append(Table(name, columns, groups, title=name, order=None))
-    return [Columns([[table] for table in tables])] if tables else []
+    return [SideBySide([[table] for table in tables])] if tables else []
 
 
 def weakest_classes(evaluation: Evaluation) -> list[tuple[str, int, float, str]]:

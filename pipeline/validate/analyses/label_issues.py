@@ -12,7 +12,7 @@ from pipeline.validate.analyses import Result
 from pipeline.validate.data import ValidationData
 from pipeline.validate.evaluation import Evaluation, Floats, Indices, evaluate
 from pipeline.validate.metrics import Metric
-from pipeline.validate.report.blocks import Section, Text
+from pipeline.validate.report.blocks import ReportSection, Text
 
 ORDER = 35
 
@@ -37,7 +37,7 @@ def analyse(data: ValidationData) -> Result:
     return Result(
         metrics={"n_label_issues": n},
         tables={"label_issues": issues},
-        sections=[Section("gallery", "", [Text(text)])],
+        sections=[ReportSection("gallery", "", [Text(text)])],
     )
 
 

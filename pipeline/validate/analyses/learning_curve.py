@@ -7,7 +7,7 @@ import pandas as pd
 
 from pipeline.validate.analyses import Result
 from pipeline.validate.data import ValidationData
-from pipeline.validate.report.blocks import Block, Figure, Section, Text
+from pipeline.validate.report.blocks import Block, Figure, ReportSection, Text
 from pipeline.validate.report.drawings import Chart, nice_ticks
 
 ORDER = 58
@@ -30,7 +30,7 @@ def analyse(data: ValidationData) -> Result:
     )
     return Result(
         plots={"learning_curve": ("Learning curve", charts)},
-        sections=[Section("learning", "Learning curve", [block])],
+        sections=[ReportSection("learning", "Learning curve", [block])],
     )
 
 

@@ -11,7 +11,7 @@ from pipeline.validate.analyses import Result
 from pipeline.validate.data import ValidationData
 from pipeline.validate.metrics import Metric
 from pipeline.validate.near_duplicates import NearDuplicates
-from pipeline.validate.report.blocks import Block, Gallery, Picture, Section, Text
+from pipeline.validate.report.blocks import Block, Gallery, Picture, ReportSection, Text
 from pipeline.validate.report.page import share
 
 ORDER = 74
@@ -52,7 +52,7 @@ def analyse(data: ValidationData) -> Result:
         metrics={"n_near_duplicates": n},
         tables={"near_duplicates": found.table},
         notes=notes,
-        sections=[Section("splits", "", blocks)],
+        sections=[ReportSection("splits", "", blocks)],
     )
 
 

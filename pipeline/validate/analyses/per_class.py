@@ -13,7 +13,7 @@ from pipeline.validate.analyses import Result
 from pipeline.validate.data import ValidationData
 from pipeline.validate.evaluation import Evaluation, Floats, Indices
 from pipeline.validate.metrics._bootstrap import interval_where_defined, label_counts, resample
-from pipeline.validate.report.blocks import Estimate, Kind, Section, Table
+from pipeline.validate.report.blocks import Estimate, Kind, ReportSection, Table
 from pipeline.validate.report.drawings import FONT_SIZE, Bar, Bars, shorten
 from pipeline.validate.report.page import share
 
@@ -63,7 +63,7 @@ def analyse(data: ValidationData) -> Result:
     return Result(
         tables={"per_class": classes},
         plots={"f1": ("F1 by class", [_bars(classes)])},
-        sections=[Section("classes", "Classes", [block])],
+        sections=[ReportSection("classes", "Classes", [block])],
     )
 
 

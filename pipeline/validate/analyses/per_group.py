@@ -12,7 +12,7 @@ from pipeline.validate.analyses import Result
 from pipeline.validate.data import ValidationData
 from pipeline.validate.evaluation import Evaluation, Indices
 from pipeline.validate.metrics._bootstrap import share_intervals
-from pipeline.validate.report.blocks import Estimate, Kind, Section, Table
+from pipeline.validate.report.blocks import Estimate, Kind, ReportSection, Table
 
 ORDER = 45
 MAX_ROWS = 100
@@ -35,7 +35,7 @@ def analyse(data: ValidationData) -> Result:
     return Result(tables=tables, sections=sections)
 
 
-def _section(id_: str, title: str, heading: str, table: pd.DataFrame, note: str) -> Section:
+def _section(id_: str, title: str, heading: str, table: pd.DataFrame, note: str) -> ReportSection:
     rows = [
         (name or "unknown", n, Estimate(accuracy, low, high))
         for name, n, accuracy, low, high in table.head(MAX_ROWS).itertuples(index=False, name=None)
@@ -51,7 +51,7 @@ def _section(id_: str, title: str, heading: str, table: pd.DataFrame, note: str)
         order=order,
         style="narrow",
     )
-    return Section(id_, f"{title}, worst first", [block], title)
+    return ReportSection(id_, f"{title}, worst first", [block], title)
 
 
 def per_group(evaluation: Evaluation, validate: ValidateParams) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from pipeline.config.loader import Params
 from pipeline.validate import recipe as results_recipe
 from pipeline.validate.analyses import Result
 from pipeline.validate.data import ValidationData
-from pipeline.validate.report.blocks import Block, Code, Facts, Section, Text
+from pipeline.validate.report.blocks import Block, Code, Facts, ReportSection, Text
 
 ORDER = 99
 WIDTH = 100
@@ -29,7 +29,7 @@ def analyse(data: ValidationData) -> Result:
         Code(settings(data.params), "Settings", "Settings: params.yaml, without paths"),
         Facts(provenance(data.params, data.card, data.inputs)),
     ]
-    return Result(sections=[Section("provenance", "Provenance", blocks)])
+    return Result(sections=[ReportSection("provenance", "Provenance", blocks)])
 
 
 def settings(params: Params) -> str:

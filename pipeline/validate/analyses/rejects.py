@@ -8,7 +8,7 @@ from pipeline.core import rejects
 from pipeline.validate.analyses import Result
 from pipeline.validate.data import ValidationData
 from pipeline.validate.metrics import Metric
-from pipeline.validate.report.blocks import Block, Kind, Section, Table, Text
+from pipeline.validate.report.blocks import Block, Kind, ReportSection, Table, Text
 
 ORDER = 90
 STAGES = ("index", "chip", "extract")
@@ -30,7 +30,7 @@ def analyse(data: ValidationData) -> Result:
     )
     return Result(
         metrics=rejects.metrics(data.rejected),
-        sections=[Section("rejects", "What was left out", [block], "Rejects")],
+        sections=[ReportSection("rejects", "What was left out", [block], "Rejects")],
     )
 
 

@@ -18,7 +18,7 @@ from pipeline.validate.data import ValidationData
 from pipeline.validate.evaluation import Decisions, Floats
 from pipeline.validate.metrics import Metric
 from pipeline.validate.metrics._bootstrap import TAILS, resample, sum_by_group
-from pipeline.validate.report.blocks import Columns, Figure, Section, Text
+from pipeline.validate.report.blocks import Figure, ReportSection, SideBySide, Text
 from pipeline.validate.report.drawings import Chart, Mark, nice_ticks
 from pipeline.validate.report.page import share
 
@@ -88,10 +88,10 @@ def analyse(data: ValidationData) -> Result:
         tables={"risk_coverage": curve(decisions)},
         plots={"risk_coverage": ("Accuracy of the most certain predictions", [chart])},
         sections=[
-            Section(
+            ReportSection(
                 "risk-coverage",
                 "How many predictions can be accepted without a second look?",
-                [Columns([paragraphs, [Figure([chart], caption)]])],
+                [SideBySide([paragraphs, [Figure([chart], caption)]])],
                 "Threshold",
             )
         ],

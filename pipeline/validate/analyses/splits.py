@@ -10,7 +10,7 @@ from pipeline.core.run_log import pluralize
 from pipeline.validate.analyses import Result
 from pipeline.validate.data import ValidationData
 from pipeline.validate.metrics import Metric
-from pipeline.validate.report.blocks import Block, Section, Table, Text
+from pipeline.validate.report.blocks import Block, ReportSection, Table, Text
 
 ORDER = 70
 SPLITS = ("train", "calibration", "validation")
@@ -55,7 +55,7 @@ def analyse(data: ValidationData) -> Result:
     return Result(
         metrics={"n_leaking_groups": leaking},
         notes=notes,
-        sections=[Section("splits", "How the chips were split", blocks, "Splits")],
+        sections=[ReportSection("splits", "How the chips were split", blocks, "Splits")],
     )
 
 

@@ -142,7 +142,7 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class SideBySide:
     """Blocks side by side, if there is room."""
 
     macro: ClassVar[str] = "columns"
@@ -150,11 +150,11 @@ class Columns:
     style: str = ""
 
 
-Block = Table | Text | Tiles | Figure | Gallery | Browser | Code | Facts | Columns
+Block = Table | Text | Tiles | Figure | Gallery | Browser | Code | Facts | SideBySide
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
+class ReportSection:
     """A section of the page; *nav* is its name in the navigation, if that is shorter."""
 
     id: str
@@ -178,4 +178,4 @@ class Page:
     about: Sequence[tuple[str, str]]
     lede: Sequence[Markup]
     notes: Sequence[str]
-    sections: Sequence[Section] = field(default_factory=list)
+    sections: Sequence[ReportSection] = field(default_factory=list)
