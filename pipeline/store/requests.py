@@ -18,6 +18,7 @@ from pipeline.store.shards import ShardPlan
 
 FOLDER = "requests"
 NAME_DIGITS = 16
+PIECE_DIGITS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class ShardRequest:
         table: their table.
         recipe: the digest of its recipe.
         params: all of params.yaml, as JSON.
-        pieces: shard and digest of the input rows of each, by the plan's number.
+        pieces: shard and digest of the input rows of each, by `name_of`.
     """
 
     table: str
@@ -36,15 +37,15 @@ class ShardRequest:
     params: str
     pieces: dict[str, list[str]]
 
-    def piece(self, number: str) -> Piece:
-        """Return the piece with this number in the plan."""
-        return Piece(self.table, self.recipe, *self.pieces[number])
+    def piece(self, name: str) -> Piece:
+        """Return the piece of the shard *name*."""
+        return Piece(self.table, self.recipe, *self.pieces[name])
 
 
 def put(store: Store, params: str, plans: Sequence[ShardPlan]) -> str:
     """Write the request of *plans*, which are of one table, and return its name."""
     first = plans[0].piece
-    pieces = {number_of(plan): [plan.piece.shard, plan.piece.input] for plan in plans}
+    pieces = {name_of(plan): [plan.piece.shard, plan.piece.input] for plan in plans}
     content = {"table": first.table, "recipe": first.recipe, "params": params, "pieces": pieces}
     name = digest(content)[:NAME_DIGITS]
     store.storage.put(_key(name), canonical_json(content))
@@ -71,9 +72,10 @@ def read_request(name: str) -> ShardRequest:
     raise Damaged(f"{storage.url}/{_key(name)}: damaged; run again")
 
 
-def number_of(plan: ShardPlan) -> str:
-    """Return the number of *plan* as the tasks' names have it."""
-    return f"{plan.number:04d}"
+def name_of(plan: ShardPlan) -> str:
+    """Return the shard's name in tasks: its number, and a digest that only equal pieces share."""
+    piece = digest([plan.piece.recipe, plan.piece.shard, plan.piece.input])
+    return f"{plan.number:04d}-{piece[:PIECE_DIGITS]}"
 
 
 def _key(name: str) -> str:

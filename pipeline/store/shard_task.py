@@ -44,7 +44,8 @@ class ShardTask(QuadratTask):
     filled across shards and the model is loaded once.
     """
 
-    request = luigi.Parameter()
+    # Not significant: other settings may ask for the same shards, which are then the same tasks.
+    request = luigi.Parameter(significant=False)
     shards = luigi.Parameter(batch_method=",".join)
     batch_size = luigi.IntParameter(significant=False)
 
@@ -66,7 +67,7 @@ class ShardTask(QuadratTask):
     def pieces(self) -> list[Piece]:
         """The store's names of these shards, sorted."""
         request = read_request(str(self.request))
-        return [request.piece(number) for number in sorted(self.shards.split(","))]
+        return [request.piece(name) for name in sorted(self.shards.split(","))]
 
     def complete(self) -> bool:
         """Return True if the store has every shard; one listing serves all tasks of a stage."""
@@ -105,7 +106,5 @@ def shard_tasks(
     batches = workers * (1 if is_local else BATCHES_PER_WORKER)
     largest = MAX_BATCH_ALONE if is_local else MAX_BATCH_SHARED
     size = min(largest, math.ceil(len(missing) / batches))
-    numbers = map(requests.number_of, missing)
-    return [
-        kind(run_name=run, request=request, shards=number, batch_size=size) for number in numbers
-    ]
+    names = map(requests.name_of, missing)
+    return [kind(run_name=run, request=request, shards=name, batch_size=size) for name in names]
