@@ -189,6 +189,7 @@ def new_repo(path: Path, bucket: Bucket) -> Repo:
         train__epochs=6,
         validate__gallery_size=6,
         validate__bootstrap_rounds=100,
+        validate__title="textures",  # or the report is named after the bucket
         shards__count=4,
     )
     repo.run("git", "add", "-A")

@@ -105,8 +105,7 @@ def test_an_odd_environment_changes_no_byte(repo, wanted, what):
 
 def test_spaces_and_letters_in_paths_change_no_byte(tmp_path, wanted):
     folder = tmp_path / "Übersicht der Riffe (alt) & 'neu' \U0001f41f"
-    # The report is named after the last part of the bucket's path.
-    repo = new_repo(folder / "my clone", textures(folder / "my data/bucket"))
+    repo = new_repo(folder / "my clone", textures(folder / "my bucket"))
     repo.env["QUADRAT_STORE"] = str(folder / "my store")
     repo.run("dvc", "repro")
     assert repo.digests() == wanted

@@ -116,7 +116,7 @@ def test_dvc_shows_metrics_and_draws_every_plot_without_a_complaint(done_repo, t
     assert "WARNING" not in said
     page = (tmp_path / "plots" / "index.html").read_text()
     for title in (
-        "Labels (rows) and answers (columns)",
+        "Labels (rows) and predictions (columns)",
         "Accuracy against score",
         "F1 by class",
         "Loss by epoch",
