@@ -16,13 +16,16 @@ log = logging.getLogger(__name__)
 
 OUTS = ("data/index", "data/chips", "data/labels", "data/features", "models", "results")
 
+pytestmark = pytest.mark.slow
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in places.NAMES[1:]]
 
-
-@pytest.fixture(params=["folder", *SLOW])
+@pytest.fixture
 def place(request, tmp_path):
-    """An empty bucket."""
+    """An empty bucket in a folder or on a server: each test names the places that it is run on.
+
+    All of them on all places would take ten minutes more, and find nothing else: a stage does not
+    know where its bucket is.
+    """
     with places.place(request.param, tmp_path) as found:
         yield found
 
@@ -119,8 +122,9 @@ class Wanderer:
         return point | self.rng.choice([moved, labelled])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("steps", [2, 10])
+@pytest.mark.parametrize(
+    ("place", "steps"), [("folder", 10), ("rclone", 2), ("moto", 2)], indirect=["place"]
+)
 def test_random_increments_end_with_the_bytes_of_one_run(tmp_path, done_repo, place, steps):
     seed = int(os.environ.get("SEED", random.randrange(10**6)))
     log.warning("SEED=%d", seed)  # what pytest shows of a test that fails
@@ -132,7 +136,7 @@ def test_random_increments_end_with_the_bytes_of_one_run(tmp_path, done_repo, pl
         wanderer.step()
         repo.points()
         done = repo.run("dvc", "repro", check=False)
-        # By chance there may be nothing left to judge; the next run must go on all the same.
+        # By chance there may be nothing left to evaluate; the next run must go on all the same.
         assert done.returncode == 0 or "no validation chips" in done.stderr, done.stderr
     wanderer.arrive()
     repo.points()
@@ -140,8 +144,9 @@ def test_random_increments_end_with_the_bytes_of_one_run(tmp_path, done_repo, pl
     same(repo, done_repo)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("workers", ["1", "2", "4"])
+@pytest.mark.parametrize(
+    ("place", "workers"), [("folder", "1"), ("rclone", "2"), ("moto", "4")], indirect=["place"]
+)
 def test_any_number_of_workers_gives_the_same_bytes(tmp_path, done_repo, place, workers):
     repo = filled(tmp_path, done_repo, place)
     repo.env["QUADRAT_WORKERS"] = workers
@@ -149,7 +154,7 @@ def test_any_number_of_workers_gives_the_same_bytes(tmp_path, done_repo, place, 
     same(repo, done_repo)
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("place", ["moto"], indirect=True)
 def test_luigi_alone_gives_the_same_bytes(tmp_path, done_repo, place):
     repo = filled(tmp_path, done_repo, place)
     repo.run("luigi", "--module", "pipeline.tasks", "Validate", "--local-scheduler")
@@ -157,7 +162,7 @@ def test_luigi_alone_gives_the_same_bytes(tmp_path, done_repo, place):
     same(repo, done_repo)
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("place", ["rclone"], indirect=True)
 def test_another_directory_gives_the_same_bytes(tmp_path, done_repo, place):
     """Elsewhere, under a name with blanks, and begun from a folder inside."""
     repo = filled(tmp_path, done_repo, place)
@@ -170,7 +175,7 @@ def test_another_directory_gives_the_same_bytes(tmp_path, done_repo, place):
     same(repo, done_repo)
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("place", ["folder"], indirect=True)
 def test_a_temporary_experiment_gives_the_same_bytes(tmp_path, done_repo, place):
     repo = filled(tmp_path, done_repo, place)
     repo.run("git", "add", "-A")
