@@ -268,7 +268,7 @@ import pandas as pd
 
 from pipeline.validate.analyses import Result
 from pipeline.validate.metrics import Metric
-from pipeline.validate.report.blocks import Section, Text
+from pipeline.validate.report.blocks import ReportSection, Text
 
 ORDER = 33
 METRICS = {"n_rows": Metric("different rows of chips")}
@@ -278,7 +278,7 @@ def analyse(data):
     """Count the rows of the validation chips."""
     rows = pd.Series(data.predictions.table["row"].to_pylist()).value_counts()
     table = rows.rename_axis("row").rename("chips").reset_index()
-    section = Section("rows", "Where in the image chips are", [Text(f"{len(rows)} rows.")])
+    section = ReportSection("rows", "Where in the image chips are", [Text(f"{len(rows)} rows.")])
     return Result({"n_rows": len(rows)}, {"rows": table}, sections=[section])
 '''
 
