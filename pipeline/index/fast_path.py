@@ -135,9 +135,22 @@ def _stamp(path: str) -> Stamp:
 
 
 def _outs() -> str:
-    """Return a digest of the outs' stamps without ctime: DVC changes modes before a stage."""
+    """Return a digest of the outs: of the stamps in the folder, and of the other files' content.
+
+    Stamps are without ctime, since DVC changes modes before a stage. It writes an out that is a
+    single file anew after each stage.
+    """
     folder, *files = OUTS
-    return _digest(stamp[:4] for stamp in (*_below(folder), *map(_stamp, files)))[0]
+    stamps = [stamp[:4] for stamp in _below(folder)]
+    return _digest([*stamps, *((path, _sha256(path)) for path in files)])[0]
+
+
+def _sha256(path: str) -> str:
+    try:
+        with open(path, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except FileNotFoundError:
+        return ""
 
 
 def _digest(items: Iterable[tuple[Any, ...]]) -> tuple[str, float]:

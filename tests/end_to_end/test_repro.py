@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 
 import pyarrow.parquet as pq
 import pytest
@@ -132,6 +133,16 @@ def test_a_second_run_finds_nothing_to_do(copy_of_done):
     for stage in ("chip", "extract", "train", "validate"):
         assert f"Stage '{stage}' didn't change, skipping" in again
     assert (repo.path / "dvc.lock").read_bytes() != b"" != lock
+
+
+def test_if_nothing_has_changed_the_index_is_not_made_again(copy_of_done):
+    repo = copy_of_done()
+    time.sleep(2.1)  # a file that changed so recently may change again unseen
+    repo.run("dvc", "repro")
+    memory = repo.path / ".quadrat/index.json"
+    made = memory.stat().st_mtime_ns
+    assert "24 images, 0 computed, 24 reused" in repo.said("dvc", "repro")
+    assert memory.stat().st_mtime_ns == made
 
 
 @pytest.mark.slow
