@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pipeline.chip import methods
 from pipeline.config.sections import ChipParams
 from pipeline.core import hardware, rejects, schemas
-from pipeline.core.errors import Changed, InputError, Missing, Rejected, StorageError
+from pipeline.core.errors import Changed, InputError, Missing, Rejected
 from pipeline.core.progress import Progress
 from pipeline.core.rejects import Reject
 from pipeline.core.run_log import pluralize
@@ -89,17 +89,12 @@ def make(
             if not any(isinstance(each, str) for each in measured):
                 rows = [row for each in measured if isinstance(each, list) for row in each]
                 rejected = [each for each in measured if isinstance(each, Reject)]
-                table = pa.Table.from_pylist(rows, schema=schemas.SCENE_CHIPS)
-                if reuse.rows is not None:
-                    table = pa.concat_tables([reuse.rows, table])
-                table = schemas.conform(table, schemas.SCENE_CHIPS)
+                computed = pa.Table.from_pylist(rows, schema=schemas.SCENE_CHIPS)
                 made = shards.Provenance(context.run, len(rows))
+                table = reuse.with_computed(computed)
                 shards.finish(context.store, piece, table, rejected, made)
             progress.step(places.num_rows)
-    if changed:
-        raise StorageError(
-            f"{changed[0]} ({pluralize(len(changed), 'images')} changed); run dvc repro again"
-        )
+    shards.check_unchanged(changed)
 
 
 def _reuse(

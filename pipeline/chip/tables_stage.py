@@ -137,15 +137,7 @@ def gather(context: Context, plans: Sequence[shards.ShardPlan]) -> InstrumentTab
     store.mark_used(pieces)
     records = shards.read_each(pieces, partial(shards.read_record, store))
     names = [str(record.note["table"]) for record in records]
-    rejecting = [
-        piece for piece, record in zip(pieces, records, strict=True) if record.files[REJECTS].rows
-    ]
-    read_rejects = partial(_read, store, REJECTS)
-    rejected = [
-        Reject(**row)
-        for table in shards.read_each(rejecting, read_rejects)
-        for row in table.to_pylist()
-    ]
+    rejected = [Reject(**row) for row in shards.read_rejects(store, pieces, records).to_pylist()]
     listed = shards.read_tables(store, plans)
     chips, doubled = _without_repeats(listed, names)
     schema = _common([_schema(record) for record in records if record.files[ROWS].rows])
@@ -161,10 +153,6 @@ def gather(context: Context, plans: Sequence[shards.ShardPlan]) -> InstrumentTab
     ]
     table = schemas.conform(pa.concat_tables(chips), schemas.LISTED_WINDOWS)
     return InstrumentTables(table, rejected + doubled, files, lines)
-
-
-def _read(store: Store, name: str, piece: Piece) -> pa.Table:
-    return schemas.from_bytes(store.read(piece, name))
 
 
 def _without_repeats(
@@ -214,7 +202,7 @@ def _stored(store: Store, piece: Piece, record: Record) -> Out:
 
 def _made(store: Store, piece: Piece, chips: pa.Table, schema: pa.Schema) -> Out:
     """Return the measurements of *chips* in the columns of *schema*; null where there are none."""
-    measured = _read(store, MEASURED, piece)
+    measured = schemas.from_bytes(store.read(piece, MEASURED))
     measured = measured.filter(pc.is_in(measured["chip_id"], value_set=chips["chip_id"]))
     for column in schema:
         if column.name not in measured.column_names:

@@ -58,6 +58,14 @@ class Rejected(Exception):
         self.detail = detail
 
 
+def cannot_write(place: object, error: OSError) -> StorageError:
+    """Return the error of a file at *place* that cannot be written, with what to do."""
+    return StorageError(
+        f"{place}: cannot be written ({error.strerror or error}); free some space or give this "
+        "user permission to write there, and run again"
+    )
+
+
 def shorten(text: str, longest: int) -> str:
     """Return *text* for a message: in one line, cut after *longest* characters."""
     line = " ".join(text.split())

@@ -1,7 +1,7 @@
 """Every table that Quadrat writes: its columns, their types, their order and what they mean.
 
 A column is defined here and nowhere else. A table is written only after `conform`, so that equal
-rows are equal bytes. SENTENCES are not written into files, so that rewording one changes no byte;
+rows are equal bytes. DESCRIPTIONS are in no file, so that rewording one changes no byte;
 docs/reference/tables.md is made from them.
 """
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from pipeline.config.sections import ExtractParams
 from pipeline.core import hardware, rejects, schemas
-from pipeline.core.errors import InputError, StorageError
+from pipeline.core.errors import InputError
 from pipeline.core.hashing import shard_name
 from pipeline.core.progress import Progress
 from pipeline.core.rejects import Reject
@@ -65,35 +65,34 @@ def make(context: Context, pieces: Sequence[Piece], report: Report) -> None:
     with Progress("extract", "chips", total, report) as progress:
         for table in engine.run(chain([first], tables_to_embed), progress.step):
             changed += table.changed
-            piece, reused = table.name
+            piece, reuse = table.name
             if not table.changed:
-                parts = [table.features] if reused is None else [reused, table.features]
-                _finish(context, piece, parts, table.rejects, table.features.num_rows)
-    if changed:
-        raise StorageError(
-            f"{changed[0]} ({pluralize(len(changed), 'images')} changed); run dvc repro again"
-        )
+                _finish(context, piece, reuse, table.features, table.rejects)
+    shards.check_unchanged(changed)
 
 
 def _tables_to_embed(
     context: Context, pieces: Sequence[Piece]
-) -> Iterator[tuple[tuple[Piece, pa.Table | None], pa.Table]]:
-    """Yield each piece with its reused rows and the chips to embed; finish those without any."""
+) -> Iterator[tuple[tuple[Piece, shards.Reuse], pa.Table]]:
+    """Yield each piece with what it reuses and the chips to embed; finish those without any."""
     neighbours = shards.Neighbours(context.store, TABLE, pieces[0].recipe)
     for piece, chips in shards.inputs(context.store, pieces):
         reuse = shards.reuse(neighbours, piece, chips)
         if reuse.rows is not None and not reuse.left.num_rows:
-            _finish(context, piece, [reuse.rows], [], 0)
+            _finish(context, piece, reuse, reuse.rows.slice(0, 0), [])
         else:
-            yield (piece, reuse.rows), reuse.left
+            yield (piece, reuse), reuse.left
 
 
 def _finish(
-    context: Context, piece: Piece, parts: Sequence[pa.Table], rejected: list[Reject], computed: int
+    context: Context,
+    piece: Piece,
+    reuse: shards.Reuse,
+    computed: pa.Table,
+    rejected: list[Reject],
 ) -> None:
-    rows = schemas.conform(pa.concat_tables(parts), parts[0].schema)
-    made = shards.Provenance(context.run, computed)
-    shards.finish(context.store, piece, rows, rejected, made)
+    made = shards.Provenance(context.run, computed.num_rows)
+    shards.finish(context.store, piece, reuse.with_computed(computed), rejected, made)
 
 
 def _engine(context: Context, recipe_digest: str) -> Engine | PrecomputedFeatures:

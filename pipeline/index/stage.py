@@ -26,7 +26,6 @@ from pipeline.core.errors import (
     Missing,
     Rejected,
     SettingError,
-    StorageError,
 )
 from pipeline.core.hashing import shard_of
 from pipeline.core.progress import Progress
@@ -94,8 +93,7 @@ def make(context: Context, pieces: Sequence[Piece], report: Report) -> None:
         for piece, rows in shards.inputs(context.store, pieces):
             changed += _make(context, piece, shards.reuse(neighbours, piece, rows))
             progress.step(rows.num_rows)
-    if changed:
-        raise StorageError(f"{changed[0]} ({pluralize(len(changed), 'images')} changed); run again")
+    shards.check_unchanged(changed)
 
 
 def _make(context: Context, piece: Piece, reuse: shards.Reuse) -> list[str]:
@@ -120,11 +118,9 @@ def _make(context: Context, piece: Piece, reuse: shards.Reuse) -> list[str]:
             else:
                 changed.append(result)
     computed = pa.Table.from_pylist(headers, schema=schemas.HEADERS)
-    rows = computed if reuse.rows is None else pa.concat_tables([reuse.rows, computed])
     if not changed:
         made = shards.Provenance(context.run, computed.num_rows)
-        rows = schemas.conform(rows, schemas.HEADERS)
-        shards.finish(context.store, piece, rows, rejected, made)
+        shards.finish(context.store, piece, reuse.with_computed(computed), rejected, made)
     return changed
 
 

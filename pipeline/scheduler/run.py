@@ -26,7 +26,7 @@ from pipeline.config.loader import Params, load
 from pipeline.config.machine import machine
 from pipeline.config.sections import USER_PLUGIN
 from pipeline.core import progress, rejects
-from pipeline.core.errors import BY_NAME, QuadratError, SettingError, StorageError
+from pipeline.core.errors import BY_NAME, QuadratError, SettingError, StorageError, cannot_write
 from pipeline.index import fast_path
 from pipeline.storage import local_path, open_storage
 from pipeline.store import outputs
@@ -75,13 +75,7 @@ def main(kind: type[StageTask]) -> int:
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise
-        place = error.filename or Path.cwd()
-        return _fail(
-            StorageError(
-                f"{place}: cannot be written ({error.strerror}); free some space or give this user "
-                "permission to write there, and run again"
-            )
-        )
+        return _fail(cannot_write(error.filename or Path.cwd(), error))
 
 
 def check_machine() -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core import signals
-from pipeline.core.errors import InputError, StorageError, TransientError
+from pipeline.core.errors import InputError, TransientError, cannot_write
 
 DATA = Path("data")
 INDEX = DATA / "index"
@@ -174,10 +174,7 @@ def publish(
             if not error:
                 place(target, whole)
     except OSError as why:
-        raise StorageError(
-            f"{folder}: cannot be written ({why.strerror or why}); free some space or give this "
-            "user permission to write there, and run again"
-        ) from why
+        raise cannot_write(folder, why) from why
     if error:
         raise error
 

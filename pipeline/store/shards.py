@@ -19,9 +19,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.core import rejects, schemas
-from pipeline.core.errors import Missing
+from pipeline.core.errors import Missing, StorageError
 from pipeline.core.hashing import CHIP_ID_BYTES, image_id, overlap, shard_name, shard_of
-from pipeline.core.run_log import Counts
+from pipeline.core.run_log import Counts, pluralize
 from pipeline.store.objects import AGAIN, IDS, Damaged, Piece, Record, Store
 from pipeline.store.outputs import Out, shard_path
 
@@ -138,6 +138,11 @@ class Reuse:
     rows: pa.Table | None
     left: pa.Table
 
+    def with_computed(self, computed: pa.Table) -> pa.Table:
+        """Return the reused rows and those *computed*, as one sorted table of its schema."""
+        parts = [computed] if self.rows is None else [self.rows, computed]
+        return schemas.conform(pa.concat_tables(parts), computed.schema)
+
 
 def reuse(neighbours: Neighbours, piece: Piece, wanted: pa.Table) -> Reuse:
     """Find rows of *wanted* in neighbouring pieces, matched by their ids.
@@ -165,6 +170,13 @@ def reuse(neighbours: Neighbours, piece: Piece, wanted: pa.Table) -> Reuse:
         rows.append(table.filter(pc.is_in(have, value_set=wanted_ids)))
         left = left.filter(pc.invert(pc.is_in(wanted_ids, value_set=have)))
     return Reuse(pa.concat_tables(rows) if rows else None, left)
+
+
+def check_unchanged(changed: Sequence[str]) -> None:
+    """Raise StorageError if images have *changed* since they were indexed: a message for each."""
+    if changed:
+        count = pluralize(len(changed), "images")
+        raise StorageError(f"{changed[0]} ({count} changed); run dvc repro again")
 
 
 def count_new(neighbours: Neighbours, piece: Piece, rows: pa.Table) -> int:
@@ -245,11 +257,7 @@ def assemble(store: Store, plans: Sequence[ShardPlan], run: str, folder: Path) -
     pieces = [item.piece for item in plans]
     store.mark_used(pieces)
     records = read_each(pieces, partial(read_record, store))
-    rejecting = [
-        piece for piece, record in zip(pieces, records, strict=True) if record.files[REJECTS].rows
-    ]
-    tables = read_each(rejecting, lambda piece: schemas.from_bytes(store.read(piece, REJECTS)))
-    rejected = pa.concat_tables([schemas.REJECTS.empty_table(), *tables])
+    rejected = read_rejects(store, pieces, records)
     files: dict[Path, Out] = {}
     lines: list[dict[str, Any]] = []
     computed = 0
@@ -282,6 +290,15 @@ def read_record(store: Store, piece: Piece) -> Record:
         return store.record(piece)
     except Missing as error:  # another process found it damaged, or cleaned up
         raise Damaged(f"{error}; will be made again") from error
+
+
+def read_rejects(store: Store, pieces: Sequence[Piece], records: Sequence[Record]) -> pa.Table:
+    """Read the rejects of *pieces*, whose *records* say which have any, as schemas.REJECTS."""
+    rejecting = [
+        piece for piece, record in zip(pieces, records, strict=True) if record.files[REJECTS].rows
+    ]
+    tables = read_each(rejecting, lambda piece: schemas.from_bytes(store.read(piece, REJECTS)))
+    return pa.concat_tables([schemas.REJECTS.empty_table(), *tables])
 
 
 def read_table(store: Store, plans: Sequence[ShardPlan], schema: pa.Schema) -> pa.Table:
