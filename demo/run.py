@@ -42,7 +42,7 @@ def main() -> None:
         between = f"{metrics[f'{name}_low']:.3f} to {metrics[f'{name}_high']:.3f}"
         print(f"  {name:<18} {metrics[name]:.3f}   95 % interval {between}")
     baseline = metrics["baseline_accuracy"]
-    print(f"  {'baseline_accuracy':<18} {baseline:.3f}   always the commonest")
+    print(f"  {'baseline_accuracy':<18} {baseline:.3f}   always the commonest label")
     chips, groups = metrics["n_validation"], metrics["n_groups"]
     print(f"\n  evaluated on {chips:,} chips of {groups:,} groups that were not trained on\n")
     for name, path in RESULTS.items():

@@ -24,7 +24,7 @@ from pipeline.store.context import Context
 from pipeline.store.outputs import CLASSIFIER
 from pipeline.train.labelled_features import LabelledFeatures
 from pipeline.train.model import Classifier
-from pipeline.validate import baselines, near_duplicates
+from pipeline.validate import baselines, label_issues, near_duplicates
 from pipeline.validate.analyses import Result
 from pipeline.validate.evaluation import Evaluation
 from pipeline.validate.near_duplicates import NearDuplicates
@@ -116,6 +116,11 @@ class ValidationData:
     def near_duplicates(self) -> NearDuplicates:
         """The validation chips that look nearly the same as a chip of the other splits."""
         return near_duplicates.find(self.validation, self.labels)
+
+    @cached_property
+    def label_issues(self) -> pd.DataFrame:
+        """The labels of the validation and calibration splits that are likely to be wrong."""
+        return label_issues.find(self.predictions, self.calibration_predictions)
 
     @cached_property
     def rejected(self) -> pa.Table:

@@ -36,11 +36,10 @@ class NearDuplicates:
     """What was found, and among how many chips.
 
     Attributes:
-        table: one row for each validation chip that is a near duplicate of a training chip: COLUMNS
-        of
-            the validation chip, `near_` COLUMNS of the nearest training chip, the `distance` of
-            their features and the `usual_distance` around the validation chip; the relatively
-            closest first.
+        table: one row for each validation chip that is a near duplicate of a training chip: its
+            COLUMNS, the `near_` COLUMNS of the nearest training chip, the `distance` of their
+            features, and the `usual_distance` around the validation chip; the relatively closest
+            first.
         n_validation: validation chips that were compared, of *all_validation*.
         n_training: training chips that they were compared with, of *all_training*.
     """

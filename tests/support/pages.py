@@ -13,7 +13,7 @@ from pipeline.config.loader import load
 from pipeline.config.sections import ValidateParams
 from pipeline.core import rejects
 from pipeline.core.rejects import Reject
-from pipeline.validate import results
+from pipeline.validate import label_issues, results
 from pipeline.validate.analyses import analyses
 from pipeline.validate.near_duplicates import COLUMNS, NearDuplicates
 from pipeline.validate.predictions import Predictions
@@ -94,7 +94,9 @@ def data_of(predictions, classes, separator=None, **changes):
         "inputs": {"labels": "0123456789abcdef" * 4},
         "results": [],
     }
-    return SimpleNamespace(**values | changes)
+    values |= changes
+    both = values["predictions"], values["calibration_predictions"]
+    return SimpleNamespace(label_issues=label_issues.find(*both), **values)
 
 
 def with_validate(data, **settings):
@@ -135,6 +137,7 @@ def full_data(n_classes, *, multilabel=False, gallery=200):
     thresholds = dict.fromkeys(classes, 0.4)
     changes = {
         "calibration_predictions": made.predictions,
+        "label_issues": label_issues.find(made.predictions, made.predictions),
         "earlier": {
             "2023-survey": Predictions(other, classes, separator).evaluation,
             "main": made.evaluation,

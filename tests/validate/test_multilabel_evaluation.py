@@ -12,8 +12,8 @@ from synthetic_predictions import multilabel_table
 
 from pipeline.config.sections import ValidateParams
 from pipeline.core import label_sets
-from pipeline.validate import metrics
-from pipeline.validate.analyses import comparison, confusion, cover, label_issues, per_class
+from pipeline.validate import label_issues, metrics
+from pipeline.validate.analyses import comparison, confusion, cover, per_class
 from pipeline.validate.evaluation import evaluate
 from pipeline.validate.valresult import valresult
 

@@ -116,14 +116,9 @@ def _explained(evaluation: Evaluation, drawing: Matrix) -> str:
     if drawing.n_merged:
         text += f" The {drawing.n_merged:,} rarest labels share one row."
     if drawing.n_absent:
-        classes, verb = (
-            pluralize(drawing.n_absent, "classes"),
-            "is" if drawing.n_absent == 1 else "are",
-        )
-        text += (
-            f" {classes} neither occurred nor {'was' if verb == 'is' else 'were'} predicted and "
-        )
-        text += f"{verb} not shown."
+        was, is_ = ("was", "is") if drawing.n_absent == 1 else ("were", "are")
+        classes = pluralize(drawing.n_absent, "classes")
+        text += f" {classes} neither occurred nor {was} predicted and {is_} not shown."
     return text
 
 

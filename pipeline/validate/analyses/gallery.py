@@ -13,7 +13,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from pipeline.core import schemas
-from pipeline.validate.analyses import Result, label_issues
+from pipeline.validate.analyses import Result
 from pipeline.validate.data import ValidationData
 from pipeline.validate.evaluation import Evaluation, Indices
 from pipeline.validate.report.blocks import Block, Browser, Gallery, Picture, ReportSection, Text
@@ -54,7 +54,7 @@ def analyse(data: ValidationData) -> Result:
     evaluation, predictions = data.evaluation, data.predictions.table
     count = data.validate.gallery_size
     order = listed(evaluation)
-    issues = with_issues(label_issues.find(data), count // len(KINDS))
+    issues = with_issues(data.label_issues, count // len(KINDS))
     shown = pa.array([chip.chip_id for chip in issues], schemas.CHIP_ID)
     is_free = ~np.asarray(pc.is_in(predictions["chip_id"], value_set=shown))
     chips = [*issues, *choose(predictions, evaluation, count - len(issues), order, is_free)]

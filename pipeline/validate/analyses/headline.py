@@ -8,6 +8,7 @@ from markupsafe import Markup
 from pipeline.core.run_log import pluralize
 from pipeline.validate import metrics
 from pipeline.validate.analyses import Result
+from pipeline.validate.analyses.confusion import confusion
 from pipeline.validate.data import ValidationData
 from pipeline.validate.evaluation import NONE, Evaluation
 from pipeline.validate.report.blocks import (
@@ -113,9 +114,7 @@ def _weakest(evaluation: Evaluation) -> list[Block]:
 
 def weakest_classes(evaluation: Evaluation) -> list[tuple[str, int, float, str]]:
     """Return label, chips, F1 and commonest wrong prediction of the labels with the lowest F1."""
-    pairs, predicted, names = evaluation.confusion_pairs
-    counts = np.zeros((len(names), len(names)), np.int64)
-    np.add.at(counts, (pairs.labels, predicted), 1)
+    counts, names = confusion(evaluation)
     support, given, hits = counts.sum(axis=1), counts.sum(axis=0), np.diag(counts).copy()
     np.fill_diagonal(counts, 0)
     rows = [

@@ -104,11 +104,21 @@ METRICS = {
 def sums(evaluation: Evaluation) -> sparse.csr_array:
     """Add up over each group what every score needs: float64 [n_groups, 3 n_labels + …].
 
-    Hits, true and predicted labels by label; then the columns of `_columns`.
+    Hits, true and predicted labels by label; then `_columns`.
     """
-    columns = list(_columns(evaluation).values())
-    values = sum_by_group(evaluation.groups, evaluation.n_groups, columns)
+    columns = _columns(evaluation)
+    columns_in_order = [columns[name] for name in _names(evaluation)]
+    values = sum_by_group(evaluation.groups, evaluation.n_groups, columns_in_order)
     return sparse.hstack([*label_counts(evaluation), values], format="csr")
+
+
+def _names(evaluation: Evaluation) -> list[str]:
+    """Return the names of `_columns`, in the order of their sums."""
+    if evaluation.is_multilabel:
+        own = ["log_loss", "brier", "f1", "jaccard"]
+    else:
+        own = ["log_loss", "brier", "reciprocal_rank", *(f"top_{k}" for k in _tops(evaluation))]
+    return ["n", "correct", "known", *own]
 
 
 def _columns(evaluation: Evaluation) -> dict[str, Floats]:
@@ -183,7 +193,7 @@ def from_sums(evaluation: Evaluation, totals: Floats) -> dict[str, Floats]:
     """
     n_labels = len(evaluation.labels)
     hits, true, predicted, rest = np.split(totals, [n_labels, 2 * n_labels, 3 * n_labels], axis=1)
-    column = dict(zip(_columns(evaluation), rest.T, strict=True))
+    column = dict(zip(_names(evaluation), rest.T, strict=True))
     n = column["n"]
     f1 = ratio(2 * hits, true + predicted)
     counted = (true + predicted > 0).sum(axis=1)

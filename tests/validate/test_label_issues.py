@@ -5,7 +5,7 @@ import pyarrow as pa
 from synthetic_predictions import certain_table, random_table, table
 
 from pipeline.config.sections import ValidateParams
-from pipeline.validate.analyses import label_issues
+from pipeline.validate import label_issues
 from pipeline.validate.evaluation import evaluate
 
 FEW = ValidateParams(bootstrap_rounds=40)
