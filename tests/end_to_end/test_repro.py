@@ -135,6 +135,14 @@ def test_a_second_run_finds_nothing_to_do(copy_of_done):
     assert (repo.path / "dvc.lock").read_bytes() != b"" != lock
 
 
+def test_a_wrong_setting_leaves_the_outs_as_they_are(copy_of_done):
+    repo = copy_of_done()
+    before = repo.digests("data")
+    repo.set(train__epocs=1)
+    assert repo.run("dvc", "repro", check=False).returncode
+    assert repo.digests("data") == before
+
+
 def test_if_nothing_has_changed_the_index_is_not_made_again(copy_of_done):
     repo = copy_of_done()
     time.sleep(2.1)  # a file that changed so recently may change again unseen
