@@ -22,6 +22,7 @@ from pipeline.chip import methods
 from pipeline.config.machine import machine
 from pipeline.config.sections import ExtractParams
 from pipeline.core import hardware, schemas
+from pipeline.core.hashing import chip_id
 from pipeline.extract import recipe, runtime
 from pipeline.extract.runtimes import Network
 from pipeline.images.windows import Window, around
@@ -103,7 +104,7 @@ def table(storage: Storage, windows: dict[str, list[Window]]) -> pa.Table:
         version = storage.head(key).version
         for window in windows[key]:
             row, col, _ = methods.centre(window)
-            rows.append((methods.chip_id(key, version, window), key, version, row, col, *window))
+            rows.append((chip_id(key, version, window), key, version, row, col, *window))
     columns = zip(schemas.CHIPS, zip(*rows, strict=True), strict=True)
     named = {field.name: pa.array(column, field.type) for field, column in columns}
     return schemas.conform(pa.table(named), schemas.CHIPS)
@@ -135,7 +136,7 @@ def peers_features(
     feature depends on the picture.
     """
     (folder / "points.json").write_text(json.dumps(points), encoding="utf-8")
-    command = [python, "-W", "ignore", "-c", THEIRS, folder, pictures, str(threads)]
+    command = [str(python), "-W", "ignore", "-c", THEIRS, str(folder), str(pictures), str(threads)]
     subprocess.run(command, check=True)
     theirs = dict(np.load(folder / "theirs.npz"))
     return theirs, theirs.pop("seconds").tolist()

@@ -151,12 +151,15 @@ def forward_process(runtime: str, weights: str, precision: str, start: Any, resu
     results.put((count, time.perf_counter() - began, (0.0, 0.0), {}))
 
 
+def params(weights: str, precision: str, runtime: str = "auto") -> ExtractParams:
+    """Return the settings of PySpacer's network."""
+    settings = {"weights": weights, "precision": precision, "runtime": runtime}
+    return ExtractParams.model_validate({"extractor": "coralnet", **settings})
+
+
 def ours(runtime: str, weights: str, precision: str) -> tuple[Any, int]:
     """Return the network in one of Quadrat's runtimes, and its batch size."""
-    extract = ExtractParams(
-        extractor="coralnet", weights=weights, runtime=runtime, precision=precision
-    )
-    network = network_of(extract)
+    network = network_of(params(weights, precision, runtime))
     return network, network.batch
 
 
@@ -167,8 +170,7 @@ def onnxruntime(_: str, weights: str, precision: str) -> tuple[Any, int]:
 
     from pipeline.extract import extractors
 
-    extract = ExtractParams(extractor="coralnet", weights=weights, precision=precision)
-    extractor: Any = extractors.choose(extract, machine()).build()
+    extractor: Any = extractors.choose(params(weights, precision), machine()).build()
     chips = torch.zeros((2, SIZE, SIZE, 3), dtype=torch.uint8)
     with tempfile.NamedTemporaryFile(suffix=".onnx") as file:
         settings: Any = {"dynamo": True, "external_data": False, "verbose": False}
@@ -187,7 +189,7 @@ def together(process: Any, arguments: list[tuple[Any, ...]]) -> Measured:
     running = [spawn.Process(target=process, args=(*some, start, results)) for some in arguments]
     for one in running:
         one.start()
-    found = []
+    found: list[Any] = []
     while len(found) < len(running):
         if any(one.exitcode for one in running):
             raise SystemExit("a process of the measurement failed")
@@ -305,10 +307,7 @@ class Report:
     def extracts(self) -> list[ExtractParams]:
         """The settings to measure: exact, and in half precision."""
         weights = str(self.folder / WEIGHTS)
-        return [
-            ExtractParams(extractor="coralnet", weights=weights, precision=precision)
-            for precision in PRECISIONS
-        ]
+        return [params(weights, precision) for precision in PRECISIONS]
 
     def spacer(self, python: Path, points: int) -> tuple[float, dict[str, Any]]:
         """Return PySpacer's rate and its features of a few of the large images."""

@@ -39,7 +39,8 @@ def made_up(folder: Path, training: int, validation: int, dim: int) -> None:
     def rows(numbers: np.ndarray) -> np.ndarray:
         """Return the features of training chips by their numbers, the same at every call."""
         latent = np.stack([np.random.default_rng(n).standard_normal(LATENT) for n in numbers])
-        return np.maximum(latent.astype(np.float32) @ mix + np.float32(0.3), 0)
+        found: np.ndarray = np.maximum(latent.astype(np.float32) @ mix + np.float32(0.3), 0)
+        return found
 
     features = folder / "data/features"
     features.mkdir(parents=True)

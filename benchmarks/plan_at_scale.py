@@ -159,7 +159,7 @@ def scheduled(planned: list[shards.ShardPlan]) -> int:
     """Add every shard to Luigi's scheduler and take them all; return the number of takes."""
     scheduler = luigi.scheduler.Scheduler(prune_on_get_work=False)
     for item in planned:
-        task = ExtractShard(request="0" * 16, shards=requests.number_of(item), batch_size=64)
+        task = ExtractShard(request="0" * 16, shards=requests.name_of(item), batch_size=64)
         scheduler.add_task_batcher("w", task.task_family, ["shards"], 64)
         scheduler.add_task(
             worker="w",

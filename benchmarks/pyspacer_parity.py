@@ -80,7 +80,8 @@ def prepare(folder: Path, given: list[Path]) -> dict[str, Points]:
 
 def ours(folder: Path, points: dict[str, Points], runtime: str) -> dict[str, Any]:
     """Return Quadrat's features by picture."""
-    extract = ExtractParams(extractor="coralnet", weights=str(folder / WEIGHTS), runtime=runtime)
+    settings = {"extractor": "coralnet", "weights": str(folder / WEIGHTS), "runtime": runtime}
+    extract = ExtractParams.model_validate(settings)
     loaded = network_of(extract)
     found = {}
     for name, places in points.items():

@@ -105,13 +105,13 @@ def main() -> int:
         ours_s = min(seconds)
         wrong = not np.array_equal(found, features)
         python = peer(asked.spacer_python, folder)
-        command = [python, "-W", "ignore", "-c", THEIRS, folder, str(asked.points)]
+        command = [str(python), "-W", "ignore", "-c", THEIRS, str(folder), str(asked.points)]
         theirs_s = float(subprocess.run(command, check=True, capture_output=True).stdout)
         files = list(folder.glob("*.featurevector"))
         theirs = sum(path.stat().st_size for path in files) / features.nbytes
         started = time.perf_counter()
         target = folder / "converted.parquet"
-        command = [sys.executable, "-m", "stages.pyspacer_features", folder, target]
+        command = [sys.executable, "-m", "stages.pyspacer_features", str(folder), str(target)]
         subprocess.run(command, check=True, cwd=ROOT)
         converting_s = time.perf_counter() - started
         wrong |= not np.array_equal(read(target, asked.dim), features)

@@ -238,7 +238,7 @@ def theirs(
         rows = slice(5000) if name == "ref" else slice(None)  # its maximum
         np.save(bench.folder / f"{name}.npy", split.x[rows])
         np.savez(bench.folder / f"{name}.npz", y=split.y[rows])
-    command = [python, "-W", "ignore", "-c", THEIRS, bench.folder, str(EPOCHS), *kinds]
+    command = [str(python), "-W", "ignore", "-c", THEIRS, str(bench.folder), str(EPOCHS), *kinds]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     found: dict[str, tuple[float, float]] = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -329,10 +329,10 @@ def compared(bench: Bench, asked: argparse.Namespace) -> int:
         for kind, (seconds, accuracy) in theirs(
             bench, python, [train, held, test], asked.kinds
         ).items():
-            ratio = seconds / quickest[kind]
+            times_as_fast = seconds / quickest[kind]
             print(
                 f"{kind}: PySpacer {seconds:,.1f} s (accuracy {accuracy:.4f}); Quadrat as shipped: "
-                f"{ratio:.1f} times as fast"
+                f"{times_as_fast:.1f} times as fast"
             )
     return int(wrong)
 

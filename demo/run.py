@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -51,4 +50,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     signals.stop_on_signals()
-    sys.exit(main())
+    main()

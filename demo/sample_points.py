@@ -62,7 +62,8 @@ def _inner(length: int) -> Mask:
     before = (place - CHIP // 2 >= block * BLOCK) | (block == 0)
     last = (length - 1) // BLOCK
     after = (place + CHIP // 2 <= (block + 1) * BLOCK) | (block == last)
-    return before & after
+    inner: Mask = before & after
+    return inner
 
 
 def spread(mask: Mask, count: int, seed: str) -> list[tuple[int, int]]:

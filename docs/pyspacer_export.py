@@ -104,7 +104,10 @@ def sigmoids(calibrators: list[Any]) -> tuple[Any, Any]:
     for one in calibrators:
         if type(one).__name__ != "_SigmoidCalibration":
             raise ValueError(f"a calibration by {type(one).__name__}, not by sigmoids")
-    return tuple(np.array([float(getattr(c, name)) for c in calibrators]) for name in ("a_", "b_"))
+    slope, offset = (
+        np.array([float(getattr(c, name)) for c in calibrators]) for name in ("a_", "b_")
+    )
+    return slope, offset
 
 
 def written(layers: list[tuple[Any, Any]], more: Tensors) -> Tensors:
