@@ -242,7 +242,7 @@ which scikit-learn divides by the batch of 200. MERMAID: its production recipe, 
 class TrainParams(Section):
     """How the classifier is trained. Null: the value of the preset, or else the default."""
 
-    NOT_IN_RECIPE = frozenset({"label_map", "label_map_check"})
+    NOT_IN_RECIPE = frozenset({"label_map", "label_map_check", "memory_gib"})
 
     preset: Literal["pyspacer", "mermaid"] | None = None
     """The settings of a peer, for the fields below that are null."""
@@ -289,7 +289,7 @@ class TrainParams(Section):
     """Chosen on the calibration split: one temperature; mixture: and the share of wrong labels;
     sigmoid: two numbers for each class, as in PySpacer."""
     memory_gib: Annotated[float, Field(gt=0)] = 4.0
-    """Beyond this, features are read again in every epoch."""
+    """Features that exceed this are kept in a scratch file in `.quadrat/`, to the same results."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Another seed starts the training from other weights."""
 

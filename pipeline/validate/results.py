@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.core import schemas
+from pipeline.core.run_log import pluralize
 from pipeline.store import tables
 from pipeline.store.context import Context
 from pipeline.store.outputs import CLASSIFIER, pretty
@@ -50,6 +51,7 @@ def files(context: Context, inputs: Mapping[str, Any]) -> dict[str, bytes]:
         inputs: digests of what the results are made from.
     """
     labels = tables.labels()
+    labels = labels.filter(labels["label"].is_valid())  # others must not change the results
     shards = labelled_features.FeatureShards(cache_bytes=CACHE_BYTES)
     validation, calibration = labelled_features.of_splits(
         labels, "validation", "calibration", shards=shards
@@ -129,8 +131,7 @@ def _about(data: ValidationData) -> list[tuple[str, str]]:
 
 def _counted(data: ValidationData) -> str:
     images, chips = data.images.num_rows, data.labels.num_rows
-    labelled = chips - data.labels["label"].null_count
-    return f"{images:,} images with {chips:,} chips, {labelled:,} of them labelled"
+    return f"{pluralize(chips, 'labelled chips')} of {pluralize(images, 'images')}"
 
 
 def _csv(table: pd.DataFrame) -> bytes:

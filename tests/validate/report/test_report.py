@@ -82,7 +82,7 @@ def test_the_top_names_data_set_extractor_classifier_and_code(page):
     top = page.text[: page.text.index("Skip to the results") + 800]
     for name in ("Data set", "Chips", "Extractor", "Classifier", "Code"):
         assert name in top
-    assert "demo/bucket: 2 images with 2 chips, 2 of them labelled" in top
+    assert "demo/bucket: 2 labelled chips of 2 images" in top
     assert "filters, weights none" in top
     assert "mlp, hidden layers of 100" in top
     assert re.search(r"git tree [0-9a-f]{12} of pipeline/", top)
