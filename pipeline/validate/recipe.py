@@ -18,7 +18,8 @@ def recipe(params: Params) -> Recipe:
     Raises:
         SettingError: `validate.compare` names something that is no classifier.
     """
-    results = recipe_of(params.validate, code={"results": VERSION})
+    code = {"results": VERSION, **code_version.edited("pipeline.validate")}
+    results = recipe_of(params.validate, code=code)
     if params.validate.compare:
         digests = {name: baselines.digest_of(name) for name in params.validate.compare}
         results = results.extended(baselines=digests)
@@ -37,12 +38,8 @@ def data_set(params: Params) -> str:
 
 
 def shown(params: Params) -> dict[str, object]:
-    """Return what the report shows: data set, code, and all settings that shape rows."""
-    return {
-        "data_set": data_set(params),
-        "code": code_version.tree(),
-        "params": params.recipe_fields(),
-    }
+    """Return what the report shows: the data set, and all settings that shape rows."""
+    return {"data_set": data_set(params), "params": params.recipe_fields()}
 
 
 def requested(params: Params) -> Recipe:

@@ -116,7 +116,6 @@ def _about(data: ValidationData) -> list[tuple[str, str]]:
     pixels = getattr(params.chip, "size", None)
     size = f" of {pixels} pixels" if pixels else ""
     hidden = " and ".join(map(str, data.classifier.sizes[1:-1]))
-    code = str(results_recipe.shown(params)["code"])[:DIGEST_SHOWN]
     return [
         ("Data set", f"{results_recipe.data_set(params)}: {_counted(data)}"),
         ("Chips", f"{params.chip.method}{size}; split by {params.split.by}"),
@@ -125,8 +124,21 @@ def _about(data: ValidationData) -> list[tuple[str, str]]:
             "Classifier",
             params.train.classifier + (f", hidden layers of {hidden}" if hidden else ""),
         ),
-        ("Code", f"git tree {code} of pipeline/"),
+        ("Code", _code(data)),
     ]
+
+
+def _code(data: ValidationData) -> str:
+    """Return which stages were made by edited code; see core/code_version.py."""
+    made_by = {
+        "extract": data.card["extractor"]["made_by"],
+        "train": data.card["made_by"],
+        "validate": results_recipe.recipe(data.params).parts,
+    }
+    codes = {stage: parts["code"] for stage, parts in made_by.items()}
+    edited = [stage for stage, code in codes.items() if "edited" in code]
+    of = f"edited, for {' and '.join(edited)}" if edited else "as in pipeline/code.lock"
+    return f"{of}; results version {codes['validate']['results']}"
 
 
 def _counted(data: ValidationData) -> str:
