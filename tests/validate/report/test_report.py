@@ -92,7 +92,7 @@ def test_the_top_names_the_stages_of_edited_code():
     data = data_of(*random_table(3))
     made_by = data.card["made_by"]
     made_by = {**made_by, "code": {**made_by["code"], "edited": "0" * 64}}
-    data.classifier.card = {**data.card, "made_by": made_by}
+    data.card = {**data.card, "made_by": made_by}
     assert "edited, for train; results" in Page(html_of(data)).text
 
 
