@@ -135,7 +135,7 @@ def gather(context: Context, plans: Sequence[shards.ShardPlan]) -> InstrumentTab
         return InstrumentTables()
     store, pieces = context.store, [item.piece for item in plans]
     store.mark_used(pieces)
-    records = shards.read_each(pieces, partial(shards.read_record, store))
+    records = shards.read_each(pieces, store.record)
     names = [str(record.note["table"]) for record in records]
     rejected = [Reject(**row) for row in shards.read_rejects(store, pieces, records).to_pylist()]
     listed = shards.read_tables(store, plans)

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.core import rejects, schemas
-from pipeline.core.errors import Missing, StorageError
+from pipeline.core.errors import StorageError
 from pipeline.core.hashing import CHIP_ID_BYTES, image_id, overlap, shard_name, shard_of
 from pipeline.core.run_log import Counts, pluralize
 from pipeline.store.objects import AGAIN, IDS, Damaged, Piece, Record, Store
@@ -164,7 +164,7 @@ def reuse(neighbours: Neighbours, piece: Piece, wanted: pa.Table) -> Reuse:
             break
         try:
             table = schemas.from_bytes(neighbours.store.read(best, ROWS))
-        except (Damaged, Missing):
+        except Damaged:
             continue
         have = ids(table)
         rows.append(table.filter(pc.is_in(have, value_set=wanted_ids)))
@@ -256,7 +256,7 @@ def assemble(store: Store, plans: Sequence[ShardPlan], run: str, folder: Path) -
     """
     pieces = [item.piece for item in plans]
     store.mark_used(pieces)
-    records = read_each(pieces, partial(read_record, store))
+    records = read_each(pieces, store.record)
     rejected = read_rejects(store, pieces, records)
     files: dict[Path, Out] = {}
     lines: list[dict[str, Any]] = []
@@ -269,6 +269,8 @@ def assemble(store: Store, plans: Sequence[ShardPlan], run: str, folder: Path) -
         line = {"shard": item.number, "input": item.piece.input, "rows": rows.rows}
         lines.append({**line, "sha256": rows.sha256})
         computed += record.note["computed"] if record.note["run"] == run else 0
+        if record.note.get(AGAIN):
+            store.mark_again(item.piece)  # the mark may be gone
     total = sum(line["rows"] for line in lines)
     return AssembledTable(files, lines, rejects.sort(rejected), computed, total)
 
@@ -278,18 +280,6 @@ def read_each(pieces: Sequence[Piece], read: Callable[[Piece], T]) -> list[T]:
     with ThreadPoolExecutor(READERS, thread_name_prefix="pieces") as pool:
         reading = [pool.submit(read, piece) for piece in pieces]
     return [each.result() for each in reading]
-
-
-def read_record(store: Store, piece: Piece) -> Record:
-    """Read the record of a piece that was finished before.
-
-    Raises:
-        Damaged: it is missing now, or is not what was written.
-    """
-    try:
-        return store.record(piece)
-    except Missing as error:  # another process found it damaged, or cleaned up
-        raise Damaged(f"{error}; will be made again") from error
 
 
 def read_rejects(store: Store, pieces: Sequence[Piece], records: Sequence[Record]) -> pa.Table:
