@@ -12,7 +12,7 @@ import logging
 import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import cache, partial
+from functools import cached_property, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
@@ -28,7 +28,7 @@ from pipeline.core import progress, signals, urls
 from pipeline.core.errors import QuadratError
 from pipeline.core.hashing import digest
 from pipeline.core.luigi_task import QuadratTask
-from pipeline.core.run_log import RUN, Counts, append_run_log
+from pipeline.core.run_log import Counts, append_run_log
 from pipeline.extract import recipe as extract_recipe
 from pipeline.extract import stage as extract
 from pipeline.index import stage as index
@@ -154,7 +154,9 @@ class StageTask(QuadratTask):
 
     def requires(self) -> list[luigi.Task]:
         """Return the stage before this one, unless DVC has run it."""
-        return [self.before(params=self.params)] if self.chain and self.before else []
+        if not self.chain or self.before is None:
+            return []
+        return [self.before(params=self.params, run_name=self.run_name)]
 
     def output(self) -> list[luigi.LocalTarget]:
         """Return the manifests of the outs."""
@@ -214,26 +216,28 @@ class Index(StageTask):
 
     stage, folders = index, (INDEX,)
 
+    @cached_property
+    def listing(self) -> BucketListing:
+        """The bucket, listed once in a run: every later read is checked against this listing."""
+        beside = chip.files_beside_images(self.params.chip, self.params.annotations)
+        return list_bucket(self.context, beside)
+
+    def _is_complete(self) -> bool:
+        if self.chain:  # a stage has listed the bucket already; see scheduler/run.py
+            _ = self.listing  # in this process, or each worker would list it anew
+        return super()._is_complete()
+
     def expected(self) -> dict[str, Any]:
         """Return what the index must say of the bucket as it was when this run began."""
         recipes = requested_recipes(self.params, machine())
-        return index.expected(self.context, _listing(self.params), recipes)
+        return index.expected(self.context, self.listing, recipes)
 
     def run(self) -> Iterator[Any]:
         """Read the missing headers, then put the index together."""
-        listing = _listing(self.params)
-        plans = index.plan(self.context, listing)
+        plans = index.plan(self.context, self.listing)
         yield from self.missing(IndexShard, plans)
         recipes = requested_recipes(self.params, machine())
-        self.done(index.publish(self.context, listing, plans, recipes))
-
-
-@cache
-def _listing(params: Params) -> BucketListing:
-    """List the bucket once in a run: every later read is checked against this listing."""
-    beside = chip.files_beside_images(params.chip, params.annotations)
-    context = Context(params, machine(), open_store(machine()), RUN)
-    return list_bucket(context, beside)
+        self.done(index.publish(self.context, self.listing, plans, recipes))
 
 
 class Chip(StageTask):

@@ -64,11 +64,13 @@ def stop_on_signals() -> None:
 
     sys.excepthook = show_unless_stopping
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_as_child)
+        os.register_at_fork(after_in_child=begin_child)
 
 
-def _as_child() -> None:
-    """Ignore Ctrl-C in a child process: its parent ends it with SIGTERM."""
+def begin_child() -> None:
+    """Ignore Ctrl-C in this child process: its parent ends it with SIGTERM."""
+    if os.name == "nt":
+        return
     unfinished.clear()
     helpers.clear()
     _watch(lambda _: _end(128 + signal.SIGTERM))
@@ -156,8 +158,12 @@ def end_with_parent() -> None:
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process with SIGTERM
 
+    # A fork server, which stands between the two, ends with the parent. A forked process's siblings
+    # keep the parent's pipe open, by which `is_alive` knows.
+    above = os.getppid()
+
     def watch() -> None:
-        while os.getppid() == parent.pid:
+        while os.getppid() == above and parent.is_alive():
             time.sleep(PARENT_CHECK_S)
         os._exit(1)
 

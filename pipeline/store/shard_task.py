@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from functools import cache
+from functools import lru_cache
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -87,9 +87,9 @@ class ShardTask(QuadratTask):
         self.has_run = True
 
 
-@cache
+@lru_cache(maxsize=1)
 def _finished(table: str, recipe: str, run: str, age: int) -> dict[str, list[str]]:  # noqa: ARG001
-    """List the finished pieces of a recipe; another *age* makes a new listing."""
+    """List the finished pieces of a recipe; another *age* makes a new listing, and drops this."""
     return open_store(machine()).finished(table, recipe, run)
 
 

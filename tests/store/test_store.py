@@ -18,7 +18,7 @@ from pipeline.core import schemas
 from pipeline.core.hashing import chip_id
 from pipeline.core.rejects import Reject
 from pipeline.storage import open_storage
-from pipeline.store import shards
+from pipeline.store import shard_task, shards
 from pipeline.store.objects import Damaged, Piece, Store
 
 MADE = shards.Provenance("run", 0)
@@ -225,6 +225,13 @@ def test_a_mark_to_try_again_that_is_gone_is_put_back(store, tmp_path):
     assert shards.missing_shards(store, [where], "next") == []
     shards.assemble(store, [where], "next", tmp_path)
     assert shards.missing_shards(store, [where], "third") == [where]
+
+
+def test_a_process_that_lives_long_keeps_one_listing_of_finished_pieces(tmp_path, monkeypatch):
+    monkeypatch.setenv("QUADRAT_STORE", str(tmp_path))
+    for age in range(5):
+        shard_task._finished("chips", digest("r"), "run", age)
+    assert shard_task._finished.cache_info().currsize == 1
 
 
 def test_the_record_of_an_unfinished_piece_is_gone(store):
