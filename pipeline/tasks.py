@@ -35,11 +35,12 @@ from pipeline.index import stage as index
 from pipeline.index.listing import BucketListing, list_bucket
 from pipeline.storage import local_path
 from pipeline.store import outputs, requests
+from pipeline.store.adoption import adopt
 from pipeline.store.context import Context, open_store
 from pipeline.store.outputs import CHIPS, CLASSIFIER, FEATURES, INDEX, LABELS, RESULTS
 from pipeline.store.recipe import Recipe
 from pipeline.store.shard_task import ShardTask, shard_tasks
-from pipeline.store.shards import ShardPlan, missing_shards
+from pipeline.store.shards import ShardPlan, missing_shards, put_inputs
 from pipeline.train import recipe as train_recipe
 from pipeline.train import stage as train
 from pipeline.validate import recipe as validate_recipe
@@ -80,7 +81,7 @@ class CheckoutParameter(luigi.Parameter[str]):
 class IndexShard(ShardTask):
     """Headers of the images of some shards."""
 
-    stage, unit = index, "images"
+    stage, unit, out = index, "images", INDEX
 
 
 class TableShard(ShardTask):
@@ -92,13 +93,13 @@ class TableShard(ShardTask):
 class ChipShard(ShardTask):
     """Windows on the images of some shards."""
 
-    stage, unit = chip, "places"
+    stage, unit, out = chip, "places", CHIPS
 
 
 class ExtractShard(ShardTask):
     """Features of the chips of some shards."""
 
-    stage, unit, embeds = extract, "chips", True
+    stage, unit, out, embeds = extract, "chips", FEATURES, True
 
 
 def _for_shard_tasks(params: Params) -> Params:
@@ -197,7 +198,12 @@ class StageTask(QuadratTask):
         signals.end_with_parent()
         store = self.context.store
         missing = missing_shards(store, plans, self.run_name)
+        if missing and kind.out:
+            piece = missing[0].piece
+            if adopt(store, piece.table, piece.recipe, kind.out):
+                missing = missing_shards(store, plans, self.run_name)
         if missing:
+            put_inputs(store, missing)
             progress.expect(sum(plan.size for plan in missing), kind.unit)
             request = requests.put(store, _for_shard_tasks(self.params).to_json(), plans)
             # They have just been listed as missing: Luigi need not ask for each of them.

@@ -37,7 +37,7 @@ from pipeline.core.errors import (
 from pipeline.index import fast_path
 from pipeline.storage import local_path, open_storage, scheme_of
 from pipeline.store import outputs
-from pipeline.store.outputs import FEATURES, INDEX, manifest_path, rejects_path
+from pipeline.store.outputs import FEATURES, INDEX, rejects_path
 from pipeline.tasks import StageTask
 
 log = logging.getLogger("quadrat")
@@ -69,7 +69,7 @@ def main(kind: type[StageTask]) -> int:
             task = kind(params=params, chain=False)
             with remembering(task):
                 for folder in kind.folders:
-                    manifest_path(folder).unlink(missing_ok=True)
+                    outputs.set_manifest_aside(folder)
                 return _build(task, verbose=verbose)
     except RPCError as error:
         return _fail(StorageError(f"luigid: {error}; start it again, and run dvc repro again"))
@@ -122,7 +122,7 @@ def remembering(task: StageTask) -> Iterator[None]:
         return
     fast_path.forget()
     if _has_transient_rejects("extract"):
-        manifest_path(FEATURES).unlink(missing_ok=True)
+        outputs.set_manifest_aside(FEATURES)
     bucket, files = task.params.bucket.url, _files(task.params)
     is_remote = scheme_of(bucket) == "s3"
     if not is_remote:

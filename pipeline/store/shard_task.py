@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -52,6 +53,8 @@ class ShardTask(QuadratTask):
     stage: ClassVar[ModuleType]
     unit: ClassVar[str]
     embeds: ClassVar[bool] = False
+    out: ClassVar[Path | None] = None
+    """The out that has the table's shards, from which the store can take them."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
