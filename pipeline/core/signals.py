@@ -3,7 +3,7 @@
 A finished shard is complete whatever happens, so there is nothing to wait for. A thread waits for
 the signal: Python's own handlers run in the main thread, which may be in the middle of a forward
 pass. This module is imported before everything else, so it imports only light parts of the standard
-library.
+library, and `typing` not at all: until it has run, a signal kills the process without a line.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 LINE = "stopped by {name}; finished work is kept, and the next run continues from there\n"
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
