@@ -102,6 +102,7 @@ def run() -> None:
     print(f"read      {time.perf_counter() - begun:6.1f} s  {peak_mb():7,.0f} MB", flush=True)
     planned = chip.plan(context, inputs)
     missing = shards.missing_shards(context.store, planned, context.run)
+    shards.put_inputs(context.store, missing)
     print(f"planned   {time.perf_counter() - begun:6.1f} s  {peak_mb():7,.0f} MB", flush=True)
     others = multiprocessing.get_context("fork").Process(target=make_shards, args=(missing,))
     others.start()

@@ -195,14 +195,14 @@ def main() -> None:
     clock.say("(a synthetic listing)", peak())
     parts = shards.split(listed, asked.shards)
     planned = shards.plan("images", "0" * 64, parts, schemas.LISTING)
-    shards.missing_shards(store, planned, RUN)
+    shards.put_inputs(store, shards.missing_shards(store, planned, RUN))
     clock.say(f"index: {len(planned):,} shards named and their rows kept", peak())
     del planned, listed
     found = windows(parts, asked.points)
     most = max(item.peak for item in found)
     clock.say(f"chip: windows, a shard at a time in {multiprocessing.cpu_count()} processes", most)
     pieces = [named(item, asked.shards) for item in found]
-    shards.missing_shards(store, pieces, RUN)
+    shards.put_inputs(store, shards.missing_shards(store, pieces, RUN))
     clock.say(f"extract: {len(pieces):,} shards named, listed and their chips kept", peak())
     takes = scheduled(pieces)
     clock.say(f"luigi: {len(pieces):,} shards scheduled, given out in {takes:,} takes", peak())

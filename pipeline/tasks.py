@@ -12,7 +12,7 @@ import logging
 import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import cache, partial
+from functools import cached_property, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
@@ -28,18 +28,19 @@ from pipeline.core import progress, signals, urls
 from pipeline.core.errors import QuadratError
 from pipeline.core.hashing import digest
 from pipeline.core.luigi_task import QuadratTask
-from pipeline.core.run_log import RUN, Counts, append_run_log
+from pipeline.core.run_log import Counts, append_run_log
 from pipeline.extract import recipe as extract_recipe
 from pipeline.extract import stage as extract
 from pipeline.index import stage as index
 from pipeline.index.listing import BucketListing, list_bucket
 from pipeline.storage import local_path
 from pipeline.store import outputs, requests
+from pipeline.store.adoption import adopt
 from pipeline.store.context import Context, open_store
 from pipeline.store.outputs import CHIPS, CLASSIFIER, FEATURES, INDEX, LABELS, RESULTS
 from pipeline.store.recipe import Recipe
 from pipeline.store.shard_task import ShardTask, shard_tasks
-from pipeline.store.shards import ShardPlan, missing_shards
+from pipeline.store.shards import ShardPlan, missing_shards, put_inputs
 from pipeline.train import recipe as train_recipe
 from pipeline.train import stage as train
 from pipeline.validate import recipe as validate_recipe
@@ -80,7 +81,7 @@ class CheckoutParameter(luigi.Parameter[str]):
 class IndexShard(ShardTask):
     """Headers of the images of some shards."""
 
-    stage, unit = index, "images"
+    stage, unit, out = index, "images", INDEX
 
 
 class TableShard(ShardTask):
@@ -92,13 +93,13 @@ class TableShard(ShardTask):
 class ChipShard(ShardTask):
     """Windows on the images of some shards."""
 
-    stage, unit = chip, "places"
+    stage, unit, out = chip, "places", CHIPS
 
 
 class ExtractShard(ShardTask):
     """Features of the chips of some shards."""
 
-    stage, unit, embeds = extract, "chips", True
+    stage, unit, out, embeds = extract, "chips", FEATURES, True
 
 
 def _for_shard_tasks(params: Params) -> Params:
@@ -154,7 +155,9 @@ class StageTask(QuadratTask):
 
     def requires(self) -> list[luigi.Task]:
         """Return the stage before this one, unless DVC has run it."""
-        return [self.before(params=self.params)] if self.chain and self.before else []
+        if not self.chain or self.before is None:
+            return []
+        return [self.before(params=self.params, run_name=self.run_name)]
 
     def output(self) -> list[luigi.LocalTarget]:
         """Return the manifests of the outs."""
@@ -195,7 +198,12 @@ class StageTask(QuadratTask):
         signals.end_with_parent()
         store = self.context.store
         missing = missing_shards(store, plans, self.run_name)
+        if missing and kind.out:
+            piece = missing[0].piece
+            if adopt(store, piece.table, piece.recipe, kind.out):
+                missing = missing_shards(store, plans, self.run_name)
         if missing:
+            put_inputs(store, missing)
             progress.expect(sum(plan.size for plan in missing), kind.unit)
             request = requests.put(store, _for_shard_tasks(self.params).to_json(), plans)
             # They have just been listed as missing: Luigi need not ask for each of them.
@@ -214,26 +222,28 @@ class Index(StageTask):
 
     stage, folders = index, (INDEX,)
 
+    @cached_property
+    def listing(self) -> BucketListing:
+        """The bucket, listed once in a run: every later read is checked against this listing."""
+        beside = chip.files_beside_images(self.params.chip, self.params.annotations)
+        return list_bucket(self.context, beside)
+
+    def _is_complete(self) -> bool:
+        if self.chain:  # a stage has listed the bucket already; see scheduler/run.py
+            _ = self.listing  # in this process, or each worker would list it anew
+        return super()._is_complete()
+
     def expected(self) -> dict[str, Any]:
         """Return what the index must say of the bucket as it was when this run began."""
         recipes = requested_recipes(self.params, machine())
-        return index.expected(self.context, _listing(self.params), recipes)
+        return index.expected(self.context, self.listing, recipes)
 
     def run(self) -> Iterator[Any]:
         """Read the missing headers, then put the index together."""
-        listing = _listing(self.params)
-        plans = index.plan(self.context, listing)
+        plans = index.plan(self.context, self.listing)
         yield from self.missing(IndexShard, plans)
         recipes = requested_recipes(self.params, machine())
-        self.done(index.publish(self.context, listing, plans, recipes))
-
-
-@cache
-def _listing(params: Params) -> BucketListing:
-    """List the bucket once in a run: every later read is checked against this listing."""
-    beside = chip.files_beside_images(params.chip, params.annotations)
-    context = Context(params, machine(), open_store(machine()), RUN)
-    return list_bucket(context, beside)
+        self.done(index.publish(self.context, self.listing, plans, recipes))
 
 
 class Chip(StageTask):

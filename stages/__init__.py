@@ -1,15 +1,25 @@
 """Entry points: one short file for each stage, run by DVC, and for each command."""
 
-import functools
-import gc
 import os
 import sys
-from collections.abc import Callable
-from importlib.util import find_spec
-from typing import Any
 
 from pipeline.core import signals
-from pipeline.core.errors import QuadratError
+
+IS_COMMAND = sys.argv[0] == "-m"
+"""`python -m stages.NAME` looks for its file."""
+
+if IS_COMMAND:
+    signals.stop_on_signals()  # first of all: what is imported below takes time
+elif "--multiprocessing-fork" in sys.orig_argv:  # a worker of such a command that is not forked
+    signals.begin_child()
+
+import functools  # noqa: E402
+import gc  # noqa: E402
+from collections.abc import Callable  # noqa: E402
+from importlib.util import find_spec  # noqa: E402
+from typing import Any  # noqa: E402
+
+from pipeline.core.errors import QuadratError  # noqa: E402
 
 FOR_ANY_FOLDER = {"stages.model_export", "stages.pyspacer_features"}
 """Commands that need no params.yaml: their arguments say all."""
@@ -45,11 +55,9 @@ def command(main: Callable[..., int]) -> Callable[..., int]:
     return run
 
 
-if sys.argv[0] == "-m":  # as it is while `python -m stages.NAME` looks for its file
-    if message := obstacle():
-        print(message, file=sys.stderr)
-        raise SystemExit(2)
-    signals.stop_on_signals()
+if IS_COMMAND and (message := obstacle()):
+    print(message, file=sys.stderr)
+    raise SystemExit(2)
 
 # A stage imports for half of its seconds, and what is imported stays: to look for garbage as often
 # as Python does by itself would make that slower.

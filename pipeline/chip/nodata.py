@@ -247,7 +247,10 @@ def _only(table: shards.AssembledTable, kept: Sequence[pa.Table]) -> shards.Asse
     for (name, file), line, part in zip(table.files.items(), table.lines, kept, strict=True):
         unchanged = part.num_rows == line["rows"]
         files[name] = file if unchanged else out(schemas.to_bytes(part))
-        lines.append({**line, "rows": part.num_rows, "sha256": files[name].sha256})
+        facts = {**line, "rows": part.num_rows, "sha256": files[name].sha256}
+        if not unchanged:
+            del facts["rejects"]  # this file is no piece of the store
+        lines.append(facts)
     rows = sum(part.num_rows for part in kept)
     computed = min(table.computed, rows)
     return replace(table, files=files, lines=lines, rows=rows, computed=computed)

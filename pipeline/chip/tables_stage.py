@@ -135,9 +135,10 @@ def gather(context: Context, plans: Sequence[shards.ShardPlan]) -> InstrumentTab
         return InstrumentTables()
     store, pieces = context.store, [item.piece for item in plans]
     store.mark_used(pieces)
-    records = shards.read_each(pieces, partial(shards.read_record, store))
+    records = shards.read_each(pieces, store.record)
     names = [str(record.note["table"]) for record in records]
-    rejected = [Reject(**row) for row in shards.read_rejects(store, pieces, records).to_pylist()]
+    of_tables = shards.read_rejects(store, pieces, records)
+    rejected = [Reject(**row) for table in of_tables for row in table.to_pylist()]
     listed = shards.read_tables(store, plans)
     chips, doubled = _without_repeats(listed, names)
     schema = _common([_schema(record) for record in records if record.files[ROWS].rows])

@@ -40,9 +40,8 @@ ABANDONED_S = 2 * A_DAY_S
 
 TABLES = {"index": index.TABLE, "chip": chip.TABLE, "extract": extract.TABLE}
 MANIFESTS = {manifest_path(folder) for folder in STAGES}
-DAMAGED = "damaged"
-KEY_PARTS = 4
-"""Of a piece's key in the store: table, recipe, shard, file."""
+NO_PIECES = ("checkpoints", "damaged")
+"""Folders of the store whose files belong to no finished piece."""
 
 
 @dataclass(slots=True)
@@ -73,17 +72,14 @@ class StoredPiece:
 
 
 def stored_pieces(store: Store) -> list[StoredPiece]:
-    """Return everything in the store except the descriptions of recipes, from one listing."""
+    """Return all of the store, from one listing: not descriptions of recipes, nor others' files."""
     pieces: dict[Any, StoredPiece] = {}
     for item in store.storage.list():
-        parts = item.key.split("/")
-        if parts[0] == "recipes":
+        folder = item.key.partition("/")[0]
+        piece, ending = Piece.of_key(item.key) or (None, "")
+        if piece is None and folder not in {requests.FOLDER, *NO_PIECES}:
             continue
-        name, _, ending = parts[-1].partition(".")
-        piece = None
-        if len(parts) == KEY_PARTS and parts[0] != DAMAGED:
-            piece = Piece(parts[0], parts[1], parts[2], name)
-        group = piece or (item.key if parts[0] == requests.FOLDER else parts[0])
+        group = piece or (item.key if folder == requests.FOLDER else folder)
         stored = pieces.setdefault(group, StoredPiece(piece))
         stored.files.append(item)
         stored.finished |= ending == RECORD

@@ -28,6 +28,7 @@ class Machine:
     device: str = "auto"
     workers: str = "auto"
     anonymous: str = "false"
+    requester_pays: str = "false"
     endpoint: str = ""
     weights_mirror: str = ""
     isolate_decoding: str = "false"
@@ -67,6 +68,11 @@ class Machine:
     def is_anonymous(self) -> bool:
         """Whether S3 is read without credentials."""
         return self.anonymous.lower() in YES
+
+    @property
+    def pays_for_requests(self) -> bool:
+        """Whether requests to S3 say that the requester pays for them."""
+        return self.requester_pays.lower() in YES
 
     @property
     def is_verbose(self) -> bool:
@@ -111,6 +117,11 @@ def machine(environ: Mapping[str, str] = os.environ) -> Machine:
                 f"{path}: {name}: the address holds a user name, password, token or signature; "
                 "take it out, and set AWS_PROFILE or AWS_ACCESS_KEY_ID instead"
             )
+    if settings.is_anonymous and settings.pays_for_requests:
+        raise SettingError(
+            f"{path}: requester_pays: nobody can be charged for anonymous requests; set anonymous "
+            "to false"
+        )
     if settings.device not in DEVICES:
         raise SettingError(f"{path}: device: no {settings.device!r} among {', '.join(DEVICES)}")
     if settings.workers != "auto" and not (settings.workers.isdigit() and int(settings.workers)):

@@ -8,11 +8,12 @@ import multiprocessing
 import os
 import signal
 import sys
+from typing import Any
 
 import luigi
 from luigi.rpc import RPCError
 
-from pipeline.core import signals
+from pipeline.core import checkout_lock, console, signals
 from pipeline.core.errors import BY_NAME, QuadratError, TransientError
 from pipeline.core.run_log import RUN
 
@@ -22,29 +23,42 @@ log = logging.getLogger("quadrat")
 luigi.interface.core.ignore_unconsumed |= {"rpc_retry_attempts", "rpc_retry_wait"}
 
 
-class ErrorFilter(logging.Filter):
-    """Logs a QuadratError as its message, without the traceback that Luigi adds."""
+IS_LUIGI_COMMAND = "luigi.cmdline" in sys.modules
+"""Whether the luigi command started this run, and not a stage or a worker."""
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Keep every record; replace the traceback of a QuadratError by its message."""
-        error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, QuadratError):
-            record.msg, record.args, record.exc_info = str(error), (), None
-        return True
+IS_MAIN_PROCESS = multiprocessing.current_process().name == "MainProcess"
+"""Whether this is no worker that was started without a fork, which imports everything anew.
 
+While it does, `multiprocessing.parent_process` does not know the parent yet."""
 
-if "luigi.cmdline" in sys.modules:  # the luigi command, not a stage or a worker
-    signals.stop_on_signals()
-    logging.getLogger("luigi-interface").addFilter(ErrorFilter())
-    log.addHandler(logging.StreamHandler())
-    log.setLevel(logging.INFO)
-    log.propagate = False
+if IS_LUIGI_COMMAND:
+    console.log_as_luigi()
+    if IS_MAIN_PROCESS:
+        signals.stop_on_signals()
+        lock = checkout_lock.acquire()  # for as long as the command runs
 
 
 class QuadratTask(luigi.Task):
     """A task that reports its progress, and whose errors reach the process that started the run."""
 
     run_name = luigi.Parameter(default=RUN, significant=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the task for a process that is not forked (macOS), with what that would inherit.
+
+        The rest of the environment such a process has from its start; a fork server's is old.
+        """
+        ours = {name: value for name, value in os.environ.items() if name.startswith("QUADRAT_")}
+        return {**self.__dict__, "environment": ours}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Set this process up as the forked ones are, and the task."""
+        if not IS_MAIN_PROCESS:
+            os.environ.update(state["environment"])
+            signals.begin_child()
+            if not IS_LUIGI_COMMAND:
+                console.log_plainly()
+        self.__dict__.update(state)
 
     def report(self, share: int, message: str) -> None:
         """Show progress on the scheduler's page; go on if no scheduler answers."""
@@ -80,6 +94,10 @@ def _isolate_decoding(task: QuadratTask, message: str) -> None:  # noqa: ARG001 
 def _stop_taking_work() -> None:
     """Send SIGUSR1 to Luigi's worker, which is this process or its parent."""
     usr1 = getattr(signal, "SIGUSR1", None)
-    if usr1 is not None and callable(signal.getsignal(usr1)):
-        parent = multiprocessing.parent_process()
-        os.kill(os.getpid() if parent is None else int(parent.pid or 0), usr1)
+    parent = multiprocessing.parent_process()
+    if usr1 is None or luigi.worker.worker().no_install_shutdown_handler:
+        return
+    if parent is not None:
+        os.kill(int(parent.pid or 0), usr1)
+    elif callable(signal.getsignal(usr1)):
+        os.kill(os.getpid(), usr1)

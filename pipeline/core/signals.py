@@ -3,7 +3,7 @@
 A finished shard is complete whatever happens, so there is nothing to wait for. A thread waits for
 the signal: Python's own handlers run in the main thread, which may be in the middle of a forward
 pass. This module is imported before everything else, so it imports only light parts of the standard
-library.
+library, and `typing` not at all: until it has run, a signal kills the process without a line.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 LINE = "stopped by {name}; finished work is kept, and the next run continues from there\n"
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -64,11 +67,13 @@ def stop_on_signals() -> None:
 
     sys.excepthook = show_unless_stopping
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_as_child)
+        os.register_at_fork(after_in_child=begin_child)
 
 
-def _as_child() -> None:
-    """Ignore Ctrl-C in a child process: its parent ends it with SIGTERM."""
+def begin_child() -> None:
+    """Ignore Ctrl-C in this child process: its parent ends it with SIGTERM."""
+    if os.name == "nt":
+        return
     unfinished.clear()
     helpers.clear()
     _watch(lambda _: _end(128 + signal.SIGTERM))
@@ -156,8 +161,12 @@ def end_with_parent() -> None:
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process with SIGTERM
 
+    # A fork server, which stands between the two, ends with the parent. A forked process's siblings
+    # keep the parent's pipe open, by which `is_alive` knows.
+    above = os.getppid()
+
     def watch() -> None:
-        while os.getppid() == parent.pid:
+        while os.getppid() == above and parent.is_alive():
             time.sleep(PARENT_CHECK_S)
         os._exit(1)
 

@@ -31,6 +31,8 @@ MAX_AGE_S = 86_400.0
 """Once a day the index is made as usual, which marks its pieces in the store as used."""
 SETTLED_S = 2.0
 """A file that changed so recently may change again and keep its stamp."""
+listed: dict[str, list[Any]] = {}
+"""The objects of a remote bucket that `report` has listed: the index need not list it again."""
 Stamp = tuple[str, int, int, int, int]
 """Path, inode, size, mtime and ctime in ns."""
 STAMP_LENGTH = 5
@@ -53,10 +55,25 @@ def _valid_memory() -> Any:
         with open(MEMORY, encoding="utf-8") as stream:
             memory = json.load(stream)
         stamps = [snapshot(memory["bucket"], memory["files"])[0], _outs()]
-        is_recent = 0 <= time.time() - memory["at"] < MAX_AGE_S
+        if not 0 <= time.time() - memory["at"] < MAX_AGE_S or stamps != memory["stamps"]:
+            return None
+        is_same = not memory["listed"] or _listing_of(memory["bucket"]) == memory["listed"]
     except (OSError, ValueError, KeyError, TypeError, QuadratError):
         return None  # making the index will raise the error
-    return memory if is_recent and stamps == memory["stamps"] else None
+    return memory if is_same else None
+
+
+def _listing_of(bucket: str) -> str:
+    """List a remote bucket, and return the digest of its objects."""
+    from pipeline.storage import open_storage
+
+    listed[bucket] = list(open_storage(bucket).list())
+    return listing_digest(listed[bucket])
+
+
+def listing_digest(objects: Iterable[Any]) -> str:
+    """Return a digest of the keys, sizes and versions of *objects*."""
+    return _digest((item.key, item.size, item.version) for item in objects)[0]
 
 
 def forget() -> None:
@@ -70,8 +87,8 @@ def remember(before: str, facts: dict[str, Any]) -> None:
 
     Args:
         before: the digest of `snapshot` from before the index was made.
-        facts: `bucket` and `files`, as for `snapshot`; the counts `rows` and `rejected`; and
-            `runs`, the path of the run log.
+        facts: `bucket` and `files`, as for `snapshot`; `listed`, the `listing_digest` of a remote
+            bucket, or nothing; the counts `rows` and `rejected`; `runs`, the path of the run log.
     """
     digest, newest = snapshot(facts["bucket"], facts["files"])
     if digest == before and newest < time.time() - SETTLED_S:
@@ -87,11 +104,11 @@ def snapshot(bucket: str, files: Sequence[str]) -> tuple[str, float]:
     """Return a digest of the stamps of all inputs of an index, and the time of the last change.
 
     Args:
-        bucket: the folder or the address of the bucket.
+        bucket: the folder or the address of the bucket; of a remote one, only the address counts.
         files: further inputs besides settings, code and libraries: annotations, weights.
 
     Raises:
-        OSError, StorageError: the bucket cannot be listed.
+        OSError: the bucket cannot be listed.
     """
     return _digest(_inputs(bucket, files))
 
@@ -105,12 +122,8 @@ def _inputs(bucket: str, files: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         if path.endswith("-packages"):
             yield _stamp(path)  # changes whenever a library is installed or removed
     yield from (stamp for stamp in _below(CODE) if stamp[0].endswith(CODE_SUFFIXES))
-    if "://" in bucket:
-        from pipeline.storage import open_storage
-
-        for item in open_storage(bucket).list():
-            yield item.key, item.size, item.version
-    else:
+    yield (bucket,)
+    if "://" not in bucket:
         yield from _below(bucket)
 
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from pipeline.core import schemas
 from pipeline.core.errors import InputError
+from pipeline.index import fast_path
 from pipeline.storage import Object
 from pipeline.store.context import Context
 
@@ -31,10 +32,17 @@ class FilesBeside:
 
 @dataclass(frozen=True, slots=True)
 class BucketListing:
-    """The images of the bucket and the files beside them, both as schemas.LISTING."""
+    """What is in the bucket.
+
+    Attributes:
+        images: schemas.LISTING.
+        tables: the files beside the images, schemas.LISTING.
+        digest: of all objects as they are listed, selected or not; see fast_path.listing_digest.
+    """
 
     images: pa.Table
     tables: pa.Table
+    digest: str
 
 
 def list_bucket(context: Context, beside: FilesBeside) -> BucketListing:
@@ -45,7 +53,7 @@ def list_bucket(context: Context, beside: FilesBeside) -> BucketListing:
         InputError: no image, or no instrument table, is selected.
     """
     section, storage = context.params.bucket, context.bucket
-    objects = list(storage.list())
+    objects = fast_path.listed.pop(section.url, None) or list(storage.list())
     allowed = [item for item in objects if not _matches(item.key, section.exclude)]
     tables = [item for item in allowed if _matches(item.key, beside.patterns)]
     others = (item for item in allowed if not _matches(item.key, beside.patterns))
@@ -65,7 +73,9 @@ def list_bucket(context: Context, beside: FilesBeside) -> BucketListing:
     masks = [item for item in objects if item.key in mask_keys]
     selected = [item for item in selected if item.key not in mask_keys]
     return BucketListing(
-        _listing(storage.versioned(selected)), _listing(storage.versioned(tables + masks))
+        images=_listing(storage.versioned(selected)),
+        tables=_listing(storage.versioned(tables + masks)),
+        digest=fast_path.listing_digest(objects),
     )
 
 

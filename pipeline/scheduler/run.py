@@ -25,22 +25,23 @@ from pipeline import tasks
 from pipeline.config.loader import Params, load
 from pipeline.config.machine import machine
 from pipeline.config.sections import USER_PLUGIN
-from pipeline.core import progress, rejects
-from pipeline.core.errors import BY_NAME, QuadratError, SettingError, StorageError, cannot_write
+from pipeline.core import checkout_lock, console, progress, rejects
+from pipeline.core.errors import (
+    BY_NAME,
+    QuadratError,
+    SettingError,
+    StorageError,
+    TransientError,
+    cannot_write,
+)
 from pipeline.index import fast_path
-from pipeline.storage import local_path, open_storage
+from pipeline.storage import local_path, open_storage, scheme_of
 from pipeline.store import outputs
-from pipeline.store.outputs import FEATURES, INDEX, manifest_path, rejects_path
+from pipeline.store.outputs import FEATURES, INDEX, rejects_path
 from pipeline.tasks import StageTask
-
-try:
-    import fcntl
-except ImportError:  # not a Unix
-    fcntl = None  # type: ignore[assignment]
 
 log = logging.getLogger("quadrat")
 
-LOCK = Path(".quadrat/stage.lock")
 ROUNDS = 3
 """How often Luigi is started again if nothing has failed and yet not all shards are finished."""
 
@@ -60,14 +61,16 @@ def main(kind: type[StageTask]) -> int:
     )
     parser.add_argument("--verbose", action="store_true", help="show Luigi's own summary too")
     verbose: bool = parser.parse_args().verbose
-    log_plainly()
+    console.log_plainly()
     try:
         check_machine()
         params = load("params.yaml")
-        with one_at_a_time(), remembering(kind, params):
-            for folder in kind.folders:
-                manifest_path(folder).unlink(missing_ok=True)
-            return _build(kind(params=params, chain=False), verbose=verbose)
+        with checkout_lock.acquire():
+            task = kind(params=params, chain=False)
+            with remembering(task):
+                for folder in kind.folders:
+                    outputs.set_manifest_aside(folder)
+                return _build(task, verbose=verbose)
     except RPCError as error:
         return _fail(StorageError(f"luigid: {error}; start it again, and run dvc repro again"))
     except QuadratError as error:
@@ -106,55 +109,39 @@ def _fail(error: QuadratError) -> int:
 
 
 @contextlib.contextmanager
-def one_at_a_time() -> Iterator[None]:
-    """Wait until no other process works on this checkout's outs.
-
-    DVC has a lock of its own; but when only dvc is killed, its stage goes on. This lock belongs to
-    the open file: it is released when the last process that has it ends, in whatever way.
-    """
-    if fcntl is None:
-        yield
-        return
-    LOCK.parent.mkdir(exist_ok=True)
-    with LOCK.open("w", encoding="utf-8") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.warning("an earlier run still works in this checkout; waiting for its end")
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
-
-
-@contextlib.contextmanager
-def remembering(kind: type[StageTask], params: Params) -> Iterator[None]:
+def remembering(task: StageTask) -> Iterator[None]:
     """Remember, after the index, what it was made of; see index/fast_path.py.
 
     Transient rejects are tried again in the next run: an index with some is not remembered, and
     features with some lose their manifest, so that DVC runs the extract stage again.
     """
-    if kind is not tasks.Index:
+    if not isinstance(task, tasks.Index):
         yield
-        if kind is tasks.Extract and _has_transient_rejects("extract"):
+        if isinstance(task, tasks.Extract) and _has_transient_rejects("extract"):
             fast_path.forget()
         return
     fast_path.forget()
     if _has_transient_rejects("extract"):
-        manifest_path(FEATURES).unlink(missing_ok=True)
-    bucket, files = params.bucket.url, _files(params)
-    if "://" not in bucket:
+        outputs.set_manifest_aside(FEATURES)
+    bucket, files = task.params.bucket.url, _files(task.params)
+    is_remote = scheme_of(bucket) == "s3"
+    if not is_remote:
         bucket = str(local_path(bucket))
-    before = ""
+    before = listed = ""
     if files is not None:
         with contextlib.suppress(OSError, StorageError):  # the index stage will say what is wrong
             before = fast_path.snapshot(bucket, files)[0]
+    with contextlib.suppress(TransientError):  # then Luigi's worker lists it, and tries again
+        listed = task.listing.digest
     yield
     manifest = outputs.read_manifest(INDEX)
     transient = _has_transient_rejects("index") or _has_transient_rejects("extract")
-    if before and manifest and not transient:
+    if before and listed and manifest and not transient:
         rows = sum(line["rows"] for line in manifest["shards"])
         rejected = rejects.count_by_reason(pq.read_table(rejects_path("index")))
         counts = {"rows": rows, "rejected": rejected, "runs": str(machine().runs)}
-        fast_path.remember(before, {"bucket": bucket, "files": files, **counts})
+        facts = {"bucket": bucket, "files": files, "listed": listed if is_remote else ""}
+        fast_path.remember(before, facts | counts)
 
 
 def _has_transient_rejects(stage: str) -> bool:
@@ -185,6 +172,7 @@ def _files(params: Params) -> list[str] | None:
 
 def _build(task: StageTask, *, verbose: bool) -> int:
     """Have Luigi run *task* and its shards, on as many machines as have joined."""
+    luigi.configuration.get_config().set("core", "no_configure_logging", "true")
     _reenable_tasks()
     settings = machine()
     workers = settings.processes(embeds=isinstance(task, tasks.Extract))
@@ -246,21 +234,3 @@ def _parsed(text: str) -> dict[str, Any] | None:
     except (ValueError, TypeError):
         return None
     return error if isinstance(error, dict) and error.get("kind") in BY_NAME else None
-
-
-def log_plainly() -> None:
-    """Log one line for each event to standard error, and Luigi's own only from warnings up."""
-    clear_bar = "\r\x1b[K" if sys.stderr.isatty() else ""
-    logging.basicConfig(level=logging.WARNING, format=f"{clear_bar}%(message)s", stream=sys.stderr)
-    for name in ("pipeline", "quadrat"):
-        logging.getLogger(name).setLevel(logging.INFO)
-    luigi.configuration.get_config().set("core", "no_configure_logging", "true")
-    for name in ("luigi", "luigi-interface", "luigi.scheduler"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-        logging.getLogger(name).addFilter(_is_not_ours)
-
-
-def _is_not_ours(record: logging.LogRecord) -> bool:
-    """Drop the traceback of an error whose message `main` prints at the end."""
-    error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, QuadratError)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import builtins
 import contextlib
 import os
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -52,16 +53,33 @@ PROBES = 3
 T = TypeVar("T")
 
 
+ACCESS_POINT = re.compile(
+    r"s3://(arn:[\w-]+:s3[\w-]*:[\w-]*:\d+:(?:outpost[/:][\w-]+[/:])?accesspoint[/:][\w.-]+)(?:/|$)"
+)
+"""An address that begins with the ARN of an access point, which stands for a bucket.
+
+Source: Amazon S3 user guide, "Referencing access points with ARNs"."""
+
+
 class S3:
-    """The objects below `s3://bucket/prefix`; `Storage` says what the methods do."""
+    """The objects below `s3://bucket/prefix`; `Storage` says what the methods do.
+
+    The ARN of an access point can take the place of the bucket.
+    """
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         if not parts.netloc or "@" in parts.netloc:
             raise SettingError(f"{redacted(url)}: names no bucket; write s3://bucket/prefix")
+        access_point = ACCESS_POINT.match(url)
+        if parts.netloc.startswith("arn:") and access_point is None:
+            raise SettingError(
+                f"{redacted(url)}: not the ARN of an access point; write "
+                "s3://arn:aws:s3:REGION:ACCOUNT:accesspoint/NAME/prefix"
+            )
         self.url = url.rstrip("/")
-        self.bucket = parts.netloc
-        prefix = url.removeprefix(f"s3://{parts.netloc}").strip("/")
+        self.bucket = access_point[1] if access_point else parts.netloc
+        prefix = url.removeprefix(f"s3://{self.bucket}").strip("/")
         self.prefix = f"{prefix}/" if prefix else ""
         self._clients: dict[int, Any] = {}
         self._locks: dict[int, threading.Lock] = {}

@@ -79,6 +79,8 @@ def new_client(url: str) -> Any:
     """
     settings, environ = machine(), os.environ.get
     endpoint = settings.endpoint or environ("AWS_ENDPOINT_URL_S3") or environ("AWS_ENDPOINT_URL")
+    # A service of one's own rarely has a name for each bucket; an access point always has one.
+    needs_path = endpoint and not url.startswith("s3://arn:")
     config = Config(
         connect_timeout=CONNECT_S,
         read_timeout=TIMEOUT_S,
@@ -88,7 +90,7 @@ def new_client(url: str) -> Any:
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
         signature_version=UNSIGNED if settings.is_anonymous else None,
-        s3={"addressing_style": "path" if endpoint else "auto"},
+        s3={"addressing_style": "path" if needs_path else "auto"},
     )
     try:
         session = boto3.session.Session()
@@ -105,7 +107,14 @@ def new_client(url: str) -> Any:
         ) from error
     if "@" in client.meta.endpoint_url:  # a profile in AWS's own files can name one, too
         raise SettingError(f"{url}: the endpoint holds a user name or password; take it out")
+    if settings.pays_for_requests:
+        client.meta.events.register("before-parameter-build.s3", _pay)
     return client
+
+
+def _pay(params: dict[str, Any], **_: Any) -> None:
+    """Have a request say that whoever sends it pays for it."""
+    params["RequestPayer"] = "requester"
 
 
 def error_code(error: Exception) -> str:
@@ -146,7 +155,7 @@ def access_refused(at: str, reason: str) -> StorageError:
         )
     return StorageError(
         f"{at}: access refused ({reason}); check the AWS credentials, or set "
-        "QUADRAT_ANONYMOUS=true for a public bucket"
+        "QUADRAT_ANONYMOUS=true for a public bucket, QUADRAT_REQUESTER_PAYS=true if its readers pay"
     )
 
 

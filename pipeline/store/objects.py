@@ -4,9 +4,10 @@ The files of a piece are named `<table>/<recipe>/<shard>/<input>.<file>`, where 
 digest of the settings and parts and *input* that of the input rows. Whatever would make a piece
 stale is in its name, so a stale hit is impossible. A piece is finished when its record,
 `<input>.json`, exists. The record is written last and holds the digest of every file and of itself,
-checked at each read: a flipped bit in a Parquet file gives wrong numbers and no error.
+checked at each read: a flipped bit in a Parquet file gives wrong numbers and no error. A piece of
+which one file is damaged or gone counts as unfinished: whoever needs it makes it again.
 `<input>.ids` lists the ids of the rows, so that a search for reusable rows need not read every
-table.
+table. Files with other names are not ours, and are ignored.
 
 The store knows nothing of Luigi, of params, or of what the rows mean.
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +37,9 @@ IDS = "ids"
 AGAIN = "again"
 """An empty file beside a piece with transient rejects: the next run tries the piece again."""
 
+KEY = re.compile(r"(\w+)/([0-9a-f]{64})/(all|p[01]*)/([0-9a-f]{64})\.(.+)")
+"""The name of a piece's file: table, recipe, shard, input and file."""
+
 A_DAY_S = 86_400.0
 TOUCHERS = 16
 
@@ -51,6 +56,12 @@ class Piece:
     def path(self, file: str) -> str:
         """Return the key in the store of *file* of this piece."""
         return f"{self.table}/{self.recipe}/{self.shard}/{self.input}.{file}"
+
+    @classmethod
+    def of_key(cls, key: str) -> tuple[Piece, str] | None:
+        """Return the piece and the file that *key* names; None if it is no file of a piece."""
+        match = KEY.fullmatch(key)
+        return match and (cls(*match.groups()[:4]), match[5])
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +88,7 @@ def _signed(piece: Piece, record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Damaged(TransientError):
-    """A file in the store is not what was written; it was set aside and can be made again."""
+    """A finished piece is not what was written, or is gone; it can be made again."""
 
 
 class Store:
@@ -96,12 +107,11 @@ class Store:
         finished: dict[str, list[str]] = {}
         beside: dict[str, list[Piece]] = {AGAIN: [], INPUT: []}
         for item in self.storage.list(f"{table}/{recipe}/"):
-            _, _, shard, name = item.key.rsplit("/", 3)
-            stem, _, file = name.partition(".")
-            if file == RECORD:
-                finished.setdefault(shard, []).append(stem)
-            elif file in beside:
-                beside[file].append(Piece(table, recipe, shard, stem))
+            piece, file = Piece.of_key(item.key) or (None, "")
+            if piece and file == RECORD:
+                finished.setdefault(piece.shard, []).append(piece.input)
+            elif piece and file in beside:
+                beside[file].append(piece)
         for piece in beside[INPUT]:
             if piece.input in finished.get(piece.shard, ()) and piece not in beside[AGAIN]:
                 self.storage.delete(piece.path(INPUT))
@@ -114,7 +124,7 @@ class Store:
         """Return True if a marked piece was made by another run than *run*."""
         try:
             note = self.record(piece).note
-        except (Missing, Damaged):
+        except Damaged:
             return True
         if not note.get(AGAIN):
             self.storage.delete(piece.path(AGAIN))
@@ -188,18 +198,25 @@ class Store:
             self.storage.put(piece.path(file), data)
         record = {"files": stored, "note": dict(note)}
         if note.get(AGAIN):
-            self.storage.put(piece.path(AGAIN), b"")
+            self.mark_again(piece)
         self.storage.put(piece.path(RECORD), canonical_json(_signed(piece, record)))
         self.storage.delete(piece.path(INPUT))
+
+    def mark_again(self, piece: Piece) -> None:
+        """Mark *piece* to be tried again by the next run."""
+        self.storage.put(piece.path(AGAIN), b"")
 
     def record(self, piece: Piece) -> Record:
         """Read the record of a finished piece.
 
         Raises:
-            Missing: the piece is not finished.
-            Damaged: the record is not what was written, or is another piece's; it was set aside.
+            Damaged: the record is gone, since somebody else found the piece damaged or removed it;
+                or it is not what was written, or is another piece's, and was set aside.
         """
-        data = self.storage.read(piece.path(RECORD))
+        try:
+            data = self.storage.read(piece.path(RECORD))
+        except Missing as error:
+            raise Damaged(f"{error}; will be made again") from error
         try:
             content = json.loads(data)
             record = {"files": content["files"], "note": content["note"]}
@@ -214,8 +231,8 @@ class Store:
         """Read one file of a finished piece, and check it against the record.
 
         Raises:
-            Missing: the piece is not finished.
-            Damaged: the file is not what was written; the piece counts as unfinished from now on.
+            Damaged: the file or the record is not what was written, or is gone; the piece counts as
+                unfinished from now on.
         """
         stored = self.record(piece).files[file]
         try:
@@ -227,13 +244,10 @@ class Store:
         return data
 
     def ids(self, piece: Piece) -> bytes:
-        """Read the ids of a finished piece's rows, concatenated; empty if there are none.
-
-        They are a hint and not checked: the rows that they lead to are.
-        """
+        """Read the ids of a finished piece's rows, concatenated; none if the piece is damaged."""
         try:
-            return self.storage.read(piece.path(IDS))
-        except Missing:
+            return self.read(piece, IDS)
+        except Damaged:
             return b""
 
     def _set_aside(self, piece: Piece, file: str, data: bytes) -> Damaged:

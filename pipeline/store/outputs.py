@@ -42,6 +42,9 @@ STAGES: Mapping[Path, str] = {
 }
 """The stage that makes each out."""
 
+EARLIER = Path(".quadrat/manifests")
+"""The manifests of outs that are made again."""
+
 TEMPORARY = ".quadrat-tmp"
 FICLONE = 0x40049409
 
@@ -90,11 +93,32 @@ def pretty(value: Any) -> bytes:
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
     """Return the manifest of *folder*, or None if it is missing or damaged."""
+    return _read(manifest_path(folder))
+
+
+def _read(path: Path) -> dict[str, Any] | None:
     try:
-        manifest = json.loads(manifest_path(folder).read_bytes())
+        manifest = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return None
     return manifest if _is_valid(manifest) else None
+
+
+def set_manifest_aside(folder: Path) -> None:
+    """Remove the manifest of an out that is made again; `known_manifests` still returns it.
+
+    So the shards that it describes can be taken into the store, also by a later run.
+    """
+    manifest = manifest_path(folder)
+    if manifest.exists():
+        place(EARLIER / f"{folder.name}.json", out(manifest.read_bytes()))
+        manifest.unlink()
+
+
+def known_manifests(folder: Path) -> list[dict[str, Any]]:
+    """Return the manifest of *folder*, and the one that was set aside; those that are valid."""
+    read = map(_read, (manifest_path(folder), EARLIER / f"{folder.name}.json"))
+    return [manifest for manifest in read if manifest is not None]
 
 
 SHARD_FIELDS = {"shard": int, "rows": int, "sha256": str, "input": str}

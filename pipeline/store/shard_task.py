@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from functools import cache
+from functools import lru_cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -52,6 +53,8 @@ class ShardTask(QuadratTask):
     stage: ClassVar[ModuleType]
     unit: ClassVar[str]
     embeds: ClassVar[bool] = False
+    out: ClassVar[Path | None] = None
+    """The out that has the table's shards, from which the store can take them."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -87,9 +90,9 @@ class ShardTask(QuadratTask):
         self.has_run = True
 
 
-@cache
+@lru_cache(maxsize=1)
 def _finished(table: str, recipe: str, run: str, age: int) -> dict[str, list[str]]:  # noqa: ARG001
-    """List the finished pieces of a recipe; another *age* makes a new listing."""
+    """List the finished pieces of a recipe; another *age* makes a new listing, and drops this."""
     return open_store(machine()).finished(table, recipe, run)
 
 

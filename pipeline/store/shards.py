@@ -19,8 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.core import rejects, schemas
-from pipeline.core.errors import Missing, StorageError
-from pipeline.core.hashing import CHIP_ID_BYTES, image_id, overlap, shard_name, shard_of
+from pipeline.core.errors import StorageError
+from pipeline.core.hashing import CHIP_ID_BYTES, digest, image_id, overlap, shard_name, shard_of
 from pipeline.core.run_log import Counts, pluralize
 from pipeline.store.objects import AGAIN, IDS, Damaged, Piece, Record, Store
 from pipeline.store.outputs import Out, shard_path
@@ -63,8 +63,8 @@ def plan(name: str, recipe: str, parts: Sequence[pa.Table], schema: pa.Schema) -
         if not part.num_rows:
             continue
         rows = partial(_bytes, part, schema)
-        digest = hashlib.sha256(rows()).hexdigest()
-        piece = Piece(name, recipe, shard_name(number, len(parts)), digest)
+        made_from = hashlib.sha256(rows()).hexdigest()
+        piece = Piece(name, recipe, shard_name(number, len(parts)), made_from)
         plans.append(ShardPlan(number, piece, rows, part.num_rows))
     return plans
 
@@ -74,7 +74,7 @@ def _bytes(rows: pa.Table, schema: pa.Schema) -> bytes:
 
 
 def missing_shards(store: Store, plans: Iterable[ShardPlan], run: str) -> list[ShardPlan]:
-    """Return the plans that are not finished, and put their input rows into the store.
+    """Return the plans that are not finished.
 
     A piece with transient rejects of another run than *run* counts as unfinished.
     """
@@ -84,9 +84,13 @@ def missing_shards(store: Store, plans: Iterable[ShardPlan], run: str) -> list[S
         piece = item.piece
         if piece.input not in finished(piece.table, piece.recipe).get(piece.shard, []):
             missing.append(item)
+    return missing
+
+
+def put_inputs(store: Store, missing: Iterable[ShardPlan]) -> None:
+    """Put the input rows of the *missing* pieces into the store, for whoever makes them."""
     with ThreadPoolExecutor(READERS, thread_name_prefix="inputs") as pool:
         list(pool.map(lambda item: store.put_input(item.piece, item.rows()), missing))
-    return missing
 
 
 def input_rows(store: Store, piece: Piece) -> pa.Table | None:
@@ -114,9 +118,9 @@ class Neighbours:
     def __init__(self, store: Store, table: str, recipe: str) -> None:
         self.store = store
         self.pieces = [
-            Piece(table, recipe, shard, digest)
-            for shard, digests in sorted(store.finished(table, recipe).items())
-            for digest in sorted(digests)
+            Piece(table, recipe, shard, made_from)
+            for shard, inputs in sorted(store.finished(table, recipe).items())
+            for made_from in sorted(inputs)
         ]
 
     def ids(self, piece: Piece) -> dict[Piece, pa.Array]:
@@ -164,7 +168,7 @@ def reuse(neighbours: Neighbours, piece: Piece, wanted: pa.Table) -> Reuse:
             break
         try:
             table = schemas.from_bytes(neighbours.store.read(best, ROWS))
-        except (Damaged, Missing):
+        except Damaged:
             continue
         have = ids(table)
         rows.append(table.filter(pc.is_in(have, value_set=wanted_ids)))
@@ -211,14 +215,21 @@ def finish(
     made: Provenance,
 ) -> None:
     """Put a finished shard into the store: its rows, its rejects, and its provenance."""
-    rejects_table = rejects.table(rejected)
+    put_shard(store, piece, (schemas.to_bytes(rows), ids(rows)), rejects.table(rejected), made)
+
+
+def put_shard(
+    store: Store, piece: Piece, rows: tuple[bytes, pa.Array], rejected: pa.Table, made: Provenance
+) -> None:
+    """Put a shard into the store: the bytes and the ids of its *rows*, and schemas.REJECTS."""
+    data, row_ids = rows
     files = {
-        ROWS: (schemas.to_bytes(rows), rows.num_rows),
-        REJECTS: (schemas.to_bytes(rejects_table), rejects_table.num_rows),
-        IDS: (b"".join(ids(rows).to_pylist()), rows.num_rows),
+        ROWS: (data, len(row_ids)),
+        REJECTS: (schemas.to_bytes(rejected), rejected.num_rows),
+        IDS: (b"".join(row_ids.to_pylist()), len(row_ids)),
     }
     note: dict[str, Any] = {"run": made.run, "computed": made.computed}
-    if rejects.are_transient(rejects_table):
+    if rejects.are_transient(rejected):
         note[AGAIN] = True
     store.put(piece, files, note)
 
@@ -256,21 +267,25 @@ def assemble(store: Store, plans: Sequence[ShardPlan], run: str, folder: Path) -
     """
     pieces = [item.piece for item in plans]
     store.mark_used(pieces)
-    records = read_each(pieces, partial(read_record, store))
+    records = read_each(pieces, store.record)
     rejected = read_rejects(store, pieces, records)
     files: dict[Path, Out] = {}
     lines: list[dict[str, Any]] = []
     computed = 0
-    for item, record in zip(plans, records, strict=True):
+    for item, record, rejects_of in zip(plans, records, rejected, strict=True):
         rows = record.files[ROWS]
         read = partial(store.read, item.piece, ROWS)
         path = shard_path(folder, item.number)
         files[path] = Out(rows.sha256, read, store.local_path(item.piece, ROWS))
         line = {"shard": item.number, "input": item.piece.input, "rows": rows.rows}
-        lines.append({**line, "sha256": rows.sha256})
+        digests = {"sha256": rows.sha256, "rejects": digest(rejects_of.to_pylist())}
+        lines.append(line | digests)
         computed += record.note["computed"] if record.note["run"] == run else 0
+        if record.note.get(AGAIN):
+            store.mark_again(item.piece)  # the mark may be gone
     total = sum(line["rows"] for line in lines)
-    return AssembledTable(files, lines, rejects.sort(rejected), computed, total)
+    rejected_rows = rejects.sort(pa.concat_tables([schemas.REJECTS.empty_table(), *rejected]))
+    return AssembledTable(files, lines, rejected_rows, computed, total)
 
 
 def read_each(pieces: Sequence[Piece], read: Callable[[Piece], T]) -> list[T]:
@@ -280,25 +295,20 @@ def read_each(pieces: Sequence[Piece], read: Callable[[Piece], T]) -> list[T]:
     return [each.result() for each in reading]
 
 
-def read_record(store: Store, piece: Piece) -> Record:
-    """Read the record of a piece that was finished before.
-
-    Raises:
-        Damaged: it is missing now, or is not what was written.
-    """
-    try:
-        return store.record(piece)
-    except Missing as error:  # another process found it damaged, or cleaned up
-        raise Damaged(f"{error}; will be made again") from error
-
-
-def read_rejects(store: Store, pieces: Sequence[Piece], records: Sequence[Record]) -> pa.Table:
-    """Read the rejects of *pieces*, whose *records* say which have any, as schemas.REJECTS."""
-    rejecting = [
+def read_rejects(
+    store: Store, pieces: Sequence[Piece], records: Sequence[Record]
+) -> list[pa.Table]:
+    """Read the rejects of each of *pieces*, schemas.REJECTS; their *records* say which have any."""
+    has_any = {
         piece for piece, record in zip(pieces, records, strict=True) if record.files[REJECTS].rows
-    ]
-    tables = read_each(rejecting, lambda piece: schemas.from_bytes(store.read(piece, REJECTS)))
-    return pa.concat_tables([schemas.REJECTS.empty_table(), *tables])
+    }
+
+    def read(piece: Piece) -> pa.Table:
+        if piece not in has_any:
+            return schemas.REJECTS.empty_table()
+        return schemas.from_bytes(store.read(piece, REJECTS))
+
+    return read_each(pieces, read)
 
 
 def read_table(store: Store, plans: Sequence[ShardPlan], schema: pa.Schema) -> pa.Table:

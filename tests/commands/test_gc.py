@@ -171,7 +171,7 @@ def test_needed_pieces_stay_unless_they_were_not_used_for_some_days():
 def test_a_piece_loses_its_record_before_its_files(tmp_path):
     """So that whoever comes in between sees no piece, and not half of one."""
     kept = Store(open_storage(str(tmp_path)))
-    piece = Piece("features", "r", "p0", "i")
+    piece = Piece("features", "a" * 64, "p0", "b" * 64)
     kept.put(piece, {"parquet": (b"rows", 1)}, {})
     gone = []
     kept.storage.delete = gone.append

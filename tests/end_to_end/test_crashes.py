@@ -14,7 +14,6 @@ import time
 
 import own
 import psutil
-import pyarrow.parquet as pq
 import pytest
 from conftest import new_repo, textures
 from servers import luigid
@@ -258,23 +257,3 @@ def test_when_only_luigid_is_killed_a_new_one_goes_on(repo, undisturbed, tmp_pat
         server.begin()
         run.wait(200)
         ends_well(repo, undisturbed)
-
-
-@pytest.mark.slow
-def test_a_damaged_piece_is_made_again_in_the_same_run(repo, undisturbed):
-    repo.run("dvc", "repro")
-    for record in finished(repo):
-        path = record.with_suffix(".parquet")
-        data = bytearray(path.read_bytes())
-        data[len(data) // 2] ^= 1
-        path.unlink()  # the out may be the same file by a hard link
-        path.write_bytes(data)
-    shutil.rmtree(repo.path / "data/features")
-    done = repo.run("dvc", "repro", "--force", "--single-item", "extract")
-    assert "damaged; moved to damaged/, and will be made again" in done.stderr
-    same(repo.digests(), undisturbed[0])
-    lines = stage_counts(done.stderr)
-    total = sum(
-        pq.read_metadata(path).num_rows for path in (repo.path / "data/features").glob("0*.parquet")
-    )
-    assert lines[-1]["computed"] == total

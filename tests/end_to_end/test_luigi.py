@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import re
 import shutil
+import subprocess
+import time
 
 import pytest
 import servers
@@ -62,6 +65,25 @@ def test_luigis_own_command_fails_where_a_task_fails(repo):
     done = repo.run("luigi", "--module", "pipeline.tasks", "Chip", "--local-scheduler", check=False)
     assert done.returncode == 30
     assert "no image 'no.png' in the index" in done.stdout + done.stderr
+
+
+def test_luigis_own_command_waits_for_a_stage_of_the_checkout(repo):
+    lock = repo.path / ".quadrat/stage.lock"
+    lock.parent.mkdir()
+    command = ("luigi", "--module", "pipeline.tasks", "Index", "--local-scheduler")
+    with lock.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        run = subprocess.Popen(
+            command, cwd=repo.path, env=repo.env, stderr=subprocess.PIPE, text=True
+        )
+        assert run.stderr.readline() == (
+            "an earlier run still works in this checkout; waiting for its end\n"
+        )
+        time.sleep(0.5)
+        assert not (repo.path / "data/index").exists()
+    stderr = run.communicate(timeout=60)[1]
+    assert run.returncode == 0
+    assert "index: 24 images, 24 computed" in stderr
 
 
 def test_luigis_own_command_says_what_is_wrong_with_params_in_a_sentence(repo):

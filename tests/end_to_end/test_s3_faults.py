@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import new_repo, textures
 from faults import Flip, Less, Proxy, Reset, Short, Slow, Status, at_random
-from servers import BUCKET, SECRET, environment, rclone
+from servers import BUCKET, SECRET, client, environment, rclone
 from stage_counts import stage_counts
 
 AT_RANDOM = [
@@ -46,6 +46,11 @@ def rejected(repo, stage):
     return {(row["key"], row["reason"]) for row in rows}
 
 
+def lists(proxy):
+    """How often the bucket of images, which has one page, was listed."""
+    return sum("list-type" in path and "prefix=in" in path for _, path in proxy.requests)
+
+
 def computed(done):
     lines = stage_counts(done.stderr)
     return {line["stage"]: line["computed"] for line in lines}
@@ -64,7 +69,14 @@ def test_a_refused_object_is_a_reject_and_the_next_run_asks_again_for_it_alone(o
     proxy.rule = undisturbed
     assert computed(repo.run("python", "-m", "stages.index")) == {"index": 1}
     assert rejected(repo, "index") == set()
+    assert lists(proxy) == 3
+    client(proxy.endpoint).delete_object(Bucket=BUCKET, Key="in/plain/000.png")
+    done = repo.run("python", "-m", "stages.index")  # begins with the fast path, which lists it
+    assert computed(done) == {"index": 0}
+    assert "index: 23 images" in done.stderr
+    assert lists(proxy) == 4
     assert computed(repo.run("python", "-m", "stages.index")) == {"index": 0}
+    assert lists(proxy) == 5
 
 
 @pytest.mark.slow

@@ -103,6 +103,17 @@ def test_a_new_or_deleted_image_prevents_the_fast_path(unchanged):
     assert index(unchanged)[0] is False
 
 
+def test_a_changed_file_of_a_file_address_prevents_the_fast_path(tmp_path):
+    from conftest import new_repo, textures
+
+    repo = new_repo(tmp_path / "repo", textures(tmp_path / "bucket", each=1))
+    repo.set(bucket__url=f"file://{repo.bucket.folder}")
+    time.sleep(fast_path.SETTLED_S + 0.1)
+    assert index(repo) == (False, 3, 0)
+    flip(repo.bucket.folder / "noise/000.png")
+    assert index(repo)[0] is False
+
+
 def test_all_files_of_the_codes_version_are_watched():
     assert (*code_version.SUFFIXES, code_version.LOCK.suffix) == fast_path.CODE_SUFFIXES
 

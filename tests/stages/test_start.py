@@ -1,5 +1,6 @@
 """In the wrong environment or folder, stages and commands say in one sentence what to do."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -63,3 +64,28 @@ def test_dvc_repro_in_a_subfolder_is_one_sentence(repo):
     done = run([DVC, "repro"], repo.path / "pipeline")
     assert done.returncode
     assert done.stderr.startswith(f"ERROR: '{repo.path}/pipeline/dvc.yaml' does not exist")
+
+
+STOP = """
+import os, signal, sys
+
+class Stop:
+    def find_spec(self, name, path=None, target=None):
+        if name == os.environ["STOP_AT"]:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+sys.meta_path.insert(0, Stop())
+"""
+
+
+@pytest.mark.parametrize(
+    "module", ["typing", "pipeline.core.errors", "luigi", "multiprocessing", "pipeline.tasks"]
+)
+def test_sigterm_while_a_stage_imports_prints_the_usual_line(repo, tmp_path, module):
+    """All that comes before is Python's own start."""
+    (tmp_path / "sitecustomize.py").write_text(STOP)
+    path = f"{tmp_path}:{repo.env['PYTHONPATH']}"
+    done = repo.run("python", "-m", "stages.index", check=False, PYTHONPATH=path, STOP_AT=module)
+    assert done.returncode == 128 + signal.SIGTERM
+    assert done.stderr.startswith("stopped by SIGTERM; finished work is kept")
+    assert done.stderr.count("\n") == 1

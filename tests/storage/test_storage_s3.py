@@ -132,7 +132,8 @@ def test_the_error_of_missing_credentials_says_what_to_do():
         open_storage("s3://images/below").read("k")
     assert str(stop.value) == (
         "s3://images/below/k: access refused (NoCredentialsError); check the AWS credentials, or "
-        "set QUADRAT_ANONYMOUS=true for a public bucket"
+        "set QUADRAT_ANONYMOUS=true for a public bucket, QUADRAT_REQUESTER_PAYS=true if its "
+        "readers pay"
     )
 
 

@@ -1,5 +1,7 @@
 """The store: whole or not at all, verified at every read, and never stale."""
 
+import contextlib
+import hashlib
 import os
 import signal
 import subprocess
@@ -8,14 +10,15 @@ import time
 
 import pyarrow as pa
 import pytest
+import servers
 from conftest import ROOT
 
+from pipeline.commands import gc
 from pipeline.core import schemas
-from pipeline.core.errors import Missing
 from pipeline.core.hashing import chip_id
 from pipeline.core.rejects import Reject
 from pipeline.storage import open_storage
-from pipeline.store import shards
+from pipeline.store import shard_task, shards
 from pipeline.store.objects import Damaged, Piece, Store
 
 MADE = shards.Provenance("run", 0)
@@ -44,8 +47,12 @@ def chips(*columns, key="a.png"):
     return schemas.conform(pa.Table.from_pylist(rows, schema=schemas.CHIPS), schemas.CHIPS)
 
 
+def digest(name):
+    return hashlib.sha256(name.encode()).hexdigest()
+
+
 def piece(shard="p0", made="i", recipe="r"):
-    return Piece("chips", recipe, shard, made)
+    return Piece("chips", digest(recipe), shard, digest(made))
 
 
 def reuse(store, where, wanted):
@@ -63,7 +70,7 @@ def test_a_piece_is_finished_once_its_record_exists(store):
     assert not store.has(piece())
     keep(store, piece(), chips(1))
     assert store.has(piece())
-    assert store.finished("chips", "r") == {"p0": ["i"]}
+    assert store.finished("chips", digest("r")) == {"p0": [digest("i")]}
 
 
 def test_a_finished_piece_is_read_back(store):
@@ -96,7 +103,7 @@ def test_a_damaged_file_is_set_aside_and_its_piece_unfinished(store, tmp_path, h
 
 
 def test_input_rows_with_another_digest_are_damaged(store):
-    where = piece(made="0" * 64)
+    where = piece()
     store.put_input(where, b"rows")
     with pytest.raises(Damaged):
         store.read_input(where)
@@ -131,8 +138,104 @@ def test_no_row_of_a_damaged_neighbour_is_reused(store, tmp_path):
     assert found.left.num_rows == 1
 
 
-def test_the_record_of_an_unfinished_piece_is_missing(store):
-    with pytest.raises(Missing):
+HARMS = {
+    "truncate": lambda data: data[: len(data) // 2],
+    "zero": lambda data: bytes(len(data)),
+    "delete": lambda data: None,
+    "garbage": lambda data: b"\x9b garbage" + data,
+}
+
+
+def harm(path, how):
+    """Damage a file of the store in one of HARMS."""
+    harmed = HARMS[how](path.read_bytes())
+    path.unlink()  # an out may be the same file by a hard link
+    if harmed is not None:
+        path.write_bytes(harmed)
+
+
+@pytest.mark.parametrize("how", HARMS)
+@pytest.mark.parametrize("file", ["json", "parquet", "rejects.parquet", "ids"])
+def test_whichever_file_is_damaged_every_read_says_that_the_piece_is_made_again(
+    store, tmp_path, file, how
+):
+    """None may raise an error that is not tried again."""
+    keep(store, piece(), chips(1, 2))
+    harm(tmp_path / "store" / piece().path(file), how)
+    with pytest.raises(Damaged, match="will be made again"):
+        store.read(piece(), file if file != "json" else "parquet")
+    assert not store.has(piece())
+    for other in ("parquet", "rejects.parquet", "ids"):
+        with pytest.raises(Damaged, match="will be made again"):
+            store.read(piece(), other)
+    assert store.ids(piece()) == b""
+    assert reuse(store, piece(made="new"), chips(1)).left.num_rows == 1
+    keep(store, piece(), chips(1, 2))
+    assert schemas.from_bytes(store.read(piece(), "parquet")).equals(chips(1, 2))
+
+
+def test_damaged_ids_are_noticed_and_do_not_hide_rows(store, tmp_path):
+    """They lead to reusable rows: other ids would have those computed again."""
+    keep(store, piece(made="old"), chips(1))
+    harm(tmp_path / "store" / piece(made="old").path("ids"), "zero")
+    assert reuse(store, piece(made="new"), chips(1)).left.num_rows == 1
+    assert not store.has(piece(made="old"))
+
+
+STRAY = (
+    "Thumbs.db",
+    ".DS_Store",
+    "._store",
+    "desktop.ini",
+    "copy of a piece.json",
+    "folder/notes.json",
+    "deep/er/and/deeper/x.parquet",
+)
+
+
+@pytest.mark.parametrize("where", ["folder", "s3"])
+def test_stray_files_at_any_depth_are_ignored(tmp_path, monkeypatch, where):
+    with contextlib.ExitStack() as stack:
+        url = str(tmp_path / "store")
+        if where == "s3":
+            endpoint = stack.enter_context(servers.moto(tmp_path))
+            for name, value in servers.environment(endpoint).items():
+                monkeypatch.setenv(name, value)
+            url = f"s3://{servers.BUCKET}/store"
+        store = Store(open_storage(url))
+        keep(store, piece(), chips(1))
+        path = piece().path("json")
+        depths = [path.rsplit("/", n)[0] for n in (1, 2, 3)]
+        for folder in (*(f"{depth}/" for depth in depths), "", path.removesuffix("json")):
+            for name in STRAY:
+                store.storage.put(folder + name, b"stray")
+        before = {item.key for item in store.storage.list()}
+        assert store.finished("chips", digest("r")) == {"p0": [digest("i")]}
+        assert reuse(store, piece(made="new"), chips(1)).left.num_rows == 0
+        store.mark_used([piece()])
+        ours = [each.piece for each in gc.stored_pieces(store) if each.finished]
+        assert ours == [piece()]
+        assert {item.key for item in store.storage.list()} == before
+
+
+def test_a_mark_to_try_again_that_is_gone_is_put_back(store, tmp_path):
+    where = shards.ShardPlan(0, piece(), lambda: b"", 1)
+    keep(store, piece(), chips(1), [Reject("extract", "k", "forbidden", "no")])
+    (tmp_path / "store" / piece().path("again")).unlink()
+    assert shards.missing_shards(store, [where], "next") == []
+    shards.assemble(store, [where], "next", tmp_path)
+    assert shards.missing_shards(store, [where], "third") == [where]
+
+
+def test_a_process_that_lives_long_keeps_one_listing_of_finished_pieces(tmp_path, monkeypatch):
+    monkeypatch.setenv("QUADRAT_STORE", str(tmp_path))
+    for age in range(5):
+        shard_task._finished("chips", digest("r"), "run", age)
+    assert shard_task._finished.cache_info().currsize == 1
+
+
+def test_the_record_of_an_unfinished_piece_is_gone(store):
+    with pytest.raises(Damaged, match="will be made again"):
         store.record(piece())
 
 
