@@ -38,7 +38,7 @@ def main() -> int:
     asked = options()
     params = load("params.yaml")
     annotations = annotate.collect(params, asked.of, asked.at_least, asked.url)
-    write(asked.target, annotate.encode(asked.format, annotations))
+    write(asked.target, annotate.encode(asked.format, annotations, params.annotations))
     images = len({chip.key for chip in annotations.rows})
     labelled = sum(chip.label_to_write is not None for chip in annotations.rows)
     what = "label" if asked.of == "labels" else "prediction"

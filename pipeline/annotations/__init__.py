@@ -7,6 +7,7 @@ To add a format, add a file to this folder, named as in `annotations.format`. It
   point, a box, an outline, a mask and a whole image;
 - `read(source, settings)`: returns schemas.ANNOTATIONS, or schemas.OBJECTS at level `"object"`, and
   a Reject for each row that cannot be used;
+- `FRAME = "displayed"`, if the tool has places in images as their EXIF orientation displays them;
 - `write(annotations)`, if the tool takes results: returns a file of the WrittenAnnotations.
 
 A table is only declared, as a TableFormat (_table.py; images.py is the shortest example). Files of
@@ -15,8 +16,8 @@ objects share _objects.py, for objects, rejects and names of images, and _values
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 import pyarrow as pa
@@ -28,16 +29,19 @@ from pipeline.core.errors import Rejected
 from pipeline.core.rejects import Reject
 
 Annotations = tuple[pa.Table, list[Reject]]
+Frame = Literal["stored", "displayed"]
 
 
 class FileSettings(AnnotationParams):
     """The settings of every format with a file.
 
     A key is the file's name for an image with `prefix` before it. With a `label_separator` a chip
-    can have several labels: in one cell, or one in each row.
+    can have several labels: in one cell, or one in each row. Places are in the image as it is
+    stored, or as its EXIF orientation displays it; without a `frame`, as the format's tool has it.
     """
 
     path: str
+    frame: Frame | None = None
     prefix: str = ""
     label_separator: Annotated[str, Field(min_length=1)] | None = None
 
@@ -62,13 +66,15 @@ class ObjectSettings(FileSettings):
 class AnnotationSource:
     """A file to read: its *name*, for messages, and its *data*, which is empty without a file.
 
-    *keys* are those of all images, and *sizes* their heights and widths.
+    *keys* are those of all images, *sizes* their heights and widths as they are stored, and
+    *orientations*, by key, those of EXIF if places are in the displayed image.
     """
 
     name: str
     data: bytes
     keys: Sequence[str]
     sizes: Sequence[tuple[int, int]] = ()
+    orientations: Mapping[str, int] = field(default_factory=dict)
 
     def reject(self, key: str, line: int | str, rejected: Rejected) -> Reject:
         """Return the reject of a row, with the file and the *line* in its detail."""
@@ -85,6 +91,19 @@ def read(source: AnnotationSource, params: AnnotationParams) -> Annotations:
 def level(params: AnnotationParams) -> str:
     """Return the LEVEL of the format of *params*."""
     return str(registry.find("annotations", params.format, key="annotations.format").LEVEL)
+
+
+def frame(params: AnnotationParams) -> Frame:
+    """Return what the places in the annotation file are in: the setting, or the format's FRAME."""
+    chosen: Frame | None = getattr(params, "frame", None)
+    return chosen or default_frame(params.format)
+
+
+def default_frame(name: str) -> Frame:
+    """Return the FRAME of the format *name*."""
+    part = registry.find("annotations", name, key="annotations.format")
+    default: Frame = getattr(part, "FRAME", "stored")
+    return default
 
 
 def file_name(params: AnnotationParams) -> str:

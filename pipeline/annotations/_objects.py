@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from pipeline.annotations import Annotations, AnnotationSource, FileSettings, _merge, _rows
+from pipeline.annotations._frame import displayed_size
 from pipeline.annotations._values import LONE_SURROGATE, label
 from pipeline.core import schemas
 from pipeline.core.errors import InputError, Rejected
@@ -84,11 +85,19 @@ FROM_ELSEWHERE = re.compile(r"([A-Za-z]:)?/|\.{1,2}/|.*://", re.DOTALL)
 
 
 class ImageNames:
-    """The keys of images by the names, addresses and paths that annotation tools write."""
+    """The keys of images by the names, addresses and paths that annotation tools write.
+
+    `sizes` are those of the images as the tool has them: see AnnotationSource.orientations.
+    """
 
     def __init__(self, source: AnnotationSource, prefix: str) -> None:
         self.keys, self.prefix = frozenset(source.keys), prefix
-        self.sizes = dict(zip(source.keys, source.sizes, strict=False))
+        self.orientations = source.orientations
+        self.stored_sizes = dict(zip(source.keys, source.sizes, strict=False))
+        self.sizes = {
+            key: displayed_size(size, self.orientations.get(key, 1))
+            for key, size in self.stored_sizes.items()
+        }
 
     def key(self, name: str) -> str:
         """Return the key of the image *name*; for an address or path, the longest end that is one.

@@ -10,6 +10,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
+from pipeline.annotations._frame import displayed_size, displayed_window
 from pipeline.core import label_sets
 
 
@@ -17,7 +18,8 @@ from pipeline.core import label_sets
 class AnnotatedChip:
     """One chip, and the label to write for it: the classifier's, with a *score*, or a person's.
 
-    *label* is that of a person, whatever is written; *window* is top, left, height and width.
+    *label* is that of a person, whatever is written; *window* is top, left, height and width;
+    *orientation* is that of EXIF.
     """
 
     key: str
@@ -29,6 +31,17 @@ class AnnotatedChip:
     label: str | None
     label_to_write: str | None
     score: float | None
+    orientation: int = 1
+
+    def displayed(self) -> AnnotatedChip:
+        """Return the chip in its image as the EXIF orientation displays it."""
+        size = self.image_height, self.image_width
+        window = displayed_window(self.window, size, self.orientation)
+        row, col, *_ = displayed_window((self.row, self.col, 1, 1), size, self.orientation)
+        height, width = displayed_size(size, self.orientation)
+        return AnnotatedChip(
+            self.key, row, col, window, height, width, self.label, self.label_to_write, self.score
+        )
 
     @property
     def is_whole(self) -> bool:

@@ -20,6 +20,7 @@ from pipeline.annotations._written import AnnotatedChip, WrittenAnnotations
 from pipeline.core.errors import InputError, Rejected
 
 LEVEL = "object"
+FRAME = "displayed"
 
 Attributes = Mapping[str, str]
 SHAPES = {"box", "ellipse", "mask", "points", "polygon", "tag", "polyline", "cuboid", "skeleton"}

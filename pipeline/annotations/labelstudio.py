@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipeline.annotations import Annotations, AnnotationSource, ObjectSettings, _values
+from pipeline.annotations._frame import displayed_window
 from pipeline.annotations._labelstudio_brush import unpack
 from pipeline.annotations._objects import ImageNames, Objects, from_json
 from pipeline.annotations._values import SHOWN, Shape, numbers, pixel
@@ -22,6 +23,7 @@ from pipeline.annotations._written import AnnotatedChip, WrittenAnnotations
 from pipeline.core.errors import InputError, Rejected, shorten
 
 LEVEL = "object"
+FRAME = "displayed"
 
 SIDES = ("original_height", "original_width")
 REGIONS = {
@@ -112,6 +114,8 @@ def _image(task: Mapping[str, Any], field: str, names: ImageNames) -> tuple[str,
     name, key, chip_key = data.get(field), data.get("key"), data.get("chip_key")
     if isinstance(chip_key, str) and chip_key in names.keys:
         row, col = (pixel(str(data.get(f"chip_{axis}")), axis) for axis in ("row", "col"))
+        size, orientation = names.stored_sizes[chip_key], names.orientations.get(chip_key, 1)
+        row, col, *_ = displayed_window((row, col, 1, 1), size, orientation)
         return chip_key, {"row": row, "col": col}
     if isinstance(key, str) and key in names.keys:
         return key, None

@@ -16,7 +16,7 @@ from pipeline.config.sections import SplitParams
 from pipeline.core import schemas
 from pipeline.core.hashing import split_of
 
-VERSION = 3
+VERSION = 4
 
 PLACE_DEGREES = 0.01
 """The side of a place: 1.1 km from north to south, and less from east to west off the equator."""

@@ -10,7 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.annotations import AnnotationSource, file_name, label_separator
+from pipeline.annotations import AnnotationSource, _frame, file_name, label_separator
+from pipeline.annotations import frame as frame_of
 from pipeline.annotations import level as level_of
 from pipeline.annotations import read as read_annotations
 from pipeline.chip import background, labels, methods, nodata, particles, recipe, tables_stage
@@ -87,12 +88,19 @@ def read(context: Context, instrument_tables: Sequence[shards.ShardPlan] = ()) -
     name = file_name(params.annotations)
     data = (INDEX / "annotations").read_bytes()
     sizes = list(zip(images["height"].to_pylist(), images["width"].to_pylist(), strict=True))
-    source = AnnotationSource(name, data, images["key"].to_pylist(), sizes)
+    keys = images["key"].to_pylist()
+    is_displayed = frame_of(params.annotations) == "displayed"
+    turned = dict(zip(keys, images["orientation"].to_pylist(), strict=True)) if is_displayed else {}
+    source = AnnotationSource(name, data, keys, sizes, turned)
     level, chip_level = level_of(params.annotations), methods.find(params.chip).LEVEL
     methods.check_levels(params.chip, params.annotations, level)
     annotations, rejected = read_annotations(source, params.annotations)
     if not (annotations.num_rows or rejected) and level != "image":
         raise InputError(f"{name}: {UNANNOTATED[level]}")
+    _frame.report_turned(annotations, images, params.annotations)
+    if is_displayed:
+        annotations, unusable = _frame.to_stored(annotations, images, name)
+        rejected += unusable
     annotated = annotations["key"]
     measured = tables_stage.gather(context, instrument_tables)
     rejected += measured.rejected

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
+from dataclasses import replace
+from operator import attrgetter
 from typing import Any, Literal, get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.annotations import label_separator
+from pipeline.annotations import default_frame, label_separator
+from pipeline.annotations import frame as frame_of
 from pipeline.annotations._written import AnnotatedChip, WrittenAnnotations
 from pipeline.chip import methods
 from pipeline.config import registry
 from pipeline.config.loader import Params
+from pipeline.config.sections import AnnotationParams
 from pipeline.core.errors import InputError
 from pipeline.store import outputs, tables
 from pipeline.store.outputs import CLASSIFIER, RESULTS
@@ -39,12 +43,22 @@ def _format(name: str) -> Any:
     return registry.find("annotations", name, key="annotations.format")
 
 
-def encode(name: str, annotations: WrittenAnnotations) -> bytes:
+def encode(name: str, annotations: WrittenAnnotations, params: AnnotationParams) -> bytes:
     """Return *annotations* as a file in the format *name*.
+
+    Places are in the frame of the annotation file if it is of that format, as *params* have it,
+    else in the format's own.
 
     Raises:
         InputError: the format cannot express them.
     """
+    frame = frame_of(params) if params.format == name else default_frame(name)
+    if frame == "displayed":
+        rows, others = (
+            sorted((chip.displayed() for chip in chips), key=attrgetter("key", "row", "col"))
+            for chips in (annotations.rows, annotations.others)
+        )
+        annotations = replace(annotations, rows=rows, others=others)
     data: bytes = _format(name).write(annotations)
     return data
 
@@ -121,9 +135,9 @@ def _predictions(
 def _chips(labels: pa.Table, to_write: Mapping[bytes, ToWrite]) -> list[AnnotatedChip]:
     """Return a chip for each row of *labels*, with its window and the size of its image."""
     keys = pc.unique(labels["key"])
-    images = tables.images(["key", "height", "width"])
+    images = tables.images(["key", "height", "width", "orientation"])
     images = images.filter(pc.is_in(images["key"], value_set=keys))
-    sizes = {row["key"]: (row["height"], row["width"]) for row in images.to_pylist()}
+    image_of = {row["key"]: row for row in images.to_pylist()}
     windows = {}
     for shard in tables.chips(["chip_id", "key", "top", "left", "height", "width"]):
         for row in shard.filter(pc.is_in(shard["key"], value_set=keys)).to_pylist():
@@ -137,11 +151,12 @@ def _chips(labels: pa.Table, to_write: Mapping[bytes, ToWrite]) -> list[Annotate
                 row=row["row"],
                 col=row["col"],
                 window=windows[row["chip_id"]],
-                image_height=sizes[row["key"]][0],
-                image_width=sizes[row["key"]][1],
+                image_height=image_of[row["key"]]["height"],
+                image_width=image_of[row["key"]]["width"],
                 label=row["label"],
                 label_to_write=label_to_write,
                 score=score,
+                orientation=image_of[row["key"]]["orientation"],
             )
         )
     return chips

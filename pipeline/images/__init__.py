@@ -5,5 +5,5 @@ is recorded and never applied. A truncated image is rejected, never filled up wi
 pictures in one file, the first is used.
 """
 
-VERSION = 5
+VERSION = 6
 """Of everything that reads headers, pixels and no-data masks; part of the recipes."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import simplejpeg
@@ -12,7 +12,7 @@ from PIL import Image
 
 from pipeline.config.sections import ExtractParams
 from pipeline.core.errors import Rejected
-from pipeline.images.decoder_errors import truncated
+from pipeline.images.decoder_errors import damage_rejected, truncated
 from pipeline.images.multiband import alpha_band, is_premultiplied, open_multiband, read_bands
 from pipeline.images.opening import convert, load_pixels, open_image
 from pipeline.images.windows import Pixels
@@ -30,11 +30,23 @@ GREY_MODES = {"L", "LA", "La"}
 EIGHT_BIT_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV"}
 """Those that are converted to RGB. Not LAB: decoders differ in what its white is."""
 
-PREMATURE_END = "premature end of data segment"
-"""A warning of libjpeg."""
+MISSING_DATA = ("premature end of data segment", "premature end of jpeg file")
+"""Warnings of libjpeg, of which it states the first."""
+
+
+class DecodedImage(NamedTuple):
+    """Pixels, uint8 [H, W, 3], and what their decoder warned of, which may have harmed them."""
+
+    pixels: Pixels
+    warning: str | None
 
 
 def decode_image(data: bytes, extract: ExtractParams) -> Pixels:
+    """Return the pixels of `decode_with_warning`; raise as it does."""
+    return decode_with_warning(data, extract).pixels
+
+
+def decode_with_warning(data: bytes, extract: ExtractParams) -> DecodedImage:
     """Decode the first frame of an image.
 
     Of three bands or more the first three are red, green and blue; of two the first is grey.
@@ -45,36 +57,41 @@ def decode_image(data: bytes, extract: ExtractParams) -> Pixels:
             grey ones of 8 bits; `alpha` is what lies under transparency.
 
     Returns:
-        uint8 [H, W, 3], RGB, in the stored orientation.
+        RGB, in the stored orientation. Only JPEGs have warnings.
 
     Raises:
         Rejected: `not_an_image`, `truncated` or `unsupported`.
     """
-    page = open_multiband(io.BytesIO(data), "the image")
-    if page is not None:
-        return _rgb_of_page(page, extract)
-    image = open_image(io.BytesIO(data), "the image")
-    if image.format in JPEG_FORMATS:
-        # Of CMYK this only finds out whether the data end early; Pillow converts it.
-        pixels = _decode_jpeg(data, "CMYK" if image.mode == "CMYK" else "RGB")
-        if pixels is not None and image.mode in {"RGB", "L"}:
-            return _stretch_grey(pixels, image.mode, extract)
-    return _rgb_of_image(load_pixels(image, data), extract)
+    with damage_rejected():
+        page = open_multiband(io.BytesIO(data), "the image")
+        if page is not None:
+            return DecodedImage(_rgb_of_page(page, extract), None)
+        image, warning = open_image(io.BytesIO(data), "the image"), None
+        if image.format in JPEG_FORMATS:
+            # Of CMYK this only finds out whether the data are complete; Pillow converts it.
+            colours = "CMYK" if image.mode == "CMYK" else "RGB"
+            pixels, warning = _decode_jpeg(data, colours)
+            if pixels is not None and image.mode in {"RGB", "L"}:
+                return DecodedImage(_stretch_grey(pixels, image.mode, extract), None)
+        return DecodedImage(_rgb_of_image(load_pixels(image, data), extract), warning)
 
 
-def _decode_jpeg(data: bytes, colours: str) -> Pixels | None:
-    """Decode a JPEG by libjpeg, without the copy that Pillow's pixels take; None: let Pillow do it.
+def _decode_jpeg(data: bytes, colours: str) -> tuple[Pixels | None, str | None]:
+    """Decode a JPEG by libjpeg, without the copy that Pillow's pixels take.
 
-    Pillow decides about whatever libjpeg warns of, except data that end early: Pillow fills in
-    grey for what is missing, without an error.
+    Without pixels, Pillow must decode it. It does so whatever libjpeg warns of, which is returned.
+    But it fills in grey for missing data, without an error, so those are a reject. So is a missing
+    end: zeros, as at the end of an unfinished copy, decode to grey, and libjpeg warns of no more.
+
+    Raises:
+        Rejected: `truncated`.
     """
     try:
-        pixels: Pixels = simplejpeg.decode_jpeg(data, colours, strict=True)
+        return simplejpeg.decode_jpeg(data, colours, strict=True), None
     except ValueError as error:
-        if PREMATURE_END in str(error):
+        if any(warning in str(error).lower() for warning in MISSING_DATA):
             raise truncated(error) from error
-        return None
-    return pixels
+        return None, str(error)
 
 
 def _rgb_of_image(image: Image.Image, extract: ExtractParams) -> Pixels:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from pipeline.core.errors import Rejected, StorageError
 
@@ -45,3 +47,12 @@ def reraise_storage_error(error: BaseException) -> None:
 def truncated(error: BaseException) -> Rejected:
     """Return the reject of an image whose decoder raised *error*."""
     return Rejected("truncated", f"the image's data end early or are damaged: {error}")
+
+
+@contextmanager
+def damage_rejected() -> Iterator[None]:
+    """Raise Rejected, `truncated`, for whatever a decoder raises on damaged data within."""
+    try:
+        yield
+    except DECODER_ERRORS as error:
+        raise truncated(error) from error

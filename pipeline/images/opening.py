@@ -17,8 +17,13 @@ from pipeline.images.decoder_errors import (
     truncated,
 )
 from pipeline.images.exif import orientation, read_exif
-from pipeline.images.png import has_all_rows
-from pipeline.images.tiff_checks import tiff_problems, unsupported_tiff
+from pipeline.images.png import check_png
+from pipeline.images.tiff_checks import (
+    check_deflate,
+    deflated_parts,
+    tiff_problems,
+    unsupported_tiff,
+)
 
 Image.MAX_IMAGE_PIXELS = None  # our own limit, bucket.max_pixels, is checked before decoding
 
@@ -155,14 +160,16 @@ def load_pixels(image: Image.Image, data: bytes) -> Image.Image:
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # importing PySpacer switches it on
     try:
         loaded = _load_as_stored(image)
+        if image.format == "PNG":
+            check_png(data, loaded)
+        elif image.format == "TIFF":
+            check_deflate(deflated_parts(image, data))
     except DECODER_ERRORS as error:
         compression = image.info.get("compression")
         if image.format == "TIFF" and compression in OPTIONAL_COMPRESSIONS:
             message = f"TIFF compressed by {compression} cannot be decoded, or is damaged: {error}"
             raise Rejected("unsupported", message) from error
         raise truncated(error) from error
-    if image.format == "PNG" and not has_all_rows(data, loaded):
-        raise Rejected("truncated", "the image's data end early: some of its rows are missing")
     return loaded
 
 

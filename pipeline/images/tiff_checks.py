@@ -1,22 +1,28 @@
-"""What makes a TIFF unsupported: it would be misread without an error, or take too much memory."""
+"""What makes a TIFF unsupported or damaged: it would be misread without an error.
+
+Or it would take too much memory.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from pipeline.core.errors import Rejected
 
 SUBFILE_TYPE, BITS, COMPRESSION, PHOTOMETRIC, STRIP_OFFSETS = 254, 258, 259, 262, 273
-SAMPLES, PLANAR, PREDICTOR, TILE_WIDTH, TILE_LENGTH = 277, 284, 317, 322, 323
-TILE_OFFSETS, SUB_IFDS, SAMPLE_FORMAT, SUBSAMPLING = 324, 330, 339, 530
+SAMPLES, STRIP_BYTES, PLANAR, PREDICTOR, TILE_WIDTH, TILE_LENGTH = 277, 279, 284, 317, 322, 323
+TILE_OFFSETS, TILE_BYTES, SUB_IFDS, SAMPLE_FORMAT, SUBSAMPLING = 324, 325, 330, 339, 530
 
 REDUCED = 1
 WHITE_IS_ZERO = 0
 SIGNED = 2
 SEPARATE = 2
 PACKBITS = 32773
+DEFLATE = {8, 32946}
+INFLATED_BYTES = 1 << 20
 BYTE, LONG = 8, 32
 
 MAX_TILE_PIXELS = 2**22
@@ -84,3 +90,26 @@ def _misread_values(image: Any) -> Iterator[str]:
         yield f"{max(bits)}-bit bands, mode {image.mode}, on separate planes"
     if image.mode == "YCbCr" and not by_libtiff and tuple(tags.get(SUBSAMPLING, (2, 2))) != (1, 1):
         yield "uncompressed YCbCr with subsampled colours"  # read as if they were not
+
+
+def check_deflate(parts: Iterable[bytes]) -> None:
+    """Raise zlib.error if a strip or tile compressed by Deflate is not what was written.
+
+    libtiff and tifffile stop at the last pixel, before the checksum at the end.
+    """
+    for part in parts:
+        inflater, remaining = zlib.decompressobj(), part
+        while remaining and not inflater.eof:
+            inflater.decompress(remaining, INFLATED_BYTES)
+            remaining = inflater.unconsumed_tail
+        if not inflater.eof:
+            raise zlib.error("a strip or tile ends early")
+
+
+def deflated_parts(image: Any, data: bytes) -> Iterator[bytes]:
+    """Yield the strips or tiles of the TIFF *data*, opened as *image*, if they are deflated."""
+    tags = image.tag_v2
+    if tags.get(COMPRESSION) in DEFLATE:
+        for offsets, sizes in ((STRIP_OFFSETS, STRIP_BYTES), (TILE_OFFSETS, TILE_BYTES)):
+            for start, size in zip(tags.get(offsets, ()), tags.get(sizes, ()), strict=True):
+                yield data[start : start + size]

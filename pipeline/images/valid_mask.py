@@ -12,6 +12,7 @@ from PIL import Image
 from pipeline.config.sections import NoData
 from pipeline.core.errors import Rejected
 from pipeline.images.decode import DEEP_MODES
+from pipeline.images.decoder_errors import damage_rejected
 from pipeline.images.multiband import alpha_band, open_multiband, read_bands
 from pipeline.images.opening import convert, load_pixels, open_image
 
@@ -28,18 +29,19 @@ def valid_mask(data: bytes, nodata: NoData) -> NDArray[np.bool_]:
     Raises:
         Rejected: `not_an_image`, `truncated` or `unsupported`.
     """
-    page = open_multiband(io.BytesIO(data), "the image")
-    if page is not None:
-        return _mask(read_bands(page), alpha_band(page), nodata)
-    image = open_image(io.BytesIO(data), "the image")
-    _check_complete(image)
-    loaded = load_pixels(image, data)
-    if nodata == "alpha" and loaded.has_transparency_data and loaded.mode[-1] not in "Aa":
-        loaded = convert(loaded, "RGBA")
-    values = np.asarray(loaded.convert("L") if loaded.mode == "1" else loaded)
-    values = values.reshape(*values.shape[:2], -1)
-    not_a_colour = loaded.mode[-1] in ("Aa" if nodata == "alpha" else "AaX")
-    return _mask(values, values.shape[2] - 1 if not_a_colour else None, nodata)
+    with damage_rejected():
+        page = open_multiband(io.BytesIO(data), "the image")
+        if page is not None:
+            return _mask(read_bands(page), alpha_band(page), nodata)
+        image = open_image(io.BytesIO(data), "the image")
+        _check_complete(image)
+        loaded = load_pixels(image, data)
+        if nodata == "alpha" and loaded.has_transparency_data and loaded.mode[-1] not in "Aa":
+            loaded = convert(loaded, "RGBA")
+        values = np.asarray(loaded.convert("L") if loaded.mode == "1" else loaded)
+        values = values.reshape(*values.shape[:2], -1)
+        not_a_colour = loaded.mode[-1] in ("Aa" if nodata == "alpha" else "AaX")
+        return _mask(values, values.shape[2] - 1 if not_a_colour else None, nodata)
 
 
 def _mask(values: NDArray[Any], alpha: int | None, nodata: NoData) -> NDArray[np.bool_]:

@@ -139,7 +139,7 @@ def test_a_box_is_cut_off_at_the_border_and_rejected_if_it_is_wholly_outside():
         (
             "other_size",
             "boxes.csv:4: a.png is 60 × 80 here, and 30 × 40 in the bucket; it was scaled, or "
-            "turned by its EXIF orientation",
+            "turned by its EXIF orientation (see annotations.frame)",
         ),
         ("points_outside", "boxes.csv:7: (30, 2) lies outside a.png, which is 30 × 40"),
         ("window_outside", "boxes.csv:3: the object lies outside a.png, which is 30 × 40"),

@@ -52,6 +52,30 @@ def test_a_pattern_like_no_key_stops_before_any_work(repo):
 
 
 @pytest.mark.slow
+def test_points_on_images_as_they_are_displayed(repo):
+    path = repo.bucket.folder / "noise" / "000.png"
+    image = Image.open(path)
+    image.getexif()[0x0112] = 6  # turned clockwise
+    image.save(path, exif=image.getexif())
+    _, said = stages(repo, "index", "chip")
+    assert (
+        "chip: 1 image with annotations has an EXIF orientation, such as noise/000.png; rows and "
+        "columns are read as those of the stored image, as in points; annotations.frame says which"
+    ) in said
+    stored = pd.read_parquet(repo.path / "data/labels/labels.parquet")
+    repo.set(annotations__frame="displayed")
+    _, said = stages(repo, "index", "chip")
+    assert "rows and columns are read as those of the displayed image" in said
+    shown = pd.read_parquet(repo.path / "data/labels/labels.parquet")
+    is_turned = stored["key"] == "noise/000.png"
+    points = {(row.row, row.col) for row in stored[is_turned].itertuples()}
+    turned = {(row.row, row.col) for row in shown[shown["key"] == "noise/000.png"].itertuples()}
+    assert turned == {(image.height - 1 - col, row) for row, col in points} != points
+    others = shown[shown["key"] != "noise/000.png"].reset_index(drop=True)
+    assert others.equals(stored[~is_turned].reset_index(drop=True))
+
+
+@pytest.mark.slow
 def test_accuracy_by_day_and_field_is_in_the_tables_and_the_report(repo):
     for path in repo.bucket.folder.rglob("*.png"):
         image = Image.open(path)

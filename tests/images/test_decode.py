@@ -261,7 +261,7 @@ def test_a_jpeg_with_a_flipped_bit_has_pillows_pixels_too(place, bit):
         try:
             assert np.array_equal(decode_image(bytes(data), EXTRACT), want)
         except Rejected as why:
-            assert "premature end of data segment" in why.detail  # noqa: PT017
+            assert "premature end of" in why.detail.lower()  # noqa: PT017
 
 
 @pytest.mark.parametrize("step", ["load", "convert"])

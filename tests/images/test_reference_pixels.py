@@ -24,7 +24,7 @@ UNSUPPORTED = {
     "bits12.jpg": ("unsupported", "JPEG of an unsupported kind: cannot handle 12-bit layers"),
     "grey32.tif": ("unsupported", "a TIFF with unsigned 32-bit values, which is not supported"),
     "lerc.tif": ("unsupported", "TIFF of an unsupported kind: unknown code 34887"),
-    "no_end.jpg": ("truncated", "the image's data end early or are damaged: image file is trunc"),
+    "no_end.jpg": ("truncated", "the image's data end early or are damaged: Premature end of JPEG"),
     "plain.jxl": ("unsupported", "is JPEG XL, which is not supported; save it as PNG, JPEG or T"),
     "signed8.tif": ("unsupported", "a TIFF with signed 8-bit values, which is not supported"),
 }

@@ -77,7 +77,7 @@ def _check(row: Row, height: int, width: int) -> None:
         raise Rejected(
             "other_size",
             f"{key} is {annotated[0]} × {annotated[1]} here, and {height} × {width} in the "
-            "bucket; it was scaled, or turned by its EXIF orientation",
+            "bucket; it was scaled, or turned by its EXIF orientation (see annotations.frame)",
         )
     window = inside({**row, "image_height": height, "image_width": width})
     if window is not None and min(window[2:]) < 1:
