@@ -24,6 +24,7 @@ from _shared import about
 
 from pipeline.core import schemas
 from pipeline.validate.analyses import analyses
+from pipeline.validate.comparable import Comparable
 from pipeline.validate.predictions import Predictions
 from pipeline.validate.report import page
 from pipeline.validate.results import report_page
@@ -89,7 +90,7 @@ def results(made: pa.Table, earlier: pa.Table, classes: list[str], rounds: int) 
         made,
         classes,
         calibration_predictions=predictions,
-        earlier={"a": Predictions(earlier, classes, None).evaluation},
+        earlier={"a": Comparable(evaluation, Predictions(earlier, classes, None).evaluation)},
         evaluation=evaluation,
     )
     data = with_validate(data, bootstrap_rounds=rounds, gallery_size=0)

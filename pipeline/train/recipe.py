@@ -10,7 +10,7 @@ from pipeline.core import code_version, hardware
 from pipeline.store.recipe import Recipe, recipe_of
 from pipeline.train import label_map
 
-VERSION = 8
+VERSION = 9
 """Of the training: raise it when the same features give another classifier."""
 
 
@@ -27,6 +27,7 @@ def requested(params: Params) -> Recipe:
         **code_version.edited("pipeline.train"),
     }
     recipe = recipe_of(params.train, code=code, label_map=label_map.read(params.train).sha256)
+    recipe = recipe.extended(split=params.split.recipe_fields())  # model.json holds it
     separator = label_separator(params.annotations)
     return recipe if separator is None else recipe.extended(label_separator=separator)
 

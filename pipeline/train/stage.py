@@ -24,9 +24,10 @@ from pipeline.store.context import Context, Report
 from pipeline.store.objects import Piece
 from pipeline.store.outputs import CLASSIFIER, FEATURES, Out
 from pipeline.store.recipe import Recipe
-from pipeline.train import dvclive, label_map, labelled_features, recipe
+from pipeline.train import dvclive, label_map, labelled_features, recipe, training_record
 from pipeline.train.label_map import renamed
 from pipeline.train.schedule import Schedule
+from pipeline.train.training_record import TrainingRecord
 
 if TYPE_CHECKING:
     from pipeline.train.loop import Epoch
@@ -100,9 +101,12 @@ def make(context: Context, target: Piece, report: Report) -> None:
             dvclive.write([asdict(epoch) for epoch in curve])
 
         fitted = fit(splits, train, device, step, checkpoint)
+    record = TrainingRecord.of([trained_on.labels, held_out.labels], params.split)
+    card = {**_card(classifier_recipe), **record.card()}
     files = {
         "curve.csv": _curve(fitted.curve),
-        **fitted.classifier.with_card(_card(classifier_recipe)).files(),
+        training_record.FILE: record.file(),
+        **fitted.classifier.with_card(card).files(),
     }
     note = {"run": context.run, "rows": len(trained_on.labels) + len(held_out.labels)}
     context.store.describe(target.recipe, classifier_recipe.parts)

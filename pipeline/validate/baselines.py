@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,18 @@ from pipeline.core.hashing import digest
 from pipeline.store import outputs
 from pipeline.store.context import Context
 from pipeline.store.outputs import FEATURES
-from pipeline.train import model
+from pipeline.train import model, training_record
+from pipeline.train.training_record import TrainingRecord
 
 CLASSIFIER = "models/classifier"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Baseline:
+    """An earlier classifier, and what it was trained on; None if it has no record of that."""
+
+    classifier: model.Classifier
+    record: TrainingRecord | None
 
 
 def digest_of(name: str) -> str:
@@ -42,7 +52,7 @@ def digest_of(name: str) -> str:
     return digest(["dvc", _locked(name)])
 
 
-def read(name: str, state: Path) -> model.Classifier:
+def read(name: str, state: Path) -> Baseline:
     """Read the classifier that *name* names.
 
     Args:
@@ -53,12 +63,13 @@ def read(name: str, state: Path) -> model.Classifier:
         SettingError: it names no classifier.
         InputError: DVC cannot fetch it, or it cannot be read.
     """
-    if _is_file(Path(name) / "model.json"):
-        return model.read(Path(name))
-    folder = state / "earlier" / _locked(name).removesuffix(".dir")
-    if not (folder / "model.json").is_file():
-        _fetch(name, folder)
-    return model.read(folder)
+    folder = Path(name)
+    if not _is_file(folder / "model.json"):
+        folder = state / "earlier" / _locked(name).removesuffix(".dir")
+        if not (folder / "model.json").is_file():
+            _fetch(name, folder)
+    classifier = model.read(folder)
+    return Baseline(classifier, training_record.read(folder, classifier.card))
 
 
 def _is_file(path: Path) -> bool:
@@ -130,7 +141,7 @@ def _last(text: str) -> str:
     return lines[-1] if lines else "no error message"
 
 
-def read_all(context: Context, dim: int) -> dict[str, model.Classifier]:
+def read_all(context: Context, dim: int) -> dict[str, Baseline]:
     """Read the classifiers that `validate.compare` names, by name.
 
     Args:
@@ -144,8 +155,9 @@ def read_all(context: Context, dim: int) -> dict[str, model.Classifier]:
     return {name: _compatible(name, context, dim) for name in context.params.validate.compare}
 
 
-def _compatible(name: str, context: Context, dim: int) -> model.Classifier:
-    classifier = read(name, context.machine.state)
+def _compatible(name: str, context: Context, dim: int) -> Baseline:
+    baseline = read(name, context.machine.state)
+    classifier = baseline.classifier
     made_by = outputs.require_manifest(FEATURES)["made_by"]
     if identity(classifier) != identity_of(made_by):
         raise SettingError(
@@ -163,7 +175,7 @@ def _compatible(name: str, context: Context, dim: int) -> model.Classifier:
             f"validate.compare: {name!r} predicts {labels} for a chip, unlike "
             "annotations.label_separator of this run"
         )
-    return classifier
+    return baseline
 
 
 def identity(classifier: model.Classifier) -> str:

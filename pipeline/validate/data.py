@@ -17,15 +17,17 @@ from pipeline.chip.labels import image_values
 from pipeline.config.loader import Params
 from pipeline.config.sections import ValidateParams
 from pipeline.core import schemas
-from pipeline.core.errors import Rejected, StorageError
+from pipeline.core.errors import InputError, Rejected, StorageError
 from pipeline.images.sandbox import decoding
 from pipeline.store import tables
 from pipeline.store.context import Context
 from pipeline.store.outputs import CLASSIFIER
+from pipeline.train import training_record
 from pipeline.train.labelled_features import LabelledFeatures
 from pipeline.train.model import Classifier
 from pipeline.validate import baselines, label_issues, near_duplicates
 from pipeline.validate.analyses import Result
+from pipeline.validate.comparable import Comparable, Today, compare_on_unused
 from pipeline.validate.evaluation import Evaluation
 from pipeline.validate.near_duplicates import NearDuplicates
 from pipeline.validate.predictions import Predictions, predict
@@ -92,12 +94,23 @@ class ValidationData:
         return self.predictions.evaluation
 
     @cached_property
-    def earlier(self) -> dict[str, Evaluation]:
-        """The classifiers that `validate.compare` names, evaluated on the same chips."""
+    def earlier(self) -> dict[str, Comparable]:
+        """The classifiers that `validate.compare` names, each beside this one."""
         earlier = baselines.read_all(self.context, self.validation.dim)
+        if not earlier:
+            return {}
+        own = training_record.read(CLASSIFIER, self.card)
+        if own is None:
+            raise InputError(f"{CLASSIFIER}: not a classifier of this version; run dvc repro train")
+        today = Today(tables.images(), self.params.split.by, own)
         return {
-            name: predict(classifier, self.validation, self.label_map).evaluation
-            for name, classifier in earlier.items()
+            name: compare_on_unused(
+                name,
+                (self.predictions, predict(one.classifier, self.validation, self.label_map)),
+                one.record,
+                today,
+            )
+            for name, one in earlier.items()
         }
 
     @cached_property

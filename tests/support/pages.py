@@ -15,6 +15,7 @@ from pipeline.core import rejects
 from pipeline.core.rejects import Reject
 from pipeline.validate import label_issues, results
 from pipeline.validate.analyses import analyses
+from pipeline.validate.comparable import Comparable
 from pipeline.validate.near_duplicates import COLUMNS, NearDuplicates
 from pipeline.validate.predictions import Predictions
 from pipeline.validate.report import page, pictures
@@ -139,8 +140,10 @@ def full_data(n_classes, *, multilabel=False, gallery=200):
         "calibration_predictions": made.predictions,
         "label_issues": label_issues.find(made.predictions, made.predictions),
         "earlier": {
-            "2023-survey": Predictions(other, classes, separator).evaluation,
-            "main": made.evaluation,
+            "2023-survey": Comparable(
+                made.evaluation, Predictions(other, classes, separator).evaluation
+            ),
+            "main": Comparable(made.evaluation, made.evaluation),
         },
         "card": CARD | {"calibration": {"method": "sigmoid", "thresholds": thresholds}},
         "labels": labels_of(

@@ -14,6 +14,7 @@ from pipeline.config.sections import ValidateParams
 from pipeline.core import label_sets
 from pipeline.validate import label_issues, metrics
 from pipeline.validate.analyses import comparison, confusion, cover, per_class
+from pipeline.validate.comparable import Comparable
 from pipeline.validate.evaluation import evaluate
 from pipeline.validate.valresult import valresult
 
@@ -80,7 +81,7 @@ def test_metrics_agree_with_scikit_learn(seed):
         assert found["log_loss"] == pytest.approx(np.mean(losses))
     briers = [sk.brier_score_loss(truth[:, at], p[:, at], pos_label=1) for at in range(4)]
     assert found["brier"] == pytest.approx(np.mean(briers), abs=1e-6)
-    precision = per_class.table(evaluation, FEW).set_index("label")
+    precision = per_class.table(evaluation).set_index("label")
     for at, name in enumerate(evaluation.classes):
         if predicted[:, at].any():
             wanted = sk.precision_score(truth[:, at], predicted[:, at])
@@ -114,7 +115,7 @@ def test_a_label_is_taken_for_itself_or_for_none():
         [0, 1, 0, 1],
     ]
     assert evaluation.correct.tolist() == [False, False, True, False]
-    covers = cover.table(evaluation, ValidateParams(bootstrap_rounds=50)).set_index("label")
+    covers = cover.table(evaluation).set_index("label")
     # One image has the first two chips, two others one each.
     assert covers.loc["b", "cover"] == pytest.approx(np.mean([1 / 2, 0, 1]))
     assert covers.loc["zz", "cover"] == pytest.approx(1 / 3)
@@ -144,7 +145,7 @@ def test_classifiers_of_several_labels_are_compared_chip_by_chip():
     truth, predicted, p, this = made(1, n=200)
     table = multilabel_table(truth, ~predicted, 1 - p, this.classes)
     other = evaluate(table, this.classes, ";")
-    found = comparison.compare(this, {"worse": other}, FEW).iloc[0]
+    found = comparison.compare({"worse": Comparable(this, other)}, FEW).iloc[0]
     assert found["accuracy_difference"] == pytest.approx(
         (truth == predicted).all(1).mean() - (truth == ~predicted).all(1).mean()
     )

@@ -10,24 +10,26 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from pipeline.config.sections import ValidateParams
 from pipeline.core.run_log import pluralize
 from pipeline.validate.analyses import Result
 from pipeline.validate.data import ValidationData
 from pipeline.validate.evaluation import Evaluation, Floats
-from pipeline.validate.metrics._bootstrap import interval_where_defined, resample
+from pipeline.validate.metrics._intervals import effective_groups, interval, spreads
 from pipeline.validate.report.blocks import Estimate, Kind, ReportSection, Table
 
 ORDER = 60
 
 ERRORS = ("bias", "rmse", "r2")
+LEAST = {"bias": -1.0, "rmse": 0.0}
+"""Their least possible values; the greatest is 1."""
+
 NO_VARIANCE = 1e-12
 """A variance of shares that is only rounding."""
 
 
 def analyse(data: ValidationData) -> Result:
     """Compare the cover by predictions with the cover by labels, image by image."""
-    covers = table(data.evaluation, data.validate)
+    covers = table(data.evaluation)
     columns: dict[str, Kind] = {"Label": "text", "Cover": "share", "Predicted cover": "share"}
     columns |= {"Bias": "points", "RMSE": "percent", "R²": "r2"}
     rows = [
@@ -46,7 +48,7 @@ def analyse(data: ValidationData) -> Result:
         "have the same."
     )
     if data.evaluation.n_groups > 1:
-        caption += " Small: the 95\u00a0% interval, from resampling groups."
+        caption += " Small: the 95\u00a0% interval, from how groups differ."
     block = Table("Cover by label", columns, rows, caption, order={"Cover": "descending"})
     section = ReportSection(
         "cover", "Cover: the share of an image that each label has", [block], "Cover"
@@ -54,7 +56,7 @@ def analyse(data: ValidationData) -> Result:
     return Result(tables={"cover": covers}, sections=[section])
 
 
-def table(evaluation: Evaluation, validate: ValidateParams) -> pd.DataFrame:
+def table(evaluation: Evaluation) -> pd.DataFrame:
     """Return, for each label, how far the predicted cover of an image is from the true one.
 
     An image counts once, however many chips it has. R² is that of the line of equality, so that a
@@ -63,7 +65,7 @@ def table(evaluation: Evaluation, validate: ValidateParams) -> pd.DataFrame:
     Returns:
         `label`, `images`, `cover` (mean true share), `predicted_cover` (mean predicted share),
         `bias` (predicted less true), `rmse` and `r2`, each of these three with its 95 % interval
-        (`bias_low`, `bias_high`, …) from resampling groups, NaN if there is only one; the label
+        (`bias_low`, `bias_high`, …) from how groups differ, NaN if there is only one; the label
         with the most cover first.
 
     Source: Beijbom et al. 2015, "Towards automated annotation of benthic survey images".
@@ -73,16 +75,15 @@ def table(evaluation: Evaluation, validate: ValidateParams) -> pd.DataFrame:
     by_image = sparse.csr_array(np.concatenate([np.ones((len(true), 1)), *sums], axis=1))
     total = _from_sums(np.asarray(by_image.sum(axis=0))[None, :])
     columns = {name: values[0] for name, values in total.items()}
-    intervals = {}
-    if evaluation.n_groups > 1:
-        totals = resample(_by_group(evaluation, by_image), validate)
-        for name, drawn in _from_sums(totals).items():
-            intervals[name] = interval_where_defined(drawn, np.isfinite(columns[name]))
+    by_group = _by_group(evaluation, by_image)
+    n_groups, spread = effective_groups(by_group)[0], spreads(by_group, _from_sums)
     covers = pd.DataFrame({"label": evaluation.labels, "images": len(true)})
     for name, values in columns.items():
         covers[name] = values
         if name in ERRORS:
-            covers[f"{name}_low"], covers[f"{name}_high"] = intervals.get(name, (np.nan, np.nan))
+            low, high = interval(values, spread[name], n_groups)
+            covers[f"{name}_low"] = np.maximum(low, LEAST.get(name, -np.inf))
+            covers[f"{name}_high"] = np.minimum(high, 1.0)
     return covers.sort_values(["cover", "label"], ascending=[False, True], ignore_index=True)
 
 

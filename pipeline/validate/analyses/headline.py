@@ -9,6 +9,7 @@ from pipeline.core.run_log import pluralize
 from pipeline.validate import metrics
 from pipeline.validate.analyses import Result
 from pipeline.validate.analyses.confusion import confusion
+from pipeline.validate.comparable import Comparable
 from pipeline.validate.data import ValidationData
 from pipeline.validate.evaluation import NONE, Evaluation
 from pipeline.validate.report.blocks import (
@@ -52,7 +53,7 @@ def analyse(data: ValidationData) -> Result:
     """Compute all metrics of the predictions."""
     evaluation = data.evaluation
     computed = metrics.compute(evaluation, data.validate)
-    earlier = {name: metrics.values(other) for name, other in data.earlier.items()}
+    earlier = {name: _values(pair, evaluation) for name, pair in data.earlier.items()}
     tiles = [
         Tile(
             title,
@@ -69,6 +70,16 @@ def analyse(data: ValidationData) -> Result:
         lede=[_lede(evaluation, computed)],
         sections=[ReportSection("headline", "Result", blocks)],
     )
+
+
+def _values(pair: Comparable, evaluation: Evaluation) -> dict[str, float]:
+    """Return the earlier classifier's metrics that are of the same chips as this one's."""
+    if pair.other.n < evaluation.n:
+        return {}
+    values = metrics.values(pair.other)
+    if not np.array_equal(pair.other.known, evaluation.known):
+        del values["log_loss"]
+    return values
 
 
 def _detail(name: str, computed: dict[str, float]) -> str:

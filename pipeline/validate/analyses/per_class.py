@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from pipeline.config.sections import ValidateParams
 from pipeline.validate.analyses import Result
 from pipeline.validate.data import ValidationData
-from pipeline.validate.evaluation import Evaluation, Floats, Indices
-from pipeline.validate.metrics._bootstrap import interval_where_defined, label_counts, resample
+from pipeline.validate.evaluation import Evaluation, Floats
+from pipeline.validate.metrics._bootstrap import label_counts
+from pipeline.validate.metrics._intervals import effective_groups, interval, spreads
 from pipeline.validate.report.blocks import Estimate, Kind, ReportSection, Table
 from pipeline.validate.report.drawings import FONT_SIZE, Bar, Bars, shorten
 from pipeline.validate.report.page import share
@@ -27,9 +27,9 @@ BAR_LEFT, BAR_WIDTH, BAR_HEIGHT = 180.0, 420.0, 18.0
 CAPTION = (
     "Precision: of the chips with this prediction, the share that has the label. Recall: of the "
     "chips with this label, the share that was predicted so. F1: the harmonic mean of both. A dash "
-    "is where there is nothing to divide by. Small, and as a thin line: the 95\u00a0% interval. It "
-    "is 0 to 100 if the label is in one group only, and has no width if no group has a mistake: "
-    "neither says more than the groups do."
+    "is where there is nothing to divide by. Small, and as a thin line: the 95\u00a0% interval. "
+    "There is none where the chips are of one group only, which does not show how groups differ. "
+    "Groups: those with chips of the label."
 )
 THRESHOLDS = (
     " A label is predicted if its probability reaches the threshold, which gives the highest F1 on "
@@ -40,8 +40,9 @@ THRESHOLDS = (
 def analyse(data: ValidationData) -> Result:
     """Compute the scores of each label."""
     evaluation = data.evaluation
-    classes = table(evaluation, data.validate)
-    columns: dict[str, Kind] = {"Label": "text", "Chips": "count", "Predicted": "count"}
+    classes = table(evaluation)
+    columns: dict[str, Kind] = {"Label": "text", "Chips": "count", "Groups": "count"}
+    columns["Predicted"] = "count"
     columns |= {"Precision": "share", "Recall": "share", "F1": "share"}
     if evaluation.is_multilabel:
         thresholds = data.card["calibration"].get("thresholds", {})
@@ -52,6 +53,7 @@ def analyse(data: ValidationData) -> Result:
         [
             row["label"] + ("" if row["label"] in known else " (not in the training split)"),
             row["support"],
+            row["groups"],
             row["predicted"],
             *(Estimate(row[s], row[f"{s}_low"], row[f"{s}_high"]) for s in SCORES),
             *([row["threshold"]] if evaluation.is_multilabel else []),
@@ -67,33 +69,33 @@ def analyse(data: ValidationData) -> Result:
     )
 
 
-def table(evaluation: Evaluation, validate: ValidateParams) -> pd.DataFrame:
+def table(evaluation: Evaluation) -> pd.DataFrame:
     """Return the scores of each label, commonest label first.
 
-    The columns are `label`, `support`, `predicted`, `precision`, `recall` and `f1`. The last three
-    have 95 % intervals (`precision_low`, `precision_high`, …), from the same resamples of groups as
-    the metrics'. Every class has a row, and every label that is only in the validation split. What
-    is undefined is NaN: the precision of a label that was never predicted, the recall of one that
-    never occurred.
+    The columns are `label`, `support`, `groups` (that have chips with the label), `predicted`,
+    `precision`, `recall` and `f1`, each of the last three with its 95 % interval (`precision_low`,
+    `precision_high`, …), and `note`: why a score has no interval. Every class has a row, and every
+    label that is only in the validation split. What is undefined is NaN: the precision of a label
+    that was never predicted, the recall of one that never occurred.
     """
     counts = label_counts(evaluation)
     hits, support, predicted = (np.asarray(part.sum(axis=0)) for part in counts)
+    of_groups = sparse.hstack(counts, format="csr")
+    spread = spreads(of_groups, lambda totals: _scores(*np.split(totals, 3, axis=1)))
+    below = {"precision": counts[2], "recall": counts[1], "f1": counts[1] + counts[2]}
     columns: dict[str, Any] = {
         "label": evaluation.labels,
         "support": support.astype(np.int64),
+        "groups": (counts[1] > 0).sum(axis=0),
         "predicted": predicted.astype(np.int64),
     }
-    totals = resample(sparse.hstack(counts, format="csr"), validate)
-    drawn = _scores(*np.split(totals, 3, axis=1))
-    occurs, is_predicted = (part.toarray() > 0 for part in counts[1:])
-    n_groups = {
-        "precision": is_predicted.sum(axis=0),
-        "recall": occurs.sum(axis=0),
-        "f1": (occurs | is_predicted).sum(axis=0),
-    }
+    notes = np.full(len(evaluation.labels), "", dtype=object)
     for name, values in _scores(hits, support, predicted).items():
-        low, high = _interval(drawn[name], values, n_groups[name])
+        low, high = interval(values, spread[name], effective_groups(below[name]), (0.0, 1.0))
         columns |= {name: values, f"{name}_low": low, f"{name}_high": high}
+        has_none = np.isfinite(values) & ~np.isfinite(low)
+        notes[has_none] += f"{name}: chips of one group; "
+    columns["note"] = [note.removesuffix("; ") for note in notes]
     order = ["support", "label"]
     return pd.DataFrame(columns).sort_values(order, ascending=[False, True], ignore_index=True)
 
@@ -107,18 +109,6 @@ def _scores(hits: Floats, support: Floats, predicted: Floats) -> dict[str, Float
         }
 
 
-def _interval(drawn: Floats, values: Floats, n_groups: Indices) -> tuple[Floats, Floats]:
-    """Return the 95 % interval of each label, over the resamples in which the score is defined.
-
-    One group does not show how groups differ: the interval is then from 0 to 1.
-    """
-    low, high = interval_where_defined(drawn, n_groups > 1)
-    is_defined = np.isfinite(values)
-    low = np.where(is_defined, np.nan_to_num(low, nan=0.0), np.nan)
-    high = np.where(is_defined, np.nan_to_num(high, nan=1.0), np.nan)
-    return low, high
-
-
 def _bars(classes: pd.DataFrame) -> Bars:
     """Draw F1 by class, highest first."""
     shown = classes.dropna(subset="f1").head(MAX_BARS)
@@ -129,11 +119,16 @@ def _bars(classes: pd.DataFrame) -> Bars:
             name=shorten(row.label, FONT_SIZE, BAR_LEFT - 12),
             title=f"{row.label}: {share(row.f1)}",
             width=BAR_WIDTH * row.f1,
-            low=BAR_LEFT + BAR_WIDTH * row.f1_low,
-            high=BAR_LEFT + BAR_WIDTH * row.f1_high,
+            low=BAR_LEFT + BAR_WIDTH * _first(row.f1_low, row.f1),
+            high=BAR_LEFT + BAR_WIDTH * _first(row.f1_high, row.f1),
             text=f"{row.f1:.2f}",
         )
         for at, row in enumerate(shown.itertuples())
     ]
     width, height = BAR_LEFT + BAR_WIDTH + 50, BAR_HEIGHT * max(1, len(rows))
     return Bars("F1 by class", rows, BAR_LEFT, width, height)
+
+
+def _first(end: float, value: float) -> float:
+    """Return the end of an interval, or the value itself if there is none."""
+    return value if np.isnan(end) else end

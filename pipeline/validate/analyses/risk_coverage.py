@@ -12,12 +12,11 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from pipeline.config.sections import ValidateParams
 from pipeline.validate.analyses import Result
 from pipeline.validate.data import ValidationData
 from pipeline.validate.evaluation import Decisions, Floats
-from pipeline.validate.metrics import Metric
-from pipeline.validate.metrics._bootstrap import TAILS, resample, sum_by_group
+from pipeline.validate.metrics import Metric, _intervals, ratio
+from pipeline.validate.metrics._bootstrap import sum_by_group
 from pipeline.validate.report.blocks import Figure, ReportSection, SideBySide, Text
 from pipeline.validate.report.drawings import Chart, Mark, nice_ticks
 from pipeline.validate.report.page import share
@@ -66,7 +65,7 @@ def analyse(data: ValidationData) -> Result:
     if data.calibration_predictions.table.num_rows:
         chosen = choose(data.calibration_predictions.evaluation.decisions, target)
         measured = measure(decisions, chosen.score)
-        metrics = _metrics(decisions, measured, data.validate)
+        metrics = _metrics(decisions, measured)
     what = "decisions" if data.evaluation.is_multilabel else "predictions"
     texts = _texts(chosen, measured, target, metrics, what)
     chart = draw(decisions, measured)
@@ -99,15 +98,13 @@ def analyse(data: ValidationData) -> Result:
     )
 
 
-def _metrics(
-    decisions: Decisions, measured: Threshold, validate: ValidateParams
-) -> dict[str, float]:
+def _metrics(decisions: Decisions, measured: Threshold) -> dict[str, float]:
     if measured.score is None:
         return {}
     metrics = {"threshold": measured.score, "threshold_coverage": measured.coverage}
     if measured.accuracy is not None:
         metrics["threshold_accuracy"] = measured.accuracy
-    return {**metrics, **interval(decisions, measured.score, validate)}
+    return {**metrics, **interval(decisions, measured.score)}
 
 
 def _texts(
@@ -197,11 +194,10 @@ def measure(decisions: Decisions, score: float | None) -> Threshold:
     return Threshold(score, n / decisions.n, accuracy)
 
 
-def interval(decisions: Decisions, score: float, validate: ValidateParams) -> dict[str, float]:
-    """Return the 95 % intervals of what `measure` returns, from resamples of groups.
+def interval(decisions: Decisions, score: float) -> dict[str, float]:
+    """Return the 95 % intervals of what `measure` returns.
 
-    One group does not show how groups differ: the interval is then from 0 to 1. Accuracy is over
-    the resamples in which a chip has the score.
+    One group does not show how groups differ: the interval is then from 0 to 1.
 
     Returns:
         `threshold_coverage_low`, `threshold_coverage_high`, and the same of `threshold_accuracy` if
@@ -210,16 +206,26 @@ def interval(decisions: Decisions, score: float, validate: ValidateParams) -> di
     above = decisions.score >= score
     columns = [np.ones(decisions.n), above, above & decisions.correct]
     sums = sum_by_group(decisions.groups, decisions.n_groups, columns)
-    n, accepted, correct = resample(sums, validate).T
-    drawn = {"threshold_coverage": accepted / n}
-    if above.any():
-        drawn["threshold_accuracy"] = correct[accepted > 0] / accepted[accepted > 0]
+    n, accepted, correct = np.asarray(sums.sum(axis=0))
+    groups, spread = _intervals.effective_groups(sums), _intervals.spreads(sums, _shares)
+    values = {"threshold_coverage": (accepted / n, groups[0])}
+    if accepted:
+        values["threshold_accuracy"] = (correct / accepted, groups[1])
     ends: dict[str, float] = {}
-    for name, values in drawn.items():
-        has_interval = decisions.n_groups > 1 and len(values)
-        low, high = np.quantile(values, TAILS) if has_interval else (0.0, 1.0)
-        ends[f"{name}_low"], ends[f"{name}_high"] = float(low), float(high)
+    for name, (value, n_groups) in values.items():
+        low, high = _intervals.interval(value, spread[name], n_groups, (0.0, 1.0))
+        ends[f"{name}_low"] = float(np.nan_to_num(low, nan=0.0))
+        ends[f"{name}_high"] = float(np.nan_to_num(high, nan=1.0))
     return ends
+
+
+def _shares(totals: Floats) -> dict[str, Floats]:
+    """Return coverage and accuracy of each round from *totals* [rounds, 3]."""
+    n, accepted, correct = totals.T
+    return {
+        "threshold_coverage": accepted / n,
+        "threshold_accuracy": ratio(correct, accepted),
+    }
 
 
 def draw(decisions: Decisions, threshold: Threshold | None) -> Chart:

@@ -7,25 +7,32 @@ A file of this folder that does not begin with an underscore defines
     def from_sums(evaluation, totals) -> dict       name → float64 [rounds]
 
 `sums` has what the metrics need, added up over the chips of each group. `totals`, float64 [rounds,
-k], are the rows of `sums` added up once for every time that a resample drew the group; the metrics
-of all chips are those of the plain total. So a metric is defined once, for its value and its
-interval. It may be left out where it would mislead, but it is never NaN. A file may also define
+k], are its rows added up with a weight for each group; the metrics of all chips are those of the
+plain total. So a metric is defined once, for its value and its interval. It may be left out where
+it would mislead, but it is never NaN. A file may also define
 
+    RESAMPLED = True                                intervals from resamples; see `_bootstrap`
     def figures(evaluation) -> dict[str, float]     figures without an interval
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
-from scipy import sparse
 
 from pipeline.config import registry
 from pipeline.config.sections import ValidateParams
 from pipeline.validate.evaluation import Evaluation, Floats
-from pipeline.validate.metrics._bootstrap import TAILS, resample
+from pipeline.validate.metrics._bootstrap import TAILS, label_counts, resample, sum_by_group
+from pipeline.validate.metrics._intervals import (
+    effective_groups,
+    interval,
+    of_mean_over_labels,
+    spreads,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +44,14 @@ class Metric:
         multilabel: the same for multi-label data, if it differs.
         better: whether higher or lower values are better; None for what only describes the data.
         range: its least and greatest possible value; None for counts.
+        over_labels: whether it is a mean in which all labels count alike.
     """
 
     meaning: str
     multilabel: str = ""
     better: Literal["higher", "lower"] | None = None
     range: tuple[float, float] | None = None
+    over_labels: bool = False
 
     def describe(self, *, is_multilabel: bool) -> str:
         """Return the sentence for one kind of data."""
@@ -63,29 +72,48 @@ def definitions() -> dict[str, Metric]:
 def compute(evaluation: Evaluation, validate: ValidateParams) -> dict[str, float]:
     """Compute every metric, and its 95 % interval.
 
-    One group does not show how groups differ: the interval is then the metric's whole range.
+    One group does not show how groups differ: the interval is then the metric's whole range. So is
+    that of a mean over labels, if each label is in one group.
 
     Returns:
         `accuracy`, `accuracy_low`, `accuracy_high`, …; finite, counts as int.
     """
-    parts = families()
-    tables = [family.sums(evaluation) for family in parts]
-    whole = sparse.hstack(tables, format="csr")
-    edges = np.cumsum([table.shape[1] for table in tables])[:-1]
-    plain = np.split(np.asarray(whole.sum(axis=0))[None, :], edges, axis=1)
-    drawn = np.split(resample(whole, validate), edges, axis=1) if evaluation.n_groups > 1 else None
     flat: dict[str, float] = {}
-    for number, family in enumerate(parts):
-        values = family.from_sums(evaluation, plain[number])
-        rounds = family.from_sums(evaluation, drawn[number]) if drawn else {}
-        for name, value in values.items():
-            flat[name] = float(value[0])
-            bounds = family.METRICS[name].range
-            if name in rounds:
-                bounds = tuple(map(float, np.quantile(rounds[name], TAILS)))
-            flat[f"{name}_low"], flat[f"{name}_high"] = bounds
+    for family in families():
+        ends = _ends(family, evaluation, validate) if evaluation.n_groups > 1 else {}
+        for name, value in values_of(family, evaluation).items():
+            flat[name] = value
+            flat[f"{name}_low"], flat[f"{name}_high"] = ends.get(name, family.METRICS[name].range)
         flat |= family.figures(evaluation) if hasattr(family, "figures") else {}
     return flat
+
+
+def _ends(
+    family: Any, evaluation: Evaluation, validate: ValidateParams
+) -> dict[str, tuple[float, float]]:
+    """Return the ends of the intervals of the metrics of one family, by name."""
+    sums, from_sums = family.sums(evaluation), partial(family.from_sums, evaluation)
+    if getattr(family, "RESAMPLED", False):
+        drawn = from_sums(resample(sums, validate))
+        low, high = np.quantile(list(drawn.values()), TAILS, axis=1)
+        return dict(zip(drawn, zip(low.tolist(), high.tolist(), strict=True), strict=True))
+    of_chips, of_labels = groups_of_means(evaluation)
+    values, ends = values_of(family, evaluation), {}
+    for name, spread in spreads(sums, from_sums).items():
+        metric = family.METRICS[name]
+        n_groups = of_labels if metric.over_labels else of_chips
+        low, high = interval(values[name], spread, n_groups, metric.range)
+        if np.isfinite(low):
+            ends[name] = float(low), float(high)
+    return ends
+
+
+def groups_of_means(evaluation: Evaluation) -> tuple[float, float]:
+    """Return the effective numbers of groups of a mean over chips, and of one over labels."""
+    chips = sum_by_group(evaluation.groups, evaluation.n_groups, [np.ones(evaluation.n)])
+    of_chips = float(effective_groups(chips)[0])
+    of_labels = of_mean_over_labels(effective_groups(label_counts(evaluation)[1]))
+    return of_chips, min(of_chips, of_labels) if of_labels else of_chips
 
 
 def values(evaluation: Evaluation) -> dict[str, float]:

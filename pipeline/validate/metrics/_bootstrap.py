@@ -1,7 +1,8 @@
-"""95 % intervals by resampling whole groups, since chips of one site are not independent.
+"""Sums over groups, and 95 % intervals by resampling whole groups.
 
-No row is ever drawn. A metric says what it needs summed over each group, so a resample is a row of
-group counts times a sparse matrix, whatever the number of chips.
+For metrics that `_intervals` does not suit. No row is ever drawn. A metric says what it needs
+summed over each group, so a resample is a row of group counts times a sparse matrix, whatever the
+number of chips.
 
 Sources: percentile interval, Efron and Tibshirani 1993, chapter 13; resampling of whole clusters,
 Davison and Hinkley 1997, section 3.8.
@@ -57,60 +58,6 @@ def _blocks(rounds: int, values: int) -> Iterator[int]:
     block = max(1, BLOCK_VALUES // values)
     for start in range(0, rounds, block):
         yield min(block, rounds - start)
-
-
-def interval_where_defined(drawn: Floats, known: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """Return the 95 % interval of each known figure, over the resamples that define it.
-
-    Args:
-        drawn: float64 [rounds, k], NaN where a resample does not define the figure.
-        known: bool [k]; the others, and figures that no resample defines, have NaN.
-    """
-    low, high = np.full((2, drawn.shape[1]), np.nan)
-    defined = known & np.isfinite(drawn).any(axis=0)
-    if defined.any():
-        low[defined], high[defined] = np.nanquantile(drawn[:, defined], TAILS, axis=0)
-    return low, high
-
-
-def share_intervals(
-    strata: Indices, correct: Floats, n: Indices, validate: ValidateParams
-) -> tuple[Floats, Floats]:
-    """Return the 95 % interval of each stratum's share, by resampling the stratum's own clusters.
-
-    A stratum with one cluster has no interval, but NaN.
-
-    Args:
-        strata: int64 [n_clusters], sorted: the stratum of each cluster, from 0 on.
-        correct: float64 [n_clusters], how many of each cluster's *n* are correct.
-        n: int64 [n_clusters].
-        validate: the number of rounds, and the seed.
-
-    Returns:
-        Two arrays, float64 [n_strata].
-
-    Source: Davison and Hinkley 1997, section 3.2, for strata that are resampled one by one.
-    """
-    generator = np.random.default_rng(validate.seed)
-    sizes = np.bincount(strata)
-    first = np.cumsum(sizes) - sizes
-    low, high = np.full((2, len(sizes)), np.nan)
-    several = np.flatnonzero(sizes > 1)
-    most = max(1, BLOCK_VALUES // validate.bootstrap_rounds)
-    ends = np.flatnonzero(np.diff(np.cumsum(sizes[several]) // most)) + 1
-    for block in np.split(several, ends):
-        if not len(block):
-            continue
-        size = np.repeat(sizes[block], sizes[block])
-        offset = np.repeat(first[block], sizes[block])
-        begins = np.cumsum(sizes[block]) - sizes[block]
-        drawn = []
-        for rounds in _blocks(validate.bootstrap_rounds, len(size)):
-            at = offset + (generator.random((rounds, len(size))) * size).astype(np.int64)
-            whole = np.add.reduceat(n[at], begins, axis=1)
-            drawn.append(np.add.reduceat(correct[at], begins, axis=1) / whole)
-        low[block], high[block] = np.quantile(np.concatenate(drawn), TAILS, axis=0)
-    return low, high
 
 
 def sum_by_group(

@@ -23,6 +23,8 @@ METRICS = {
         (0.0, 1.0),
     )
 }
+RESAMPLED = True
+"""The error is made of absolute values, which have no slope at 0."""
 
 
 def reliability(decisions: Decisions) -> pd.DataFrame:

@@ -9,6 +9,8 @@ review on multi-label learning algorithms", for what each multi-label metric mea
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import sparse
 
@@ -39,8 +41,11 @@ METRICS = {
         "correct among the chips without it",
         "higher",
         SHARE,
+        over_labels=True,
     ),
-    "macro_f1": Metric("mean over labels of F1, all labels counting alike", "", "higher", SHARE),
+    "macro_f1": Metric(
+        "mean over labels of F1, all labels counting alike", "", "higher", SHARE, over_labels=True
+    ),
     "weighted_f1": Metric(
         "mean over labels of F1, weighted by the label's chips", "", "higher", SHARE
     ),
@@ -131,10 +136,9 @@ def _columns(evaluation: Evaluation) -> dict[str, Floats]:
     if evaluation.is_multilabel:
         truth = evaluation.truth[:, : evaluation.n_classes]
         p = evaluation.probabilities
-        likelihood = np.where(truth, p, 1 - p)
         both, sizes = _set_sizes(evaluation)
         return columns | {
-            "log_loss": -np.log(np.maximum(likelihood, LEAST_PROBABILITY)).mean(axis=1),
+            "log_loss": log_losses(evaluation, evaluation.classes),
             "brier": np.square(p - truth).mean(axis=1),
             # A chip without labels for which none was predicted has F1 and Jaccard 1.
             "f1": ratio(2 * both, sizes, 1.0),
@@ -143,9 +147,8 @@ def _columns(evaluation: Evaluation) -> dict[str, Floats]:
     own = evaluation.label_probability
     squares = np.einsum("ij,ij->i", evaluation.probabilities, evaluation.probabilities)
     rank = _rank(evaluation)
-    losses = np.where(evaluation.known, -np.log(np.clip(own, LEAST_PROBABILITY, 1.0)), 0.0)
     columns |= {
-        "log_loss": losses,
+        "log_loss": log_losses(evaluation, evaluation.classes),
         # The sum of squares of (p − y), multiplied out; below 0 only by rounding.
         "brier": np.maximum(squares - 2 * own + 1, 0.0),
         "reciprocal_rank": np.where(evaluation.known, 1 / (1.0 + rank), 0.0),
@@ -153,6 +156,21 @@ def _columns(evaluation: Evaluation) -> dict[str, Floats]:
     for k in _tops(evaluation):
         columns[f"top_{k}"] = ((rank < k) & evaluation.known).astype(np.float64)
     return columns
+
+
+def log_losses(evaluation: Evaluation, classes: Sequence[str]) -> Floats:
+    """Return the log loss of each chip, float64 [n]; 0 where the label is not known.
+
+    For multi-label data, the mean over *classes*, which the classifier must know.
+    """
+    if not evaluation.is_multilabel:
+        likelihood = np.clip(evaluation.label_probability, LEAST_PROBABILITY, 1.0)
+        return np.where(evaluation.known, -np.log(likelihood), 0.0)
+    place = {name: at for at, name in enumerate(evaluation.classes)}
+    own = [place[name] for name in classes]
+    p, truth = evaluation.probabilities[:, own], evaluation.truth[:, own]
+    likelihood = np.maximum(np.where(truth, p, 1 - p), LEAST_PROBABILITY)
+    return np.asarray(-np.log(likelihood).mean(axis=1))
 
 
 def _tops(evaluation: Evaluation) -> list[int]:

@@ -17,6 +17,7 @@ from pipeline.core import rejects
 from pipeline.core.rejects import Reject
 from pipeline.validate import report
 from pipeline.validate.analyses import per_group
+from pipeline.validate.comparable import Comparable
 from pipeline.validate.predictions import Predictions
 from pipeline.validate.report import pictures
 
@@ -244,8 +245,9 @@ def test_the_page_says_what_a_group_is_and_where_groups_go(page):
 
 def test_earlier_classifiers_are_beside_the_new_one():
     predictions, classes = random_table(1, n=200)
+    own = Predictions(predictions, classes, None).evaluation
     other = Predictions(random_table(1, n=200, hit=3.0)[0], classes, None).evaluation
-    text = made(predictions, classes, earlier={"2023-survey": other}).text
+    text = made(predictions, classes, earlier={"2023-survey": Comparable(own, other)}).text
     accuracy = f"{other.correct.mean():.3f}"
     assert f"2023-survey: {accuracy}" in text[: text.index("Weakest")]
     assert "Compared with earlier classifiers" in text
