@@ -40,9 +40,9 @@ def make(
     only one that annotations of the image name.
     """
     on = {"point": ["key", "row", "col"], "image": ["key"], "chip": ["chip_id"]}[level]
-    annotations = annotations.select([*on, "label", "group"])
     rows = chips.select(["chip_id", "key", "row", "col"])
-    rows = rows.join(annotations, on, join_type="left outer")
+    annotated = annotations.select([*on, "label", "group"])
+    rows = rows.join(annotated, on, join_type="left outer")
     if split.by == "group":
         of_image = _only_group(rows["key"], _named_groups(annotations))
         group = pc.coalesce(rows["group"], of_image)
@@ -57,7 +57,7 @@ def fill_groups(annotations: pa.Table, name: str) -> tuple[pa.Table, list[Reject
     """Return *annotations*, those without a group in that of their image, and rejects.
 
     A label without a group is rejected if the annotations of its image name several: its chip can
-    share pixels with chips of any of them, so in a group by itself it would leak into another split.
+    share pixels with chips of any of them, so in a group by itself it would leak.
 
     Args:
         annotations: of any schema with `key`, `row`, `col`, `label`, `group` and `line`.
