@@ -138,6 +138,9 @@ def read(context: Context, instrument_tables: Sequence[shards.ShardPlan] = ()) -
         located = schemas.ANNOTATIONS.empty_table() if level == "object" else annotations
         places, unusable = methods.places(images, located, params.chip, name)
         rejected += unusable
+    if params.split.by == "group":
+        annotations, unusable = labels.fill_groups(annotations, name)
+        rejected += unusable
     unannotated = sorted(set(source.keys) - set(annotated.to_pylist()))
     return Inputs(images, places, annotations, level, rejected, measured, unannotated)
 

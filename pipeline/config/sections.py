@@ -121,7 +121,7 @@ class SplitParams(Section):
     """Which groups are for training, calibration, validation and the final test."""
 
     by: str = "group"
-    """What stays in one split: `group` (the annotations' column; the image where it is blank),
+    """What stays in one split: `group` (the annotations' column; if blank, that of its image),
     `image`, `folder`, `day` or `place` (from EXIF), or a field of `index.pattern`."""
     validation: Share = 0.2
     """The share of the groups that the classifier is evaluated on."""
