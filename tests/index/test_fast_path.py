@@ -115,7 +115,7 @@ def test_a_changed_file_of_a_file_address_prevents_the_fast_path(tmp_path):
 
 
 def test_all_files_of_the_codes_version_are_watched():
-    assert fast_path.CODE_SUFFIXES == code_version.SUFFIXES
+    assert (*code_version.SUFFIXES, code_version.LOCK.suffix) == fast_path.CODE_SUFFIXES
 
 
 def test_the_index_is_made_once_a_day(unchanged):
