@@ -79,8 +79,6 @@ def new_client(url: str) -> Any:
     """
     settings, environ = machine(), os.environ.get
     endpoint = settings.endpoint or environ("AWS_ENDPOINT_URL_S3") or environ("AWS_ENDPOINT_URL")
-    # A service of one's own rarely has a name for each bucket; an access point always has one.
-    needs_path = endpoint and not url.startswith("s3://arn:")
     config = Config(
         connect_timeout=CONNECT_S,
         read_timeout=TIMEOUT_S,
@@ -90,7 +88,7 @@ def new_client(url: str) -> Any:
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
         signature_version=UNSIGNED if settings.is_anonymous else None,
-        s3={"addressing_style": "path" if needs_path else "auto"},
+        s3={"addressing_style": "path" if endpoint else "auto"},
     )
     try:
         session = boto3.session.Session()

@@ -75,6 +75,7 @@ def fit(
         InputError: there are no labelled rows, or fewer than two classes.
     """
     torch.set_num_threads(hardware.cores())
+    hardware.compute_deterministically(device)
     train_labels, held_out_labels = splits.train.texts, splits.calibration.texts
     classes = choose_classes(train_labels, splits.label_map, train, splits.separator)
     y, targets = classes.encode([*train_labels, *held_out_labels])
