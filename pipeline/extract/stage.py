@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("quadrat")
 
 TABLE = "features"
+NAMED = 3
+"""Images in a message."""
 
 
 def plan(context: Context) -> list[shards.ShardPlan]:
@@ -172,7 +174,21 @@ def publish(
     }
     outputs.publish(FEATURES, files, manifest, error)
     _warn_of_shrunk_chips(context.params.extract)
+    _report_decoder_warnings()
     return table.counts("extract", "chips")
+
+
+def _report_decoder_warnings() -> None:
+    """Warn of images whose pixels may be damaged, and name the first of them."""
+    warned = tables.decoder_warnings().group_by(["key", "decoder_warning"]).aggregate([])
+    if not warned.num_rows:
+        return
+    first = warned.sort_by("key").slice(0, NAMED).to_pylist()
+    log.warning(
+        "extract: the decoder warned of %s, whose pixels may be damaged: %s; the report shows them",
+        pluralize(warned.num_rows, "images"),
+        ", ".join(f"{row['key']} ({row['decoder_warning']})" for row in first),
+    )
 
 
 def _warn_of_shrunk_chips(extract: ExtractParams) -> None:

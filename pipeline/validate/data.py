@@ -178,7 +178,7 @@ class ValidationData:
                 except Rejected as error:
                     raise StorageError(error.detail) from error
                 try:
-                    pixels = decode(data, key)
+                    pixels = decode(data, key).pixels
                 except Rejected as error:  # its features were precomputed elsewhere
                     log.warning("validate: %s: not shown: %s", key, error.detail)
                     continue

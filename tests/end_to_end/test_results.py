@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT
+from image_files import jpeg_with_a_warning
 from PIL import Image
 
 from pipeline.train import model
@@ -38,6 +39,29 @@ def test_images_that_are_in_two_splits_under_two_names_are_listed(copy_of_done):
     assert leaks  # or the test shows nothing
     assert [tuple(row.values()) for row in table(repo, "exact_duplicates")] == leaks
     assert "the same bytes under two keys" in (repo.path / "results/report.html").read_text()
+
+
+@pytest.mark.slow
+def test_an_image_that_the_decoder_warned_of_is_named_listed_and_shown(copy_of_done):
+    repo = copy_of_done()
+    data = jpeg_with_a_warning(96, 96)
+    (repo.bucket.folder / "noise/000.png").write_bytes(data)
+    said = repo.run("dvc", "repro").stderr
+    warning = "Corrupt JPEG data: 3944 extraneous bytes before marker 0xd9"
+    assert (
+        "extract: the decoder warned of 1 image, whose pixels may be damaged: noise/000.png "
+        f"({warning}); the report shows them"
+    ) in said
+    (row,) = table(repo, "decoder_warnings")
+    assert (row["key"], row["decoder_warning"]) == ("noise/000.png", warning)
+    metrics = json.loads((repo.path / "results/all_metrics.json").read_text())
+    assert metrics["n_decoder_warnings"] == 1
+    report = (repo.path / "results/report.html").read_text(encoding="utf-8")
+    assert "The decoder warned of 1 image" in report
+    assert 'alt="a chip of noise/000.png"' in report
+    features = pq.read_table(repo.path / "data/features").to_pylist()
+    warned = {row["key"] for row in features if row["decoder_warning"]}
+    assert (warned, len(features)) == ({"noise/000.png"}, len(repo.bucket.points))
 
 
 def photograph(seed, size=96):
