@@ -70,7 +70,7 @@ def test_the_interval_of_a_bias_is_a_t_interval_of_the_groups_by_hand(seed):
         sums = np.bincount(of_group, weights=errors)
         influence = (sums - errors.mean() * n) / (n.sum() - n / 2)
         variance, fourth = (influence**2).sum(), (influence**4).sum()
-        freedom = max(min(n.sum() ** 2 / (n**2).sum(), 3 * variance**2 / fourth - 2) - 1, 1)
+        freedom = max(min(n.sum() ** 2 / (n**2).sum(), 3 * variance**2 / fourth) - 1, 1)
         reach = stats.t.ppf(0.975, freedom) * np.sqrt(variance)
         ends = [errors.mean() - reach, errors.mean() + reach]
         assert found.loc[label, ["bias_low", "bias_high"]].tolist() == pytest.approx(ends)
