@@ -19,6 +19,7 @@ from pipeline.validate.analyses import Result, analyses
 from pipeline.validate.data import ValidationData
 from pipeline.validate.report import page
 from pipeline.validate.report.blocks import Page, ReportSection
+from pipeline.validate.spreadsheet import to_csv
 from pipeline.validate.valresult import valresult
 
 CACHE_BYTES = 512 * 2**20
@@ -35,6 +36,7 @@ HEADLINE = (
     "samples_f1",
     "log_loss",
     "ece",
+    "calibrated",
     "threshold_coverage",
     "threshold_accuracy",
     "n_validation",
@@ -80,7 +82,7 @@ def _files(data: ValidationData) -> dict[str, bytes]:
         "predictions.parquet": schemas.to_bytes(predictions),
         "valresult.json": json.dumps(spacer, ensure_ascii=False).encode(),
         "report.html": page.render(report_page(data)).encode(),
-        **{f"tables/{name}.csv": _csv(table) for name, table in csv_tables.items()},
+        **{f"tables/{name}.csv": to_csv(table) for name, table in csv_tables.items()},
         **{f"plots/{name}.png": png for name, png in page.plots(drawings).items()},
     }
 
@@ -144,8 +146,3 @@ def _code(data: ValidationData) -> str:
 def _counted(data: ValidationData) -> str:
     images, chips = data.images.num_rows, data.labels.num_rows
     return f"{pluralize(chips, 'labelled chips')} of {pluralize(images, 'images')}"
-
-
-def _csv(table: pd.DataFrame) -> bytes:
-    text: str = table.round(6).to_csv(index=False, lineterminator="\n")
-    return text.encode()
