@@ -10,7 +10,7 @@ from pipeline.core import code_version, hardware
 from pipeline.store.recipe import Recipe, recipe_of
 from pipeline.train import label_map
 
-VERSION = 8
+VERSION = 9
 """Of the training: raise it when the same features give another classifier."""
 
 
