@@ -118,7 +118,7 @@ class ChipParams(Section):
 
 
 class SplitParams(Section):
-    """Which groups are for training, calibration and validation."""
+    """Which groups are for training, calibration, validation and the final test."""
 
     by: str = "group"
     """What stays in one split: `group` (the annotations' column; the image where it is blank),
@@ -127,11 +127,13 @@ class SplitParams(Section):
     """The share of the groups that the classifier is evaluated on."""
     calibration: Share = 0.15
     """The share of the groups for calibration and thresholds."""
+    test: Share = 0.0
+    """The share of the groups that only `python -m stages.test` looks at, once all is chosen."""
 
     @model_validator(mode="after")
     def _leaves_training(self) -> Self:
-        if self.validation + self.calibration >= 1:
-            raise ValueError("validation and calibration together leave nothing to train on")
+        if self.validation + self.calibration + self.test >= 1:
+            raise ValueError("validation, calibration and test together leave nothing to train on")
         return self
 
 
@@ -324,5 +326,7 @@ class ValidateParams(Section):
     """Accuracy by these, one table each: names as in `split.by`."""
     target_accuracy: Annotated[float, Field(gt=0, le=1)] = 0.95
     """The accuracy that predictions above the threshold must reach."""
+    sweep: str | None = None
+    """What `python -m stages.sweep` wrote: the report shows what choosing the best is worth."""
     title: str | None = None
     """The title of the report; null: the bucket's name."""

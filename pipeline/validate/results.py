@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.core import schemas
 from pipeline.core.run_log import pluralize
@@ -26,6 +28,7 @@ CACHE_BYTES = 512 * 2**20
 """Of features that are kept in memory, as they are read five times."""
 
 DIGEST_SHOWN = 12
+SPLITS = ("train", "calibration", "validation")
 
 HEADLINE = (
     "accuracy",
@@ -52,17 +55,30 @@ def files(context: Context, inputs: Mapping[str, Any]) -> dict[str, bytes]:
         context: of the stage.
         inputs: digests of what the results are made from.
     """
-    labels = tables.labels()
-    labels = labels.filter(labels["label"].is_valid())  # others must not change the results
-    shards = labelled_features.FeatureShards(cache_bytes=CACHE_BYTES)
-    validation, calibration = labelled_features.of_splits(
-        labels, "validation", "calibration", shards=shards
-    )
-    classifier = model.read(CLASSIFIER)
-    data = ValidationData(context, classifier, labels, validation, calibration, inputs)
+    data = read(context, inputs)
     for analysis in analyses():
         data.results.append(analysis.analyse(data))
     return _files(data)
+
+
+def read(
+    context: Context, inputs: Mapping[str, Any], evaluated: str = "validation"
+) -> ValidationData:
+    """Read the classifier, and the data that it is evaluated on.
+
+    Args:
+        context: of the stage.
+        inputs: digests of what the results are made from.
+        evaluated: the split to be evaluated. The test split is left out of everything else.
+    """
+    labels = tables.labels()
+    labels = labels.filter(labels["label"].is_valid())  # others must not change the results
+    labels = labels.filter(pc.is_in(labels["split"], value_set=pa.array([*SPLITS, evaluated])))
+    shards = labelled_features.FeatureShards(cache_bytes=CACHE_BYTES)
+    chips, calibration = labelled_features.of_splits(
+        labels, evaluated, "calibration", shards=shards
+    )
+    return ValidationData(context, model.read(CLASSIFIER), labels, chips, calibration, inputs)
 
 
 def _files(data: ValidationData) -> dict[str, bytes]:
