@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from html_pages import Page
-from pages import CURVE, data_of, full_data, html_of, labels_of, near_of, with_validate
+from pages import CARD, CURVE, data_of, full_data, html_of, labels_of, near_of, with_validate
 from synthetic_predictions import certain_table, random_table, with_keys
 
 from pipeline.core import rejects
@@ -20,6 +20,7 @@ from pipeline.validate.analyses import per_group
 from pipeline.validate.comparable import Comparable
 from pipeline.validate.predictions import Predictions
 from pipeline.validate.report import pictures
+from pipeline.validate.report.page import plots
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{ 7 * 7 }}"
 
@@ -58,6 +59,43 @@ def test_texts_with_html_in_them_are_text_everywhere():
     assert "{{ 7 * 7 }}" in page.text
     listed = json.loads(re.search(r'application/json">(.*?)</script>', html)[1])
     assert listed["keys"] == [HOSTILE]
+
+
+def test_characters_that_cannot_be_seen_are_shown_by_their_codes():
+    """A NUL, and one that reverses what follows: a label is not to look like another one."""
+    names = ["cor\x00al", "\u202elaroc", "sand\x07", "\\u0000"]
+    predictions = certain_table(names * 5, names[1:] + names[:1] + names * 4, names, names * 5)
+    data = data_of(with_keys(predictions, ["a\u2067\x01.jpg"] * 20), names)
+    html = html_of(data)
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", html)
+    page = Page(html)
+    for shown in ("cor⟨U+0000⟩al", "⟨U+202E⟩laroc", "sand⟨U+0007⟩", "\\u0000"):
+        assert shown in page.text
+    listed = json.loads(re.search(r'application/json">(.*?)</script>', html)[1])
+    assert listed["keys"] == ["a⟨U+2067⟩⟨U+0001⟩.jpg"]
+    assert sorted(listed["labels"]) == sorted(
+        ["cor⟨U+0000⟩al", "⟨U+202E⟩laroc", "sand⟨U+0007⟩", "\\u0000"]
+    )
+    drawings = {name: plot for result in data.results for name, plot in result.plots.items()}
+    assert all(png.startswith(b"\x89PNG") for png in plots(drawings).values())
+
+
+@pytest.mark.parametrize(
+    ("calibration", "note"),
+    [
+        ({"method": "none", "why": "no calibration chip has a known label"}, True),
+        ({"method": "none", "why": "train.calibration is none"}, False),
+        ({"method": "mixture", "temperature": 1.0}, False),
+    ],
+)
+def test_the_top_says_if_the_scores_could_not_be_calibrated(calibration, note):
+    data = data_of(*random_table(0), card=CARD | {"calibration": calibration})
+    html = html_of(data)
+    top = html[: html.index('class="tiles"')]
+    sentence = "The scores are not calibrated: no calibration chip has a known label."
+    assert (sentence in top) == note
+    metrics = {name: value for result in data.results for name, value in result.metrics.items()}
+    assert metrics["calibrated"] == (calibration["method"] != "none")
 
 
 def test_the_page_needs_no_network():
