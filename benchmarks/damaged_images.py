@@ -125,7 +125,8 @@ def main() -> None:
             with mock.patch.multiple(opening, check_png=mock.Mock(), check_deflate=mock.Mock()):
                 without = seconds(data)
             print(
-                f"{name}, {width:,} pixels wide: {without:.3f} s, with checksums {seconds(data):.3f} s"
+                f"{name}, {width:,} pixels wide: {without:.3f} s, with checksums "
+                f"{seconds(data):.3f} s"
             )
 
 
