@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 import pyarrow as pa
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from pipeline.config import registry
 from pipeline.config.sections import AnnotationParams
@@ -32,12 +32,6 @@ Annotations = tuple[pa.Table, list[Reject]]
 Frame = Literal["stored", "displayed"]
 
 
-def _required(path: object) -> object:
-    if path is None:
-        raise ValueError("this format needs its file: a path, s3://… or https://…")
-    return path
-
-
 class FileSettings(AnnotationParams):
     """The settings of every format with a file.
 
@@ -46,7 +40,7 @@ class FileSettings(AnnotationParams):
     stored, or as its EXIF orientation displays it; without a `frame`, as the format's tool has it.
     """
 
-    path: Annotated[str, BeforeValidator(_required)]
+    path: str
     frame: Frame | None = None
     prefix: str = ""
     label_separator: Annotated[str, Field(min_length=1)] | None = None
@@ -92,17 +86,6 @@ def read(source: AnnotationSource, params: AnnotationParams) -> Annotations:
     part = registry.find("annotations", params.format, key="annotations.format")
     annotations: Annotations = part.read(source, params)
     return annotations
-
-
-def check_columns(source: AnnotationSource, params: AnnotationParams) -> None:
-    """Check the header of a table, without reading its rows; other files are not looked at.
-
-    Raises:
-        InputError: a column is missing, or the file is no table.
-    """
-    part = registry.find("annotations", params.format, key="annotations.format")
-    if hasattr(part, "TABLE") and not source.data.lstrip().startswith((b"[", b"{")):
-        next(part.TABLE.rows(source, params, []), None)
 
 
 def level(params: AnnotationParams) -> str:

@@ -9,22 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline.annotations import AnnotationSource, _frame, file_name, label_separator
 from pipeline.annotations import frame as frame_of
 from pipeline.annotations import level as level_of
 from pipeline.annotations import read as read_annotations
-from pipeline.chip import (
-    background,
-    labels,
-    methods,
-    nodata,
-    particles,
-    recipe,
-    split_check,
-    tables_stage,
-)
+from pipeline.chip import background, labels, methods, nodata, particles, recipe, tables_stage
 from pipeline.chip.methods import _covered, _objects
 from pipeline.config.loader import Params
 from pipeline.config.sections import AnnotationParams, ChipParams
@@ -218,7 +208,6 @@ def publish(
     _warn_of_unknown_groups(inputs.images, params.split.by)
     labelled, chosen, rejected = _labels(params, kept.chips, inputs)
     check_labels(labelled)
-    split_check.check(labelled, params.split, label_separator(params.annotations))
     tables_of_rejects = rejects.table(rejected), kept.table.rejected, kept.dropped
     rejected_table = rejects.sort(pa.concat_tables(tables_of_rejects))
     objects = inputs.annotations.num_rows if inputs.level == "object" else 0
@@ -227,7 +216,6 @@ def publish(
         out_of=inputs.places.num_rows + objects + len(rejected),
         setting="chip.max_rejects",
         limit=params.chip.max_rejects,
-        hint=_prefix_hint(rejected_table, inputs.images["key"].to_pylist()),
     )
     chips_manifest = {
         "stage": "chip",
@@ -249,25 +237,8 @@ def publish(
     }
     outputs.publish(LABELS, {LABELS / name: file for name, file in files.items()}, labels_manifest)
     _log_missing_labels(labelled, inputs.unannotated)
-    log.info("chip: %s", split_check.summary(labelled))
     counts = kept.table.counts("chip", "chips")
     return counts._replace(rejected=rejects.count_by_reason(rejected_table))
-
-
-def _prefix_hint(rejected: pa.Table, keys: Sequence[str]) -> str:
-    """Return how the first image that is not in the index differs from a key, if by a prefix."""
-    unknown = rejected.filter(pc.equal(rejected["reason"], "no_such_image"))["key"]
-    by_name: dict[str, str] = {}
-    for key in keys:
-        by_name.setdefault(key.rpartition("/")[2], key)
-    for name in pc.unique(unknown).to_pylist():
-        key = by_name.get(name.rpartition("/")[2], "")
-        if key.endswith(f"/{name}"):
-            prefix = key.removesuffix(name)
-            return f"{name!r} is {key!r} in the bucket: set annotations.prefix: {prefix!r}"
-        if key and name.endswith(f"/{key}"):
-            return f"{name!r} is {key!r} in the bucket: does bucket.url name a folder too deep?"
-    return ""
 
 
 def _labels(

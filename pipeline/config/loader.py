@@ -6,7 +6,6 @@ false. Settings of the machine are in luigi.cfg (see machine.py).
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -192,21 +191,6 @@ def _half_characters(loaded: Mapping[str, Any], name: str) -> Iterator[str]:
             yield f"{at}: {plain!a}: contains half a character"
 
 
-def _check_extractor(part: str, at: str) -> None:
-    """Raise SettingError if there is no such extractor; a model of torchvision is named in full."""
-    try:
-        registry.check("extract.extractors", part, key=at)
-    except SettingError as error:
-        with contextlib.suppress(ImportError):
-            from torchvision.models import list_models  # only now: it takes seconds
-
-            if part in list_models():
-                raise SettingError(
-                    f"{at}: {part!r} is a model of torchvision: set 'torchvision/{part}'"
-                ) from error
-        raise
-
-
 def _section(key: str, values: Mapping[str, Any], name: str) -> Section:
     kind = SECTIONS[key]
     if key in PARTS:
@@ -221,7 +205,7 @@ def _section(key: str, values: Mapping[str, Any], name: str) -> Section:
         chosen = values.get("extractor")
         if isinstance(chosen, str) and not USER_PLUGIN.match(chosen):
             part = chosen.partition("/")[0]  # not imported: extractors import slowly
-            _check_extractor(str(part), _at(key, "extractor", values, name))
+            registry.check("extract.extractors", part, key=_at(key, "extractor", values, name))
     try:
         return kind.model_validate(_plain(values))
     except ValidationError as error:

@@ -89,12 +89,6 @@ def overlap(a: str, b: str) -> bool:
     return a.startswith(b) or b.startswith(a)
 
 
-def place_of(group: str) -> float:
-    """Return the place of *group* on [0, 1), by the hash of its name; see `split_of`."""
-    hashed = hashlib.sha256(b"quadrat split\0" + group.encode()).digest()
-    return int.from_bytes(hashed[:8], "big") / 2**64
-
-
 def split_of(group: str, *, validation: float, calibration: float, test: float = 0.0) -> str:
     """Return the split of *group*, which depends on its hash and on no other group.
 
@@ -102,7 +96,8 @@ def split_of(group: str, *, validation: float, calibration: float, test: float =
     next *calibration* share for calibration, the highest *test* share for the test, the rest for
     training. If a share grows, groups only move into it.
     """
-    place = place_of(group)
+    hashed = hashlib.sha256(b"quadrat split\0" + group.encode()).digest()
+    place = int.from_bytes(hashed[:8], "big") / 2**64
     if place < validation:
         return "validation"
     if place < validation + calibration:

@@ -112,7 +112,7 @@ def metrics(rejected: pa.Table) -> dict[str, int]:
 
 
 def check_limit(
-    rejected: pa.Table, *, out_of: int, setting: str, limit: float, hint: str = ""
+    rejected: pa.Table, *, out_of: int, setting: str, limit: float
 ) -> TooManyRejects | None:
     """Return the error to stop with if more than the share *limit* was rejected; else None.
 
@@ -123,7 +123,6 @@ def check_limit(
         out_of: the number of rows that the stage read.
         setting: the name of the setting with the *limit*, for the message.
         limit: a share, 0 to 1.
-        hint: what may be wrong, for the end of the message.
     """
     counted = {why: n for why, n in count_by_reason(rejected).items() if why not in DELIBERATE}
     total = sum(counted.values())
@@ -135,5 +134,5 @@ def check_limit(
     stage = rejected["stage"][0].as_py()
     return TooManyRejects(
         f"{stage}: {total:,} of {out_of:,} rows rejected ({share:.3f}), over {setting} {limit}; "
-        f"fix them, or set {setting} higher:\n" + "\n".join([*lines, *([hint] if hint else [])])
+        f"fix them, or set {setting} higher:\n" + "\n".join(lines)
     )

@@ -18,7 +18,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.annotations import AnnotationSource, check_columns, file_name
 from pipeline.config.sections import BucketParams, IndexParams
 from pipeline.core import code_version, rejects, schemas
 from pipeline.core.errors import (
@@ -69,20 +68,12 @@ FORMATS = {
 
 
 def plan(context: Context, listing: BucketListing) -> list[shards.ShardPlan]:
-    """Return the pieces of the images table.
-
-    Raises:
-        SettingError: no key matches `index.pattern`.
-        InputError: the annotations are a table that lacks a column.
-    """
+    """Return the pieces of the images table; raise SettingError if no key matches the pattern."""
     pattern, keys = context.params.index.template, listing.images["key"].to_pylist()
     if pattern and not any(map(pattern.parse, keys)):
         raise SettingError(
             f"index.pattern: no key has the form {pattern.text!r}; the first key is {keys[0]!r}"
         )
-    annotations = context.params.annotations
-    data = _annotations(annotations.path)
-    check_columns(AnnotationSource(file_name(annotations), data, keys), annotations)
     parts = shards.split(listing.images, context.params.shards.count)
     headers = recipe(context.params.bucket)
     context.store.describe(headers.digest, headers.parts)

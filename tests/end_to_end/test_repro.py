@@ -6,11 +6,10 @@ import json
 import re
 import time
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from conftest import new_repo, texture
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from pipeline.core import schemas
 
@@ -283,8 +282,6 @@ def test_raising_max_rejects_computes_nothing(copy_of_done):
     [
         ("train__epochs", "ten", "train.epochs: 'ten': input should be a valid integer"),
         ("chip__sise", 3, "chip.sise: not a setting; did you mean 'chip.size'?"),
-        ("annotations__path", None, "annotations.path: None: this format needs its file"),
-        ("extract__extractor", "resnet18", "torchvision: set 'torchvision/resnet18'"),
     ],
 )
 def test_a_wrong_setting_stops_before_any_work(repo, setting, value, message):
@@ -338,40 +335,3 @@ def test_trace_walks_one_image_through_every_table(done_repo):
     assert f"group {key} · validation" in said
     assert f"{rows[0]['predicted']} {rows[0]['score']:.2f}" in said
     assert done_repo.run("python", "-m", "stages.trace", "no/such.png", check=False).returncode == 1
-
-
-def test_a_missing_column_stops_before_any_header_is_read(repo):
-    repo.set(annotations__columns={"row": "zeile"})
-    done = repo.run("dvc", "repro", check=False)
-    assert "points.csv:1: no column for row among image, row, column, label" in done.stderr
-    assert not list((repo.path / ".quadrat/store").rglob("*.parquet"))
-
-
-def test_weights_that_do_not_fit_stop_before_any_header_is_read(repo):
-    save_file({"conv.weight": np.zeros((1, 3), np.float32)}, repo.path / "other.safetensors")
-    repo.set(extract__extractor="torchvision/resnet18", extract__weights="other.safetensors")
-    done = repo.run("dvc", "repro", check=False)
-    assert "not the weights of this extractor: it lacks conv1.weight" in done.stderr
-    assert not list((repo.path / ".quadrat/store").rglob("*.parquet"))
-
-
-def test_a_missing_prefix_is_named(repo):
-    table = (repo.path / "points.csv").read_text()
-    lines = [line for line in table.splitlines() if not line.startswith(("noise", "plain"))]
-    (repo.path / "points.csv").write_text("\n".join(lines).replace("stripes/0", "0"))
-    done = repo.run("dvc", "repro", "chip", check=False)
-    assert re.search(
-        r"'000\.png' is '(\w+)/000\.png' in the bucket: set annotations.prefix: '\1/'", done.stderr
-    )
-
-
-def test_an_empty_split_stops_the_chip_stage_and_shows_what_is_in_each(repo):
-    repo.set(split__validation=0.001)
-    done = repo.run("dvc", "repro", check=False)
-    assert "split: no labelled chip is in the validation split, of 24 groups" in done.stderr
-    assert re.search(r"^  stripes +\d+ +\d+ +0 +0$", done.stderr, re.MULTILINE)
-    assert "Running stage 'extract'" not in done.stdout + done.stderr
-    share = re.search(r"set split.validation: ([\d.]+)", done.stderr)[1]
-    repo.set(split__validation=float(share))
-    said = repo.said("dvc", "repro", "chip")
-    assert re.search(r"chip: labelled chips: train \d+ of \d+ groups, calibration ", said)
