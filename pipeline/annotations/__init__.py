@@ -17,10 +17,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from pipeline.config import registry
 from pipeline.config.sections import AnnotationParams
@@ -40,6 +40,13 @@ class FileSettings(AnnotationParams):
     path: str
     prefix: str = ""
     label_separator: Annotated[str, Field(min_length=1)] | None = None
+
+    @field_validator("path", mode="before")
+    @classmethod
+    def _is_named(cls, path: Any) -> Any:
+        if path is None:
+            raise ValueError("annotations of this format are in a file; name it")
+        return path
 
 
 class TableSettings(FileSettings):
