@@ -9,8 +9,9 @@ To add a format, add a file to this folder, named as in `annotations.format`. It
   a Reject for each row that cannot be used;
 - `write(annotations)`, if the tool takes results: returns a file of the WrittenAnnotations.
 
-A table is only declared, as a TableFormat (_table.py; images.py is the shortest example). Files of
-objects share _objects.py, for objects, rejects and names of images, and _values.py, for shapes.
+A table is only declared, as `TABLE`, a TableFormat (_table.py; images.py is the shortest example).
+Files of objects share _objects.py, for objects, rejects and names of images, and _values.py, for
+shapes.
 """
 
 from __future__ import annotations
@@ -87,6 +88,13 @@ def read(source: AnnotationSource, params: AnnotationParams) -> Annotations:
     part = registry.find("annotations", params.format, key="annotations.format")
     annotations: Annotations = part.read(source, params)
     return annotations
+
+
+def check(source: AnnotationSource, params: AnnotationParams) -> None:
+    """Raise InputError if *source* is a table that lacks a column; its rows are not read."""
+    part = registry.find("annotations", params.format, key="annotations.format")
+    if (table := getattr(part, "TABLE", None)) is not None:
+        table.check(source, params)
 
 
 def level(params: AnnotationParams) -> str:
