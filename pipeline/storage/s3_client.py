@@ -5,6 +5,7 @@ Where a response has no body, its HTTP status is its code. No message holds a cr
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import Any
 
@@ -18,7 +19,12 @@ from urllib3.exceptions import HTTPError
 from pipeline.config.machine import machine
 from pipeline.core.errors import Missing, SettingError, StorageError, TransientError
 
-CONNECT_S = 10
+log = logging.getLogger(__name__)
+
+SILENT_S = 3
+"""Of the first request without an answer, before a warning."""
+
+CONNECT_S = 4
 TIMEOUT_S = 30
 """Between two bytes of a response."""
 
@@ -115,6 +121,15 @@ def _pay(params: dict[str, Any], **_: Any) -> None:
     params["RequestPayer"] = "requester"
 
 
+def warn_of_silence(client: Any, at: str) -> None:
+    """Warn that the endpoint, which has never answered, takes long to answer the first request."""
+    log.warning(
+        "%s: no answer yet from %s; still trying. The endpoint is set by QUADRAT_ENDPOINT, "
+        "AWS_ENDPOINT_URL or endpoint in luigi.cfg",
+        *(at, client.meta.endpoint_url),
+    )
+
+
 def error_code(error: Exception) -> str:
     """Return the service's code of *error*; empty if it is not the service's."""
     return str(error.response["Error"]["Code"]) if isinstance(error, ClientError) else ""
@@ -137,7 +152,10 @@ def storage_error(error: Exception, at: str, bucket: str) -> StorageError:
         )
     if isinstance(error, BROKEN_RESPONSE) or _is_busy(error):
         reason = f"{TRIES} tries failed, the last with: {error}"
-        return TransientError(f"{at}: {reason}; check the endpoint and the network")
+        return TransientError(
+            f"{at}: {reason}; check the endpoint and the network (QUADRAT_ENDPOINT, "
+            "AWS_ENDPOINT_URL or endpoint in luigi.cfg)"
+        )
     return StorageError(f"{at}: {error}")
 
 

@@ -17,6 +17,7 @@ from pipeline.validate import label_issues, results
 from pipeline.validate.analyses import analyses
 from pipeline.validate.comparable import Comparable
 from pipeline.validate.near_duplicates import COLUMNS, NearDuplicates
+from pipeline.validate.overlaps import Overlaps
 from pipeline.validate.predictions import Predictions
 from pipeline.validate.report import page, pictures
 
@@ -50,9 +51,11 @@ NOISE = np.random.default_rng(1).integers(0, 256, (400, 400, 3), dtype=np.uint8)
 def labels_of(rows):
     """Make a labels table of (key, group, split, label)."""
     names = ("key", "group", "split", "label")
-    return pa.table(
-        {name: pa.array([row[at] for row in rows], pa.string()) for at, name in enumerate(names)}
-    )
+    columns = {
+        name: pa.array([row[at] for row in rows], pa.string()) for at, name in enumerate(names)
+    }
+    columns["chip_id"] = pa.array([at.to_bytes(16, "big") for at in range(len(rows))])
+    return pa.table(columns | dict.fromkeys(("row", "col"), pa.array([5] * len(rows))))
 
 
 def near_of(rows=(), *, n_validation=10, n_training=20, **more):
@@ -61,6 +64,13 @@ def near_of(rows=(), *, n_validation=10, n_training=20, **more):
     counts = {"n_validation": n_validation, "n_training": n_training}
     counts |= {"all_validation": n_validation, "all_training": n_training, **more}
     return NearDuplicates(pd.DataFrame(rows, columns=columns), **counts)
+
+
+def overlaps_of(rows=()):
+    """Make overlaps from the rows' values in the order of the table's columns."""
+    columns = [*COLUMNS, *(f"near_{name}" for name in COLUMNS), "share"]
+    table = pd.DataFrame(rows, columns=columns)
+    return Overlaps(table, len(table), table["share"].median() if len(table) else 0.0)
 
 
 def cut(chip_ids, count):
@@ -88,6 +98,7 @@ def data_of(predictions, classes, separator=None, **changes):
         ),
         "images": pa.table({"key": ["a.jpg", "b.jpg"], "version": ["1", "2"]}),
         "near_duplicates": near_of(),
+        "overlaps": overlaps_of(),
         "rejected": rejects.table([]),
         "curve": CURVE,
         "metadata": lambda name: [f"{name} {at % 7}" for at in range(predictions.num_rows)],
@@ -160,6 +171,7 @@ def full_data(n_classes, *, multilabel=False, gallery=200):
             }
         ),
         "near_duplicates": near_of([[*pair, *near]] * 3),
+        "overlaps": overlaps_of([[*pair, *near[:6], 0.5]] * 3),
         "rejected": rejects.table(
             [
                 Reject("chip", "reef/a.jpg", "points_outside", "row 9 is below reef/a.jpg", 9, 2),

@@ -10,7 +10,17 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from html_pages import Page
-from pages import CARD, CURVE, data_of, full_data, html_of, labels_of, near_of, with_validate
+from pages import (
+    CARD,
+    CURVE,
+    data_of,
+    full_data,
+    html_of,
+    labels_of,
+    near_of,
+    overlaps_of,
+    with_validate,
+)
 from synthetic_predictions import certain_table, random_table, with_keys
 
 from pipeline.core import rejects
@@ -180,18 +190,6 @@ def test_no_rejects_are_reported_as_none(page):
     assert "Nothing: no stage rejected a row." in page.text
 
 
-def test_groups_in_several_splits_are_a_warning(page):
-    leaks = [
-        (f"{n}.jpg", f"g{n}", split, "a") for n in range(3) for split in ("train", "validation")
-    ]
-    text = made(*random_table(0), labels=labels_of(leaks)).text
-    assert "3 groups are in more than one split." in text
-    assert "every metric here is too good" in text
-    assert "too good" not in page.text
-    one = made(*random_table(0), labels=labels_of(leaks[:2])).text
-    assert "1 group has chips in more than one split" in one
-
-
 def test_images_in_two_splits_are_a_warning_and_are_listed(page):
     rows = [("a.jpg", "g", "train", "x"), (HOSTILE, "h", "validation", "x")]
     images = pa.table({"key": ["a.jpg", HOSTILE], "version": ["1", "1"]})
@@ -228,6 +226,41 @@ def test_near_duplicates_are_a_warning_and_are_shown_side_by_side():
     assert "10 validation chips compared by features with 20 chips of the other splits" in text
     assert "25.0 % of the usual distance" in text
     assert HOSTILE in text
+
+
+def test_chips_and_images_in_two_splits_are_a_warning_and_are_shown():
+    labels = labels_of(
+        [
+            *(("a.jpg", "g", "validation", "x"), ("a.jpg", "h", "train", "y")),
+            *(("b.jpg", "h", "train", "x"), ("b.jpg", "i", "calibration", "x")),
+            ("c.jpg", "g", "validation", "x"),
+        ]
+    )
+    pair = [[*PAIR[:9], *PAIR[9:12], 0.5]]
+    data = data_of(*random_table(0), labels=labels, overlaps=overlaps_of(pair))
+    html = html_of(data)
+    assert html.count('a.jpg around row 1, column 2" src="data:image/webp') == 1
+    text = Page(html).text
+    assert "1 validation chip shares pixels with a chip that the classifier was trained on" in text
+    assert "50.0 % of its pixels" in text
+    assert "Images with chips in more than one split." in text
+    results = {name: value for result in data.results for name, value in result.metrics.items()}
+    assert (results["n_divided_images"], results["n_overlapping_chips"]) == (2, 1)
+    tables = {name: table for result in data.results for name, table in result.tables.items()}
+    assert tables["divided_images"].to_numpy().tolist() == [
+        ["a.jpg", "train, validation"],
+        ["b.jpg", "calibration, train"],
+    ]
+    none = made(*random_table(0)).text
+    assert "Checked: no image has chips in more than one split." in none
+
+
+def test_exact_duplicates_are_shown():
+    labels = labels_of([("a.jpg", "g", "validation", "x"), ("b.jpg", "h", "train", "y")])
+    images = pa.table({"key": ["a.jpg", "b.jpg"], "version": ["1", "1"]})
+    html = html_of(data_of(*random_table(0), labels=labels, images=images))
+    assert html.count(' around row 5, column 5" src="data:image/webp') == 2
+    assert "1 pair of images in different splits has the same bytes" in Page(html).text
 
 
 def test_a_sample_is_called_a_sample():
@@ -338,7 +371,8 @@ def test_a_large_gallery_stays_under_ten_megabytes():
         webp = pictures.picture(noise[:side, :side], (0, 0, side, side), count)
         data = full_data(10, gallery=count)
         data.pictures = lambda chips, _, webp=webp: dict.fromkeys(chips, webp)
-        data.near_duplicates = near_of()
+        data.near_duplicates, data.overlaps = near_of(), overlaps_of()
+        data.labels = data.labels.slice(0, 1)
         html = html_of(data)
         assert html.count("data:image/webp") == count
         assert len(html.encode()) < 10e6
