@@ -13,7 +13,7 @@ IDLE ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test slow check audit fix bench worker store trace clean
+.PHONY: help setup demo test slow check audit fix lock bench worker store trace clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -49,6 +49,9 @@ fix: setup  ## correct lint and format, and write the generated pages
 	@ruff check --fix .
 	@ruff format .
 	@python -m docs.generate
+
+lock: setup  ## after an edit of pipeline/: compare golden values, and write pipeline/code.lock
+	@PYTHONPATH=.:tests:tests/support python tests/golden/lock.py
 
 bench: setup  ## print every benchmark's ratios
 	@for file in benchmarks/[a-z]*.py; do python $$file || exit 1; done

@@ -80,6 +80,6 @@ def _place(latitude: float | None, longitude: float | None) -> str | None:
 def _splits(group: pa.ChunkedArray, split: SplitParams) -> pa.ChunkedArray:
     """Return the split of each chip's group."""
     groups = group.unique()
-    shares = {"validation": split.validation, "calibration": split.calibration}
+    shares = split.model_dump(include={"validation", "calibration", "test"})
     splits = pa.array([split_of(name, **shares) for name in groups.to_pylist()], pa.string())
     return splits.take(pc.index_in(group, value_set=groups))

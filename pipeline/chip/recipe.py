@@ -11,7 +11,7 @@ from pipeline.chip import labels as labels_module
 from pipeline.chip import methods
 from pipeline.config.loader import Params
 from pipeline.config.sections import ChipParams
-from pipeline.core import schemas
+from pipeline.core import code_version, schemas
 from pipeline.images import windows
 from pipeline.store.recipe import Recipe, recipe_of
 
@@ -19,6 +19,7 @@ from pipeline.store.recipe import Recipe, recipe_of
 def chips(chip: ChipParams) -> Recipe:
     """Return the recipe of the chips table."""
     code: dict[str, Any] = {"chips": methods.VERSION, "windows": windows.VERSION}
+    code |= code_version.edited("pipeline.chip")
     part = methods.find(chip)
     if hasattr(part, "TABLES"):
         columns = (schemas.LISTED_WINDOWS, schemas.MEASUREMENTS)
@@ -34,10 +35,12 @@ def labels(params: Params) -> Recipe:
     split = params.split.recipe_fields()
     if params.split.by in params.index.fields:
         split["pattern"] = params.index.pattern
+    annotations = f"pipeline.annotations.{params.annotations.format}"
+    edited = code_version.edited("pipeline.chip", annotations)
     return recipe_of(
         params.annotations,
         split=split,
-        code={"labels": labels_module.VERSION},
+        code={"labels": labels_module.VERSION, **edited},
         schema=schemas.fingerprint(schemas.LABELS),
     )
 

@@ -5,7 +5,6 @@ Finding a part imports its file and nothing else of the folder.
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import importlib
 import importlib.util
@@ -20,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from pipeline.core.code_version import imported
 from pipeline.core.errors import InputError, SettingError
 
 PACKAGE = Path(__file__).parent.parent
@@ -115,7 +115,7 @@ def _source_files(module: str) -> dict[str, Path]:
             continue
         if file := _file(root, name):
             files[name] = file
-            waiting += _imported(name, file)
+            waiting += imported(name, file)
     return dict(sorted(files.items()))
 
 
@@ -124,23 +124,6 @@ def _file(root: Path, module: str) -> Path | None:
     path = root.joinpath(*module.split("."))
     files = (path / "__init__.py", path.with_suffix(".py"))
     return next((file for file in files if file.is_file()), None)
-
-
-def _imported(module: str, file: Path) -> set[str]:
-    """Return all names that import statements of *file* may mean, and the packages they are in."""
-    package = module if file.name == "__init__.py" else module.rpartition(".")[0]
-    names = {module}
-    for node in ast.walk(ast.parse(file.read_bytes(), file)):
-        if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            with suppress(ImportError):  # beyond the top package: the import will raise the error
-                relative = "." * node.level + (node.module or "")
-                base = importlib.util.resolve_name(relative, package)
-                names.add(base)
-                names.update(f"{base}.{alias.name}" for alias in node.names)
-    split = (name.split(".") for name in names)
-    return {".".join(parts[:count]) for parts in split for count in range(1, len(parts) + 1)}
 
 
 def _package(root: Path, module: str) -> list[Path]:

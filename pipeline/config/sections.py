@@ -118,7 +118,7 @@ class ChipParams(Section):
 
 
 class SplitParams(Section):
-    """Which groups are for training, calibration and validation."""
+    """Which groups are for training, calibration, validation and the final test."""
 
     by: str = "group"
     """What stays in one split: `group` (the annotations' column; the image where it is blank),
@@ -127,11 +127,13 @@ class SplitParams(Section):
     """The share of the groups that the classifier is evaluated on."""
     calibration: Share = 0.15
     """The share of the groups for calibration and thresholds."""
+    test: Share = 0.0
+    """The share of the groups that only `python -m stages.test` looks at, once all is chosen."""
 
     @model_validator(mode="after")
     def _leaves_training(self) -> Self:
-        if self.validation + self.calibration >= 1:
-            raise ValueError("validation and calibration together leave nothing to train on")
+        if self.validation + self.calibration + self.test >= 1:
+            raise ValueError("validation, calibration and test together leave nothing to train on")
         return self
 
 
@@ -242,7 +244,7 @@ which scikit-learn divides by the batch of 200. MERMAID: its production recipe, 
 class TrainParams(Section):
     """How the classifier is trained. Null: the value of the preset, or else the default."""
 
-    NOT_IN_RECIPE = frozenset({"label_map", "label_map_check"})
+    NOT_IN_RECIPE = frozenset({"label_map", "label_map_check", "memory_gib"})
 
     preset: Literal["pyspacer", "mermaid"] | None = None
     """The settings of a peer, for the fields below that are null."""
@@ -289,7 +291,7 @@ class TrainParams(Section):
     """Chosen on the calibration split: one temperature; mixture: and the share of wrong labels;
     sigmoid: two numbers for each class, as in PySpacer."""
     memory_gib: Annotated[float, Field(gt=0)] = 4.0
-    """Beyond this, features are read again in every epoch."""
+    """Features that exceed this are kept in a scratch file in `.quadrat/`, to the same results."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Another seed starts the training from other weights."""
 
@@ -324,5 +326,7 @@ class ValidateParams(Section):
     """Accuracy by these, one table each: names as in `split.by`."""
     target_accuracy: Annotated[float, Field(gt=0, le=1)] = 0.95
     """The accuracy that predictions above the threshold must reach."""
+    sweep: str | None = None
+    """What `python -m stages.sweep` wrote: the report shows what choosing the best is worth."""
     title: str | None = None
     """The title of the report; null: the bucket's name."""

@@ -89,15 +89,17 @@ def overlap(a: str, b: str) -> bool:
     return a.startswith(b) or b.startswith(a)
 
 
-def split_of(group: str, *, validation: float, calibration: float) -> str:
+def split_of(group: str, *, validation: float, calibration: float, test: float = 0.0) -> str:
     """Return the split of *group*, which depends on its hash and on no other group.
 
     The hashes of groups are uniform on [0, 1): the lowest *validation* share is for validation, the
-    next *calibration* share for calibration, the rest for training. If a share grows, groups only
-    move into it.
+    next *calibration* share for calibration, the highest *test* share for the test, the rest for
+    training. If a share grows, groups only move into it.
     """
     hashed = hashlib.sha256(b"quadrat split\0" + group.encode()).digest()
     place = int.from_bytes(hashed[:8], "big") / 2**64
     if place < validation:
         return "validation"
-    return "calibration" if place < validation + calibration else "train"
+    if place < validation + calibration:
+        return "calibration"
+    return "train" if place < 1 - test else "test"

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 log = logging.getLogger(__name__)
 
@@ -42,11 +42,17 @@ class Progress:
         self, what: str, unit: str, total: int, report: Callable[[int, str], None] | None = None
     ) -> None:
         self.what, self.unit, self.total, self.report = what, unit, total, report
-        self.done = 0
+        self.done = self.resumed = 0
         self.begun = self.reported = self.written = time.monotonic()
 
     def __enter__(self) -> Self:
         return self
+
+    def resume(self, count: int) -> None:
+        """Count *count* units that an interrupted run has done."""
+        self.done += count
+        self.resumed += count
+        _write(self)
 
     def step(self, count: int = 1) -> None:
         """Count *count* more units."""
@@ -57,7 +63,8 @@ class Progress:
             _write(self)
         if now - self.reported >= LOG_EVERY_S:
             self.reported = now
-            self._report(line(self.what, self.unit, self.done, self.total, now - self.begun))
+            counted = Counted(self.done, self.resumed, self.total, self.unit)
+            self._report(line(self.what, counted, now - self.begun))
 
     def __exit__(self, *_: object) -> None:
         _write(self)
@@ -68,12 +75,22 @@ class Progress:
             self.report(100 * self.done // max(self.total, 1), message)
 
 
-def line(what: str, unit: str, done: int, total: int, seconds: float) -> str:
+class Counted(NamedTuple):
+    """Units done, those of them that an interrupted run had done, all units, and their name."""
+
+    done: int
+    resumed: int
+    total: int
+    unit: str
+
+
+def line(what: str, counted: Counted, seconds: float) -> str:
     """Return the progress in one line, with the rate and the time left once something is done."""
+    done, resumed, total, unit = counted
     progress = f"{what}: {done:,} of {total:,} {unit}"
-    if not done or not seconds:
+    if done == resumed or not seconds:
         return progress
-    rate = done / seconds
+    rate = (done - resumed) / seconds
     left_s = round((total - done) / rate)
     left = f"{left_s} s" if left_s < MINUTE_S else f"{left_s // MINUTE_S:,} min"
     return f"{progress}, {rate:,.{0 if rate >= 10 else 1}f} per second, {left} left"  # noqa: PLR2004
@@ -90,7 +107,7 @@ def _write(progress: Progress) -> None:
         # A worker may do several tasks, each with its own Progress.
         name = f"{os.getpid()}-{id(progress)}-{int(progress.begun * 1e6)}"
         with suppress(OSError):  # the run has ended, and its folder is deleted
-            Path(folder, name).write_text(str(progress.done), encoding="utf-8")
+            Path(folder, name).write_text(f"{progress.done} {progress.resumed}", encoding="utf-8")
 
 
 @contextmanager
@@ -110,29 +127,30 @@ def shown(what: str) -> Iterator[None]:
             del os.environ[FOLDER]
 
 
-def _counted(folder: Path) -> tuple[int, int, str]:
-    """Return the number of units done, the total, and the unit's name."""
-    done, total, unit = 0, 0, ""
+def _counted(folder: Path) -> Counted:
+    """Return what all workers have counted."""
+    done, resumed, total, unit = 0, 0, 0, ""
     for path in folder.iterdir():
-        text = path.read_text(encoding="utf-8")
+        first, _, second = path.read_text(encoding="utf-8").partition(" ")
+        if not first:
+            continue  # a file is empty for a moment while it is written
         if path.name == TOTAL:
-            number, _, unit = text.partition(" ")
-            total = int(number or 0)
+            total, unit = int(first), second
         else:
-            done += int(text or 0)  # a file is empty for a moment while it is written
-    return done, total, unit
+            done, resumed = done + int(first), resumed + int(second)
+    return Counted(done, resumed, total, unit)
 
 
 def _draw(what: str, folder: Path, ended: threading.Event) -> None:
     bar: Any = None
     while not ended.wait(DRAW_EVERY_S):
-        done, total, unit = _counted(folder)
+        done, resumed, total, unit = _counted(folder)
         if total and bar is None:
             from tqdm import tqdm
 
             bar = tqdm(total=total, desc=what, unit=f" {unit}", leave=False, dynamic_ncols=True)
         if bar is not None:
-            bar.total, bar.n = total, done
+            bar.total, bar.n, bar.initial = total, done, resumed
             bar.refresh()
     if bar is not None:
         bar.close()
@@ -141,6 +159,6 @@ def _draw(what: str, folder: Path, ended: threading.Event) -> None:
 def _log(what: str, folder: Path, ended: threading.Event) -> None:
     begun = time.monotonic()
     while not ended.wait(LOG_EVERY_S):
-        done, total, unit = _counted(folder)
-        if total:
-            log.info(line(what, unit, done, total, time.monotonic() - begun))
+        counted = _counted(folder)
+        if counted.total:
+            log.info(line(what, counted, time.monotonic() - begun))

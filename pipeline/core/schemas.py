@@ -170,7 +170,7 @@ DESCRIPTIONS: Mapping[str, str] = {
     "label": "the label in the annotations, several labels sorted and joined by "
     "`annotations.label_separator`; null: unlabelled",
     "group": "what is never divided between splits: a site, a survey, or else the image",
-    "split": "train, calibration or validation, by hash of the group",
+    "split": "train, calibration, validation or test, by hash of the group",
     "valid_share": "the share of the window's pixels inside the image that are not no-data",
     "mask": "the key of the mask that says where the image has data",
     "mask_version": "what identifies the mask's bytes; null where no-data is stated otherwise",

@@ -8,9 +8,12 @@ device, the libraries, the runtime, the batch. Features of different numerics ar
 
 from __future__ import annotations
 
+from typing import Any
+
 from pipeline import images
 from pipeline.config.machine import Machine
 from pipeline.config.sections import ExtractParams
+from pipeline.core import code_version
 from pipeline.extract import extractors, runtime
 from pipeline.extract.runtime import FeaturesRequest, Runtime
 from pipeline.images import resize, windows
@@ -27,8 +30,13 @@ def request(extract: ExtractParams, machine: Machine) -> FeaturesRequest:
         SettingError, InputError: the extractor or its weights are not available.
     """
     extractor = extractors.choose(extract, machine)
-    code = {"engine": VERSION, "images": images.VERSION}
+    code: dict[str, Any] = {"engine": VERSION, "images": images.VERSION}
     code |= {"windows": windows.VERSION, "fit": resize.VERSION}
+    code |= code_version.edited(
+        "pipeline.extract.stage",
+        "pipeline.extract.runtimes",
+        f"pipeline.extract.extractors.{extract.part[0]}",
+    )
     recipe = recipe_of(extract, identity=extractor.identity(), code=code)
     return FeaturesRequest(extractor, recipe, machine)
 

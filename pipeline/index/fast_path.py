@@ -23,8 +23,8 @@ from pipeline.core.run_log import RUN, Counts, append_run_log
 MEMORY = ".quadrat/index.json"
 OUTS = ("data/index", "data/manifests/index.json", "data/rejects/index.parquet")
 CODE = os.path.dirname(os.path.dirname(__file__))
-CODE_SUFFIXES = (".py", ".j2", ".css", ".js")
-"""As in core/code_version.py, whose imports are too slow here."""
+CODE_SUFFIXES = (".py", ".j2", ".css", ".js", ".lock")
+"""The lock, and the suffixes in core/code_version.py, whose imports are too slow here."""
 SETTINGS = ("params.yaml", "dvc.yaml", "luigi.cfg")
 ENVIRONMENT = ("QUADRAT_", "AWS_", "DVC_ROOT", "LUIGI_", "PYTHONPATH")
 MAX_AGE_S = 86_400.0

@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.config.sections import BucketParams, IndexParams
-from pipeline.core import rejects, schemas
+from pipeline.core import code_version, rejects, schemas
 from pipeline.core.errors import (
     Changed,
     InputError,
@@ -150,6 +150,16 @@ def _header(read: ReadHeader, section: BucketParams, item: Object) -> dict[str, 
         return str(error)
 
 
+def _log_edited_code() -> None:
+    """Log which code is not that of the release."""
+    if edited := sorted(code_version.edited_files()):
+        log.info(
+            "index: the code of %s is not that of pipeline/code.lock: what other code has made is "
+            "not reused",
+            edited[0] if len(edited) == 1 else f"{len(edited)} files, such as {edited[0]},",
+        )
+
+
 def _log_surprises(table: pa.Table) -> None:
     """Log which images have several pictures, or a format that is not that of their name."""
     several, misnamed = [], []
@@ -254,5 +264,6 @@ def publish(
         limit=context.params.bucket.max_rejects,
     )
     _log_surprises(table)
+    _log_edited_code()
     outputs.publish(INDEX, files, manifest, error)
     return assembled.counts("index", "images")

@@ -169,7 +169,7 @@ def _files(params: Params) -> list[str] | None:
     extract, path = params.extract, params.annotations.path
     if params.validate.compare or params.bucket.follow_symlinks:
         return None  # a revision may have moved; what a link leads to is not checked
-    names = [name for name in (path, params.train.label_map) if name]
+    names = [name for name in (path, params.train.label_map, params.validate.sweep) if name]
     if extract.weights and not extract.weights_sha256:
         names.append(extract.weights)
     if any("://" in name for name in names):

@@ -1,20 +1,25 @@
-"""Labelled features for training: all in memory, or, beyond a memory budget, a part at a time.
+"""Rows for training: a split's features as one array, and the order of an epoch.
 
-In memory, an epoch's order is one shuffle of all rows. Beyond the budget, blocks of rows (a row
-group of a shard) are shuffled, read into a buffer of half the budget while the other half is
-trained on, and shuffled there. Either order depends on the seed and the epoch alone.
+The array is in memory, or, beyond a memory budget, in a scratch file that the system reads as it
+is needed. The budget decides nothing else: the order of an epoch depends on the rows, the seed and
+the epoch alone, so a classifier is the same to the byte with any budget.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import os
+import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipeline.core.errors import cannot_write
 from pipeline.core.hardware import cores
+from pipeline.core.hashing import MAX_SHARDS, shard_of
 from pipeline.train.labelled_features import LabelledFeatures
 
 Features = NDArray[np.float32]
@@ -27,6 +32,15 @@ LEFT_OUT = -1
 CHUNK = 8192
 """Rows that are standardised at once."""
 
+WINDOW = 65_536
+"""Rows that are shuffled together; with 1,280 values in a feature they take 336 MB."""
+
+BLOCK = 256
+"""Rows that stay together when a larger split is divided into windows, anew in each epoch."""
+
+SCRATCH = Path(".quadrat")
+"""Where the scratch file is: on the disk of the checkout, since /tmp is often in memory."""
+
 
 class Data:
     """The rows of a split that have a class, standardised.
@@ -37,61 +51,53 @@ class Data:
         budget: bytes of memory that features may take.
 
     Attributes:
-        at: the positions of the rows that have a class.
-        features: all of their features, or None if these exceed the budget.
+        at: the positions in the split of the rows that have a class, in the order of `features`.
+        features: their features, float32 [n, dim].
+
+    Raises:
+        StorageError: features beyond the budget find no room on the disk, either.
     """
 
     def __init__(self, rows: LabelledFeatures, y: Indices, budget: int) -> None:
-        self.rows, self.y, self.budget = rows, y, budget
+        self.rows, self.y = rows, y
         self.mean = np.zeros(rows.dim, np.float32)
         self.scale = np.ones(rows.dim, np.float32)
         self.at = np.flatnonzero(y != LEFT_OUT)
-        fits = len(self.at) * rows.dim * 4 <= budget
-        self.features = self._load() if fits else None
+        if len(self.at) > WINDOW:
+            self.at = self.at[_by_key_hash(rows, self.at)]
+        shape = (len(self.at), rows.dim)
+        size = len(self.at) * rows.dim * 4
+        self.features: Features = np.empty(shape, np.float32) if size <= budget else _scratch(shape)
+        self._load()
 
     def __len__(self) -> int:
         return len(self.at)
 
-    @property
-    def place(self) -> Indices:
-        """The place in `at` of each row that has a class."""
-        return np.cumsum(self.y != LEFT_OUT) - 1
-
-    def _load(self) -> Features:
+    def _load(self) -> None:
         """Read all blocks, several at once."""
-        place = self.place
-        features = np.empty((len(self.at), self.rows.dim), np.float32)
+        place = np.full(len(self.y), LEFT_OUT)
+        place[self.at] = np.arange(len(self.at))
 
         def load(number: int) -> None:
-            for at, block in self._blocks([number]):
-                features[place[at]] = block
+            places = place[self.rows.blocks[number].at]
+            kept = places != LEFT_OUT
+            if kept.any():
+                self.features[places[kept]] = self.rows.read(number)[kept]
 
         with ThreadPoolExecutor(cores(), thread_name_prefix="read") as pool:
             list(pool.map(load, range(len(self.rows.blocks))))
-        return features
 
-    def _blocks(self, numbers: Iterable[int]) -> Iterator[tuple[Indices, Features]]:
-        """Yield the positions of each block's rows, and their standardised features."""
-        for number in numbers:
-            at = self.rows.blocks[number].at
-            kept = self.y[at] != LEFT_OUT
-            if kept.any():
-                features = self.rows.read(number)
-                features = features if kept.all() else features[kept]
-                yield at[kept], self._standardize(features)
-
-    def _standardize(self, features: Features) -> Features:
-        """Standardise *features* in place."""
-        features -= self.mean
-        features *= self.scale
-        return features
+    def chunks(self) -> Iterator[Features]:
+        """Yield the features as views of at most CHUNK rows."""
+        for start in range(0, len(self), CHUNK):
+            yield self.features[start : start + CHUNK]
 
     def standardize(self, mean: Features, scale: Features) -> None:
-        """Subtract *mean* [dim] from every row from now on, and multiply it by *scale* [dim]."""
+        """Subtract *mean* [dim] from every row, and multiply it by *scale* [dim]."""
         self.mean, self.scale = mean, scale
-        if self.features is not None:
-            for chunk in self._chunks():
-                self._standardize(chunk)
+        for chunk in self.chunks():
+            np.subtract(chunk, mean, out=chunk)
+            np.multiply(chunk, scale, out=chunk)
 
     def mean_and_scale(self) -> tuple[Features, Features]:
         """Return the mean of each value, and one number for all by which to multiply them.
@@ -103,7 +109,7 @@ class Data:
         Source: Chan, Golub and LeVeque 1983, for the sums of squares of parts.
         """
         count, mean, squares = 0, np.zeros(self.rows.dim), np.zeros(self.rows.dim)
-        for chunk in self._chunks():
+        for chunk in self.chunks():
             statistics = torch.var_mean(torch.from_numpy(chunk), dim=0, correction=0)
             variance, chunk_mean = (part.double().numpy() for part in statistics)
             total = count + len(chunk)
@@ -118,54 +124,63 @@ class Data:
         scale = np.where(varies, 1 / common, 0)
         return mean.astype(np.float32), scale.astype(np.float32)
 
-    def _chunks(self) -> Iterator[Features]:
-        """Yield the features of all rows, as views if they are in memory."""
-        if self.features is not None:
-            for start in range(0, len(self), CHUNK):
-                yield self.features[start : start + CHUNK]
-        else:
-            for _, features in self._blocks(range(len(self.rows.blocks))):
-                yield features
+    def order(self, rng: np.random.Generator, times: Indices | None = None) -> Indices:
+        """Return the rows of `features` in the order of one epoch, shuffled by *rng*.
 
-    def passes(self, rng: np.random.Generator | None = None) -> Iterator[tuple[Indices, Features]]:
-        """Yield all rows once, in parts that fit into the budget: positions and features.
+        Up to WINDOW rows are one shuffle. More are divided into windows of random blocks, and each
+        window is shuffled: rows that are near each other in time are near each other in the scratch
+        file. Since the rows are in the order of their keys' hashes, a block has rows of many
+        images.
 
-        *rng* shuffles the blocks. The rows of a part are not shuffled.
+        Args:
+            rng: of the epoch.
+            times: how often each row occurs, int64 [n]; once if not given.
         """
-        if self.features is not None:
-            yield self.at, self.features
-            return
-        numbers = np.arange(len(self.rows.blocks))
-        order = numbers if rng is None else rng.permutation(numbers)
-        parts = self._parts(order.tolist())
-        with ThreadPoolExecutor(1, thread_name_prefix="read") as reader:
-            following = reader.submit(next, parts, None)
-            while part := following.result():
-                following = reader.submit(next, parts, None)
-                yield part
-
-    def _parts(self, numbers: Sequence[int]) -> Iterator[tuple[Indices, Features]]:
-        """Yield the blocks, joined to parts of half the budget."""
-        limit = max(1, self.budget // 2 // (self.rows.dim * 4))
-        part: list[tuple[Indices, Features]] = []
-        count = 0
-        for block in self._blocks(numbers):
-            if part and count + len(block[0]) > limit:
-                yield _joined(part)
-                part, count = [], 0
-            part.append(block)
-            count += len(block[0])
-        if part:
-            yield _joined(part)
+        blocks = np.arange(-(-len(self) // BLOCK))
+        per_window = WINDOW // BLOCK
+        if len(self) <= WINDOW:
+            windows = [np.arange(len(self))]
+        else:
+            shuffled = rng.permutation(blocks)
+            starts = range(0, len(blocks), per_window)
+            windows = [_rows_of(shuffled[at : at + per_window], len(self)) for at in starts]
+        if times is not None:
+            windows = [np.repeat(rows, times[rows]) for rows in windows]
+        return np.concatenate([rng.permutation(rows) for rows in windows])
 
 
-def _joined(part: list[tuple[Indices, Features]]) -> tuple[Indices, Features]:
-    """Join blocks, and free each one once it is copied."""
-    at = np.concatenate([at for at, _ in part])
-    features = np.empty((len(at), part[0][1].shape[1]), np.float32)
-    end = len(at)
-    while part:
-        block = part.pop()[1]
-        features[end - len(block) : end] = block
-        end -= len(block)
-    return at, features
+def _by_key_hash(rows: LabelledFeatures, at: Indices) -> Indices:
+    """Return the order of the rows *at* by the hashes of their keys, as shards are ordered.
+
+    A shard's rows are then in one part of the scratch file, whatever the number of shards.
+    """
+    if "key" not in rows.labels.schema.names:
+        return np.arange(len(at))
+    keys = rows.labels["key"].combine_chunks().dictionary_encode()
+    hashes = np.array([shard_of(key, MAX_SHARDS) for key in keys.dictionary.to_pylist()])
+    return np.argsort(hashes[keys.indices.to_numpy()][at], kind="stable")
+
+
+def _scratch(shape: tuple[int, int]) -> Features:
+    """Return an empty array in a file that the system deletes when the process ends.
+
+    Raises:
+        StorageError: the disk has no room for it.
+    """
+    size = shape[0] * shape[1] * 4
+    try:
+        SCRATCH.mkdir(exist_ok=True)
+        with tempfile.TemporaryFile(dir=SCRATCH) as file:
+            if hasattr(os, "posix_fallocate"):  # else a full disk would kill the process later
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                file.truncate(size)
+            return np.memmap(file, np.float32, "r+", shape=shape)
+    except OSError as error:
+        raise cannot_write(SCRATCH, error) from error
+
+
+def _rows_of(blocks: Indices, count: int) -> Indices:
+    """Return the rows of *blocks*, of *count* rows in all."""
+    rows = (blocks[:, None] * BLOCK + np.arange(BLOCK)).ravel()
+    return rows[rows < count]

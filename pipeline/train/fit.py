@@ -68,8 +68,8 @@ def fit(
 ) -> Fitted:
     """Train the classifier that *train* names.
 
-    *step* is called with the learning curve after each epoch; *checkpoint* keeps the state after
-    each epoch, to resume an interrupted run.
+    *step* is called with the learning curve after each epoch, and when a run resumes; *checkpoint*
+    keeps the state after each epoch, to resume an interrupted run.
 
     Raises:
         InputError: there are no labelled rows, or fewer than two classes.
@@ -81,8 +81,9 @@ def fit(
     y, held_out_y = y[: len(train_labels)], y[len(train_labels) :]
     _check(classes, y)
     dim, budget = splits.train.dim, int(train.memory_gib * GIB)
-    held_out = Data(splits.calibration, held_out_y, min(budget // 4, held_out_y.size * dim * 4))
-    data = Data(splits.train, y, budget - held_out.budget)
+    held_out_budget = min(budget // 4, held_out_y.size * dim * 4)
+    held_out = Data(splits.calibration, held_out_y, held_out_budget)
+    data = Data(splits.train, y, budget - held_out_budget)
     loop = start(data, len(classes.names), train, device, targets)
     held_out.standardize(data.mean, data.scale)
     curve = loop.run(data, held_out, checkpoint, step)
@@ -170,8 +171,5 @@ def _linear(network: nn.Module) -> list[nn.Linear]:
 
 def _logits(classifier: Classifier, data: Data) -> NDArray[np.float64]:
     """Return the logits of the rows of *data*, which are standardised already."""
-    logits = np.empty((len(data), len(classifier.classes)))
-    place = data.place
-    for at, features in data.passes():
-        logits[place[at]] = classifier.logits_of_standardized(features)
-    return logits
+    logits = [classifier.logits_of_standardized(chunk) for chunk in data.chunks()]
+    return np.concatenate([np.empty((0, len(classifier.classes))), *logits])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,9 +14,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.core import label_sets, schemas
-from pipeline.core.hashing import digest
-from pipeline.store import outputs
-from pipeline.store.outputs import FEATURES, LABELS
+from pipeline.store import outputs, tables
+from pipeline.store.outputs import FEATURES
 
 
 @dataclass
@@ -147,8 +147,20 @@ def of_rows(rows: pa.Table, shards: FeatureShards | None = None) -> LabelledFeat
     )
 
 
-def input_digests() -> dict[str, str]:
-    """Return the digests of the features and labels, as the manifests have them."""
-    features = outputs.require_manifest(FEATURES)
-    shards = [[line["shard"], line["sha256"]] for line in features["shards"]]
-    return {"features": digest(shards), "labels": outputs.require_manifest(LABELS)["labels"]}
+def digests_of(*splits: str) -> dict[str, str]:
+    """Return digests of the labelled chips of *splits* that have a feature, and of their features.
+
+    Neither depends on chips without a label, nor on how chips are divided into shards. A feature
+    is decided by its chip_id, which holds the image's version, and by the recipe of the features.
+    """
+    labels = tables.labels()
+    rows = labels.filter(pc.is_valid(labels["label"]))
+    rows = rows.filter(pc.is_in(rows["split"], value_set=pa.array(splits, pa.string())))
+    have = [pa.array([], schemas.CHIP_ID)]
+    for path in outputs.shard_paths(FEATURES):
+        ids = tables.read(path, ["chip_id"])["chip_id"].combine_chunks()
+        have.append(ids.filter(pc.is_in(ids, value_set=rows["chip_id"].combine_chunks())))
+    rows = rows.filter(pc.is_in(rows["chip_id"], value_set=pa.concat_arrays(have)))
+    data = schemas.to_bytes(schemas.conform(rows, schemas.LABELS))
+    features = outputs.require_manifest(FEATURES)["recipe"]
+    return {"features": features, "labels": hashlib.sha256(data).hexdigest()}

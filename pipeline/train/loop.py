@@ -116,6 +116,8 @@ class Loop:
         """
         if checkpoint and (state := checkpoint.load()) is not None:
             self._resume(state)
+            if self.curve:
+                step(self.curve)
         while len(self.curve) < self.schedule.epochs and not self._is_patience_over():
             number = len(self.curve) + 1
             epoch = Epoch(number, *self.epoch(number, data), *self._evaluate(held_out))
@@ -150,7 +152,6 @@ class Loop:
             The mean loss and the accuracy over the minibatches, each before its step.
         """
         self.network.train()
-        y = torch.from_numpy(data.y).to(self.device)
         rng = np.random.default_rng([self.train.seed, number])
         times = repeats(self.objective.rows_by_class(data.y), len(data.y), self.train, rng)
         total = len(data) if times is None else int(times.sum())
@@ -161,7 +162,7 @@ class Loop:
         mixed_precision = torch.autocast(self.device.type, torch.bfloat16, enabled=is_half)
         with torch.random.fork_rng(devices=[]):  # only dropout draws from torch's generator
             torch.manual_seed(int(rng.integers(2**63)))
-            for x, labels in self._batches(data, y, times, rng):
+            for x, labels in self._batches(data, times, rng):
                 with mixed_precision:
                     logits = self.network(x)
                 loss = self.objective.loss(logits.float(), labels)
@@ -174,22 +175,15 @@ class Loop:
         return float(loss_sum) / total, int(correct) / total
 
     def _batches(
-        self,
-        data: Data,
-        y: torch.Tensor,
-        times: NDArray[np.int64] | None,
-        rng: np.random.Generator,
+        self, data: Data, times: NDArray[np.int64] | None, rng: np.random.Generator
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield shuffled minibatches of features and classes, on the device."""
-        for at, features in data.passes(rng):
-            places = np.arange(len(at))
-            order = rng.permutation(places if times is None else np.repeat(places, times[at]))
-            x, shuffled = torch.from_numpy(features), torch.from_numpy(order)
-            labels = y[torch.from_numpy(at).to(self.device)]
-            if self._has_room_for(x):
-                x, shuffled = x.to(self.device), shuffled.to(self.device)
-            for batch in torch.split(shuffled, self.schedule.batch):
-                yield x[batch].to(self.device), labels[batch.to(self.device)]
+        order = torch.from_numpy(data.order(rng, None if times is None else times[data.at]))
+        features, y = torch.from_numpy(data.features), torch.from_numpy(data.y[data.at])
+        if self._has_room_for(features):
+            order, features, y = (part.to(self.device) for part in (order, features, y))
+        for batch in torch.split(order, self.schedule.batch):
+            yield features[batch].to(self.device), y[batch].to(self.device)
 
     def _has_room_for(self, x: torch.Tensor) -> bool:
         """Return True if the device can hold *x* and as much again."""
@@ -205,14 +199,13 @@ class Loop:
         self.network.eval()
         loss, correct = 0.0, 0
         with torch.inference_mode():
-            for at, features in held_out.passes():
-                for start in range(0, len(at), HELD_OUT_ROWS):
-                    chunk = slice(start, start + HELD_OUT_ROWS)
-                    x = torch.from_numpy(features[chunk]).to(self.device)
-                    y = torch.from_numpy(held_out.y[at[chunk]]).to(self.device)
-                    logits = self.network(x)
-                    loss += self.objective.plain_loss(logits, y)
-                    correct += int(self.objective.correct(logits, y))
+            for start in range(0, len(held_out), HELD_OUT_ROWS):
+                chunk = slice(start, start + HELD_OUT_ROWS)
+                x = torch.from_numpy(held_out.features[chunk]).to(self.device)
+                y = torch.from_numpy(held_out.y[held_out.at[chunk]]).to(self.device)
+                logits = self.network(x)
+                loss += self.objective.plain_loss(logits, y)
+                correct += int(self.objective.correct(logits, y))
         return loss / len(held_out), correct / len(held_out)
 
     def _tensors(self) -> Tensors:

@@ -30,7 +30,10 @@ from pipeline.core.errors import InputError
 from pipeline.storage import open_regular_file
 
 FORMAT = 3
-BLOCK_ROWS = 65_536
+BLOCK_ROWS = 256
+"""Rows of every matrix product of a prediction, the last padded: with one shape, the bits of a
+chip's probability do not depend on its neighbours."""
+
 BINARY = 2
 
 
@@ -72,11 +75,14 @@ class Classifier:
 
         Float64 features are scored in float64, all others in float32.
         """
-        blocks = [
-            calibrated(self.logits(features[start : start + BLOCK_ROWS]), self.tensors)
-            for start in range(0, len(features), BLOCK_ROWS)
-        ]
-        return np.concatenate(blocks) if blocks else np.empty((0, len(self.classes)))
+        probabilities = np.empty((len(features), len(self.classes)))
+        for start in range(0, len(features), BLOCK_ROWS):
+            rows = features[start : start + BLOCK_ROWS]
+            block = np.zeros((BLOCK_ROWS, features.shape[1]), features.dtype)
+            block[: len(rows)] = rows
+            result = calibrated(self.logits(block), self.tensors)
+            probabilities[start : start + BLOCK_ROWS] = result[: len(rows)]
+        return probabilities
 
     def logits(self, features: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
         """Return the logits, not divided by the temperature, [n, n_classes]."""

@@ -6,7 +6,7 @@ from pipeline.annotations import label_separator
 from pipeline.config import registry
 from pipeline.config.loader import Params
 from pipeline.config.machine import Machine
-from pipeline.core import hardware
+from pipeline.core import code_version, hardware
 from pipeline.store.recipe import Recipe, recipe_of
 from pipeline.train import label_map
 
@@ -21,7 +21,11 @@ def requested(params: Params) -> Recipe:
         InputError: the label map cannot be read.
     """
     part = registry.find("train.classifiers", params.train.classifier, key="train.classifier")
-    code = {"training": VERSION, "classifier": part.VERSION}
+    code = {
+        "training": VERSION,
+        "classifier": part.VERSION,
+        **code_version.edited("pipeline.train"),
+    }
     recipe = recipe_of(params.train, code=code, label_map=label_map.read(params.train).sha256)
     recipe = recipe.extended(split=params.split.recipe_fields())  # model.json holds it
     separator = label_separator(params.annotations)

@@ -35,12 +35,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TABLE = "classifiers"
+SPLITS = ("train", "calibration")
 
 
 def piece(context: Context) -> Piece:
     """Name the classifier that these features, labels and settings give."""
     classifier = recipe.recipe(context.params, context.machine)
-    return piece_of(classifier.digest, labelled_features.input_digests())
+    return piece_of(classifier.digest, labelled_features.digests_of(*SPLITS))
 
 
 def piece_of(recipe_digest: str, inputs: Mapping[str, str]) -> Piece:
@@ -82,7 +83,7 @@ def make(context: Context, target: Piece, report: Report) -> None:
     label_map.check(labels_to_classes, names, train)
     if labels_to_classes.to:
         _log_label_map(names, labels_to_classes.to)
-    trained_on, held_out = labelled_features.of_splits(labels, "train", "calibration")
+    trained_on, held_out = labelled_features.of_splits(labels, *SPLITS)
     splits = Splits(trained_on, held_out, labels_to_classes, separator)
     device = hardware.device(context.machine.device)
     checkpoint = Checkpoint(
@@ -93,7 +94,10 @@ def make(context: Context, target: Piece, report: Report) -> None:
     with Progress("train", "epochs", epochs, report) as progress:
 
         def step(curve: list[Epoch]) -> None:
-            progress.step()
+            if not progress.done and len(curve) > 1:  # an earlier run's epochs
+                progress.resume(len(curve))
+            else:
+                progress.step()
             dvclive.write([asdict(epoch) for epoch in curve])
 
         fitted = fit(splits, train, device, step, checkpoint)
@@ -127,7 +131,7 @@ def _card(classifier_recipe: Recipe) -> dict[str, Any]:
     return {
         "recipe": classifier_recipe.digest,
         "made_by": dict(classifier_recipe.parts),
-        "inputs": labelled_features.input_digests(),
+        "inputs": labelled_features.digests_of(*SPLITS),
         "extractor": {"recipe": features["recipe"], "made_by": features["made_by"]},
     }
 
@@ -146,7 +150,7 @@ def expected(context: Context) -> dict[str, Any]:
     return {
         "stage": "train",
         "recipe": recipe.recipe(context.params, context.machine).digest,
-        "inputs": labelled_features.input_digests(),
+        "inputs": labelled_features.digests_of(*SPLITS),
     }
 
 

@@ -43,7 +43,7 @@ class ValidationData:
     Attributes:
         context: of the stage.
         classifier: the one to be evaluated.
-        labels: schemas.LABELS, of all splits.
+        labels: schemas.LABELS of the labelled chips, of all splits.
         validation, calibration: the labelled chips of these splits, with their features.
         inputs: digests of what the results are made from.
         results: of the analyses so far.
@@ -120,10 +120,11 @@ class ValidationData:
 
     @cached_property
     def images(self) -> pa.Table:
-        """`key` and `version` of the images that have chips."""
+        """`key` and `version` of the images that have labelled chips."""
         columns = ["key", "version"]
         parts = (part.group_by(columns).aggregate([]) for part in tables.chips(columns))
-        return pa.concat_tables(parts)
+        images = pa.concat_tables(parts)
+        return images.filter(pc.is_in(images["key"], value_set=self.labels["key"].unique()))
 
     @cached_property
     def near_duplicates(self) -> NearDuplicates:

@@ -66,10 +66,9 @@ def find(validation: LabelledFeatures, labels: pa.Table) -> NearDuplicates:
 
     Args:
         validation: the labelled chips of the validation split.
-        labels: schemas.LABELS.
+        labels: schemas.LABELS of the labelled chips.
     """
-    is_training = pc.is_in(labels["split"], value_set=pa.array(TRAINING))
-    wanted = labels.filter(pc.and_(is_training, pc.is_valid(labels["label"])))
+    wanted = labels.filter(pc.is_in(labels["split"], value_set=pa.array(TRAINING)))
     training = labelled_features.of_rows(wanted, validation.shards)
     one, other = _Sample.of(validation, MAX_VALIDATION), _Sample.of(training, MAX_TRAINING)
     pairs = _search(one, other) if one.n and other.n else _Pairs.none()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
+
 from pipeline.annotations import label_separator
 from pipeline.config.loader import Params
 from pipeline.core import code_version
+from pipeline.core.errors import SettingError
 from pipeline.store.recipe import Recipe, recipe_of
 from pipeline.validate import baselines
 
@@ -16,14 +20,28 @@ def recipe(params: Params) -> Recipe:
     """Return the recipe of the results.
 
     Raises:
-        SettingError: `validate.compare` names something that is no classifier.
+        SettingError: `validate.compare` names something that is no classifier, or `validate.sweep`
+            no file.
     """
-    results = recipe_of(params.validate, code={"results": VERSION})
+    code = {"results": VERSION, **code_version.edited("pipeline.validate")}
+    results = recipe_of(params.validate, code=code)
     if params.validate.compare:
         digests = {name: baselines.digest_of(name) for name in params.validate.compare}
         results = results.extended(baselines=digests)
+    if params.validate.sweep:
+        results = results.extended(sweep=_sha256(params.validate.sweep))
     separator = label_separator(params.annotations)
     return results if separator is None else results.extended(label_separator=separator)
+
+
+def _sha256(sweep: str) -> str:
+    try:
+        return hashlib.sha256(Path(sweep).read_bytes()).hexdigest()
+    except OSError as error:
+        raise SettingError(
+            f"validate.sweep: {sweep}: cannot be read ({error.strerror}); python -m stages.sweep "
+            "writes it"
+        ) from error
 
 
 def data_set(params: Params) -> str:
@@ -37,12 +55,8 @@ def data_set(params: Params) -> str:
 
 
 def shown(params: Params) -> dict[str, object]:
-    """Return what the report shows: data set, code, and all settings that shape rows."""
-    return {
-        "data_set": data_set(params),
-        "code": code_version.tree(),
-        "params": params.recipe_fields(),
-    }
+    """Return what the report shows: the data set, and all settings that shape rows."""
+    return {"data_set": data_set(params), "params": params.recipe_fields()}
 
 
 def requested(params: Params) -> Recipe:

@@ -7,8 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.core import schemas
+from pipeline.core.run_log import pluralize
 from pipeline.store import tables
 from pipeline.store.context import Context
 from pipeline.store.outputs import CLASSIFIER, pretty
@@ -24,6 +27,7 @@ CACHE_BYTES = 512 * 2**20
 """Of features that are kept in memory, as they are read five times."""
 
 DIGEST_SHOWN = 12
+SPLITS = ("train", "calibration", "validation")
 
 HEADLINE = (
     "accuracy",
@@ -49,16 +53,30 @@ def files(context: Context, inputs: Mapping[str, Any]) -> dict[str, bytes]:
         context: of the stage.
         inputs: digests of what the results are made from.
     """
-    labels = tables.labels()
-    shards = labelled_features.FeatureShards(cache_bytes=CACHE_BYTES)
-    validation, calibration = labelled_features.of_splits(
-        labels, "validation", "calibration", shards=shards
-    )
-    classifier = model.read(CLASSIFIER)
-    data = ValidationData(context, classifier, labels, validation, calibration, inputs)
+    data = read(context, inputs)
     for analysis in analyses():
         data.results.append(analysis.analyse(data))
     return _files(data)
+
+
+def read(
+    context: Context, inputs: Mapping[str, Any], evaluated: str = "validation"
+) -> ValidationData:
+    """Read the classifier, and the data that it is evaluated on.
+
+    Args:
+        context: of the stage.
+        inputs: digests of what the results are made from.
+        evaluated: the split to be evaluated. The test split is left out of everything else.
+    """
+    labels = tables.labels()
+    labels = labels.filter(labels["label"].is_valid())  # others must not change the results
+    labels = labels.filter(pc.is_in(labels["split"], value_set=pa.array([*SPLITS, evaluated])))
+    shards = labelled_features.FeatureShards(cache_bytes=CACHE_BYTES)
+    chips, calibration = labelled_features.of_splits(
+        labels, evaluated, "calibration", shards=shards
+    )
+    return ValidationData(context, model.read(CLASSIFIER), labels, chips, calibration, inputs)
 
 
 def _files(data: ValidationData) -> dict[str, bytes]:
@@ -78,7 +96,7 @@ def _files(data: ValidationData) -> dict[str, bytes]:
         "predictions.parquet": schemas.to_bytes(predictions),
         "valresult.json": json.dumps(spacer, ensure_ascii=False).encode(),
         "report.html": page.render(report_page(data)).encode(),
-        **{f"tables/{name}.csv": _csv(table) for name, table in csv_tables.items()},
+        **{f"tables/{name}.csv": to_csv(table) for name, table in csv_tables.items()},
         **{f"plots/{name}.png": png for name, png in page.plots(drawings).items()},
     }
 
@@ -114,7 +132,6 @@ def _about(data: ValidationData) -> list[tuple[str, str]]:
     pixels = getattr(params.chip, "size", None)
     size = f" of {pixels} pixels" if pixels else ""
     hidden = " and ".join(map(str, data.classifier.sizes[1:-1]))
-    code = str(results_recipe.shown(params)["code"])[:DIGEST_SHOWN]
     return [
         ("Data set", f"{results_recipe.data_set(params)}: {_counted(data)}"),
         ("Chips", f"{params.chip.method}{size}; split by {params.split.by}"),
@@ -123,16 +140,29 @@ def _about(data: ValidationData) -> list[tuple[str, str]]:
             "Classifier",
             params.train.classifier + (f", hidden layers of {hidden}" if hidden else ""),
         ),
-        ("Code", f"git tree {code} of pipeline/"),
+        ("Code", _code(data)),
     ]
+
+
+def _code(data: ValidationData) -> str:
+    """Return which stages were made by edited code; see core/code_version.py."""
+    made_by = {
+        "extract": data.card["extractor"]["made_by"],
+        "train": data.card["made_by"],
+        "validate": results_recipe.recipe(data.params).parts,
+    }
+    codes = {stage: parts["code"] for stage, parts in made_by.items()}
+    edited = [stage for stage, code in codes.items() if "edited" in code]
+    of = f"edited, for {' and '.join(edited)}" if edited else "as in pipeline/code.lock"
+    return f"{of}; results version {codes['validate']['results']}"
 
 
 def _counted(data: ValidationData) -> str:
     images, chips = data.images.num_rows, data.labels.num_rows
-    labelled = chips - data.labels["label"].null_count
-    return f"{images:,} images with {chips:,} chips, {labelled:,} of them labelled"
+    return f"{pluralize(chips, 'labelled chips')} of {pluralize(images, 'images')}"
 
 
-def _csv(table: pd.DataFrame) -> bytes:
+def to_csv(table: pd.DataFrame) -> bytes:
+    """Return *table* as the bytes of a CSV file, rounded to six digits."""
     text: str = table.round(6).to_csv(index=False, lineterminator="\n")
     return text.encode()

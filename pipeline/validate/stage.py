@@ -24,7 +24,7 @@ def inputs() -> dict[str, Any]:
     """Return digests of what the results are made from, by the manifests of the other stages."""
     classifier = outputs.require_manifest(CLASSIFIER)
     return {
-        **labelled_features.input_digests(),
+        **labelled_features.digests_of("train", "calibration", "validation"),
         "classifier": classifier["digests"],
         "rejects": digest(tables.rejected().to_pylist()),
     }

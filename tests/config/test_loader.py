@@ -218,7 +218,9 @@ def test_a_file_without_an_index_section_is_read(tmp_path):
 
 def test_splits_without_training_are_an_error(tmp_path):
     path = shipped(tmp_path, ("  validation: 0.2", "  validation: 0.9"))
-    with pytest.raises(SettingError, match="validation and calibration together leave nothing"):
+    with pytest.raises(
+        SettingError, match="validation, calibration and test together leave nothing"
+    ):
         load(path)
 
 

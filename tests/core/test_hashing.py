@@ -91,11 +91,20 @@ def test_a_larger_validation_share_only_adds_groups(group, share, more):
     assert before != "validation" or after == "validation"
 
 
+@given(KEYS, st.floats(0, 0.4), st.floats(0, 0.2))
+def test_a_test_share_takes_groups_from_training_only(group, share, more):
+    shares = {"validation": 0.2, "calibration": 0.15}
+    before = hashing.split_of(group, **shares, test=share)
+    after = hashing.split_of(group, **shares, test=share + more)
+    assert after == before or (before, after) == ("train", "test")
+
+
 def test_splits_have_the_requested_shares():
     groups = [f"site {number}" for number in range(20_000)]
-    splits = [hashing.split_of(group, validation=0.2, calibration=0.15) for group in groups]
-    assert splits.count("validation") / 20_000 == pytest.approx(0.2, abs=0.01)
-    assert splits.count("calibration") / 20_000 == pytest.approx(0.15, abs=0.01)
+    shares = {"validation": 0.2, "calibration": 0.15, "test": 0.1}
+    splits = [hashing.split_of(group, **shares) for group in groups]
+    for name, share in shares.items():
+        assert splits.count(name) / 20_000 == pytest.approx(share, abs=0.01)
 
 
 def test_a_number_that_is_not_json_is_an_error():

@@ -2,7 +2,8 @@
 
 import pytest
 
-from pipeline.core.progress import line
+from pipeline.core import progress
+from pipeline.core.progress import Counted, line
 
 
 @pytest.mark.parametrize(
@@ -15,4 +16,15 @@ from pipeline.core.progress import line
     ],
 )
 def test_the_time_left_is_shown_once_something_is_done(done, total, seconds, expected):
-    assert line("extract", "chips", done, total, seconds) == expected
+    assert line("extract", Counted(done, 0, total, "chips"), seconds) == expected
+
+
+def test_what_an_interrupted_run_has_done_counts_but_not_for_the_rate(tmp_path, monkeypatch):
+    monkeypatch.setenv(progress.FOLDER, str(tmp_path))
+    progress.expect(40, "epochs")
+    with progress.Progress("train", "epochs", 40) as resumed:
+        resumed.resume(30)
+        resumed.step(5)
+    counted = progress._counted(tmp_path)
+    expected = "train: 35 of 40 epochs, 1.0 per second, 5 s left"
+    assert line("train", counted, 5.0) == expected

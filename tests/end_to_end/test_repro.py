@@ -8,6 +8,7 @@ import time
 
 import pyarrow.parquet as pq
 import pytest
+from conftest import new_repo, texture
 from safetensors.numpy import load_file
 
 from pipeline.core import schemas
@@ -15,7 +16,7 @@ from pipeline.core import schemas
 
 def counts(said):
     """Give (computed, reused) by stage, as the stages print them."""
-    line = re.compile(r"^(\w+): [\d,]+ \w+, ([\d,]+) computed, ([\d,]+) reused", re.MULTILINE)
+    line = re.compile(r"^(\w+): [\d,]+ [\w ]+, ([\d,]+) computed, ([\d,]+) reused", re.MULTILINE)
     found = line.findall(said)
     return {
         stage: (int(new.replace(",", "")), int(old.replace(",", ""))) for stage, new, old in found
@@ -196,7 +197,7 @@ def test_other_bytes_under_the_same_key_and_size_and_time_are_never_reused(copy_
 
 def test_a_changed_label_computes_no_feature(copy_of_done):
     repo = copy_of_done()
-    for point in repo.bucket.points[:10]:
+    for point in repo.bucket.points[::9]:
         point["label"] = "noise"
     repo.points()
     said = repo.said("dvc", "repro")
@@ -230,11 +231,36 @@ def test_another_extractor_setting_and_back_costs_one_pass(copy_of_done):
 @pytest.mark.slow
 def test_another_number_of_shards_copies_every_row(copy_of_done, done_repo):
     repo = copy_of_done()
+    before = repo.digests("models", "results")
     repo.set(shards__count=16)
-    found = counts(repo.said("dvc", "repro", "extract"))
-    assert found["index"][0] == found["extract"][0] == 0
+    found = counts(repo.said("dvc", "repro"))
+    assert {stage: computed for stage, (computed, _) in found.items()} == dict.fromkeys(found, 0)
     assert features_of(repo) == features_of(done_repo)
     assert len(list((repo.path / "data/features").glob("0*.parquet"))) > 4
+    assert repo.digests("models", "results") == before
+
+
+@pytest.mark.slow
+def test_a_run_with_one_shard_gives_the_same_classifier_and_results(done_repo, tmp_path):
+    repo = new_repo(tmp_path / "repo", done_repo.bucket)
+    repo.set(shards__count=1)
+    repo.said("dvc", "repro")
+    assert repo.digests("models", "results") == done_repo.digests("models", "results")
+
+
+@pytest.mark.slow
+def test_images_without_a_label_cost_no_training_and_no_validation(copy_of_done):
+    repo = copy_of_done()
+    before = repo.digests("models", "results")
+    for seed in (300, 301):
+        texture("noise", seed).save(repo.bucket.folder / f"new{seed}.png")
+    (repo.path / "points.csv").write_text(
+        (repo.path / "points.csv").read_text() + "new300.png,20,20,\nnew301.png,30,30,\n"
+    )
+    found = counts(repo.said("dvc", "repro"))
+    assert found["extract"][0] == 2
+    assert found["train"][0] == found["validate"][0] == 0
+    assert repo.digests("models", "results") == before
 
 
 def features_of(repo):

@@ -104,7 +104,7 @@ def test_a_new_or_deleted_image_prevents_the_fast_path(unchanged):
 
 
 def test_all_files_of_the_codes_version_are_watched():
-    assert fast_path.CODE_SUFFIXES == code_version.SUFFIXES
+    assert (*code_version.SUFFIXES, code_version.LOCK.suffix) == fast_path.CODE_SUFFIXES
 
 
 def test_the_index_is_made_once_a_day(unchanged):

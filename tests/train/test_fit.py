@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
-from training_rows import GIB, blobs, files, splits, trained
+from training_rows import GIB, blobs, files, in_blocks, splits, trained
 
 from pipeline.config.sections import TrainParams
 from pipeline.core.errors import InputError
@@ -135,12 +137,15 @@ def test_training_does_not_import_torchs_compiler():
     assert done.stdout.strip() == "False", done.stderr
 
 
-def test_training_in_parts_is_as_accurate_as_in_memory():
-    train = TrainParams(epochs=30, batch=32)
-    parts = TrainParams(epochs=30, batch=32, memory_gib=2000 / GIB)
-    found = [fit(splits(), settings, "cpu").curve[-1] for settings in (train, parts)]
-    assert abs(found[0].calibration_accuracy - found[1].calibration_accuracy) < 0.05
-    assert found[0] != found[1]
+@settings(max_examples=8, deadline=None)
+@given(st.integers(1, 40_000), st.lists(st.integers(1, 200), max_size=8), st.booleans())
+def test_neither_the_memory_nor_the_shards_change_a_byte(budget, sizes, balanced):
+    rows = blobs(600)
+    train = TrainParams(epochs=3, balance="resample" if balanced else "none", min_per_class=300)
+    less = train.model_copy(update={"memory_gib": budget / GIB})
+    features = rows.shards.read("", 0)
+    other = in_blocks(features, rows.texts, sizes)
+    assert files(trained(less, other)) == files(trained(train, rows))
 
 
 def test_labels_are_merged_dropped_and_recorded_in_the_card():

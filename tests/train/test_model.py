@@ -6,6 +6,8 @@ import re
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from training_rows import blobs, files, trained
 
 from pipeline.config.sections import TrainParams
@@ -28,6 +30,17 @@ def test_the_files_score_as_the_network_did(tmp_path):
     assert np.mean(logits.argmax(1) == index) == pytest.approx(last.calibration_accuracy)
     chosen = model.softmax(logits)[np.arange(300), index]
     assert -np.log(chosen).mean() == pytest.approx(last.calibration_loss, rel=1e-4)
+
+
+CLASSIFIER = trained(TrainParams(epochs=2)).classifier
+CHIPS = blobs(700, seed=5).read(0)
+PROBABILITIES = CLASSIFIER.predict_proba(CHIPS)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(0, len(CHIPS) - 1), min_size=1, max_size=600))
+def test_a_probability_does_not_depend_on_the_chips_beside(rows):
+    np.testing.assert_array_equal(CLASSIFIER.predict_proba(CHIPS[rows]), PROBABILITIES[rows])
 
 
 def test_a_classifier_with_sigmoids_reads_back(tmp_path):

@@ -22,7 +22,6 @@ METRICS = {
     "n_images": Metric("images that the evaluated chips are from"),
     "n_train": Metric("labelled chips of the train split, before the label map"),
     "n_calibration": Metric("labelled chips of the calibration split, before the label map"),
-    "n_unlabelled": Metric("chips of all splits without a label"),
 }
 
 
@@ -37,14 +36,12 @@ def analyse(data: ValidationData) -> Result:
 
 
 def totals(evaluation: Evaluation, labels: pa.Table) -> dict[str, float]:
-    """Count images of the validation split, and chips of schemas.LABELS."""
-    labelled = labels.filter(pc.is_valid(labels["label"]))
+    """Count images of the validation split, and labelled chips, schemas.LABELS, of the others."""
     of_split = {
-        f"n_{split}": int(pc.sum(pc.equal(labelled["split"], split)).as_py() or 0)
+        f"n_{split}": int(pc.sum(pc.equal(labels["split"], split)).as_py() or 0)
         for split in ("train", "calibration")
     }
-    n_unlabelled = labels.num_rows - labelled.num_rows
-    return {"n_images": len(np.unique(evaluation.images)), **of_split, "n_unlabelled": n_unlabelled}
+    return {"n_images": len(np.unique(evaluation.images)), **of_split}
 
 
 def count(
@@ -61,7 +58,7 @@ def count(
         One row for each `label` of each set: `split` and `set`, its `class` ("" if it is left out),
         and the number of `chips` with that set.
     """
-    rows = labels.filter(labels["label"].is_valid()).group_by(["split", "label"])
+    rows = labels.group_by(["split", "label"])
     table = rows.aggregate([([], "count_all")]).to_pandas()
     table.columns = pd.Index(["split", "set", "chips"])
     table["label"] = [label_sets.split(text, separator) for text in table["set"]]

@@ -24,7 +24,7 @@ def analyse(data: ValidationData) -> Result:
     blocks: list[Block] = [
         Text(
             "The same code, settings and inputs on the same kind of machine give the same results, "
-            "byte for byte. git rev-parse COMMIT:pipeline shows whether a commit has this code."
+            "byte for byte."
         ),
         Code(settings(data.params), "Settings", "Settings: params.yaml, without paths"),
         Facts(provenance(data.params, data.card, data.inputs)),
@@ -44,7 +44,7 @@ def settings(params: Params) -> str:
 def provenance(
     params: Params, card: Mapping[str, Any], inputs: Mapping[str, Any]
 ) -> dict[str, dict[str, str]]:
-    """Return code, recipes, machine and digests: title → name → text.
+    """Return versions of the code, recipes, machine and digests: title → name → text.
 
     Args:
         params: of this run.
@@ -53,12 +53,12 @@ def provenance(
     """
     features, training = card["extractor"]["made_by"], card["made_by"]
     results = results_recipe.recipe(params).parts
-    versions = {**features["code"], **training["code"], **results["code"]}
     identity, calibration = features["identity"], card["calibration"]
     groups = {
         "Code": {
-            "git tree of pipeline/": results_recipe.shown(params)["code"],
-            **{f"version: {name}": version for name, version in sorted(versions.items())},
+            "extract": features["code"],
+            "train": training["code"],
+            "validate": results["code"],
         },
         "Features": {
             **{f"extractor: {name}": value for name, value in identity.items()},

@@ -4,16 +4,14 @@ from pages import CARD, SHIPPED
 from ruamel.yaml import YAML
 
 from pipeline.config import loader
-from pipeline.core import code_version
 from pipeline.validate.analyses import provenance
 
 
 def test_code_recipes_machine_and_inputs_are_named():
     found = provenance.provenance(loader.load(SHIPPED), CARD, {"labels": "1" * 64, "none": {}})
     assert [*found] == ["Code", "Features", "Classifier", "Inputs, SHA-256"]
-    assert found["Code"]["git tree of pipeline/"] == code_version.tree()
-    assert found["Code"]["version: engine"] == "2"
-    assert found["Code"]["version: training"] == "6"
+    assert found["Code"]["extract/engine"] == "2"
+    assert found["Code"]["train/training"] == "6"
     assert found["Features"]["extractor: name"] == "filters"
     assert "extractor: epochs" not in found["Features"]
     assert found["Features"]["recipe"] == "f" * 64

@@ -83,10 +83,18 @@ def test_the_top_names_data_set_extractor_classifier_and_code(page):
     top = page.text[: page.text.index("Skip to the results") + 800]
     for name in ("Data set", "Chips", "Extractor", "Classifier", "Code"):
         assert name in top
-    assert "demo/bucket: 2 images with 2 chips, 2 of them labelled" in top
+    assert "demo/bucket: 2 labelled chips of 2 images" in top
     assert "filters, weights none" in top
     assert "mlp, hidden layers of 100" in top
-    assert re.search(r"git tree [0-9a-f]{12} of pipeline/", top)
+    assert re.search(r"as in pipeline/code.lock; results version \d+", top)
+
+
+def test_the_top_names_the_stages_of_edited_code():
+    data = data_of(*random_table(3))
+    made_by = data.card["made_by"]
+    made_by = {**made_by, "code": {**made_by["code"], "edited": "0" * 64}}
+    data.card = {**data.card, "made_by": made_by}
+    assert "edited, for train; results" in Page(html_of(data)).text
 
 
 def test_the_result_the_confusion_matrix_and_the_mistakes_come_first():
