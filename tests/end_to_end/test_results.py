@@ -325,6 +325,53 @@ def test_classes_of_an_earlier_classifier_are_rolled_up_as_labels_are(copy_of_do
     assert float(row["accuracy"]) > 0.9  # stripes and noise both count as structure
 
 
+@pytest.mark.slow
+def test_without_a_calibration_chip_console_metrics_and_report_say_so(copy_of_done):
+    """With labels, too, that a spreadsheet would execute, or that look like others."""
+    repo = copy_of_done()
+    names = {"plain": "=1+1", "noise": "\u202elaroc"}
+    for point in repo.bucket.points:
+        point["label"] = names.get(point["label"], point["label"])
+    repo.points()
+    repo.set(split__calibration=0.0)
+    said = repo.said("dvc", "repro")
+    warning = "The scores are not calibrated: no calibration chip has a known label."
+    assert f"train: {warning}" in said
+    metrics = json.loads((repo.path / "results/metrics.json").read_text())
+    assert metrics["calibrated"] == 0
+    page = (repo.path / "results/report.html").read_text(encoding="utf-8")
+    assert warning in page[: page.index('<dl class="tiles">')]
+    assert "⟨U+202E⟩laroc" in page
+    assert "\u202e" not in page
+    labels = {row["label"] for row in table(repo, "per_class")}
+    assert labels == {"'=1+1", "\u202elaroc", "stripes"}
+    for path in (repo.path / "results/tables").glob("*.csv"):
+        with path.open(encoding="utf-8", newline="") as stream:
+            cells = [cell for row in csv.reader(stream) for cell in row]
+        assert not [cell for cell in cells if cell.startswith("=")], path.name
+
+    # What is to be read by another tool has the labels themselves.
+    written = repo.path / "points_for_squidle.csv"
+    repo.said("python", "-m", "stages.annotate", "squidle", str(written), "--of", "labels")
+    with written.open(encoding="utf-8", newline="") as stream:
+        cells = {cell for row in csv.reader(stream) for cell in row}
+    assert {"=1+1", "\u202elaroc", "stripes"} <= cells
+
+
+@pytest.mark.slow
+def test_a_label_named_other_stops_the_run_before_the_labels_are_written(copy_of_done):
+    repo = copy_of_done()
+    before = repo.digests("data/labels")
+    for point in repo.bucket.points:
+        point["label"] = point["label"].replace("plain", "other")
+    repo.points()
+    repo.set(train__rare_classes="merge")
+    done = repo.run("dvc", "repro", check=False)
+    assert done.returncode
+    assert "one named 'other', which is a label already ('other')" in done.stdout + done.stderr
+    assert repo.digests("data/labels") == before
+
+
 ANALYSIS = '''"""Chips by their row in the image."""
 
 import pandas as pd
