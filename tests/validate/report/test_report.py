@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from html_pages import Page
-from pages import CURVE, data_of, full_data, html_of, labels_of, near_of, with_validate
+from pages import CURVE, data_of, full_data, html_of, labels_of, near_of, warned, with_validate
 from synthetic_predictions import certain_table, random_table, with_keys
 
 from pipeline.core import rejects
@@ -43,6 +43,7 @@ def test_texts_with_html_in_them_are_text_everywhere():
         with_keys(predictions, [HOSTILE] * 12),
         [HOSTILE, "b"],
         rejected=rejects.table([Reject("chip", HOSTILE, "truncated", HOSTILE)]),
+        decoder_warnings=warned([(b"w" * 16, HOSTILE, HOSTILE)]),
         metadata=lambda _: [HOSTILE] * 12,
         inputs={HOSTILE: HOSTILE},
         labels=labels_of([("a.jpg", HOSTILE, "train", HOSTILE)]),
@@ -51,7 +52,7 @@ def test_texts_with_html_in_them_are_text_everywhere():
     page = Page(html)
     assert [script.get("type") for script in page.all("script")] == ["application/json", None]
     assert all(image["src"].startswith("data:image/webp;base64,") for image in page.all("img"))
-    assert len(page.all("img")) == 4
+    assert len(page.all("img")) == 5
     assert not [name for _, attributes in page.tags for name in attributes if name[:2] == "on"]
     assert page.text.count("alert(1)") > 10
     assert "{{ 7 * 7 }}" in page.text
@@ -290,7 +291,7 @@ def test_a_large_gallery_stays_under_ten_megabytes():
         webp = pictures.picture(noise[:side, :side], (0, 0, side, side), count)
         data = full_data(10, gallery=count)
         data.pictures = lambda chips, _, webp=webp: dict.fromkeys(chips, webp)
-        data.near_duplicates = near_of()
+        data.near_duplicates, data.decoder_warnings = near_of(), warned([])
         html = html_of(data)
         assert html.count("data:image/webp") == count
         assert len(html.encode()) < 10e6
