@@ -148,6 +148,11 @@ class ValidationData:
         """schemas.REJECTS of the stages before this one."""
         return tables.rejected()
 
+    @cached_property
+    def decoder_warnings(self) -> pa.Table:
+        """The chips of images that their decoder warned of; see `tables.decoder_warnings`."""
+        return tables.decoder_warnings()
+
     def metadata(self, name: str) -> list[str | None]:
         """Return the value of *name*, see `validate.by`, for the image of each validation chip."""
         keys = self.predictions.table["key"]

@@ -11,7 +11,7 @@ from synthetic_predictions import multilabel_table, random_table
 
 from pipeline.config.loader import load
 from pipeline.config.sections import ValidateParams
-from pipeline.core import rejects
+from pipeline.core import rejects, schemas
 from pipeline.core.rejects import Reject
 from pipeline.validate import label_issues, results
 from pipeline.validate.analyses import analyses
@@ -100,6 +100,7 @@ def data_of(predictions, classes, separator=None, **changes):
         "near_duplicates": near_of(),
         "overlaps": overlaps_of(),
         "rejected": rejects.table([]),
+        "decoder_warnings": warned([]),
         "curve": CURVE,
         "metadata": lambda name: [f"{name} {at % 7}" for at in range(predictions.num_rows)],
         "pictures": cut,
@@ -178,9 +179,23 @@ def full_data(n_classes, *, multilabel=False, gallery=200):
                 Reject("extract", "reef/b.jpg", "truncated", "the data end early"),
             ]
         ),
+        "decoder_warnings": warned([(b"w" * 16, "reef/c.jpg", "bad Huffman code")]),
     }
     data = SimpleNamespace(**vars(made) | changes)
     return with_validate(data, gallery_size=gallery, by=("site", "day"), target_accuracy=0.9)
+
+
+def warned(rows):
+    """Chips that their decoder warned of: chip_id, key and warning."""
+    names = ("chip_id", "key", "decoder_warning")
+    kinds = (schemas.CHIP_ID, pa.string(), pa.string())
+    columns = zip(*rows, strict=True) if rows else ((), (), ())
+    return pa.table(
+        {
+            name: pa.array(column, kind)
+            for name, column, kind in zip(names, columns, kinds, strict=True)
+        }
+    )
 
 
 def _multilabel_predictions(n, n_classes):

@@ -6,7 +6,6 @@ import pandas as pd
 from markupsafe import Markup
 
 from pipeline.core.run_log import pluralize
-from pipeline.store import tables
 from pipeline.validate.analyses import Result
 from pipeline.validate.data import ValidationData
 from pipeline.validate.metrics import Metric
@@ -22,7 +21,7 @@ METRICS = {"n_decoder_warnings": Metric("images with features that the decoder w
 
 def analyse(data: ValidationData) -> Result:
     """List the images, and show a chip of the first ones."""
-    chips = tables.decoder_warnings().to_pandas()
+    chips = data.decoder_warnings.to_pandas()
     grouped = chips.groupby(["key", "decoder_warning"], sort=True)
     images = grouped.agg(n_chips=("chip_id", "size"), chip_id=("chip_id", "first")).reset_index()
     table = images[["key", "decoder_warning", "n_chips"]]

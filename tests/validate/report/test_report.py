@@ -19,6 +19,7 @@ from pages import (
     labels_of,
     near_of,
     overlaps_of,
+    warned,
     with_validate,
 )
 from synthetic_predictions import certain_table, random_table, with_keys
@@ -55,6 +56,7 @@ def test_texts_with_html_in_them_are_text_everywhere():
         with_keys(predictions, [HOSTILE] * 12),
         [HOSTILE, "b"],
         rejected=rejects.table([Reject("chip", HOSTILE, "truncated", HOSTILE)]),
+        decoder_warnings=warned([(b"w" * 16, HOSTILE, HOSTILE)]),
         metadata=lambda _: [HOSTILE] * 12,
         inputs={HOSTILE: HOSTILE},
         labels=labels_of([("a.jpg", HOSTILE, "train", HOSTILE)]),
@@ -63,7 +65,7 @@ def test_texts_with_html_in_them_are_text_everywhere():
     page = Page(html)
     assert [script.get("type") for script in page.all("script")] == ["application/json", None]
     assert all(image["src"].startswith("data:image/webp;base64,") for image in page.all("img"))
-    assert len(page.all("img")) == 4
+    assert len(page.all("img")) == 5
     assert not [name for _, attributes in page.tags for name in attributes if name[:2] == "on"]
     assert page.text.count("alert(1)") > 10
     assert "{{ 7 * 7 }}" in page.text
@@ -373,6 +375,7 @@ def test_a_large_gallery_stays_under_ten_megabytes():
         data.pictures = lambda chips, _, webp=webp: dict.fromkeys(chips, webp)
         data.near_duplicates, data.overlaps = near_of(), overlaps_of()
         data.labels = data.labels.slice(0, 1)
+        data.decoder_warnings = warned([])
         html = html_of(data)
         assert html.count("data:image/webp") == count
         assert len(html.encode()) < 10e6
