@@ -51,6 +51,22 @@ def plan(context: Context) -> list[shards.ShardPlan]:
     return plans
 
 
+def check_weights(context: Context) -> None:
+    """Check, once for each recipe, that the weights are those of the extractor.
+
+    Raises:
+        SettingError, InputError: they are not, or there are none.
+    """
+    requested = recipe.request(context.params.extract, context.machine)
+    mark = context.machine.state / "weights-checked" / requested.recipe.digest
+    if requested.extractor.weights and hasattr(requested.extractor.part, "build"):
+        if mark.exists():
+            return
+        requested.extractor.build()
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+
+
 def make(context: Context, pieces: Sequence[Piece], report: Report) -> None:
     """Embed the chips of *pieces* that no neighbour has; each piece is stored when it is done.
 

@@ -2,6 +2,8 @@
 
 import pytest
 
+from pipeline.annotations import AnnotationSource, check, squidle
+
 
 @pytest.mark.parametrize(
     ("header", "message"),
@@ -17,3 +19,8 @@ def test_a_missing_column_is_said_by_the_index_stage(repo, header, message):
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not (repo.path / "data/index/images.parquet").exists()
+
+
+def test_json_has_no_columns_to_check():
+    settings = squidle.Settings(format="squidle", path="x.json")
+    check(AnnotationSource("x.json", b' [{"label": {"name": "a"}}]', ()), settings)
