@@ -67,10 +67,10 @@ def from_sums(evaluation: Evaluation, totals: Floats) -> dict[str, Floats]:
     label was predicted has no error.
     """
     found = gaps(evaluation.decisions)
-    if found is None:
-        return {}
     if len(totals) == 1:
-        return {"ece": np.array([found.error])}
+        return {"ece": np.array([found.error])} if found else {}
+    if found is None:  # nor is there a value that would have this interval
+        return {"ece": np.zeros(len(totals))}
     return {"ece": np.clip(found.rounds(totals), 0.0, 1.0)}
 
 
