@@ -27,6 +27,7 @@ from pipeline.core import signals
 signals.stop_on_signals()
 root = Path(sys.argv[1])
 {how}
+write(0)
 print("begun", flush=True)
 for number in itertools.count():
     write(number)
