@@ -31,9 +31,6 @@ METRICS = {
         range=(0.0, 1.0),
     ),
 }
-RESAMPLED = True
-"""The error is made of absolute values, which have no slope at 0."""
-
 
 def reliability(decisions: Decisions) -> pd.DataFrame:
     """Return `bin`, `n`, `score` and `accuracy` of each bin, lowest scores first."""
