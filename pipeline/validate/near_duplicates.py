@@ -1,12 +1,13 @@
 """Search a split for near duplicates of training chips; see neighbours.py for the method.
 
-Features are read three times, block by block: the projections of the training chips, the validation
-chips against them, and the rows that were found.
+Features are read a row group at a time and put in the order of the labels, so that nothing depends
+on how chips are divided into shards. In memory are those of the validation chips that are compared,
+and projections of the training chips.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,8 +22,8 @@ from pipeline.validate import neighbours
 from pipeline.validate.neighbours import Features, Floats, Indices
 
 MAX_VALIDATION, MAX_TRAINING = 20_000, 200_000
-"""Chips that are compared. Beyond them whole blocks of rows are left out; as blocks are of images
-by the hash of their keys, the rest is a random sample."""
+"""Chips that are compared. Beyond them those with the lowest chip_id, which is a digest: a random
+sample."""
 
 MAX_PAIRS = 10_000
 """Pairs that are confirmed with the features themselves, the closest first."""
@@ -74,7 +75,7 @@ def find(validation: LabelledFeatures, labels: pa.Table) -> NearDuplicates:
     pairs = _search(one, other) if one.n and other.n else _Pairs.none()
     places = [
         side.chips.labels.select(COLUMNS)
-        .take(pa.array(at))
+        .take(pa.array(side.rows[at]))
         .rename_columns([f"{prefix}{name}" for name in COLUMNS])
         .to_pandas()
         for side, at, prefix in ((one, pairs.validation, ""), (other, pairs.training, "near_"))
@@ -95,46 +96,43 @@ def find(validation: LabelledFeatures, labels: pa.Table) -> NearDuplicates:
 
 @dataclass(frozen=True, slots=True)
 class _Sample:
-    """The chips that are compared: those of the first *blocks* of *chips*, in the blocks' order."""
+    """The chips that are compared: those in these *rows* of the labels, sorted."""
 
     chips: LabelledFeatures
-    blocks: int
-    order: Indices
+    rows: Indices
 
     @classmethod
     def of(cls, chips: LabelledFeatures, most: int) -> _Sample:
-        lengths = [len(block.at) for block in chips.blocks]
-        blocks = int(np.searchsorted(np.cumsum(lengths), most, side="right"))
-        blocks = max(blocks, min(1, len(lengths)))
-        parts = [np.zeros(0, np.int64), *(block.at for block in chips.blocks[:blocks])]
-        return cls(chips, blocks, np.concatenate(parts))
+        ids = chips.labels["chip_id"]
+        if len(ids) <= most:
+            return cls(chips, np.arange(len(ids)))
+        return cls(chips, np.sort(np.asarray(pc.sort_indices(ids), np.int64)[:most]))
 
     @property
     def n(self) -> int:
-        return len(self.order)
+        return len(self.rows)
 
-    @property
-    def starts(self) -> Indices:
-        """Where in `order` each block begins."""
-        lengths = [len(block.at) for block in self.chips.blocks[: self.blocks]]
-        return np.cumsum([0, *lengths[:-1]])
+    def parts(self, wanted: Indices) -> Iterator[tuple[Indices, Features]]:
+        """Yield the features of the *wanted* chips, with their places there, by row groups."""
+        place = np.full(self.chips.labels.num_rows, -1)
+        place[self.rows[wanted]] = np.arange(len(wanted))
+        for number, block in enumerate(self.chips.blocks):
+            places = place[block.at]
+            if (here := places >= 0).any():
+                yield places[here], self.chips.read(number)[here]
 
-    def read(self, at: Indices) -> Features:
-        """Read the features of the rows *at*, float32 [n, dim], in that order."""
-        sorter = np.argsort(self.order)
-        place = sorter[np.searchsorted(self.order, at, sorter=sorter)]
-        starts = self.starts
-        block_of = np.searchsorted(starts, place, side="right") - 1
-        features = np.empty((len(at), self.chips.dim), np.float32)
-        for number in np.unique(block_of).tolist():
-            here = block_of == number
-            features[here] = self.chips.read(number)[place[here] - starts[number]]
-        return features
+    def read(self, wanted: Indices) -> Features:
+        """Read the features of the *wanted* chips, float32 [n, dim], in that order."""
+        each, places = np.unique(wanted, return_inverse=True)
+        features = np.empty((len(each), self.chips.dim), np.float32)
+        for here, part in self.parts(each):
+            features[here] = part
+        return features if len(each) == len(wanted) and (each == wanted).all() else features[places]
 
 
 @dataclass(frozen=True, slots=True)
 class _Pairs:
-    """Validation chips and the training chips nearest to them, by their rows."""
+    """Validation chips and the training chips nearest to them, by their places in the samples."""
 
     validation: Indices
     training: Indices
@@ -156,24 +154,18 @@ def _search(one: _Sample, other: _Sample) -> _Pairs:
     matrix = neighbours.projection(other.chips.dim)
     drawn = neighbours.sample(other.n)
     flat, sampled = _project(other, matrix, drawn)
+    features = one.read(np.arange(one.n))
+    projected = neighbours.project(features, matrix)
     middle = flat.mean(axis=0)  # single precision would lose small distances far from 0
     flat -= middle
-    images = _codes(other.chips.labels["key"])[other.order]
+    at, distance = neighbours.nearest(projected - middle, flat)
+    images = _codes(other.chips.labels["key"])[other.rows]
     centre = sampled.mean(axis=0)
-    sampled -= centre
-    parts, spreads, count = [], [], 0
-    for number in range(one.blocks):
-        features = one.chips.read(number)
-        projected = (features if matrix is None else features @ matrix) - middle
-        at, distance = neighbours.nearest(projected, flat)
-        around = neighbours.usual(features - centre, sampled, images[drawn], images[at])
-        rows = one.chips.blocks[number].at
-        parts.append(_Pairs(rows, other.order[at], distance, around.distance))
-        spreads.append(around.spread)
-        count = around.neighbours
-    pairs = _concatenate(parts)
-    usual = neighbours.Usual(pairs.usual, np.concatenate(spreads), count)
-    shares = neighbours.fractions(usual, other.n)
+    features -= centre
+    around = neighbours.usual(features, sampled - centre, images[drawn], images[at])
+    del features
+    pairs = _Pairs(np.arange(one.n), at, distance, around.distance)
+    shares = neighbours.fractions(around, other.n)
     kept = _candidates(pairs, shares)
     pairs, shares = pairs.only(kept), shares[kept]
     exact = neighbours.distances(one.read(pairs.validation), other.read(pairs.training))
@@ -192,20 +184,17 @@ def _candidates(pairs: _Pairs, shares: Floats) -> Indices:
 
 def _project(side: _Sample, matrix: Features | None, drawn: Indices) -> tuple[Features, Features]:
     """Return the projections of all chips of *side*, and the features of the *drawn* ones."""
-    parts, sampled = [], []
-    starts = side.starts.tolist()
-    for number, (start, end) in enumerate(zip(starts, [*starts[1:], side.n], strict=True)):
-        features = side.chips.read(number)
-        parts.append(features if matrix is None else features @ matrix)
-        sampled.append(features[drawn[(drawn >= start) & (drawn < end)] - start])
-    return np.concatenate(parts), np.concatenate(sampled)
+    flat = np.empty((side.n, side.chips.dim if matrix is None else matrix.shape[1]), np.float32)
+    sampled = np.empty((len(drawn), side.chips.dim), np.float32)
+    row = np.full(side.n, -1)
+    row[drawn] = np.arange(len(drawn))
+    for places, features in side.parts(np.arange(side.n)):
+        flat[places] = neighbours.project(features, matrix)
+        is_drawn = row[places] >= 0
+        sampled[row[places][is_drawn]] = features[is_drawn]
+    return flat, sampled
 
 
 def _codes(keys: pa.ChunkedArray) -> Indices:
     """Return a number for each key."""
     return np.asarray(pc.index_in(keys, value_set=pc.unique(keys)), np.int64)
-
-
-def _concatenate(parts: Sequence[_Pairs]) -> _Pairs:
-    columns = zip(*((p.validation, p.training, p.distance, p.usual) for p in parts), strict=True)
-    return _Pairs(*(np.concatenate(column) for column in columns))

@@ -6,8 +6,8 @@ same features. For each validation chip the nearest training chip is found (as B
 closer than is usual *around them*: on a plain background all chips are close, and no two of them
 are copies.
 
-Distances are Euclidean. The search uses a random projection, block by block; what it finds is
-confirmed with the features themselves.
+Distances are Euclidean. The search uses a random projection; what it finds is confirmed with the
+features themselves. Matrix products have shapes that depend on the number of chips alone.
 """
 
 from __future__ import annotations
@@ -72,6 +72,22 @@ def projection(dim: int) -> Features | None:
     drawn = np.random.default_rng(SEED).standard_normal((dim, DIMS))
     matrix: Features = (drawn / np.sqrt(DIMS)).astype(np.float32)
     return matrix
+
+
+def project(features: Features, matrix: Features | None) -> Features:
+    """Return the projections of *features* [n, dim], float32 [n, DIMS].
+
+    A row's projection does not depend on the other rows: products have one fixed shape.
+    """
+    if matrix is None:
+        return features
+    projected = np.empty((len(features), matrix.shape[1]), np.float32)
+    block = np.zeros((VALIDATION_ROWS, features.shape[1]), np.float32)
+    for start in range(0, len(features), VALIDATION_ROWS):
+        rows = features[start : start + VALIDATION_ROWS]
+        block[: len(rows)] = rows
+        projected[start : start + VALIDATION_ROWS] = (block @ matrix)[: len(rows)]
+    return projected
 
 
 def sample(n: int) -> Indices:

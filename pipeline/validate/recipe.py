@@ -12,7 +12,7 @@ from pipeline.core.errors import SettingError
 from pipeline.store.recipe import Recipe, recipe_of
 from pipeline.validate import baselines
 
-VERSION = 10
+VERSION = 11
 """Of the analyses and the report: raise it when the same predictions give other results."""
 
 
