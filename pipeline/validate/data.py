@@ -25,11 +25,12 @@ from pipeline.store.outputs import CLASSIFIER
 from pipeline.train import training_record
 from pipeline.train.labelled_features import LabelledFeatures
 from pipeline.train.model import Classifier
-from pipeline.validate import baselines, label_issues, near_duplicates
+from pipeline.validate import baselines, label_issues, near_duplicates, overlaps
 from pipeline.validate.analyses import Result
 from pipeline.validate.comparable import Comparable, Today, compare_on_unused
 from pipeline.validate.evaluation import Evaluation
 from pipeline.validate.near_duplicates import NearDuplicates
+from pipeline.validate.overlaps import Overlaps
 from pipeline.validate.predictions import Predictions, predict
 from pipeline.validate.report import pictures
 
@@ -125,6 +126,12 @@ class ValidationData:
         parts = (part.group_by(columns).aggregate([]) for part in tables.chips(columns))
         images = pa.concat_tables(parts)
         return images.filter(pc.is_in(images["key"], value_set=self.labels["key"].unique()))
+
+    @cached_property
+    def overlaps(self) -> Overlaps:
+        """The windows of different splits that share pixels, and images in several splits."""
+        images = tables.images(["key", "version", "width", "height"])
+        return overlaps.find(self.labels, images, tables.chips())
 
     @cached_property
     def near_duplicates(self) -> NearDuplicates:

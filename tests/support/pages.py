@@ -17,6 +17,7 @@ from pipeline.validate import label_issues, results
 from pipeline.validate.analyses import analyses
 from pipeline.validate.comparable import Comparable
 from pipeline.validate.near_duplicates import COLUMNS, NearDuplicates
+from pipeline.validate.overlaps import Overlaps
 from pipeline.validate.predictions import Predictions
 from pipeline.validate.report import page, pictures
 
@@ -63,6 +64,14 @@ def near_of(rows=(), *, n_validation=10, n_training=20, **more):
     return NearDuplicates(pd.DataFrame(rows, columns=columns), **counts)
 
 
+def overlaps_of(rows=(), images=(), **counts):
+    """Make overlaps from the rows' values in the order of the tables' columns."""
+    columns = [*COLUMNS, *(f"other_{name}" for name in COLUMNS), "shared_pixels", "share"]
+    by_split = pd.DataFrame(images, columns=["key", "train", "validation"])
+    counts = {"n_pairs": len(rows), "n_images": len(images), **counts}
+    return Overlaps(pd.DataFrame(rows, columns=columns), images=by_split, **counts)
+
+
 def cut(chip_ids, count):
     """Cut every chip out of the same noise."""
     webp = pictures.picture(NOISE, (100, 120, 160, 160), count)
@@ -87,6 +96,7 @@ def data_of(predictions, classes, separator=None, **changes):
             [("a.jpg", "g", "train", "c000"), ("b.jpg", "h", "validation", "c001")]
         ),
         "images": pa.table({"key": ["a.jpg", "b.jpg"], "version": ["1", "2"]}),
+        "overlaps": overlaps_of(),
         "near_duplicates": near_of(),
         "rejected": rejects.table([]),
         "curve": CURVE,
@@ -159,6 +169,7 @@ def full_data(n_classes, *, multilabel=False, gallery=200):
                 "version": [str(i) for i in range(12) for _ in range(2)],
             }
         ),
+        "overlaps": overlaps_of([[*pair, *near[:-2], 5, 0.05]] * 3, [("reef/a.jpg", 1, 1)]),
         "near_duplicates": near_of([[*pair, *near]] * 3),
         "rejected": rejects.table(
             [

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from html_pages import Page
-from pages import CURVE, data_of, full_data, html_of, labels_of, near_of, with_validate
+from pages import CURVE, data_of, full_data, html_of, labels_of, near_of, overlaps_of, with_validate
 from synthetic_predictions import certain_table, random_table, with_keys
 
 from pipeline.core import rejects
@@ -192,6 +192,27 @@ def test_near_duplicates_are_a_warning_and_are_shown_side_by_side():
     assert HOSTILE in text
 
 
+def test_overlapping_windows_are_a_warning_and_are_shown_side_by_side(page):
+    pair = [*PAIR[:-2], 8, 0.125]
+    found = overlaps_of([pair] * 2, [("a.jpg", 3, 1)], n_pairs=12_345)
+    html = html_of(data_of(*random_table(0), overlaps=found))
+    assert html.count(' around row 3, column 4" src="data:image/webp') == 2
+    text = Page(html).text
+    assert "12,345 pairs of chips in different splits have pixels in common" in text
+    assert "1 image is in more than one split." in text
+    assert "results/tables/overlaps.csv lists the first 10,000 of them" in text
+    assert "12.5 % of the smaller window in common" in text
+    assert f"{HOSTILE} · 3, 4 (train)" in text
+    assert "no windows of different splits share pixels" in page.text
+    assert "in common" not in page.text
+
+
+def test_an_image_in_two_splits_is_a_warning_though_its_windows_share_nothing():
+    found = overlaps_of(images=[("a.jpg", 3, 1)])
+    text = made(*random_table(0), overlaps=found).text
+    assert "1 image has chips in more than one split. Their windows share no pixels" in text
+
+
 def test_a_sample_is_called_a_sample():
     found = near_of([PAIR] * 10_000, all_validation=1234, all_training=5678)
     data = with_validate(data_of(*random_table(0), near_duplicates=found), gallery_size=0)
@@ -300,7 +321,7 @@ def test_a_large_gallery_stays_under_ten_megabytes():
         webp = pictures.picture(noise[:side, :side], (0, 0, side, side), count)
         data = full_data(10, gallery=count)
         data.pictures = lambda chips, _, webp=webp: dict.fromkeys(chips, webp)
-        data.near_duplicates = near_of()
+        data.near_duplicates, data.overlaps = near_of(), overlaps_of()
         html = html_of(data)
         assert html.count("data:image/webp") == count
         assert len(html.encode()) < 10e6
