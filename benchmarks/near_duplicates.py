@@ -56,6 +56,7 @@ def made_up(folder: Path, training: int, validation: int, dim: int) -> None:
             "key": [f"{n // 25:08d}.jpg" for n in numbers],
             "row": pa.array(is_copy, pa.int32()),
             "col": pa.array(numbers, pa.int32()),
+            "decoder_warning": pa.nulls(len(numbers), pa.string()),
         }
         vectors = pa.FixedSizeListArray.from_arrays(pa.array(x.ravel()), dim)
         table = pa.table({**common, "feature": vectors}).cast(schemas.features(dim, "float32"))

@@ -66,6 +66,7 @@ def table(features: NDArray[np.float32], points: int, store: str) -> pa.Table:
         "row": number % points,
         "col": number % points,
         "feature": pa.FixedSizeListArray.from_arrays(pa.array(features.astype(store).ravel()), dim),
+        "decoder_warning": pa.nulls(count, pa.string()),
     }
     return schemas.conform(pa.table(columns), schemas.features(dim, store))
 

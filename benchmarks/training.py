@@ -123,6 +123,7 @@ def made_up(folder: Path, count: int, dim: int, store: str) -> None:
             "key": [f"{n // 25:08d}.jpg" for n in range(start, start + rows)],
             "row": pa.array(np.arange(rows), pa.int32()),
             "col": pa.array(np.arange(rows), pa.int32()),
+            "decoder_warning": pa.nulls(rows, pa.string()),
         }
         vectors = pa.FixedSizeListArray.from_arrays(pa.array(x.astype(store).ravel()), dim)
         table = pa.table({**common, "feature": vectors}).cast(schemas.features(dim, store))

@@ -23,6 +23,8 @@ COSTS = {
 OF_PARTS = {
     "annotations.columns": "the names of the columns, where they are not the usual ones",
     "annotations.encoding": "of text without a byte-order mark",
+    "annotations.frame": "what rows and columns are in: the image as `stored`, or as `displayed`, "
+    "turned by its EXIF orientation; null: as the format's tool has it",
     "annotations.group": "the column with the group",
     "annotations.growth_form": "whether the growth form is part of the label",
     "annotations.image": "the field of a task's data that has the image",

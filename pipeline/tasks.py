@@ -240,6 +240,7 @@ class Index(StageTask):
 
     def run(self) -> Iterator[Any]:
         """Read the missing headers, then put the index together."""
+        extract.check_weights(self.context)
         plans = index.plan(self.context, self.listing)
         yield from self.missing(IndexShard, plans)
         recipes = requested_recipes(self.params, machine())

@@ -10,18 +10,19 @@ To add a format, add a file to this folder, named as in `annotations.format`. It
 - `FRAME = "displayed"`, if the tool has places in images as their EXIF orientation displays them;
 - `write(annotations)`, if the tool takes results: returns a file of the WrittenAnnotations.
 
-A table is only declared, as a TableFormat (_table.py; images.py is the shortest example). Files of
-objects share _objects.py, for objects, rejects and names of images, and _values.py, for shapes.
+A table is only declared, as `TABLE`, a TableFormat (_table.py; images.py is the shortest example).
+Files of objects share _objects.py, for objects, rejects and names of images, and _values.py, for
+shapes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from pipeline.config import registry
 from pipeline.config.sections import AnnotationParams
@@ -44,6 +45,13 @@ class FileSettings(AnnotationParams):
     frame: Frame | None = None
     prefix: str = ""
     label_separator: Annotated[str, Field(min_length=1)] | None = None
+
+    @field_validator("path", mode="before")
+    @classmethod
+    def _is_named(cls, path: Any) -> Any:
+        if path is None:
+            raise ValueError("annotations of this format are in a file; name it")
+        return path
 
 
 class TableSettings(FileSettings):
@@ -86,6 +94,14 @@ def read(source: AnnotationSource, params: AnnotationParams) -> Annotations:
     part = registry.find("annotations", params.format, key="annotations.format")
     annotations: Annotations = part.read(source, params)
     return annotations
+
+
+def check(source: AnnotationSource, params: AnnotationParams) -> None:
+    """Raise InputError if *source* is a table that lacks a column; its rows are not read."""
+    part = registry.find("annotations", params.format, key="annotations.format")
+    is_json = source.data.lstrip().startswith((b"[", b"{"))  # as Squidle+ writes, too
+    if hasattr(part, "TABLE") and not is_json:
+        part.TABLE.check(source, params)
 
 
 def level(params: AnnotationParams) -> str:

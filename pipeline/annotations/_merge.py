@@ -59,7 +59,9 @@ def merged(
             del kept[place]
             rejected = [(row, "label_conflict", _conflict(row, labelled)) for row in rows]
         else:
-            kept[place], repeats = _combined(labelled or rows, separator)
+            first, repeats = _combined(labelled or rows, separator)
+            group = next((row.group for row in [first, *rows] if row.group is not None), None)
+            kept[place] = replace(first, group=group)
             what = f"is already annotated in {_line(kept[place])}"
             rejected = [(row, "said_again", what) for row in repeats]
             blank = [row for row in rows if row.label is None] if labelled else []

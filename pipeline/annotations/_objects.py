@@ -78,8 +78,8 @@ def from_json(source: AnnotationSource) -> Any:
         raise InputError(f"{source.name}: not JSON: {error}") from error
 
 
-UPLOADED = re.compile(r"^[0-9a-f]{8}-(?=.)")
-"""What Label Studio puts before the name of an uploaded file."""
+UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)", re.DOTALL)
+"""An uploaded file of Label Studio, `/data/upload/PROJECT/8HEX-name.jpg`, and its own name."""
 FROM_ELSEWHERE = re.compile(r"([A-Za-z]:)?/|\.{1,2}/|.*://", re.DOTALL)
 """The beginning of an address, or of a path on a machine: neither can be a key."""
 
@@ -114,6 +114,8 @@ class ImageNames:
         name = name.replace("\\", "/")
         key = self.prefix + (redacted(name) if "://" in name else name)
         match = next((end for end in self._ends(name) if end in self.keys), None)
+        if match is None and len(uploaded := self.uploaded(name)) == 1:
+            (match,) = uploaded
         if match is None and name and "." not in key.rpartition("/")[2]:
             match = self._by_stem.get(key)
         return match or key
@@ -124,6 +126,24 @@ class ImageNames:
         counts = Counter(key.rpartition(".")[0] for key in self.keys)
         stems = ((key.rpartition(".")[0], key) for key in self.keys)
         return {stem: key for stem, key in stems if counts[stem] == 1}
+
+    def uploaded(self, name: str) -> list[str]:
+        """Return the images, sorted, that may have been uploaded to Label Studio as *name*.
+
+        It keeps an image's own name without its folder.
+        """
+        last = next(reversed(list(self._ends(name))), "").removeprefix(self.prefix)
+        match = UPLOADED.fullmatch(last)
+        return self._by_uploaded_name.get(match[1], []) if match else []
+
+    @cached_property
+    def _by_uploaded_name(self) -> dict[str, list[str]]:
+        """The images below the prefix by the names that they have after an upload."""
+        keys: dict[str, list[str]] = {}
+        for key in sorted(self.keys):
+            if key.startswith(self.prefix):
+                keys.setdefault(uploaded_name(key.rpartition("/")[2]), []).append(key)
+        return keys
 
     def _ends(self, name: str) -> Iterator[str]:
         """Yield the keys that the ends of an address or a path would be, longest first."""
@@ -137,4 +157,11 @@ class ImageNames:
         steps = path.replace("\\", "/").lstrip("/").split("/")
         for start in range(len(steps)):
             yield self.prefix + "/".join(steps[start:])
-        yield self.prefix + UPLOADED.sub("", steps[-1])
+
+
+def uploaded_name(name: str) -> str:
+    """Return what Label Studio calls an uploaded file, after the 8 digits that it puts before it.
+
+    Source: Django, `get_valid_filename`, which it stores uploads by.
+    """
+    return re.sub(r"[^-\w.]", "", name.replace(" ", "_"))

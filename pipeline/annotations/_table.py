@@ -96,6 +96,10 @@ class TableFormat:
         table, more = _merge.merged(annotations(), source.name, settings.label_separator)
         return table, rejects + more
 
+    def check(self, source: AnnotationSource, settings: Any) -> None:
+        """Raise InputError if the table is empty, undecodable, or lacks a column."""
+        next(self.rows(source, settings, []), None)
+
     def rows(
         self, source: AnnotationSource, settings: Any, rejects: list[Reject]
     ) -> Iterator[tuple[int, dict[str, str]]]:

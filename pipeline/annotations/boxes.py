@@ -42,7 +42,7 @@ def _box(cells: Cells, settings: Settings) -> dict[str, Any]:
     return {**labelled(cells, settings), **box(left, top, right, bottom)}
 
 
-read = TableFormat(
+TABLE = TableFormat(
     columns={
         **{field: COLUMNS[field] for field in ("image", "label", "group")},
         "left": ("left", "xmin", "x_min", "xtl", "x1", "x"),
@@ -56,4 +56,5 @@ read = TableFormat(
     one_of=(("width", "height"), ("right", "bottom")),
     parse=_box,
     kind=AnnotatedObject,
-).read
+)
+read = TABLE.read

@@ -21,7 +21,8 @@ LEVEL = "point"
 COLUMNS = points.TABLE.columns
 
 # A source can add columns of any name, so that `Name` comes before all other names of images.
-read = replace(points.TABLE, columns={**COLUMNS, "image": ("name", *COLUMNS["image"])}).read
+TABLE = replace(points.TABLE, columns={**COLUMNS, "image": ("name", *COLUMNS["image"])})
+read = TABLE.read
 
 
 def write(annotations: WrittenAnnotations) -> bytes:

@@ -23,6 +23,9 @@ LEVEL = "object"
 FRAME = "displayed"
 
 Attributes = Mapping[str, str]
+DEEPEST = 32
+"""Elements inside one another; CVAT's are at most 5."""
+
 SHAPES = {"box", "ellipse", "mask", "points", "polygon", "tag", "polyline", "cuboid", "skeleton"}
 
 Settings = ObjectSettings
@@ -65,6 +68,9 @@ def _elements(source: AnnotationSource) -> list[tuple[int, str, Attributes]]:
             raise InputError(f"{source.name}: its root is {name!r}; CVAT's root is 'annotations'")
         if name == "track":
             what = "has tracks; export the task as 'CVAT for images 1.1'"
+            raise InputError(f"{source.name}:{line}: {what}")
+        if len(around) == DEEPEST:
+            what = f"elements are nested more than {DEEPEST} deep; this is no file of CVAT"
             raise InputError(f"{source.name}:{line}: {what}")
         if "skeleton" not in around:  # whose points are not annotations
             elements.append((line, name, attributes))

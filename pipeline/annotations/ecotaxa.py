@@ -45,7 +45,8 @@ def _image(cells: Cells, settings: Settings) -> dict[str, Any] | None:
     raise Rejected("unconfirmed", f"the label is {status or 'without a status'}")
 
 
-read = TableFormat(COLUMNS, required=("image", "label"), parse=_image, image_name=str.strip).read
+TABLE = TableFormat(COLUMNS, required=("image", "label"), parse=_image, image_name=str.strip)
+read = TABLE.read
 
 
 def write(annotations: WrittenAnnotations) -> bytes:

@@ -14,4 +14,5 @@ class Settings(TableSettings):
     columns: ColumnNames = ColumnNames()
 
 
-read = TableFormat(COLUMNS, required=("image", "label")).read
+TABLE = TableFormat(COLUMNS, required=("image", "label"))
+read = TABLE.read

@@ -121,7 +121,13 @@ def _image(task: Mapping[str, Any], field: str, names: ImageNames) -> tuple[str,
         return key, None
     if not isinstance(name, str) or not name:
         raise Rejected("no_such_image", f"its data has no {field!r}; set annotations.image")
-    return names.key(name), None
+    key, same = names.key(name), names.uploaded(name)
+    if key not in names.keys and same:
+        what = (
+            f"{len(same):,} images have its name, such as {same[0]}; add its key to the task's data"
+        )
+        raise Rejected("no_such_image", f"{name} was uploaded without its folder, and {what}")
+    return key, None
 
 
 def _results(task: Any, settings: Settings, at: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -32,7 +32,7 @@ def _point(cells: Cells, settings: Settings) -> dict[str, Any]:
     return {"row": row, "col": col, "label": label, "group": text(cells.get("group"))}
 
 
-read = TableFormat(
+TABLE = TableFormat(
     columns={
         "image": ("image_id",),
         "row": ("row",),
@@ -43,4 +43,5 @@ read = TableFormat(
     required=("image", "row", "column", "label"),
     parse=_point,
     image_name="{}.png".format,
-).read
+)
+read = TABLE.read

@@ -75,8 +75,9 @@ def label(
 ) -> tuple[pa.Table, dict[str, Any]]:
     """Label some of the unlabelled chips as background.
 
-    A chosen chip is in the group, and so in the split, of the nearest labelled chip of its image.
-    Where an annotation was rejected there is no background: somebody has seen something there.
+    A chosen chip stays in its group, which is that of its image: an image of several groups has no
+    background, as nobody has said which of them it would be in. Nor is there any where an
+    annotation was rejected: somebody has seen something there.
 
     Args:
         labels: schemas.LABELS.
@@ -100,35 +101,29 @@ def label(
             "another, so that chosen chips can be told from annotated ones"
         )
     labelled, others = (labels.filter(kind(labels["label"])) for kind in (pc.is_valid, pc.is_null))
+    free = others.filter(pc.is_in(others["key"], value_set=_keys_of_one_group(labels)))
     excluded = _rejected_chips(chips, rejected)
     if touched is not None:
         excluded = pa.concat_arrays([excluded, touched])
-    free = others.filter(pc.invert(pc.is_in(others["chip_id"], value_set=excluded)))
+    free = free.filter(pc.invert(pc.is_in(free["chip_id"], value_set=excluded)))
     columns = (free[column].to_pylist() for column in ("key", "row", "col"))
     seed = params.background_seed
     drawn = [background_at(key, row, col, seed) for key, row, col in zip(*columns, strict=True)]
     lowest = sorted(range(len(drawn)), key=drawn.__getitem__)
     chosen = free.take(pa.array(lowest[: int(params.background * labelled.num_rows)], pa.int64()))
-    in_image: defaultdict[str, list[Row]] = defaultdict(list)
-    for row in labelled.filter(pc.is_in(labelled["key"], value_set=chosen["key"])).to_pylist():
-        in_image[row["key"]].append(row)
-    rows = [
-        {**row, "label": name, **_group_of_nearest(in_image[row["key"]], row)}
-        for row in chosen.to_pylist()
-    ]
+    rows = [{**row, "label": name} for row in chosen.to_pylist()]
     left = labels.filter(pc.invert(pc.is_in(labels["chip_id"], value_set=chosen["chip_id"])))
     table = pa.concat_tables([left, pa.Table.from_pylist(rows, schemas.LABELS)])
     counts = {"label": name, "candidates": free.num_rows, "chosen": len(rows)}
     return schemas.conform(table, schemas.LABELS), counts
 
 
-def _group_of_nearest(labelled: Sequence[Row], row: Row) -> Row:
-    if not labelled:
-        return {}
-    nearest = min(
-        labelled, key=lambda at: (at["row"] - row["row"]) ** 2 + (at["col"] - row["col"]) ** 2
+def _keys_of_one_group(labels: pa.Table) -> pa.ChunkedArray:
+    """Return the keys of the images whose chips are all in one group."""
+    groups = (
+        labels.select(["key", "group"]).group_by("key").aggregate([("group", "count_distinct")])
     )
-    return {"group": nearest["group"], "split": nearest["split"]}
+    return groups.filter(pc.equal(groups["group_count_distinct"], 1))["key"]
 
 
 def _rejected_chips(chips: pa.Table, rejected: Sequence[Reject]) -> pa.Array:

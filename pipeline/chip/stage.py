@@ -14,7 +14,16 @@ from pipeline.annotations import AnnotationSource, _frame, file_name, label_sepa
 from pipeline.annotations import frame as frame_of
 from pipeline.annotations import level as level_of
 from pipeline.annotations import read as read_annotations
-from pipeline.chip import background, labels, methods, nodata, particles, recipe, tables_stage
+from pipeline.chip import (
+    background,
+    labels,
+    methods,
+    nodata,
+    particles,
+    recipe,
+    splits,
+    tables_stage,
+)
 from pipeline.chip.methods import _covered, _objects
 from pipeline.config.loader import Params
 from pipeline.config.sections import AnnotationParams, ChipParams
@@ -128,6 +137,9 @@ def read(context: Context, instrument_tables: Sequence[shards.ShardPlan] = ()) -
         located = schemas.ANNOTATIONS.empty_table() if level == "object" else annotations
         places, unusable = methods.places(images, located, params.chip, name)
         rejected += unusable
+    if params.split.by == "group":
+        annotations, unusable = labels.fill_groups(annotations, name)
+        rejected += unusable
     unannotated = sorted(set(source.keys) - set(annotated.to_pylist()))
     return Inputs(images, places, annotations, level, rejected, measured, unannotated)
 
@@ -199,11 +211,15 @@ def publish(
 
     Raises:
         TooManyRejects: more annotations were rejected than chip.max_rejects allows.
+        InputError: a split has no labelled chip.
     """
     params = context.params
     kept = nodata.assemble(context, plans)
     _warn_of_unknown_groups(inputs.images, params.split.by)
     labelled, chosen, rejected = _labels(params, kept.chips, inputs)
+    for line in splits.counts(labelled):
+        log.info("chip: %s", line)
+    splits.check(labelled, params.split)
     check_labels(labelled)
     tables_of_rejects = rejects.table(rejected), kept.table.rejected, kept.dropped
     rejected_table = rejects.sort(pa.concat_tables(tables_of_rejects))

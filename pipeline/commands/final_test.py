@@ -27,6 +27,7 @@ from pipeline.train import stage as train
 from pipeline.validate import results
 from pipeline.validate.analyses import confusion, headline, per_class, per_group
 from pipeline.validate.data import ValidationData
+from pipeline.validate.spreadsheet import to_csv
 
 FOLDER = Path("test_results")
 LOOKS = FOLDER / "looks.csv"
@@ -99,7 +100,7 @@ def _write(data: ValidationData) -> dict[str, float]:
         "predictions.parquet": schemas.to_bytes(data.predictions.table),
     }
     for result in found:
-        files |= {f"{name}.csv": results.to_csv(table) for name, table in result.tables.items()}
+        files |= {f"{name}.csv": to_csv(table) for name, table in result.tables.items()}
     for name, content in files.items():
         outputs.place(FOLDER / name, out(content))
     return metrics

@@ -1,7 +1,8 @@
 """Convert PySpacer's feature files, in every form it has written, to one table of features.
 
 PySpacer keeps one file for each image. Its first were JSON, a list of features without their
-points; later ones JSON with points; today's are compressed NumPy archives.
+points; later ones JSON with points; today's are compressed NumPy archives. A feature without a
+point can only be used if it is the only one of its image.
 
 Source: PySpacer 0.14, `data_classes.py: ImageFeatures`.
 """
@@ -92,6 +93,11 @@ def parse(data: bytes) -> ImageFeatures:
         raise InputError(f"its {len(points):,} points do not fit its {len(features):,} features")
     if not np.isfinite(features).all():
         raise InputError("has features that are not finite")
+    if points is None and len(features) > 1:
+        raise InputError(
+            f"has {len(features):,} features without their points, as PySpacer's first files do; "
+            "extract them again with rows and columns, or here with extract.extractor: coralnet"
+        )
     return image
 
 
@@ -132,9 +138,9 @@ def _points(rows: Any, cols: Any) -> NDArray[np.int32]:
 def convert(source: Storage, target: Path, suffix: str, image: str) -> Converted:
     """Write the features of every file of *source* to one Parquet file, schemas.vectors.
 
-    Rows are sorted by key, row and column; if a file does not have the points, row and column are
-    null and the rows stay in the file's order. Files that cannot be read, or that have another dim
-    than the first, are left out.
+    Rows are sorted by key, row and column; if a file has one feature without its point, row and
+    column are null. Files that cannot be read, that have several features without their points, or
+    that have another dim than the first, are left out.
 
     Args:
         source: where the files are.

@@ -205,7 +205,11 @@ def _section(key: str, values: Mapping[str, Any], name: str) -> Section:
         chosen = values.get("extractor")
         if isinstance(chosen, str) and not USER_PLUGIN.match(chosen):
             part = chosen.partition("/")[0]  # not imported: extractors import slowly
-            registry.check("extract.extractors", part, key=_at(key, "extractor", values, name))
+            try:
+                registry.check("extract.extractors", part, key=_at(key, "extractor", values, name))
+            except SettingError as error:
+                hint = f"; a network of torchvision is written torchvision/{chosen}"
+                raise SettingError(f"{error}{'' if '/' in chosen else hint}") from error
     try:
         return kind.model_validate(_plain(values))
     except ValidationError as error:

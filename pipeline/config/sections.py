@@ -121,7 +121,7 @@ class SplitParams(Section):
     """Which groups are for training, calibration, validation and the final test."""
 
     by: str = "group"
-    """What stays in one split: `group` (the annotations' column; the image where it is blank),
+    """What stays in one split: `group` (the annotations' column; if blank, that of its image),
     `image`, `folder`, `day` or `place` (from EXIF), or a field of `index.pattern`."""
     validation: Share = 0.2
     """The share of the groups that the classifier is evaluated on."""
@@ -315,9 +315,9 @@ class ValidateParams(Section):
     """How the classifier is evaluated."""
 
     bootstrap_rounds: Positive = 1000
-    """Resamples of the groups behind each 95 % interval."""
+    """Resamples of the groups behind the 95 % interval of the calibration error."""
     seed: Annotated[int, Field(ge=0)] = 0
-    """Another seed draws other resamples."""
+    """Another seed draws other resamples, and other signs for the test of a comparison."""
     gallery_size: Annotated[int, Field(ge=0, le=200)] = 60
     """Chips that the report shows; 0: none, and the bucket is not read."""
     compare: tuple[str, ...] = ()

@@ -31,6 +31,9 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
 KEPT_BYTES = (2**30, 2**25)
 
+CUBLAS_WORKSPACE = ":4096:8"
+"""Kibibytes and number of the buffers in which cuBLAS adds up in a fixed order."""
+
 THREADS = 1
 """Threads in a process: another number gives other bits, so processes are added instead."""
 
@@ -137,6 +140,22 @@ def keep_freed_memory() -> None:
         return
     for setting in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
         any(mallopt(setting, size) for size in KEPT_BYTES)  # older versions allow less
+
+
+def compute_deterministically(device_name: str) -> None:
+    """Have torch give the same bits at every run on a card; on a processor it does so by itself.
+
+    Call it before anything is computed in this process: cuBLAS reads its variable then. Torch warns
+    of an operation that has no deterministic form; its results may differ in the last bits.
+
+    Source: PyTorch's notes, "Reproducibility"; cuBLAS's manual, "Results Reproducibility".
+    """
+    if device_name != "cuda":
+        return
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = CUBLAS_WORKSPACE
+    import torch
+
+    torch.use_deterministic_algorithms(mode=True, warn_only=True)
 
 
 def cores() -> int:

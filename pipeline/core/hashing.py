@@ -89,6 +89,12 @@ def overlap(a: str, b: str) -> bool:
     return a.startswith(b) or b.startswith(a)
 
 
+def split_place(group: str) -> float:
+    """Return the hash of *group* as a number from 0 to 1, which decides its split."""
+    hashed = hashlib.sha256(b"quadrat split\0" + group.encode()).digest()
+    return int.from_bytes(hashed[:8], "big") / 2**64
+
+
 def split_of(group: str, *, validation: float, calibration: float, test: float = 0.0) -> str:
     """Return the split of *group*, which depends on its hash and on no other group.
 
@@ -96,8 +102,7 @@ def split_of(group: str, *, validation: float, calibration: float, test: float =
     next *calibration* share for calibration, the highest *test* share for the test, the rest for
     training. If a share grows, groups only move into it.
     """
-    hashed = hashlib.sha256(b"quadrat split\0" + group.encode()).digest()
-    place = int.from_bytes(hashed[:8], "big") / 2**64
+    place = split_place(group)
     if place < validation:
         return "validation"
     if place < validation + calibration:

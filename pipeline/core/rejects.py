@@ -22,6 +22,7 @@ REASONS: dict[str, str] = {
     "label_conflict": "the same pixel or image has two different labels",
     "no_data": "more of the chip is no-data than chip.max_nodata allows",
     "no_feature": "the table of features has no row for this point, or values that are not finite",
+    "no_group": "a label without a group, in an image whose annotations name several groups",
     "no_mask": "the image has no mask under the name in chip.nodata, or one of another size",
     "no_such_image": "an annotation or a table names an image that is not in the index",
     "no_window": "the annotated pixel is in no window of the table",

@@ -180,6 +180,8 @@ DESCRIPTIONS: Mapping[str, str] = {
     "x_max": "the highest x of the window's corners, in the scene's own coordinates",
     "y_max": "the highest y of the window's corners, in the scene's own coordinates",
     "feature": "the vector that the extractor computes of the chip",
+    "decoder_warning": "what the decoder warned of while it read the image, whose pixels may be "
+    "damaged; null if of nothing",
     "stage": "the stage that left the row out",
     "reason": "a short code for why the row was left out",
     "detail": "what is wrong with the row, and where, in one sentence",
@@ -212,12 +214,14 @@ def features(dim: int, dtype: str) -> pa.Schema:
     """Return the schema of a features table of *dim* values a chip, `float32` or `float16`."""
     value = pa.float16() if dtype == "float16" else pa.float32()
     vector = pa.list_(pa.field(ELEMENT, value), dim)
-    return pa.schema([*_ID, *_KEY, *_CENTRE, ("feature", vector)])
+    warning = _columns(pa.string(), "decoder_warning")
+    return pa.schema([*_ID, *_KEY, *_CENTRE, ("feature", vector), *warning])
 
 
 def vectors(dim: int) -> pa.Schema:
-    """Return the schema of features from elsewhere: without `chip_id`, in float32."""
-    return features(dim, "float32").remove(0)
+    """Return the schema of features from elsewhere: key, row, column and feature, in float32."""
+    fields = features(dim, "float32")
+    return pa.schema([fields.field(name) for name in ("key", "row", "col", "feature")])
 
 
 SORT_KEYS: tuple[str, ...] = ("key", "row", "col", "chip_id")

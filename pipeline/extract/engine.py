@@ -28,7 +28,7 @@ from pipeline.core.errors import Changed, Missing, Rejected, StorageError
 from pipeline.core.rejects import Reject, message
 from pipeline.extract.runtimes import Network
 from pipeline.images.resize import resize_chip
-from pipeline.images.sandbox import decoding
+from pipeline.images.sandbox import Decode, decoding
 from pipeline.images.windows import Pixels, Window, crop
 from pipeline.storage import Storage
 
@@ -54,6 +54,7 @@ class PendingTable:
     open_rows: int
     rejects: list[Reject] = field(default_factory=list)
     rejected: set[int] = field(default_factory=set)
+    warnings: dict[int, str] = field(default_factory=dict)
     changed: list[str] = field(default_factory=list)
 
 
@@ -95,7 +96,8 @@ Chips = list[Pixels]
 
 Cut = Chips | Rejected | StorageError
 
-Decode = Callable[[bytes, str], Pixels]
+Decoded = tuple[Cut, str | None]
+"""What became of a job, and what the decoder warned of."""
 
 
 class Engine:
@@ -140,7 +142,9 @@ class Engine:
         """
         opened: deque[PendingTable] = deque()
         batch = Batch(self, step)
-        for job, cut in self._ahead(self._jobs(tables, opened)):
+        for job, (cut, warning) in self._ahead(self._jobs(tables, opened)):
+            if warning is not None:
+                job.table.warnings.update(dict.fromkeys(job.rows, warning))
             if isinstance(cut, list):
                 batch.add(job, cut)
             else:
@@ -161,10 +165,10 @@ class Engine:
             opened.append(PendingTable(name, chips, features, chips.num_rows))
             yield from _jobs_of(opened[-1])
 
-    def _ahead(self, jobs: Iterator[Job]) -> Iterator[tuple[Job, Cut]]:
+    def _ahead(self, jobs: Iterator[Job]) -> Iterator[tuple[Job, Decoded]]:
         """Fetch and cut *jobs* in threads, ahead of the caller, and yield them in their order."""
         fetched: deque[tuple[Job, Future[bytes]]] = deque()
-        cut: deque[tuple[Job, Future[Cut]]] = deque()
+        cut: deque[tuple[Job, Future[Decoded]]] = deque()
         with ExitStack() as stack:
             decode = stack.enter_context(decoding(self.extract, isolate=self.isolate))
             fetchers = ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch")
@@ -187,25 +191,22 @@ class Engine:
     def _fetch(self, job: Job) -> bytes:
         return self.storage.read(job.key, if_version=job.version)
 
-    def _cut(
-        self, job: Job, data: Future[bytes], decode: Decode
-    ) -> Chips | Rejected | StorageError:
+    def _cut(self, job: Job, data: Future[bytes], decode: Decode) -> Decoded:
         """Return the job's chips, each uint8 [size, size, 3], or why the image cannot be used.
 
         Each thread keeps its last image, since an image may have several jobs.
         """
         last = self._last
         if getattr(last, "image", None) != job.image:
-            last.image = last.pixels = None  # free the pixels before the next ones are decoded
+            last.image = last.decoded = None  # free the pixels before the next ones are decoded
             try:
-                last.pixels = decode(data.result(), job.key)
+                last.decoded = decode(data.result(), job.key)
             except (Rejected, Missing, Changed) as why:
-                return why
+                return why, None
             last.image = job.image
-        size = self.network.size
-        return [
-            resize_chip(crop(last.pixels, window), size, self.extract) for window in job.windows
-        ]
+        size, (pixels, warning) = self.network.size, last.decoded
+        chips = [resize_chip(crop(pixels, window), size, self.extract) for window in job.windows]
+        return chips, warning
 
     def forward(self, chips: Pixels) -> NDArray[np.float32]:
         """Embed one full batch: uint8 [batch, size, size, 3] to float32 [batch, dim]."""
@@ -301,5 +302,7 @@ def finish(table: PendingTable, store: str) -> ExtractedTable:
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), dim)
     rows = table.chips.select(["chip_id", "key", "row", "col"]).take(pa.array(kept, pa.int64()))
     table.features = np.empty((0, dim), np.float32)
-    features = schemas.conform(rows.append_column("feature", vectors), schema)
+    warnings = pa.array([table.warnings.get(row) for row in kept], pa.string())
+    rows = rows.append_column("feature", vectors).append_column("decoder_warning", warnings)
+    features = schemas.conform(rows, schema)
     return ExtractedTable(table.name, features, table.rejects, table.changed)

@@ -19,7 +19,7 @@ from pipeline.extract.runtime import FeaturesRequest, Runtime
 from pipeline.images import resize, windows
 from pipeline.store.recipe import recipe_of
 
-VERSION = 2
+VERSION = 3
 """Of the engine: raise it when the features of the same chips change."""
 
 

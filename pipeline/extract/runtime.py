@@ -214,6 +214,9 @@ def _try(runtime: Runtime, folder: Path) -> str:
 
     Returns:
         The last line of its error output.
+
+    Raises:
+        InputError: the extractor's weights cannot be used.
     """
     section = runtime.request.extract.model_copy(update={"batch": runtime.batch})
     code = "from pipeline.extract import trial; trial.main()"
@@ -221,7 +224,10 @@ def _try(runtime: Runtime, folder: Path) -> str:
     command = [sys.executable, "-W", "ignore", "-c", code, *arguments]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-    return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+    last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+    if done.returncode == InputError.exit_code:
+        raise InputError(last)
+    return last
 
 
 def _is_damaged(folder: Path) -> bool:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("quadrat")
 
 TABLE = "features"
+NAMED = 3
+"""Images in a message."""
 
 
 def plan(context: Context) -> list[shards.ShardPlan]:
@@ -47,6 +49,22 @@ def plan(context: Context) -> list[shards.ShardPlan]:
         rows = outputs.shard_path(CHIPS, line["shard"])
         plans.append(shards.ShardPlan(line["shard"], piece, rows.read_bytes, line["rows"]))
     return plans
+
+
+def check_weights(context: Context) -> None:
+    """Check, once for each recipe, that the weights are those of the extractor.
+
+    Raises:
+        SettingError, InputError: they are not, or there are none.
+    """
+    requested = recipe.request(context.params.extract, context.machine)
+    mark = context.machine.state / "weights-checked" / requested.recipe.digest
+    if requested.extractor.weights and hasattr(requested.extractor.part, "build"):
+        if mark.exists():
+            return
+        requested.extractor.build()
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
 
 
 def make(context: Context, pieces: Sequence[Piece], report: Report) -> None:
@@ -156,7 +174,21 @@ def publish(
     }
     outputs.publish(FEATURES, files, manifest, error)
     _warn_of_shrunk_chips(context.params.extract)
+    _report_decoder_warnings()
     return table.counts("extract", "chips")
+
+
+def _report_decoder_warnings() -> None:
+    """Warn of images whose pixels may be damaged, and name the first of them."""
+    warned = tables.decoder_warnings().group_by(["key", "decoder_warning"]).aggregate([])
+    if not warned.num_rows:
+        return
+    first = warned.sort_by("key").slice(0, NAMED).to_pylist()
+    log.warning(
+        "extract: the decoder warned of %s, whose pixels may be damaged: %s; the report shows them",
+        pluralize(warned.num_rows, "images"),
+        ", ".join(f"{row['key']} ({row['decoder_warning']})" for row in first),
+    )
 
 
 def _warn_of_shrunk_chips(extract: ExtractParams) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.config.machine import machine
 from pipeline.config.sections import ExtractParams
+from pipeline.core.errors import InputError
 from pipeline.extract import extractors, runtime, runtimes
 from pipeline.extract.extractors import Extractor
 from pipeline.extract.runtimes.torch import Eager
@@ -30,7 +31,12 @@ def main() -> None:
     """Try a runtime; the arguments are its name, the folder to fill, and the section as JSON."""
     name, folder, section = sys.argv[1:]
     extract = ExtractParams.model_validate_json(section)
-    runtime.write(Path(folder), verdict(name, Path(folder), extract))
+    try:
+        result = verdict(name, Path(folder), extract)
+    except InputError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(error.exit_code)
+    runtime.write(Path(folder), result)
 
 
 def verdict(name: str, folder: Path, extract: ExtractParams) -> dict[str, Any]:
@@ -38,6 +44,9 @@ def verdict(name: str, folder: Path, extract: ExtractParams) -> dict[str, Any]:
 
     Returns:
         `equal`, and `why` in a sentence.
+
+    Raises:
+        InputError: the extractor's weights cannot be used, whatever the runtime.
     """
     extractor = extractors.choose(extract, machine()).build()
     batch = int(extract.batch or 0)

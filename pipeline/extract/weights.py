@@ -217,6 +217,9 @@ def _parse(path: Path, data: bytes) -> Mapping[str, Any]:
     from safetensors.torch import load as load_safetensors
 
     content: Any
+    if path.suffix != ".safetensors" and data[:1] not in PICKLES:
+        what = "torch.save has not written it, and its name does not end in .safetensors"
+        raise InputError(f"{path}: not a file of weights: {what}")
     try:
         if path.suffix == ".safetensors":
             content = load_safetensors(data)
@@ -226,14 +229,13 @@ def _parse(path: Path, data: bytes) -> Mapping[str, Any]:
                 content = torch.load(BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:
         # torch and safetensors raise many kinds of errors on a damaged file, some not public.
-        refused = isinstance(error, pickle.UnpicklingError) or "TorchScript" in str(error)
-        if refused and data[:1] in PICKLES:
+        if isinstance(error, pickle.UnpicklingError) or "TorchScript" in str(error):
             raise InputError(
                 f"{path}: holds pickled objects, not only tensors; save it again with "
                 "safetensors.torch.save_file"
             ) from error
         # Only the first line: in the next ones torch advises weights_only=False.
-        why = "it is damaged" if refused else (str(error).splitlines() or ["it is empty"])[0]
+        why = (str(error).splitlines() or ["it is empty"])[0]
         raise InputError(f"{path}: not a file of weights: {why}") from error
     if not isinstance(content, Mapping):
         raise InputError(f"{path}: holds a {type(content).__name__}, not tensors by name")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -23,12 +22,7 @@ from pipeline.images.decoder_errors import (
     reraise_storage_error,
     truncated,
 )
-from pipeline.images.tiff_checks import (
-    DEFLATE,
-    check_deflate,
-    layout_problems,
-    unsupported_tiff,
-)
+from pipeline.images.tiff_checks import layout_problems, unsupported_tiff
 
 if TYPE_CHECKING:
     from tifffile import TiffPage
@@ -141,18 +135,9 @@ def read_bands(page: TiffPage) -> NDArray[Any]:
         ends = map(sum, zip(page.dataoffsets, page.databytecounts, strict=True))
         if max(ends) > page.parent.filehandle.size:  # LZW without its last byte may be decoded
             raise EOFError("a strip or tile ends beyond the file")
-        if page.compression in DEFLATE:
-            check_deflate(_parts(page))
         values = page.asarray(maxworkers=1)  # images are decoded in threads already
     except DECODER_ERRORS as error:
         raise truncated(error) from error
     if page.planarconfig == SEPARATE:
         values = np.moveaxis(values, 0, 2)
     return values.astype(values.dtype.newbyteorder("="), copy=False)
-
-
-def _parts(page: TiffPage) -> Iterator[bytes]:
-    """Yield the strips or tiles as they are stored."""
-    for start, size in zip(page.dataoffsets, page.databytecounts, strict=True):
-        page.parent.filehandle.seek(start)
-        yield page.parent.filehandle.read(size)

@@ -35,17 +35,19 @@ from pipeline.core.errors import (
     StorageError,
     TransientError,
 )
-from pipeline.images.decode import decode_image
+from pipeline.images.decode import DecodedImage, decode_with_warning
 from pipeline.images.header import read_header
 from pipeline.images.valid_mask import valid_mask
 from pipeline.images.watchdog import watched
-from pipeline.images.windows import Pixels
 from pipeline.storage import Object, Storage, open_storage
 
 try:
     import resource
 except ImportError:  # not a Unix
     resource = None  # type: ignore[assignment]
+
+Decode = Callable[[bytes, str], DecodedImage]
+"""Decodes the bytes of a key."""
 
 CPU_LIMIT_S = 120
 """CPU seconds for one image: many times what the slowest format takes for as many pixels as
@@ -76,8 +78,8 @@ class DecoderSandbox:
         self._processes.close()
         self._thread = threading.local()
 
-    def decode(self, data: bytes, extract: ExtractParams, key: str) -> Pixels:
-        """Return `decode_image(data, extract)`.
+    def decode(self, data: bytes, extract: ExtractParams, key: str) -> DecodedImage:
+        """Return `decode_with_warning(data, extract)`.
 
         Raises:
             Rejected: as there; and `decoder_died` or `too_slow`.
@@ -85,7 +87,8 @@ class DecoderSandbox:
         """
         request = {"read": "pixels", "extract": extract.model_dump_json()}
         reply, pixels = self._ask(request, data, key)
-        return np.frombuffer(pixels, np.uint8).reshape(reply["shape"])
+        array = np.frombuffer(pixels, np.uint8).reshape(reply["shape"])
+        return DecodedImage(array, reply["warning"])
 
     def valid_mask(self, data: bytes, nodata: NoData, key: str) -> NDArray[np.bool_]:
         """Return `valid_mask(data, nodata)`; raise as `decode` does."""
@@ -143,7 +146,7 @@ class DecoderSandbox:
 
 
 @contextmanager
-def decoding(extract: ExtractParams, *, isolate: bool) -> Iterator[Callable[[bytes, str], Pixels]]:
+def decoding(extract: ExtractParams, *, isolate: bool) -> Iterator[Decode]:
     """Yield a function that decodes a key's bytes: in a sandbox if *isolate*, else here."""
     if isolate:
         with closing(DecoderSandbox()) as sandbox:
@@ -152,10 +155,10 @@ def decoding(extract: ExtractParams, *, isolate: bool) -> Iterator[Callable[[byt
         yield partial(_decode_here, extract)
 
 
-def _decode_here(extract: ExtractParams, data: bytes, key: str) -> Pixels:
+def _decode_here(extract: ExtractParams, data: bytes, key: str) -> DecodedImage:
     try:
         with watched(key):
-            return decode_image(data, extract)
+            return decode_with_warning(data, extract)
     except MemoryError as error:
         raise out_of_memory(key) from error
 
@@ -256,9 +259,12 @@ def _reply(request: Mapping[str, Any], data: bytes) -> tuple[dict[str, Any], Any
             return {"header": _header(request)}, b""
         if request["read"] == "mask":
             array: NDArray[Any] = valid_mask(data, request["nodata"])
+            warning = None
         else:
-            array = decode_image(data, ExtractParams.model_validate_json(request["extract"]))
-        return {"shape": array.shape}, array.reshape(-1).view(np.uint8)
+            section = ExtractParams.model_validate_json(request["extract"])
+            array, warning = decode_with_warning(data, section)
+        reply = {"shape": array.shape, "warning": warning}
+        return reply, array.reshape(-1).view(np.uint8)
     except Rejected as why:
         return {"rejected": [why.reason, why.detail]}, b""
     except MemoryError:

@@ -95,7 +95,7 @@ def _misread_values(image: Any) -> Iterator[str]:
 def check_deflate(parts: Iterable[bytes]) -> None:
     """Raise zlib.error if a strip or tile compressed by Deflate is not what was written.
 
-    libtiff and tifffile stop at the last pixel, before the checksum at the end.
+    libtiff stops at the last pixel, before the checksum; tifffile's decoder compares it.
     """
     for part in parts:
         inflater, remaining = zlib.decompressobj(), part

@@ -18,6 +18,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline.annotations import AnnotationSource, file_name
+from pipeline.annotations import check as check_annotations
 from pipeline.config.sections import BucketParams, IndexParams
 from pipeline.core import code_version, rejects, schemas
 from pipeline.core.errors import (
@@ -68,7 +70,15 @@ FORMATS = {
 
 
 def plan(context: Context, listing: BucketListing) -> list[shards.ShardPlan]:
-    """Return the pieces of the images table; raise SettingError if no key matches the pattern."""
+    """Return the pieces of the images table.
+
+    Raises:
+        SettingError: no key matches `index.pattern`.
+        InputError: the annotation file lacks a column: that is said before any header is read.
+    """
+    params = context.params.annotations
+    source = AnnotationSource(file_name(params), _annotations(params.path), ())
+    check_annotations(source, params)
     pattern, keys = context.params.index.template, listing.images["key"].to_pylist()
     if pattern and not any(map(pattern.parse, keys)):
         raise SettingError(

@@ -85,6 +85,7 @@ class S3:
         self._locks: dict[int, threading.Lock] = {}
         self._md5_etags: bool | None = None
         self._refusals = Refusals()
+        self._is_reached = False
 
     @property
     def _client(self) -> Any:
@@ -275,7 +276,19 @@ class S3:
                 raise self._error(key, error, if_version) from error
 
         if_missing = s3_client.TRIES_IF_LISTED if if_version else 1
-        return retry(explained, tries=s3_client.TRIES, if_missing=if_missing)
+        if self._is_reached:
+            return retry(explained, tries=s3_client.TRIES, if_missing=if_missing)
+        warning = threading.Timer(
+            s3_client.SILENT_S, s3_client.warn_of_silence, [self._client, self.url]
+        )
+        warning.daemon = True
+        warning.start()
+        try:
+            found = retry(explained, tries=s3_client.TRIES, if_missing=if_missing)
+        finally:
+            warning.cancel()
+        self._is_reached = True
+        return found
 
     def _error(self, key: str, error: Exception, if_version: str) -> StorageError | Rejected:
         at = f"{self.url}/{key}" if key else self.url

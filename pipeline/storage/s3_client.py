@@ -5,6 +5,7 @@ Where a response has no body, its HTTP status is its code. No message holds a cr
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import Any
 
@@ -18,7 +19,12 @@ from urllib3.exceptions import HTTPError
 from pipeline.config.machine import machine
 from pipeline.core.errors import Missing, SettingError, StorageError, TransientError
 
-CONNECT_S = 10
+log = logging.getLogger(__name__)
+
+SILENT_S = 3
+"""Of the first request without an answer, before a warning."""
+
+CONNECT_S = 4
 TIMEOUT_S = 30
 """Between two bytes of a response."""
 
@@ -79,8 +85,6 @@ def new_client(url: str) -> Any:
     """
     settings, environ = machine(), os.environ.get
     endpoint = settings.endpoint or environ("AWS_ENDPOINT_URL_S3") or environ("AWS_ENDPOINT_URL")
-    # A service of one's own rarely has a name for each bucket; an access point always has one.
-    needs_path = endpoint and not url.startswith("s3://arn:")
     config = Config(
         connect_timeout=CONNECT_S,
         read_timeout=TIMEOUT_S,
@@ -90,7 +94,7 @@ def new_client(url: str) -> Any:
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
         signature_version=UNSIGNED if settings.is_anonymous else None,
-        s3={"addressing_style": "path" if needs_path else "auto"},
+        s3={"addressing_style": "path" if endpoint else "auto"},
     )
     try:
         session = boto3.session.Session()
@@ -117,6 +121,15 @@ def _pay(params: dict[str, Any], **_: Any) -> None:
     params["RequestPayer"] = "requester"
 
 
+def warn_of_silence(client: Any, at: str) -> None:
+    """Warn that the endpoint, which has never answered, takes long to answer the first request."""
+    log.warning(
+        "%s: no answer yet from %s; still trying. The endpoint is set by QUADRAT_ENDPOINT, "
+        "AWS_ENDPOINT_URL or endpoint in luigi.cfg",
+        *(at, client.meta.endpoint_url),
+    )
+
+
 def error_code(error: Exception) -> str:
     """Return the service's code of *error*; empty if it is not the service's."""
     return str(error.response["Error"]["Code"]) if isinstance(error, ClientError) else ""
@@ -139,7 +152,10 @@ def storage_error(error: Exception, at: str, bucket: str) -> StorageError:
         )
     if isinstance(error, BROKEN_RESPONSE) or _is_busy(error):
         reason = f"{TRIES} tries failed, the last with: {error}"
-        return TransientError(f"{at}: {reason}; check the endpoint and the network")
+        return TransientError(
+            f"{at}: {reason}; check the endpoint and the network (QUADRAT_ENDPOINT, "
+            "AWS_ENDPOINT_URL or endpoint in luigi.cfg)"
+        )
     return StorageError(f"{at}: {error}")
 
 

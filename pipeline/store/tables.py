@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.core import rejects
 from pipeline.core.errors import InputError
 from pipeline.store import outputs
-from pipeline.store.outputs import CHIPS, INDEX, LABELS
+from pipeline.store.outputs import CHIPS, FEATURES, INDEX, LABELS
 
 
 def read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
@@ -37,6 +38,15 @@ def chips(columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
     """Yield the chips, schemas.CHIPS, one shard at a time."""
     for path in outputs.shard_paths(CHIPS):
         yield read(path, columns)
+
+
+def decoder_warnings() -> pa.Table:
+    """Read which chips the decoder warned of: `chip_id`, `key` and `decoder_warning`, by key."""
+    columns = ["chip_id", "key", "decoder_warning"]
+    parts = (read(path, columns) for path in outputs.shard_paths(FEATURES))
+    return pa.concat_tables(
+        part.filter(pc.is_valid(part["decoder_warning"])) for part in parts
+    ).sort_by("key")
 
 
 def labels(columns: Sequence[str] | None = None) -> pa.Table:

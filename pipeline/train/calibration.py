@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,15 @@ from numpy.typing import NDArray
 
 from pipeline.config.sections import TrainParams
 from pipeline.train.batches import Indices, Targets
-from pipeline.train.model import BINARY, Classifier, calibrated, mixed, softmax
+from pipeline.train.calibration_error import Gaps
+from pipeline.train.model import BINARY, NOT_WANTED, Classifier, calibrated, mixed, softmax
 from pipeline.train.thresholds import EVEN, choose_thresholds
 
 Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
 
 TINY = 1e-300
-BINS = 15
 HIGHEST_TEMPERATURE = 20.0
 """Temperatures are searched from 1/20 to 20."""
 
@@ -26,70 +29,108 @@ ROUNDS = 500
 HIGHEST_DOUBT = 0.5
 
 
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """The chips of the calibration split that have a class.
+
+    Attributes:
+        logits: [n, n_classes].
+        y: the class of each chip, or the number of its label set, [n].
+        groups: the number of each chip's group, [n].
+        targets: the label sets, [n_sets, n_classes] of 0 and 1; None: one label a chip.
+    """
+
+    logits: Floats
+    y: Indices
+    groups: Indices
+    targets: Targets | None = None
+
+    @property
+    def has(self) -> Flags:
+        """Whether each chip has each class, [n, n_classes]."""
+        if self.targets is None:
+            return np.asarray(self.y[:, None] == np.arange(self.logits.shape[1]))
+        return np.asarray(self.targets[self.y] > 0)
+
+    @property
+    def right(self) -> Indices:
+        """The right one of each choice: of a class, or, of several labels a chip, no or yes."""
+        return self.y if self.targets is None else self.has.ravel().astype(np.int64)
+
+
 def calibrate(
-    classifier: Classifier,
-    logits: Floats,
-    y: Indices,
-    train: TrainParams,
-    targets: Targets | None = None,
+    classifier: Classifier, held_out: HeldOut, train: TrainParams
 ) -> tuple[Classifier, dict[str, Any]]:
     """Fit what `train.calibration` names by the log loss on the calibration split.
 
-    Of several labels a chip, each class of each chip is a decision between no and yes: temperature
-    and mixture are fitted to all decisions together, sigmoids to those of each class. Then each
+    Of several labels a chip, each class of each chip is a choice between no and yes: temperature
+    and mixture are fitted to all choices together, sigmoids to those of each class. Then each
     class's threshold is chosen.
-
-    Args:
-        classifier: not calibrated yet.
-        logits: of the calibration split, [n, n_classes].
-        y: the class of each chip, or the number of its label set, [n].
-        train: the section.
-        targets: the label sets, [n_sets, n_classes] of 0 and 1; None: one label a chip.
 
     Returns:
         The calibrated classifier, and what its card says of the calibration.
     """
-    tensors, method = dict(classifier.tensors), train.calibration
-    if targets is not None:
+    method, is_multilabel = train.calibration, held_out.targets is not None
+    tensors = dict(classifier.tensors)
+    if is_multilabel:
         tensors["thresholds"] = np.full(len(classifier.classes), EVEN, np.float32)
-    if not len(y):
-        why = f"no calibration chip has a {'known ' if targets is None else ''}label"
+    if not len(held_out.y):
+        why = f"no calibration chip has a {'' if is_multilabel else 'known '}label"
         return replace(classifier, tensors=tensors), {"method": "none", "why": why}
-    if method == "none" and targets is None:
-        return classifier, {"method": "none", "why": "train.calibration is none"}
-    before = calibrated(logits, tensors)
-    if targets is None:
-        is_of_class, decisions = y[:, None] == np.arange(logits.shape[1]), logits
-    else:
-        is_of_class, decisions = targets[y] > 0, _decisions(np.zeros_like(logits), logits)
-        y = is_of_class.ravel().astype(np.int64)
-    fitted: dict[str, Any] = {}
-    if method == "temperature":
-        fitted["temperature"] = [fit_temperature(decisions, y)]
-    elif method == "mixture":
-        temperature, doubt = fit_mixture(decisions, y)
-        fitted |= {"temperature": [temperature], "doubt": [doubt]}
-    elif method == "sigmoid":
-        # Of two classes, one of which a chip has, only the second has a sigmoid.
-        first = 1 if targets is None and logits.shape[1] == BINARY else 0
-        slope, offset = fit_sigmoids(before[:, first:], is_of_class[:, first:])
-        fitted |= {"sigmoid.slope": slope, "sigmoid.offset": offset}
+    if method == "none" and not is_multilabel:
+        return classifier, {"method": "none", "why": NOT_WANTED}
+    before = dict(tensors)
+    fitted = _fit(method, held_out, before)
     tensors |= {name: np.asarray(values, np.float32) for name, values in fitted.items()}
-    after = calibrated(logits, tensors)
     card: dict[str, Any] = {"method": method}
-    for when, p in (("before", before), ("after", after)):
-        probabilities = p if targets is None else _decisions(1 - p, p)
-        card[f"log_loss_{when}"] = log_loss(probabilities, y)
-        card[f"ece_{when}"] = ece(probabilities, y)
-    card |= {name: float(tensors[name][0]) for name in ("temperature", "doubt") if name in fitted}
-    if targets is not None:
-        tensors["thresholds"] = choose_thresholds(after, is_of_class)
+    if is_multilabel:
+        probabilities = calibrated(held_out.logits, tensors)
+        tensors["thresholds"] = choose_thresholds(probabilities, held_out.has)
         rounded = [round(value, 6) for value in tensors["thresholds"].tolist()]
         card["thresholds"] = dict(zip(classifier.classes, rounded, strict=True))
+        positives = held_out.has.sum(axis=0).tolist()
+        card["positives"] = dict(zip(classifier.classes, positives, strict=True))
+    for when, own in (("before", before), ("after", tensors)):
+        card |= {f"{name}_{when}": value for name, value in _measure(own, held_out).items()}
+    card |= {name: float(tensors[name][0]) for name in ("temperature", "doubt") if name in fitted}
     return replace(classifier, tensors=tensors), card
 
 
-def _decisions(no: Floats, yes: Floats) -> Floats:
+def _fit(
+    method: str, held_out: HeldOut, tensors: Mapping[str, NDArray[np.float32]]
+) -> dict[str, Any]:
+    """Return the tensors that *method* adds to those of a classifier that is not calibrated."""
+    logits, is_multilabel = held_out.logits, held_out.targets is not None
+    choices = _no_and_yes(np.zeros_like(logits), logits) if is_multilabel else logits
+    if method == "temperature":
+        return {"temperature": [fit_temperature(choices, held_out.right)]}
+    if method == "mixture":
+        temperature, doubt = fit_mixture(choices, held_out.right)
+        return {"temperature": [temperature], "doubt": [doubt]}
+    if method == "sigmoid":
+        # Of two classes, one of which a chip has, only the second has a sigmoid.
+        first = 1 if not is_multilabel and logits.shape[1] == BINARY else 0
+        before = calibrated(logits, tensors)
+        slope, offset = fit_sigmoids(before[:, first:], held_out.has[:, first:])
+        return {"sigmoid.slope": slope, "sigmoid.offset": offset}
+    return {}
+
+
+def _measure(tensors: Mapping[str, NDArray[np.float32]], held_out: HeldOut) -> dict[str, float]:
+    """Return log loss and calibration error; the latter is left out if no label is predicted."""
+    p = calibrated(held_out.logits, tensors)
+    if held_out.targets is None:
+        chosen = np.eye(p.shape[1], dtype=bool)[p.argmax(axis=1)]
+        measured = {"log_loss": log_loss(p, held_out.right)}
+    else:
+        chosen = p.astype(np.float32) >= tensors["thresholds"]
+        measured = {"log_loss": log_loss(_no_and_yes(1 - p, p), held_out.right)}
+    groups = np.broadcast_to(held_out.groups[:, None], p.shape)[chosen]
+    gaps = Gaps.between(p[chosen], held_out.has[chosen], groups)
+    return measured if gaps is None else {**measured, "ece": gaps.error}
+
+
+def _no_and_yes(no: Floats, yes: Floats) -> Floats:
     """Return the scores of no and yes for each class of each chip, [n n_classes, 2]."""
     return np.stack([no.ravel(), yes.ravel()], axis=1)
 
@@ -200,16 +241,3 @@ def log_loss(probabilities: Floats, y: Indices) -> float:
     """Return the mean log loss of the classes *y*."""
     chosen = probabilities[np.arange(len(y)), y]
     return float(-np.log(np.maximum(chosen, TINY)).mean())
-
-
-def ece(probabilities: Floats, y: Indices) -> float:
-    """Return the calibration error: the mean of |score - accuracy| over bins of equally many chips.
-
-    Source: Nixon et al. 2019, "Measuring calibration in deep learning".
-    """
-    score = probabilities.max(axis=1)
-    correct = probabilities.argmax(axis=1) == y
-    order = np.argsort(score, kind="stable")
-    bins = np.array_split(order, min(BINS, len(order)))
-    gaps = [len(rows) * abs(correct[rows].mean() - score[rows].mean()) for rows in bins]
-    return float(sum(gaps) / len(y))

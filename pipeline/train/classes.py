@@ -12,10 +12,7 @@ import numpy as np
 from pipeline.config.sections import TrainParams
 from pipeline.core import label_sets
 from pipeline.train.batches import LEFT_OUT, Indices, Targets
-from pipeline.train.label_map import LabelMap, renamed, renamed_all
-
-OTHER = "other"
-"""The class into which rare ones are merged."""
+from pipeline.train.label_map import OTHER, LabelMap, check_other, renamed, renamed_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +69,13 @@ class Classes:
 def choose_classes(
     texts: Sequence[str], label_map: LabelMap, train: TrainParams, separator: str | None = None
 ) -> Classes:
-    """Choose the classes by the labels of the train split's rows."""
+    """Choose the classes by the labels of the train split's rows.
+
+    Raises:
+        InputError: a label has the name of the class into which rare ones are merged.
+    """
     labels = Counter(label for text in texts for label in label_sets.split(text, separator))
+    check_other(label_map, labels, train)
     counts: Counter[str] = Counter()
     for label, count in labels.items():
         name = renamed(label_map.to, label)

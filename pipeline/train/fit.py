@@ -19,7 +19,7 @@ from pipeline.core import hardware
 from pipeline.core.errors import InputError
 from pipeline.train import classifiers
 from pipeline.train.batches import Data, Targets
-from pipeline.train.calibration import calibrate
+from pipeline.train.calibration import HeldOut, calibrate
 from pipeline.train.checkpoint import Checkpoint
 from pipeline.train.classes import Classes, choose_classes
 from pipeline.train.label_map import LabelMap
@@ -75,6 +75,7 @@ def fit(
         InputError: there are no labelled rows, or fewer than two classes.
     """
     torch.set_num_threads(hardware.cores())
+    hardware.compute_deterministically(device)
     train_labels, held_out_labels = splits.train.texts, splits.calibration.texts
     classes = choose_classes(train_labels, splits.label_map, train, splits.separator)
     y, targets = classes.encode([*train_labels, *held_out_labels])
@@ -89,8 +90,9 @@ def fit(
     curve = loop.run(data, held_out, checkpoint, step)
     classifier = classifier_of(classes.names, data, loop.network)
     logits = _logits(classifier, held_out)
+    groups = _groups(splits.calibration)[held_out.at]
     classifier, calibration_card = calibrate(
-        classifier, logits, held_out_y[held_out.at], train, targets
+        classifier, HeldOut(logits, held_out_y[held_out.at], groups, targets), train
     )
     card = {
         "n_train": len(data),
@@ -105,6 +107,14 @@ def fit(
     if splits.separator is not None:
         card["label_separator"] = splits.separator
     return Fitted(classifier.with_card(card), curve)
+
+
+def _groups(chips: LabelledFeatures) -> NDArray[np.int64]:
+    """Return the number of each chip's group; without groups, each chip is one of its own."""
+    if "group" not in chips.labels.column_names:
+        return np.arange(chips.labels.num_rows)
+    names = chips.labels["group"].to_numpy(zero_copy_only=False)
+    return np.asarray(np.unique(names, return_inverse=True)[1], np.int64)
 
 
 def _check(classes: Classes, y: NDArray[np.int64]) -> None:

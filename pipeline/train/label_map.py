@@ -15,6 +15,9 @@ from pipeline.core import label_sets
 from pipeline.core.errors import InputError, Missing, StorageError
 from pipeline.storage import read_url
 
+OTHER = "other"
+"""The class into which rare ones are merged."""
+
 SHOWN = 50
 """Labels that a message lists."""
 
@@ -132,8 +135,9 @@ def check(label_map: LabelMap, labels: Collection[str], train: TrainParams) -> N
     its way; with "closed", the map must also name all of *labels*; "open" checks nothing.
 
     Raises:
-        InputError: the check fails; the message lists the labels.
+        InputError: the check fails, or `check_other` does; the message lists the labels.
     """
+    check_other(label_map, labels, train)
     if train.label_map is None or train.label_map_check == "open":
         return
     where = f"train.label_map: {train.label_map.rpartition('/')[2]}"
@@ -159,6 +163,24 @@ def check(label_map: LabelMap, labels: Collection[str], train: TrainParams) -> N
         raise InputError(
             f"{where}: does not name the label {_listed(unnamed)}; add a line for each (a label to "
             "keep becomes itself), or set train.label_map_check to names"
+        )
+
+
+def check_other(label_map: LabelMap, labels: Collection[str], train: TrainParams) -> None:
+    """Check that no label is named as the class into which rare ones are merged.
+
+    Raises:
+        InputError: one of *labels* is, or becomes so by the label map.
+    """
+    if train.rare_classes != "merge":
+        return
+    own = sorted(label for label in labels if renamed(label_map.to, label) == OTHER)
+    if own:
+        raise InputError(
+            f"train.rare_classes: merge puts rare classes into one named {OTHER!r}, which is a "
+            f"label already ({_listed(list(map(repr, own)))}): its chips would become one "
+            "class with them; give it another name in train.label_map, or set train.rare_classes "
+            "to keep or drop"
         )
 
 

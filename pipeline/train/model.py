@@ -35,6 +35,7 @@ BLOCK_ROWS = 256
 chip's probability do not depend on its neighbours."""
 
 BINARY = 2
+NOT_WANTED = "train.calibration is none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,21 @@ class Classifier:
         facts = {"classes": list(self.classes), "format": FORMAT, "tensors": sha256(tensors)}
         text = json.dumps({**self.card, **facts}, indent=1, sort_keys=True, ensure_ascii=False)
         return {"model.safetensors": tensors, "model.json": f"{text}\n".encode()}
+
+
+def not_calibrated(card: Mapping[str, Any]) -> str:
+    """Return what to tell people if a classifier's scores are not calibrated against its settings.
+
+    "" if they are calibrated, or `train.calibration` is none.
+    """
+    calibration = card["calibration"]
+    if calibration["method"] != "none" or calibration.get("why", NOT_WANTED) == NOT_WANTED:
+        return ""
+    return (
+        f"The scores are not calibrated: {calibration['why']}. They may be far too high, and there "
+        "is no score from which on predictions can be accepted. Label chips of more groups, or set "
+        "split.calibration higher."
+    )
 
 
 def sha256(data: bytes) -> str:

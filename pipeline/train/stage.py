@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, fields
@@ -26,6 +27,7 @@ from pipeline.store.outputs import CLASSIFIER, FEATURES, Out
 from pipeline.store.recipe import Recipe
 from pipeline.train import dvclive, label_map, labelled_features, recipe, training_record
 from pipeline.train.label_map import renamed
+from pipeline.train.model import not_calibrated
 from pipeline.train.schedule import Schedule
 from pipeline.train.training_record import TrainingRecord
 
@@ -53,7 +55,8 @@ def check_labels(params: Params, labels: pa.Table) -> None:
     """Check the names in the label map against *labels*, schemas.LABELS.
 
     Raises:
-        InputError: a name is wrong, by the rule of `train.label_map_check`.
+        InputError: a name is wrong, by the rule of `train.label_map_check`; or a label is named as
+            the class into which rare ones are merged.
     """
     names = labelled_features.names(labels, label_separator(params.annotations))
     label_map.check(label_map.read(params.train), names, params.train)
@@ -166,6 +169,8 @@ def publish(context: Context, target: Piece, manifest: dict[str, Any]) -> Counts
     curve = context.store.read(target, "curve.csv").decode()
     files |= dvclive.write(list(csv.DictReader(io.StringIO(curve))))
     outputs.publish(CLASSIFIER, files, {**manifest, "digests": digests})
+    if warning := not_calibrated(json.loads(context.store.read(target, "model.json"))):
+        log.warning("train: %s", warning)
     rows = record.note["rows"]
     is_new = record.note["run"] == context.run
     more = "classifier trained" if is_new else "classifier reused from the store"

@@ -30,7 +30,7 @@ from pipeline.validate.analyses import Result
 from pipeline.validate.comparable import Comparable, Today, compare_on_unused
 from pipeline.validate.evaluation import Evaluation
 from pipeline.validate.near_duplicates import NearDuplicates
-from pipeline.validate.overlaps import Overlaps
+from pipeline.validate.overlaps import WINDOW, Overlaps
 from pipeline.validate.predictions import Predictions, predict
 from pipeline.validate.report import pictures
 
@@ -129,9 +129,9 @@ class ValidationData:
 
     @cached_property
     def overlaps(self) -> Overlaps:
-        """The windows of different splits that share pixels, and images in several splits."""
-        images = tables.images(["key", "version", "width", "height"])
-        return overlaps.find(self.labels, images, tables.chips())
+        """The validation chips that share pixels with a chip of the other splits."""
+        columns = ("chip_id", "key", *WINDOW)
+        return overlaps.find(self.validation.labels, self.labels, lambda: tables.chips(columns))
 
     @cached_property
     def near_duplicates(self) -> NearDuplicates:
@@ -147,6 +147,11 @@ class ValidationData:
     def rejected(self) -> pa.Table:
         """schemas.REJECTS of the stages before this one."""
         return tables.rejected()
+
+    @cached_property
+    def decoder_warnings(self) -> pa.Table:
+        """The chips of images that their decoder warned of; see `tables.decoder_warnings`."""
+        return tables.decoder_warnings()
 
     def metadata(self, name: str) -> list[str | None]:
         """Return the value of *name*, see `validate.by`, for the image of each validation chip."""
@@ -185,7 +190,7 @@ class ValidationData:
                 except Rejected as error:
                     raise StorageError(error.detail) from error
                 try:
-                    pixels = decode(data, key)
+                    pixels = decode(data, key).pixels
                 except Rejected as error:  # its features were precomputed elsewhere
                     log.warning("validate: %s: not shown: %s", key, error.detail)
                     continue

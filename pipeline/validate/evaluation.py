@@ -172,25 +172,24 @@ class Evaluation:
 
     @cached_property
     def decisions(self) -> Decisions:
-        """The predictions of the chips; for multi-label data, one for each chip and class."""
-        if not self.is_multilabel:
-            return Decisions(self.score, self.correct, self.groups, self.n_groups)
-        chosen = self.predicted.flags(self.n, len(self.labels))
-        return self._for_each_class(self.certainty, self.truth == chosen)
+        """The predictions of the chips; for multi-label data, one for each predicted label.
 
-    @cached_property
-    def probability_decisions(self) -> Decisions:
-        """What calibration is measured on: is a label with probability p right with frequency p?
-
-        For multi-label data, one for each chip and class, with the class's probability.
+        That a chip lacks a label is no decision here: nearly all chips lack nearly all labels, so
+        that a classifier would be right, and sure, if it never predicted any.
         """
         if not self.is_multilabel:
-            return self.decisions
-        return self._for_each_class(self.probabilities, self.truth)
+            return Decisions(self.score, self.correct, self.groups, self.n_groups)
+        chips, labels = self.predicted.chips, self.predicted.labels
+        score, groups = self.probabilities[chips, labels], self.groups[chips]
+        return Decisions(score, self.truth[chips, labels], groups, self.n_groups)
 
-    def _for_each_class(self, score: Floats, correct: Flags) -> Decisions:
-        groups = np.repeat(self.groups, self.n_classes)
-        return Decisions(score.ravel(), correct[:, : self.n_classes].ravel(), groups, self.n_groups)
+    def decisions_for(self, label: int) -> Decisions:
+        """Return the decisions that predict *label*, an index into *labels*."""
+        chosen = self.predicted.labels == label
+        every = self.decisions
+        return Decisions(
+            every.score[chosen], every.correct[chosen], every.groups[chosen], self.n_groups
+        )
 
     @cached_property
     def confusion_pairs(self) -> tuple[Pairs, Indices, list[str]]:

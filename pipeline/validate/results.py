@@ -21,6 +21,7 @@ from pipeline.validate.analyses import Result, analyses
 from pipeline.validate.data import ValidationData
 from pipeline.validate.report import page
 from pipeline.validate.report.blocks import Page, ReportSection
+from pipeline.validate.spreadsheet import to_csv
 from pipeline.validate.valresult import valresult
 
 CACHE_BYTES = 512 * 2**20
@@ -38,6 +39,7 @@ HEADLINE = (
     "samples_f1",
     "log_loss",
     "ece",
+    "calibrated",
     "threshold_coverage",
     "threshold_accuracy",
     "n_validation",
@@ -160,9 +162,3 @@ def _code(data: ValidationData) -> str:
 def _counted(data: ValidationData) -> str:
     images, chips = data.images.num_rows, data.labels.num_rows
     return f"{pluralize(chips, 'labelled chips')} of {pluralize(images, 'images')}"
-
-
-def to_csv(table: pd.DataFrame) -> bytes:
-    """Return *table* as the bytes of a CSV file, rounded to six digits."""
-    text: str = table.round(6).to_csv(index=False, lineterminator="\n")
-    return text.encode()

@@ -1,10 +1,13 @@
 """CVAT's XML: boxes, outlines, masks, points and tags."""
 
+import time
+
 import numpy as np
 import pytest
 from annotation_files import read, window
 
 from pipeline.annotations import cvat
+from pipeline.core.errors import InputError
 
 # The example of CVAT's documentation of its XML 1.1, and what CVAT has added to it since.
 CVAT = """<?xml version="1.0" encoding="utf-8"?>
@@ -77,3 +80,14 @@ def test_runs_of_a_cvat_mask_that_do_not_fit_are_a_reject(rle):
     rows, rejects = read(cvat, f'<annotations><image name="a.jpg">{mask}</image></annotations>')
     what = "test.file:1: the runs of its mask do not add up to 12 pixels"
     assert (rows, rejects) == ([], [("a.jpg", "not_a_box", what)])
+
+
+def test_elements_that_are_nested_too_deep_are_an_error_at_once():
+    deep = "<annotations>" + "<tag>" * 80_000 + "</tag>" * 80_000 + "</annotations>"
+    begun = time.monotonic()
+    with pytest.raises(InputError) as stop:
+        read(cvat, deep)
+    assert str(stop.value) == (
+        "test.file:1: elements are nested more than 32 deep; this is no file of CVAT"
+    )
+    assert time.monotonic() - begun < 1

@@ -1,5 +1,7 @@
 """The keys of images by the names that annotation tools write."""
 
+from urllib.parse import quote
+
 from pipeline.annotations import AnnotationSource
 from pipeline.annotations._objects import ImageNames
 
@@ -10,9 +12,31 @@ def test_images_are_matched_by_address():
     assert names.key("s3://bucket/reef/site/1.jpg") == "site/1.jpg"
     assert names.key("https://x.org/other/1.jpg?signature=/a/site/1.jpg") == "1.jpg"
     assert names.key("/data/local-files/?d=reef/p/2%203.jpg") == "p/2 3.jpg"
-    assert names.key("/data/upload/4/0123abcd-1.jpg") == "1.jpg"
     assert names.key("nowhere/1.jpg") == "nowhere/1.jpg"
     assert ImageNames(AnnotationSource("", b"", ["p/2.jpg"]), "p/").key("2.jpg") == "p/2.jpg"
+
+
+def test_an_upload_of_label_studio_is_the_only_image_of_that_name():
+    """The names are those that Django 5.2 stores `upload/1/0123abcd-` + name under."""
+    stored = {
+        "reef/Reef 1 (ä).jpg": "Reef_1_ä.jpg",
+        "reef/a,b#c.jpg": "abc.jpg",
+        "p/ x  y.jpg": "_x__y.jpg",
+        "a&b+c=d.jpg": "abcd.jpg",
+        "site/1.jpg": "1.jpg",
+    }
+    names = ImageNames(AnnotationSource("", b"", [*stored, "x/2.jpg", "2.jpg"]), "")
+    for key, name in stored.items():
+        assert names.key(f"/data/upload/1/0123abcd-{quote(name)}") == key
+        assert names.key(f"https://labels.org/data/upload/17/ffffffff-{quote(name)}") == key
+    for address in ("/data/upload/1/0123abcd-2.jpg", "/data/upload/1/0123abcd-3.jpg"):
+        assert names.key(address) == address, "two images have the name, or none"
+    assert names.key("0123abcd-1.jpg") == "0123abcd-1.jpg"
+    assert names.uploaded("/data/upload/1/0123abcd-2.jpg") == ["2.jpg", "x/2.jpg"]
+    below = ImageNames(AnnotationSource("", b"", ["x/2.jpg", "2.jpg"]), "x/")
+    assert below.key("/data/upload/1/0123abcd-2.jpg") == "x/2.jpg"
+    kept = ImageNames(AnnotationSource("", b"", ["upload/1/0123abcd-1.jpg", "1.jpg"]), "")
+    assert kept.key("/data/upload/1/0123abcd-1.jpg") == "upload/1/0123abcd-1.jpg"
 
 
 def test_images_are_matched_by_paths_of_windows_and_other_machines():

@@ -161,3 +161,18 @@ def test_tasks_of_exported_chips_label_the_chips_centre():
     ]
     place = "test.file:[0].annotations[0].result[1]"
     assert rejects[0][2] == f"{place}: rectanglelabels are not read on the image of a chip"
+
+
+def test_an_uploaded_image_whose_name_two_images_have_is_a_reject_that_names_one():
+    upload = task(labelled("choices", ["x"], {}), image="/data/upload/1/0123abcd-a.jpg")
+    (rows, rejects) = read(labelstudio, [upload])
+    assert rows == []
+    (reject,) = rejects
+    assert reject[1:] == (
+        "no_such_image",
+        "test.file:[0]: /data/upload/1/0123abcd-a.jpg was uploaded without its folder, and 2 "
+        "images have its name, such as a.jpg; add its key to the task's data",
+    )
+    upload["data"]["image"] = "/data/upload/1/0123abcd-b.jpg"
+    (row,), rejects = read(labelstudio, [upload])
+    assert (row["key"], rejects) == ("deep/b.jpg", [])

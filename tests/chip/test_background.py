@@ -131,25 +131,27 @@ def test_a_chip_with_a_rejected_annotation_is_no_background():
     assert len([place for place in chosen(found, None) if place[0] == "001.png"]) == 100
 
 
-def test_a_chosen_chip_is_in_the_group_of_the_nearest_labelled_chip_of_its_image():
+def test_background_is_in_the_group_of_its_image_and_not_in_images_of_two_groups():
     """Otherwise an image could be both trained and evaluated on."""
     known = said(
         {"key": "a", "row": 5, "col": 5, "label": "x", "group": "north"},
-        {"key": "a", "row": 94, "col": 94, "label": "x", "group": "south"},
+        {"key": "a", "row": 94, "col": 94, "label": "x", "group": "north"},
+        {"key": "c", "row": 5, "col": 5, "label": "x", "group": "north"},
+        {"key": "c", "row": 94, "col": 94, "label": "x", "group": "south"},
     )
-    keys = images(["a", "b"])
+    keys = images(["a", "b", "c"])
     params = points.Settings(method="points", size=SIZE, background=5)
     spoken = pa.concat_tables([known, background.places(keys, known, SIZE, 5)])
     every = methods.plan(methods.places(keys, spoken, params, "")[0], params)
     made = labels.make(every, keys, spoken, "point", SplitParams())
-    found, _ = background.label(made, every, [], AnnotationParams(format="points", background=5.0))
+    found, told = background.label(
+        made, every, [], AnnotationParams(format="points", background=5.0)
+    )
     rows = [row for row in found.to_pylist() if row["label"] == "background"]
-    assert len(rows) == 10
+    assert [(row["key"], row["group"]) for row in rows] == [("a", "north")] * 5 + [("b", "b")] * 5
+    assert told["candidates"] == 10
     for row in rows:
-        nearer = row["row"] + row["col"] < 99
-        group = "b" if row["key"] == "b" else "north" if nearer else "south"
-        assert row["group"] == group
-        assert row["split"] == hashing.split_of(group, validation=0.2, calibration=0.15)
+        assert row["split"] == hashing.split_of(row["group"], validation=0.2, calibration=0.15)
 
 
 def test_a_background_label_that_annotations_have_is_refused():

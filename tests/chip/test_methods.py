@@ -225,3 +225,29 @@ def test_nodata_that_is_no_value_alpha_or_mask_template_is_refused():
         grid.Settings(method="grid", nodata="{name}.png")
     with pytest.raises(ValueError, match="has no field"):
         grid.Settings(method="grid", nodata="black")
+
+
+@pytest.mark.parametrize(
+    ("key", "known", "message"),
+    [
+        (
+            "photo1.jpg",
+            "2021/photo1.jpg",
+            ", which has '2021/photo1.jpg': the same with '2021/' before it (annotations.prefix)",
+        ),
+        (
+            "2021/photo1.jpg",
+            "photo1.jpg",
+            ", which has 'photo1.jpg': the same without '2021/' before it (annotations.prefix, "
+            "bucket.url)",
+        ),
+        ("photo1.jpg", "2021/myphoto1.jpg", ""),
+    ],
+)
+def test_a_key_that_differs_by_a_prefix_is_named(key, known, message):
+    row = {"key": key, "row": 1, "col": 1, "label": "x", "line": "2"}
+    annotations = pa.Table.from_pylist([row], schemas.ANNOTATIONS)
+    image = {"key": known, "version": "v", "height": 9, "width": 9}
+    images = pa.Table.from_pylist([image], schemas.IMAGES)
+    _, _, (reject,) = methods.of_known_images(annotations, images, "points.csv")
+    assert reject.detail == f"points.csv:2: no image {key!r} in the index{message}"

@@ -41,6 +41,7 @@ points_of_an_image = st.lists(
     ),
 )
 def test_every_form_is_read_as_it_was_written(form, points, features):
+    points = points[:1] if "legacy" in form else points
     features = features[: len(points)]
     found = pyspacer_features.parse(packed(form, points, features))
     np.testing.assert_array_equal(found.features, features)
@@ -89,23 +90,33 @@ def test_a_file_that_is_not_a_feature_file_is_an_error(data):
         pyspacer_features.parse(data)
 
 
+@pytest.mark.parametrize("form", ["legacy json", "legacy archive"])
+def test_several_features_without_points_are_refused(form):
+    with pytest.raises(InputError) as stop:
+        pyspacer_features.parse(packed(form, [(1, 2), (3, 4)], [[1.0], [2.0]]))
+    assert str(stop.value) == (
+        "has 2 features without their points, as PySpacer's first files do; extract them again "
+        "with rows and columns, or here with extract.extractor: coralnet"
+    )
+
+
 @pytest.fixture
 def bucket(tmp_path):
-    """Feature files of every form beside images; what is in those that say which point."""
+    """Feature files of every form beside images, and what is in them by point; one without."""
     rng = np.random.default_rng(0)
     folder, wanted = tmp_path / "bucket", {}
     for number, form in enumerate(FORMS * 5):
         image = f"reef {number % 3}/{number:02d}.jpg"
         points = [(int(row), int(col)) for row, col in rng.integers(0, 4000, (7, 2))]
-        features = rng.normal(size=(7, 12)).astype(np.float32)
+        points = [(None, None)] if "legacy" in form else points
+        features = rng.normal(size=(len(points), 12)).astype(np.float32)
         path = folder / f"{image}.featurevector"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(packed(form, points, features))
         path.with_suffix("").write_bytes(b"an image")
-        if "legacy" not in form:
-            wanted |= {
-                (image, *point): feature for point, feature in zip(points, features, strict=True)
-            }
+        wanted |= {
+            (image, *point): feature for point, feature in zip(points, features, strict=True)
+        }
     return folder, wanted
 
 
@@ -127,21 +138,17 @@ def test_one_command_makes_one_table_of_a_folder(bucket, tmp_path):
     done = command(tmp_path, folder, "features.parquet")
     assert done.returncode == 0, done.stderr
     assert done.stdout == (
-        "features.parquet: 140 points of 20 images, 12 values each; 2 files left out\n"
+        "features.parquet: 80 points of 20 images, 12 values each; 2 files left out\n"
     )
     assert "broken.jpg.featurevector: is not a feature file" in done.stderr
     assert "short.jpg.featurevector: has 2 values a point, and the first file 12" in done.stderr
     table = pq.read_table(tmp_path / "features.parquet")
     assert table.schema.equals(schemas.vectors(12))
     assert table["key"].to_pylist() == sorted(table["key"].to_pylist())
-    found = {
-        (row["key"], row["row"], row["col"]): row["feature"]
-        for row in table.to_pylist()
-        if row["row"] is not None
-    }
+    found = {(row["key"], row["row"], row["col"]): row["feature"] for row in table.to_pylist()}
     assert found.keys() == wanted.keys()
     assert all(found[point] == feature.tolist() for point, feature in wanted.items())
-    assert table["row"].null_count == 70
+    assert table["row"].null_count == 10
     assert [path.name for path in tmp_path.iterdir()] == ["bucket", "features.parquet"]
 
 
@@ -189,16 +196,32 @@ def test_chips_find_their_own_features_in_any_order_and_tables(bucket, tmp_path,
         open_storage(str(folder)), tmp_path / "f.parquet", ".featurevector", ""
     )
     assert pq.ParquetFile(tmp_path / "f.parquet").num_row_groups > 5
-    points = sorted(wanted)
+    points = sorted(point for point in wanted if point[1] is not None)
     there, absent = [*points[::2], *points[1::2]], ("reef 0/00.jpg", 5000, 5000)
     tables = [("a", chips_at(there[:40])), ("b", chips_at([*there[40:], absent]))]
     done = list(PrecomputedFeatures(tmp_path / "f.parquet", EXTRACT).run(tables))
     assert [table.name for table in done] == ["a", "b"]
     rows = [row for table in done for row in table.features.to_pylist()]
-    assert len(rows) == len(wanted)
+    assert len(rows) == len(points)
     for row in rows:
         assert row["feature"] == wanted[row["key"], row["row"], row["col"]].tolist()
     assert [(r.reason, r.key, r.row, r.col) for r in done[1].rejects] == [("no_feature", *absent)]
+
+
+def test_a_feature_without_a_point_is_that_of_its_images_only_chip(tmp_path):
+    features = {"a": [1.0], "b": [2.0], "c": [3.0]}
+    for image, feature in features.items():
+        (tmp_path / f"{image}.featurevector").write_bytes(
+            packed("legacy json", [(0, 0)], [feature])
+        )
+    target = tmp_path / "f.parquet"
+    pyspacer_features.convert(open_storage(str(tmp_path)), target, ".featurevector", "")
+    table = chips_at([("a", 5, 6), ("b", 1, 1), ("b", 2, 2), ("d", 1, 1)])
+    (done,) = PrecomputedFeatures(target, EXTRACT).run([("a", table)])
+    rows = done.features.select(["key", "row", "col", "feature"]).to_pylist()
+    assert rows == [{"key": "a", "row": 5, "col": 6, "feature": [1.0]}]
+    rejects = [(reject.reason, reject.key) for reject in done.rejects]
+    assert rejects == [("no_feature", "b"), ("no_feature", "b"), ("no_feature", "d")]
 
 
 @pytest.mark.parametrize("kind", [pa.list_(pa.float64()), pa.list_(pa.float32(), 2)])
@@ -293,7 +316,7 @@ def test_a_table_that_changes_while_it_is_read_is_an_error(bucket, tmp_path):
     found = PrecomputedFeatures(tmp_path / "f.parquet", EXTRACT)
     (tmp_path / "f.parquet").write_bytes((tmp_path / "f.parquet").read_bytes())
     with pytest.raises(InputError, match="changed while it was read"):
-        list(found.run([("a", chips_at(sorted(wanted)))]))
+        list(found.run([("a", chips_at([point for point in wanted if point[1] is not None]))]))
 
 
 def test_the_command_shows_its_usage():

@@ -318,3 +318,29 @@ def test_a_copy_under_another_name_is_read(tmp_path):
     path = shipped(tmp_path)
     copy = shutil.copy(path, tmp_path / "other.yaml")
     assert load(copy) == load(path)
+
+
+def test_a_network_of_torchvision_without_its_part_is_named(tmp_path):
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    chosen = next(line for line in text.splitlines() if line.startswith("  extractor: "))
+    path = shipped(tmp_path, (chosen, "  extractor: efficientnet_b0"))
+    with pytest.raises(SettingError) as stop:
+        load(path)
+    assert str(stop.value).startswith(
+        f"params.yaml:{line_of(path, 'extractor: eff')}: extract.extractor: no 'efficientnet_b0' "
+    )
+    assert str(stop.value).endswith(
+        "; a network of torchvision is written torchvision/efficientnet_b0"
+    )
+
+
+def test_a_format_with_a_file_needs_one(tmp_path):
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    chosen = next(line for line in text.splitlines() if line.startswith("  path: "))
+    path = shipped(tmp_path, (chosen, "  path: null"))
+    with pytest.raises(SettingError) as stop:
+        load(path)
+    assert str(stop.value) == (
+        f"params.yaml:{line_of(path, 'path: null')}: annotations.path: None: annotations of this "
+        "format are in a file; name it"
+    )

@@ -91,7 +91,8 @@ def test_what_is_read_with_care_has_the_same_bytes(armed):
     run(armed, "index", "chip", "extract")
     assert features(armed) == alone
     before = armed.digests("data/features")
-    shutil.rmtree(armed.path / ".quadrat/store")
+    for name in (".quadrat/store", "data"):
+        shutil.rmtree(armed.path / name)
     *_, done = run(armed, "index", "chip", "extract", QUADRAT_ISOLATE_DECODING="true")
     assert "died unexpectedly" not in done.stderr
     assert armed.digests("data/features") == before

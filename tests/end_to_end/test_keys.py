@@ -115,7 +115,8 @@ def test_a_bucket_may_have_any_keys(repo, tmp_path):
         walk(repo, keys)
         assert everything(tmp_path) == before
         on_s3 = repo.digests("data/features")
-        shutil.rmtree(repo.path / ".quadrat/store")
+        for name in (".quadrat/store", "data"):
+            shutil.rmtree(repo.path / name)
         repo.env["QUADRAT_STORE"] = f"s3://{BUCKET}/store"
         walk(repo, keys)
         assert repo.digests("data/features") == on_s3

@@ -6,10 +6,11 @@ import json
 import re
 import time
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from conftest import new_repo, texture
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from pipeline.core import schemas
 
@@ -335,3 +336,11 @@ def test_trace_walks_one_image_through_every_table(done_repo):
     assert f"group {key} · validation" in said
     assert f"{rows[0]['predicted']} {rows[0]['score']:.2f}" in said
     assert done_repo.run("python", "-m", "stages.trace", "no/such.png", check=False).returncode == 1
+
+
+def test_weights_that_do_not_fit_stop_before_any_header_is_read(repo):
+    save_file({"conv.weight": np.zeros((1, 3), np.float32)}, repo.path / "other.safetensors")
+    repo.set(extract__extractor="torchvision/resnet18", extract__weights="other.safetensors")
+    done = repo.run("dvc", "repro", check=False)
+    assert "not the weights of this extractor: it lacks conv1.weight" in done.stderr
+    assert not list((repo.path / ".quadrat/store").rglob("*.parquet"))

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from image_files import RGB, jpeg_with_a_warning
 from PIL import Image
 
 from pipeline.chip import methods
@@ -178,7 +179,7 @@ def test_a_machine_short_of_memory_stops_the_run_and_rejects_nothing(bucket, mon
     def no_room(*args, **kwargs):
         raise MemoryError
 
-    monkeypatch.setattr(sandbox, "decode_image", no_room)
+    monkeypatch.setattr(sandbox, "decode_with_warning", no_room)
     with pytest.raises(InputError, match="^a.png: there is not enough memory to decode it; free"):
         features(bucket, [table(bucket, [(0, 1, 1)])])
 
@@ -190,6 +191,24 @@ def test_features_are_the_same_bits_when_images_are_decoded_in_separate_processe
     engine = Engine(bucket, network, extract, 2, isolate=True)
     done = list(engine.run([("0", table(bucket, places))]))
     assert by_id(done) == by_id(features(bucket, [table(bucket, places)]))
+
+
+@pytest.mark.parametrize("isolate", [False, True])
+def test_what_the_decoder_warned_of_is_kept_with_the_features(tmp_path, isolate):
+    Image.fromarray(RGB).save(tmp_path / "a.png")
+    (tmp_path / "b.jpg").write_bytes(jpeg_with_a_warning())
+    storage = open_storage(str(tmp_path))
+    extract = ExtractParams(extractor="filters")
+    network = Eager(filters.build(extract, None), 16, "fp32", "cpu")
+    chips = table(storage, [(0, 3, 8), (1, 5, 5), (1, 9, 9)])
+    (done,) = Engine(storage, network, extract, isolate=isolate).run([("0", chips)])
+    rows = done.features.select(["key", "decoder_warning"]).to_pylist()
+    warning = "Corrupt JPEG data: bad Huffman code"
+    assert [(row["key"], row["decoder_warning"]) for row in rows] == [
+        ("a.png", None),
+        ("b.jpg", warning),
+        ("b.jpg", warning),
+    ]
 
 
 def test_a_bucket_that_cannot_be_read_stops_the_run(bucket, monkeypatch):

@@ -103,6 +103,16 @@ def test_a_users_class_is_loaded_from_its_module(own):
         extractors.choose(ExtractParams(extractor="no_python:Mean"), machine())
 
 
+@pytest.mark.parametrize("name", ["os:system", "os:path", "pathlib:Path", "math:pi"])
+def test_what_is_no_extractor_is_an_error_in_one_sentence(name):
+    with pytest.raises(SettingError) as stop:
+        extractors.choose(ExtractParams(extractor=name), machine())
+    assert str(stop.value) == (
+        f"extract.extractor: {name!r} is no extractor: a class with identity(), dim and size "
+        "(docs/how-to/own-extractor.md)"
+    )
+
+
 def test_the_identity_is_that_of_the_code_that_was_loaded(own):
     """A worker that stays must not call what it has loaded by the name of what came later."""
     path, extract = own

@@ -259,6 +259,12 @@ def test_a_trial_that_dies_is_logged_and_torch_is_used(own, caplog):
     assert "openvino did not survive its trial: exit code 9" in caplog.text
 
 
+def test_weights_that_cannot_be_used_end_the_run_with_their_own_message(own):
+    line = "from pipeline.core.errors import InputError; raise InputError('w.pt: not weights')"
+    with pytest.raises(InputError, match=r"^w\.pt: not weights$"):
+        runtime.choose(requested(own(line)))
+
+
 def test_an_extractor_can_opt_out_of_other_runtimes():
     assert runtime.choose(requested(ExtractParams(extractor="filters"))).name == "torch"
     with pytest.raises(SettingError, match="extractors that can be exported from torch"):

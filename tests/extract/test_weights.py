@@ -302,6 +302,7 @@ def header(found):
     [
         ("w.pt", b""),
         ("w.pt", b"<html><title>404</title></html>"),
+        ("passwd", b"root:x:0:0:root:/root:/bin/bash\n"),
         ("w.pt", b"PK\x03\x04 torn"),
         ("w.safetensors", b""),
         ("w.safetensors", (2**62).to_bytes(8, "little") + b"{}"),

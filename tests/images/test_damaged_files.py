@@ -52,7 +52,7 @@ FILES = {
 def decode(data):
     """Decode as the extract stage does."""
     with decoding(EXTRACT, isolate=False) as decode:
-        return decode(data, "a")
+        return decode(data, "a").pixels
 
 
 def damaged(data, faults):

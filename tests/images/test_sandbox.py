@@ -48,7 +48,7 @@ def test_pixels_are_those_decoded_in_this_process(sandbox):
     for kind in ("JPEG", "PNG", "TIFF"):
         data = encoded(Image.fromarray(RGB), kind)
         want = decode_image(data, EXTRACT)
-        got = sandbox.decode(data, EXTRACT, "a.jpg")
+        got = sandbox.decode(data, EXTRACT, "a.jpg").pixels
         assert np.array_equal(got, want)
         assert (got.dtype, got.flags.c_contiguous) == (np.uint8, True)
 
@@ -86,7 +86,7 @@ def test_a_decoder_that_crashes_is_a_reject_and_the_next_image_is_read(sandbox):
         "its decoder crashed (SIGSEGV), which a damaged image can cause",
     )
     good = encoded(Image.fromarray(RGB))
-    assert np.array_equal(sandbox.decode(good, EXTRACT, "b.png"), RGB)
+    assert np.array_equal(sandbox.decode(good, EXTRACT, "b.png").pixels, RGB)
 
 
 def test_a_header_that_crashes_the_decoder_is_a_reject(sandbox, tmp_path):
@@ -129,7 +129,7 @@ def test_too_little_memory_stops_the_run_and_rejects_nothing(sandbox):
 def test_what_a_decoder_prints_does_not_disturb_the_reply(sandbox):
     data = deadly.image("talkative")
     want = decode_image(data, EXTRACT)
-    assert np.array_equal(sandbox.decode(data, EXTRACT, "a.jpg"), want)
+    assert np.array_equal(sandbox.decode(data, EXTRACT, "a.jpg").pixels, want)
 
 
 def test_no_process_outlives_its_sandbox(armed):

@@ -12,6 +12,9 @@ from conftest import ROOT, environment
     ("command", "says"),
     [
         ("annotations_in_memory.py --points 1000", "chip: 1,000 chips, 1,000 computed"),
+        ("damaged_images.py --repeats 2 --width 400", "with checksums"),
+        ("coverage.py --samples 20 --groups 8", "tests of equal classifiers with p < 0.05"),
+        ("calibration_error.py --repeats 1 --rounds 20", "on average"),
         ("near_duplicates.py --training 2000 --validation 500 --dim 16", "500 chips against 2,000"),
         ("plan_at_scale.py --chips 20000 --shards 64", "chips: 20,000 rows"),
         ("results.py --chips 500 --classes 5 --groups 20 --rounds 20", "of a minute"),

@@ -64,6 +64,7 @@ def test_features_are_read_with_every_bit(tmp_path, store, read):
         "key": [f"reef/{number // 25:03d}.jpg" for number in range(COUNT)],
         "row": list(range(COUNT)),
         "col": list(range(COUNT)),
+        "decoder_warning": pa.nulls(COUNT, pa.string()),
     }
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(features.ravel()), DIM)
     table = schemas.conform(pa.table({**rows, "feature": vectors}), schema)

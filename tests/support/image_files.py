@@ -47,6 +47,15 @@ def png_of_rows(rows: NDArray[np.uint8], colour: int = 2, height: int = 40) -> b
     )
 
 
+def jpeg_with_a_warning(height: int = 40, width: int = 60) -> bytes:
+    """Return a JPEG of noise that decodes to the end, but in which a code makes no sense."""
+    noise = np.random.default_rng(1).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    data = bytearray(encoded(Image.fromarray(noise), "JPEG", quality=95))
+    middle = len(data) // 2
+    data[middle : middle + 4] = b"\xff\x00\xff\x00"
+    return bytes(data)
+
+
 def header_and_bytes_read(data: bytes, max_pixels: int = 10**9) -> tuple[dict[str, Any], int]:
     """Return the header of a file in a folder, and how many of its bytes were read for it."""
     with tempfile.TemporaryDirectory() as folder:

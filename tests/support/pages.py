@@ -11,7 +11,7 @@ from synthetic_predictions import multilabel_table, random_table
 
 from pipeline.config.loader import load
 from pipeline.config.sections import ValidateParams
-from pipeline.core import rejects
+from pipeline.core import rejects, schemas
 from pipeline.core.rejects import Reject
 from pipeline.validate import label_issues, results
 from pipeline.validate.analyses import analyses
@@ -51,9 +51,11 @@ NOISE = np.random.default_rng(1).integers(0, 256, (400, 400, 3), dtype=np.uint8)
 def labels_of(rows):
     """Make a labels table of (key, group, split, label)."""
     names = ("key", "group", "split", "label")
-    return pa.table(
-        {name: pa.array([row[at] for row in rows], pa.string()) for at, name in enumerate(names)}
-    )
+    columns = {
+        name: pa.array([row[at] for row in rows], pa.string()) for at, name in enumerate(names)
+    }
+    columns["chip_id"] = pa.array([at.to_bytes(16, "big") for at in range(len(rows))])
+    return pa.table(columns | dict.fromkeys(("row", "col"), pa.array([5] * len(rows))))
 
 
 def near_of(rows=(), *, n_validation=10, n_training=20, **more):
@@ -64,12 +66,11 @@ def near_of(rows=(), *, n_validation=10, n_training=20, **more):
     return NearDuplicates(pd.DataFrame(rows, columns=columns), **counts)
 
 
-def overlaps_of(rows=(), images=(), **counts):
-    """Make overlaps from the rows' values in the order of the tables' columns."""
-    columns = [*COLUMNS, *(f"other_{name}" for name in COLUMNS), "shared_pixels", "share"]
-    by_split = pd.DataFrame(images, columns=["key", "train", "validation"])
-    counts = {"n_pairs": len(rows), "n_images": len(images), **counts}
-    return Overlaps(pd.DataFrame(rows, columns=columns), images=by_split, **counts)
+def overlaps_of(rows=()):
+    """Make overlaps from the rows' values in the order of the table's columns."""
+    columns = [*COLUMNS, *(f"near_{name}" for name in COLUMNS), "share"]
+    table = pd.DataFrame(rows, columns=columns)
+    return Overlaps(table, len(table), table["share"].median() if len(table) else 0.0)
 
 
 def cut(chip_ids, count):
@@ -96,9 +97,10 @@ def data_of(predictions, classes, separator=None, **changes):
             [("a.jpg", "g", "train", "c000"), ("b.jpg", "h", "validation", "c001")]
         ),
         "images": pa.table({"key": ["a.jpg", "b.jpg"], "version": ["1", "2"]}),
-        "overlaps": overlaps_of(),
         "near_duplicates": near_of(),
+        "overlaps": overlaps_of(),
         "rejected": rejects.table([]),
+        "decoder_warnings": warned([]),
         "curve": CURVE,
         "metadata": lambda name: [f"{name} {at % 7}" for at in range(predictions.num_rows)],
         "pictures": cut,
@@ -169,17 +171,31 @@ def full_data(n_classes, *, multilabel=False, gallery=200):
                 "version": [str(i) for i in range(12) for _ in range(2)],
             }
         ),
-        "overlaps": overlaps_of([[*pair, *near[:-2], 5, 0.05]] * 3, [("reef/a.jpg", 1, 1)]),
         "near_duplicates": near_of([[*pair, *near]] * 3),
+        "overlaps": overlaps_of([[*pair, *near[:6], 0.5]] * 3),
         "rejected": rejects.table(
             [
                 Reject("chip", "reef/a.jpg", "points_outside", "row 9 is below reef/a.jpg", 9, 2),
                 Reject("extract", "reef/b.jpg", "truncated", "the data end early"),
             ]
         ),
+        "decoder_warnings": warned([(b"w" * 16, "reef/c.jpg", "bad Huffman code")]),
     }
     data = SimpleNamespace(**vars(made) | changes)
     return with_validate(data, gallery_size=gallery, by=("site", "day"), target_accuracy=0.9)
+
+
+def warned(rows):
+    """Chips that their decoder warned of: chip_id, key and warning."""
+    names = ("chip_id", "key", "decoder_warning")
+    kinds = (schemas.CHIP_ID, pa.string(), pa.string())
+    columns = zip(*rows, strict=True) if rows else ((), (), ())
+    return pa.table(
+        {
+            name: pa.array(column, kind)
+            for name, column, kind in zip(names, columns, kinds, strict=True)
+        }
+    )
 
 
 def _multilabel_predictions(n, n_classes):

@@ -1,5 +1,9 @@
 """Training: deterministic, correct, and stopped by an error where it cannot work."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -30,6 +34,42 @@ def test_two_trainings_give_the_same_bytes_and_another_seed_does_not(name):
     np.random.default_rng(5).normal()
     assert files(trained(train)) == first
     assert files(trained(TrainParams(classifier=name, epochs=3, seed=1))) != first
+
+
+SEEN = """
+import os, sys, torch
+from pipeline.config.sections import TrainParams
+from pipeline.train import fit as module
+from training_rows import blobs
+
+def stop(*_):
+    workspace = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
+    print(workspace, torch.are_deterministic_algorithms_enabled(), torch.cuda.is_initialized())
+    raise SystemExit
+
+module.Loop = stop
+module.fit(module.Splits(blobs(60), blobs(30, seed=1)), TrainParams(epochs=1), sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize(
+    ("device", "seen"), [("cuda", ":4096:8 True False"), ("cpu", "None False False")]
+)
+def test_training_on_a_card_is_deterministic_from_before_cuda_begins(device, seen, monkeypatch):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    env = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT}/tests/support"}
+    command = [sys.executable, "-c", SEEN, device]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.stdout.strip() == seen, done.stderr
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no card")
+@pytest.mark.parametrize("name", ["lr", "mlp"])
+def test_two_trainings_on_a_card_give_the_same_bytes(name):
+    train = TrainParams(classifier=name, epochs=3, dropout=0.1)
+    rows = Splits(blobs(600), blobs(300, seed=1))
+    assert files(fit(rows, train, "cuda")) == files(fit(rows, train, "cuda"))
 
 
 def test_lr_agrees_with_scikit_learns_logistic_regression():
@@ -120,9 +160,6 @@ def test_a_constant_value_is_ignored():
 
 def test_training_does_not_import_torchs_compiler():
     """The import would take longer than most trainings."""
-    import subprocess
-    import sys
-
     code = (
         "import sys, numpy as np\n"
         "from pipeline.config.sections import TrainParams\n"

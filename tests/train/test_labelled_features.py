@@ -24,6 +24,7 @@ def out(tmp_path, monkeypatch):
                 "row": pa.array(range(3), pa.int32()),
                 "col": pa.array(range(3), pa.int32()),
                 "feature": pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), DIM),
+                "decoder_warning": pa.nulls(3, pa.string()),
             }
         ).cast(schemas.features(DIM, "float32"))
         with schemas.writer(table.schema, tmp_path / f"{number:04d}.parquet") as stream:

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pages import data_of, html_of, run, with_validate
 from sklearn import metrics as sk
 from synthetic_predictions import multilabel_table
 
@@ -22,7 +23,7 @@ FEW = ValidateParams(bootstrap_rounds=20)
 MULTILABEL = {
     *("accuracy", "balanced_accuracy", "baseline_accuracy", "hamming_loss", "jaccard"),
     *("macro_f1", "micro_f1", "samples_f1", "weighted_f1", "mean_average_precision"),
-    *("brier", "ece", "log_loss", "n_classes", "n_groups", "n_unseen", "n_validation"),
+    *("brier", "log_loss", "n_classes", "n_groups", "n_unseen", "n_validation"),
 }
 
 
@@ -57,7 +58,9 @@ def test_every_metric_is_finite_and_in_its_range(case):
         if metric.range:
             low, high = metric.range
             assert low - 1e-12 <= value <= high + 1e-12, name
-    assert {name for name in found if "low" not in name and "high" not in name} == MULTILABEL
+    calibration = {"ece", "ece_uncorrected", "ece_by_chance"} if case[1].any() else set()
+    names = {name for name in found if "low" not in name and "high" not in name}
+    assert names == MULTILABEL | calibration
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -161,3 +164,45 @@ def test_valresult_gives_lists_of_places():
     found = valresult(table["score"], evaluation)
     assert found["gt"] == [np.flatnonzero(row).tolist() for row in truth]
     assert found["est"] == [np.flatnonzero(row).tolist() for row in predicted]
+
+
+def test_a_classifier_that_predicts_nothing_has_no_threshold_and_no_coverage():
+    """It is right about most pairs of a chip and a label, and of no use."""
+    classes = ["a", "b", "c"]
+    truth = np.zeros((300, 3), bool)
+    truth[:17, 1] = True
+    p = np.full((300, 3), 0.02)
+    predictions = multilabel_table(truth, np.zeros((300, 3), bool), p, classes)
+    data = data_of(predictions, classes, ";")
+    data.calibration_predictions = data.predictions
+    html = html_of(data)
+    metrics = {name: v for result in data.results for name, v in result.metrics.items()}
+    assert not {name for name in metrics if name.startswith(("threshold", "ece"))}
+    assert "No label is predicted on the calibration split" in html
+    assert "predicts no label for any validation chip" in html
+
+
+def test_the_threshold_is_for_predicted_labels_and_is_measured_for_each_label():
+    """a is predicted for 100 chips and right for all; b for 60, at a lower score, for 30."""
+    classes = ["a", "b", "c"]
+    truth, p = np.zeros((400, 3), bool), np.full((400, 3), 0.01)
+    p[:100, 0], truth[:100, 0] = 0.9, True
+    p[100:160, 1], truth[100:130, 1] = 0.6, True
+    predictions = multilabel_table(truth, p >= 0.5, p, classes)
+    data = data_of(predictions, classes, ";")
+    data.calibration_predictions = data.predictions
+    results = run(with_validate(data, target_accuracy=0.95))
+    metrics = {name: value for result in results for name, value in result.metrics.items()}
+    assert metrics["threshold"] == pytest.approx(0.9)
+    assert metrics["threshold_coverage"] == pytest.approx(100 / 160)
+    assert metrics["threshold_accuracy"] == 1
+    tables = {name: table for result in results for name, table in result.tables.items()}
+    labels = tables["predicted_labels"].set_index("label")
+    assert labels["predicted"].to_dict() == {"a": 100, "b": 60, "c": 0}
+    assert labels["accepted"].to_dict() == {"a": 100, "b": 0, "c": 0}
+    assert labels.loc["b", "precision"] == 0.5
+    assert labels.loc["b", "score"] == pytest.approx(0.6)
+    assert labels.loc["a", "accepted_precision"] == 1
+    assert labels.loc["c"].drop(["predicted", "accepted"]).isna().all()
+    assert labels.loc["b", "ece_low"] <= 0.1 <= labels.loc["b", "ece_high"]
+    assert set(tables["reliability_by_label"]["label"]) == {"a", "b"}

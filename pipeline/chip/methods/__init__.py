@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import string
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -108,8 +108,8 @@ def of_known_images(
     """
     place = pc.index_in(annotations["key"], value_set=images["key"].combine_chunks())
     unknown = annotations.filter(pc.is_null(place)).select(["key", "row", "col", "line"])
-    folded = {_fold(key): key for key in images["key"].to_pylist()} if unknown.num_rows else {}
-    rejects = [_reject_unknown(row, name, folded) for row in unknown.to_pylist()]
+    similar = _SimilarKeys(images["key"].to_pylist() if unknown.num_rows else [])
+    rejects = [_reject_unknown(row, name, similar) for row in unknown.to_pylist()]
     return annotations.filter(pc.is_valid(place)), images.take(place.drop_null()), rejects
 
 
@@ -119,13 +119,48 @@ def _fold(key: str) -> str:
     return key.replace("\\", "/").removeprefix("./").lstrip("/").casefold()
 
 
-def _reject_unknown(row: dict[str, Any], name: str, folded: Mapping[str, str]) -> Reject:
+MAX_SIMILAR = 100
+"""Images of one name, in different folders, among which a key is looked for."""
+
+
+class _SimilarKeys:
+    """The keys of the index by what another spelling of them would have in common."""
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        self.folded = {_fold(key): key for key in keys}
+        self.named: dict[str, list[str]] = {}
+        for folded, key in self.folded.items():
+            self.named.setdefault(folded.rpartition("/")[2], []).append(key)
+
+    def difference(self, key: str) -> str:
+        """Return how *key* differs from a key of the index, for a message; empty if from all."""
+        folded = _fold(key)
+        if (similar := self.folded.get(folded)) is not None:
+            return (
+                f", which has {similar!a}: the same but for case, space, slashes or the form of a "
+                "letter"
+            )
+        named = self.named.get(folded.rpartition("/")[2], [])
+        longer = [other for other in named[:MAX_SIMILAR] if _fold(other).endswith(f"/{folded}")]
+        if longer:
+            before = longer[0][: len(longer[0]) - len(key)]
+            return (
+                f", which has {longer[0]!a}: the same with {before!a} before it "
+                "(annotations.prefix)"
+            )
+        shorter = [other for other in named[:MAX_SIMILAR] if folded.endswith(f"/{_fold(other)}")]
+        if shorter:
+            before = key[: len(key) - len(shorter[0])]
+            return (
+                f", which has {shorter[0]!a}: the same without {before!a} before it "
+                "(annotations.prefix, bucket.url)"
+            )
+        return ""
+
+
+def _reject_unknown(row: dict[str, Any], name: str, similar: _SimilarKeys) -> Reject:
     detail = f"{name}:{row['line']}: no image {row['key']!r} in the index"
-    if (similar := folded.get(_fold(row["key"]))) is not None:
-        detail += (
-            f", which has {similar!a}: the same but for case, space, slashes or the form of a "
-            "letter"
-        )
+    detail += similar.difference(row["key"])
     return Reject("chip", row["key"], "no_such_image", detail, row=row["row"], col=row["col"])
 
 

@@ -227,7 +227,7 @@ def _cut(
     """
     key = rows[0]["key"]
     if sandbox is not None:
-        pixels = sandbox.decode(data, extract, key)
+        pixels = sandbox.decode(data, extract, key).pixels
     else:
         with watched(key):
             pixels = decode_image(data, extract)

@@ -94,6 +94,11 @@ class UserExtractor:
 
     def __init__(self, name: str) -> None:
         plugin = registry.find_user_plugin(name, key="extract.extractor")
+        if not hasattr(plugin.kind, "identity") or not isinstance(plugin.kind, type):
+            raise SettingError(
+                f"extract.extractor: {name!r} is no extractor: a class with identity(), dim and "
+                "size (docs/how-to/own-extractor.md)"
+            )
         self.build, self.sha256 = plugin.kind, dict(plugin.sha256)
         self.EXPORTS = getattr(plugin.kind, "EXPORTS", True)
 

@@ -1,13 +1,15 @@
 """Features that were computed elsewhere, looked up by key, row and column; no network runs.
 
 `extract.weights` names a Parquet file with the columns `key`, `row`, `col` and `feature`;
-`python -m stages.pyspacer_features` makes one from PySpacer's feature files.
+`python -m stages.pyspacer_features` makes one from PySpacer's feature files. A row without row and
+column is for the only chip of its image, as `chip.method: whole` makes them.
 """
 
 from __future__ import annotations
 
 import contextlib
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ from pipeline.extract.engine import ExtractedTable, PendingTable, finish
 from pipeline.extract.extractors import Identity
 from pipeline.extract.weights import Weights, named_source
 
-VERSION = 2
+VERSION = 3
 EXPORTS = False
 
 COLUMNS = ("key", "row", "col", "feature")
@@ -162,7 +164,9 @@ class PrecomputedFeatures:
         """
         filled: Places = {}
         conflicting: Places = {}
-        keys = sorted({key for key, *_ in places})
+        counts = Counter(key for key, *_ in places)
+        only = {point[0]: point for point in places if counts[point[0]] == 1}
+        keys = sorted(counts)
         wanted = pa.array(keys, pa.string())
         for group, spread in enumerate(self.ranges):
             if spread and not _holds(keys, *spread):
@@ -175,9 +179,10 @@ class PrecomputedFeatures:
                 continue
             features = self._features(rows["feature"])
             columns = (rows[name].to_pylist() for name in COLUMNS[:3])
-            for point, feature in zip(zip(*columns, strict=True), features, strict=True):
+            for named, feature in zip(zip(*columns, strict=True), features, strict=True):
                 if not np.isfinite(feature).all():
                     continue
+                point = only.get(named[0], named) if named[1:] == (None, None) else named
                 if point in places:
                     filled[point] = places.pop(point)
                     table.features[filled[point]] = feature

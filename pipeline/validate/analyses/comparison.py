@@ -197,6 +197,10 @@ def _notes(pair: Comparable, row: Mapping[str, Any]) -> list[str]:
         )
     if pair.this.n_groups == 1:
         found.append("all chips are of one group, which does not show how groups differ.")
+    elif np.isnan(row["balanced_accuracy_low"]):
+        found.append(
+            "each label is in one group, so balanced accuracy and macro F1 have no interval."
+        )
     if row["n_labels_unknown"] or row["n_labels_unknown_other"]:
         found.append(
             f"of the labels, this classifier does not know {row['n_labels_unknown']}, the earlier "

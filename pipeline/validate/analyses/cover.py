@@ -88,13 +88,14 @@ def table(evaluation: Evaluation) -> pd.DataFrame:
 
 
 def _by_group(evaluation: Evaluation, by_image: sparse.csr_array) -> sparse.csr_array:
-    """Add up the rows of the images of each group: float64 [n_groups, k]."""
-    images, first = np.unique(evaluation.images, return_index=True)
-    places = (evaluation.groups[first], images)
+    """Add up the rows of the images of each group: float64 [n_groups, k].
+
+    An image whose chips are of several groups counts in each by its share of the chips.
+    """
+    shares = 1 / np.bincount(evaluation.images)[evaluation.images]
+    places = (evaluation.groups, evaluation.images)
     shape = (evaluation.n_groups, by_image.shape[0])
-    return (
-        sparse.coo_array((np.ones(len(images)), places), shape=shape).tocsr() @ by_image
-    ).tocsr()
+    return (sparse.coo_array((shares, places), shape=shape).tocsr() @ by_image).tocsr()
 
 
 def _from_sums(totals: Floats) -> dict[str, Floats]:

@@ -15,11 +15,11 @@ from pipeline.validate.report.blocks import Estimate, Kind, ReportSection, Table
 
 ORDER = 95
 FEW_GROUPS = 10
-"""With fewer clusters a bootstrap's intervals are known to be too narrow."""
+"""A reader should know of fewer."""
 
 CAPTION = (
-    "Every metric of results/all_metrics.json. Intervals are 95\u00a0% and come from resampling "
-    "whole groups."
+    "Every metric of results/all_metrics.json. Intervals are 95\u00a0% and come from how "
+    "groups differ."
 )
 
 
@@ -66,7 +66,14 @@ def notes(evaluation: Evaluation, computed: Mapping[str, float]) -> list[str]:
         )
     elif n_groups < FEW_GROUPS:
         found.append(
-            f"The intervals are based on only {n_groups} groups and are likely to be too narrow."
+            f"The intervals are based on only {n_groups} groups: they are wide, and hold only if "
+            "these are a fair sample of all."
+        )
+    of_labels = metrics.groups_of_means(evaluation)[1]
+    if n_groups >= FEW_GROUPS > of_labels:
+        found.append(
+            "Balanced accuracy and macro F1 count all labels alike, and some are in few groups: "
+            f"their intervals are as wide as those of {of_labels:.2g} groups."
         )
     unseen = int(computed.get("n_unseen", 0))
     if unseen:
@@ -76,13 +83,6 @@ def notes(evaluation: Evaluation, computed: Mapping[str, float]) -> list[str]:
             f"{pluralize(unseen, 'chips')} {'has' if one else 'have'} a label that is not in the "
             f"training split; {'it counts' if one else 'they count'} as wrong, and "
             f"{'those labels ' if several else ''}{left_out} left out of the log loss."
-        )
-    if n_groups > 1 and bool(evaluation.correct.all()):
-        share = 1 - 0.05 ** (1 / n_groups)
-        found.append(
-            "No prediction is wrong, and resampling cannot draw mistakes that are not there: the "
-            f"interval of the accuracy is too narrow. If {share:.0%} of such groups had mistakes, "
-            f"a sample of {n_groups:,} without any would still occur one time in twenty."
         )
     if computed.get("accuracy", 1.0) <= computed.get("baseline_accuracy", 0.0):
         found.append(

@@ -7,16 +7,14 @@ from typing import Any
 from markupsafe import Markup
 
 from pipeline.core.run_log import pluralize
-from pipeline.validate.analyses import Result
+from pipeline.validate.analyses import Result, _pairs
 from pipeline.validate.data import ValidationData
 from pipeline.validate.metrics import Metric
 from pipeline.validate.near_duplicates import NearDuplicates
-from pipeline.validate.report.blocks import Block, Gallery, Picture, ReportSection, Text
+from pipeline.validate.report.blocks import Block, Gallery, ReportSection, Text
 from pipeline.validate.report.page import share
 
 ORDER = 74
-N_SHOWN = 6
-"""Pairs in the report: 1.2 MB of pictures at most."""
 
 METRICS = {
     "n_near_duplicates": Metric(
@@ -39,7 +37,8 @@ def analyse(data: ValidationData) -> Result:
             "on: perhaps copies of one picture, saved again or cropped. The closest are shown "
             "below the splits. Put copies into one group, or remove them."
         )
-        if data.validate.gallery_size and (items := _items(data, found)):
+        rows = found.table.head(_pairs.N_SHOWN).to_dict("records")
+        if data.validate.gallery_size and (items := _pairs.pictured(data, rows, _caption)):
             blocks.append(
                 Text(
                     "On the left is a validation chip, on the right the nearest chip of the "
@@ -75,41 +74,6 @@ def _explained(found: NearDuplicates) -> str:
     return f"Checked: {compared}; {result}."
 
 
-def _items(data: ValidationData, found: NearDuplicates) -> list[tuple[list[Picture], Markup]]:
-    rows: list[dict[str, Any]] = found.table.head(N_SHOWN).to_dict("records")
-    pairs = [[bytes.fromhex(row[name]) for name in ("chip_id", "near_chip_id")] for row in rows]
-    wanted = sorted({chip for pair in pairs for chip in pair})
-    pictures = data.pictures(wanted, len(wanted))
-    return [
-        (
-            [
-                Picture(
-                    pictures[chip],
-                    f"{row[f'{side}key']} around row {row[f'{side}row']}, column "
-                    f"{row[f'{side}col']}",
-                )
-                for chip, side in zip(pair, ("", "near_"), strict=True)
-            ],
-            _caption(row),
-        )
-        for row, pair in zip(rows, pairs, strict=True)
-        if all(chip in pictures for chip in pair)
-    ]
-
-
 def _caption(row: dict[str, Any]) -> Markup:
-    labels = Markup("<strong>{}</strong>").format(row["label"])
-    if row["label"] != row["near_label"]:
-        labels += Markup(", there <strong>{}</strong>").format(row["near_label"])
-    return labels + Markup(
-        "; {} of the usual distance<small>{} · {}, {}</small><small>{} · {}, {} ({})</small>"
-    ).format(
-        share(row["distance"] / row["usual_distance"]),
-        row["key"],
-        row["row"],
-        row["col"],
-        row["near_key"],
-        row["near_row"],
-        row["near_col"],
-        row["near_split"],
-    )
+    distance = share(row["distance"] / row["usual_distance"])
+    return _pairs.labels(row) + f"; {distance} of the usual distance" + _pairs.places(row)

@@ -33,7 +33,8 @@ CAPTION = (
 )
 THRESHOLDS = (
     " A label is predicted if its probability reaches the threshold, which gives the highest F1 on "
-    "the calibration split."
+    "the calibration split. If fewer than 20 chips have the label there, the threshold is one that "
+    "predicts it about as often as it occurs; it is one half if none has it."
 )
 
 
@@ -45,9 +46,11 @@ def analyse(data: ValidationData) -> Result:
     columns["Predicted"] = "count"
     columns |= {"Precision": "share", "Recall": "share", "F1": "share"}
     if evaluation.is_multilabel:
-        thresholds = data.card["calibration"].get("thresholds", {})
-        classes["threshold"] = classes["label"].map(thresholds).astype(float)
-        columns["Threshold"] = "figure"
+        calibration = data.card["calibration"]
+        classes["threshold"] = classes["label"].map(calibration.get("thresholds", {})).astype(float)
+        positives = classes["label"].map(calibration.get("positives", {})).astype(float).fillna(0)
+        classes["calibration_chips"] = positives.astype(np.int64)
+        columns |= {"Threshold": "figure", "Calibration chips": "count"}
     known = set(evaluation.classes)
     rows = [
         [
@@ -56,7 +59,7 @@ def analyse(data: ValidationData) -> Result:
             row["groups"],
             row["predicted"],
             *(Estimate(row[s], row[f"{s}_low"], row[f"{s}_high"]) for s in SCORES),
-            *([row["threshold"]] if evaluation.is_multilabel else []),
+            *([row["threshold"], row["calibration_chips"]] if evaluation.is_multilabel else []),
         ]
         for row in classes.to_dict("records")
     ]

@@ -36,9 +36,15 @@ METRICS = {
         range=(0.0, 1.0),
     ),
     "threshold_coverage": Metric(
-        "share of validation chips with that score or more", range=(0.0, 1.0)
+        "share of validation chips with that score or more",
+        "share of the labels predicted for validation chips that have that score or more",
+        range=(0.0, 1.0),
     ),
-    "threshold_accuracy": Metric("accuracy of the predictions for those chips", range=(0.0, 1.0)),
+    "threshold_accuracy": Metric(
+        "accuracy of the predictions for those chips",
+        "precision: the share of those labels that is right",
+        range=(0.0, 1.0),
+    ),
 }
 
 
@@ -48,13 +54,15 @@ class Threshold:
 
     Attributes:
         score: the threshold; None if no score is high enough.
-        coverage: the share of chips with that score or more.
-        accuracy: of those chips; None if there are none.
+        coverage: the share of predictions with that score or more.
+        accuracy: of those predictions; None if there are none.
+        n: the number of predictions; 0 if a classifier of several labels predicts none.
     """
 
     score: float | None
     coverage: float
     accuracy: float | None
+    n: int
 
 
 def analyse(data: ValidationData) -> Result:
@@ -66,15 +74,16 @@ def analyse(data: ValidationData) -> Result:
         chosen = choose(data.calibration_predictions.evaluation.decisions, target)
         measured = measure(decisions, chosen.score)
         metrics = _metrics(decisions, measured)
-    what = "decisions" if data.evaluation.is_multilabel else "predictions"
+    what = "predicted labels" if data.evaluation.is_multilabel else "predictions"
     texts = _texts(chosen, measured, target, metrics, what)
     chart = draw(decisions, measured)
     paragraphs = [Text(text) for text in texts]
     if data.evaluation.is_multilabel:
         paragraphs.append(
             Text(
-                "A decision is whether a chip has a label. Its score is the probability of what "
-                "was decided.",
+                "A chip counts once for each label that is predicted for it, by the label’s "
+                "probability. That a chip lacks a label does not count: nearly all chips lack "
+                "nearly all labels. The accuracy of predicted labels is their precision.",
                 "quiet small",
             )
         )
@@ -99,7 +108,7 @@ def analyse(data: ValidationData) -> Result:
 
 
 def _metrics(decisions: Decisions, measured: Threshold) -> dict[str, float]:
-    if measured.score is None:
+    if measured.score is None or not measured.n:
         return {}
     metrics = {"threshold": measured.score, "threshold_coverage": measured.coverage}
     if measured.accuracy is not None:
@@ -120,6 +129,8 @@ def _texts(
     ).format(share(target))
     if chosen is None or measured is None:
         return [asked + "There is no calibration chip to choose a threshold by."]
+    if not chosen.n:
+        return [asked + "No label is predicted on the calibration split, so no score reaches it."]
     if chosen.score is None or chosen.accuracy is None:
         return [
             asked
@@ -162,7 +173,7 @@ def curve(decisions: Decisions) -> pd.DataFrame:
     """
     scores, chips, correct = _cumulative(decisions)
     last = np.linspace(0, decisions.n, MAX_ROWS + 1)[1:]
-    kept = np.unique(np.searchsorted(chips, last).clip(max=len(chips) - 1))
+    kept = np.unique(np.searchsorted(chips, last).clip(max=max(len(chips) - 1, 0)))[: len(chips)]
     return pd.DataFrame(
         {
             "threshold": scores[kept],
@@ -181,9 +192,10 @@ def choose(decisions: Decisions, target: float) -> Threshold:
     scores, chips, correct = _cumulative(decisions)
     reached = np.flatnonzero(correct / chips >= target)
     if not len(reached):
-        return Threshold(None, 0.0, None)
+        return Threshold(None, 0.0, None, decisions.n)
     at = reached[-1]
-    return Threshold(float(scores[at]), chips[at] / decisions.n, correct[at] / chips[at])
+    coverage, accuracy = chips[at] / decisions.n, correct[at] / chips[at]
+    return Threshold(float(scores[at]), coverage, accuracy, decisions.n)
 
 
 def measure(decisions: Decisions, score: float | None) -> Threshold:
@@ -191,7 +203,7 @@ def measure(decisions: Decisions, score: float | None) -> Threshold:
     above = np.zeros(decisions.n, bool) if score is None else decisions.score >= score
     n = int(above.sum())
     accuracy = float(decisions.correct[above].mean()) if n else None
-    return Threshold(score, n / decisions.n, accuracy)
+    return Threshold(score, n / max(decisions.n, 1), accuracy, decisions.n)
 
 
 def interval(decisions: Decisions, score: float) -> dict[str, float]:
@@ -231,13 +243,14 @@ def _shares(totals: Floats) -> dict[str, Floats]:
 def draw(decisions: Decisions, threshold: Threshold | None) -> Chart:
     """Draw the accuracy of the chips with a score or more, by the share of chips that have it."""
     table = curve(decisions)
-    y_ticks = nice_ticks(min(float(table["accuracy"].min()), HIGHEST_FLOOR), 1.0, 4)
+    y_ticks = nice_ticks(min([HIGHEST_FLOOR, *table["accuracy"]]), 1.0, 4)
     title = "Risk–coverage curve"
     chart = Chart(title, (0, 1), (y_ticks[0], 1.0), 278, "share of chips accepted", "accuracy")
     chart.tick([0.0, 0.25, 0.5, 0.75, 1.0], [tick for tick in y_ticks if tick <= 1])
     table = table[table["coverage"] * decisions.n >= min(MIN_CHIPS, decisions.n)]
     x, y = table["coverage"].tolist(), table["accuracy"].tolist()
-    chart.draw("curve", "accuracy of the most certain predictions", x, y)
+    if x:
+        chart.draw("curve", "accuracy of the most certain predictions", x, y)
     if threshold and threshold.accuracy is not None and threshold.accuracy >= y_ticks[0]:
         title = (
             f"score {threshold.score:.3f}: {threshold.coverage:.1%} of chips, "

@@ -57,7 +57,7 @@ class Spread:
         """The number of groups that make the variance, by the moments of normal influences."""
         shape = np.ones_like(self.variance)
         peaked = np.divide(np.square(self.variance), self.fourth, out=shape, where=self.fourth > 0)
-        return np.asarray(NORMAL_KURTOSIS * peaked - (NORMAL_KURTOSIS - 1))
+        return np.asarray(NORMAL_KURTOSIS * peaked)
 
 
 def spreads(sums: sparse.csr_array, compute: Compute) -> dict[str, Spread]:

@@ -112,12 +112,12 @@ def sums(evaluation: Evaluation) -> sparse.csr_array:
     Hits, true and predicted labels by label; then `_columns`.
     """
     columns = _columns(evaluation)
-    columns_in_order = [columns[name] for name in _names(evaluation)]
+    columns_in_order = [columns[name] for name in column_names(evaluation)]
     values = sum_by_group(evaluation.groups, evaluation.n_groups, columns_in_order)
     return sparse.hstack([*label_counts(evaluation), values], format="csr")
 
 
-def _names(evaluation: Evaluation) -> list[str]:
+def column_names(evaluation: Evaluation) -> list[str]:
     """Return the names of `_columns`, in the order of their sums."""
     if evaluation.is_multilabel:
         own = ["log_loss", "brier", "f1", "jaccard"]
@@ -211,7 +211,7 @@ def from_sums(evaluation: Evaluation, totals: Floats) -> dict[str, Floats]:
     """
     n_labels = len(evaluation.labels)
     hits, true, predicted, rest = np.split(totals, [n_labels, 2 * n_labels, 3 * n_labels], axis=1)
-    column = dict(zip(_names(evaluation), rest.T, strict=True))
+    column = dict(zip(column_names(evaluation), rest.T, strict=True))
     n = column["n"]
     f1 = ratio(2 * hits, true + predicted)
     counted = (true + predicted > 0).sum(axis=1)

@@ -36,9 +36,22 @@ LETTERS = (
 """What FONT has: Latin, Greek, Cyrillic, punctuation and some symbols."""
 
 
+INVISIBLE = "\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff"
+"""Control characters except tab and line feed, and those that set the direction of writing."""
+
+
 def render(page: Page) -> str:
     """Return *page* as HTML; texts are escaped unless they are Markup."""
-    return _environment().get_template("page.html.j2").render(page=page)
+    return visible(_environment().get_template("page.html.j2").render(page=page))
+
+
+def visible(text: str) -> str:
+    """Show control characters and those that reverse what follows by their code: ⟨U+202E⟩.
+
+    A label may have them. Browsers leave out the first, and the others let a name look like another
+    one. A PNG cannot be drawn with them.
+    """
+    return re.sub(f"[{INVISIBLE}]", lambda found: f"⟨U+{ord(found[0]):04X}⟩", text)
 
 
 def plots(drawings: Mapping[str, tuple[str, Sequence[Drawing]]]) -> dict[str, bytes]:
@@ -54,7 +67,9 @@ def plots(drawings: Mapping[str, tuple[str, Sequence[Drawing]]]) -> dict[str, by
     for name, (title, panels) in drawings.items():
         if panels:
             svg = template.render(title=title, panels=panels, font=FONT)
-            found[name] = bytes(svg_to_png(_with_literal_colours(_transliterated(svg)), PNG_SCALE))
+            found[name] = bytes(
+                svg_to_png(_with_literal_colours(_transliterated(visible(svg))), PNG_SCALE)
+            )
     return found
 
 
@@ -167,6 +182,12 @@ def _inline(webp: bytes) -> str:
 def _json(value: Any) -> Markup:
     """Return JSON that is safe inside a script element."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    # An escaped control character, which no backslash before it makes a text of its own.
+    text = re.sub(
+        r"(?<!\\)((?:\\\\)*)\\u00([01][0-9a-f])",
+        lambda found: f"{found[1]}⟨U+00{found[2].upper()}⟩",
+        text,
+    )
     for sign in "<>&\u2028\u2029":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
     return Markup(text)  # noqa: S704 - nothing in it can end the element

@@ -52,7 +52,7 @@ def test_a_difference_has_a_t_interval_of_the_differences_of_groups_by_hand():
     difference = won.sum() / 120
     influence = (won - difference * n) / (120 - n / 2)
     variance, fourth = (influence**2).sum(), (influence**4).sum()
-    freedom = min(120**2 / (n**2).sum(), 3 * variance**2 / fourth - 2) - 1
+    freedom = min(120**2 / (n**2).sum(), 3 * variance**2 / fourth) - 1
     reach = stats.t.ppf(0.975, freedom) * np.sqrt(variance)
     assert row["accuracy_difference"] == pytest.approx(difference)
     ends = [row["accuracy_low"], row["accuracy_high"]]
@@ -140,4 +140,15 @@ def test_a_note_says_what_weakens_a_comparison():
     assert row["note"] == (
         "it does not record what it was trained on; if these chips were among it, it looks better "
         "than it is."
+    )
+
+
+def test_if_each_label_is_in_one_group_a_note_says_why_means_over_labels_have_no_interval():
+    labels = ["a", "b"] * 10
+    made = certain_table(labels, labels, ["a", "b"], labels)
+    row = row_of(evaluate(made, ["a", "b"]), evaluate(made, ["a", "b"]))
+    assert np.isnan([row["balanced_accuracy_low"], row["macro_f1_high"]]).all()
+    assert row["accuracy_low"] == 0
+    assert row["note"] == (
+        "each label is in one group, so balanced accuracy and macro F1 have no interval."
     )

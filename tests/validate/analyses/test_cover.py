@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import sparse, stats
 from synthetic_predictions import certain_table, random_table, with_keys
 
 from pipeline.validate.analyses import cover
@@ -70,10 +70,24 @@ def test_the_interval_of_a_bias_is_a_t_interval_of_the_groups_by_hand(seed):
         sums = np.bincount(of_group, weights=errors)
         influence = (sums - errors.mean() * n) / (n.sum() - n / 2)
         variance, fourth = (influence**2).sum(), (influence**4).sum()
-        freedom = max(min(n.sum() ** 2 / (n**2).sum(), 3 * variance**2 / fourth - 2) - 1, 1)
+        freedom = max(min(n.sum() ** 2 / (n**2).sum(), 3 * variance**2 / fourth) - 1, 1)
         reach = stats.t.ppf(0.975, freedom) * np.sqrt(variance)
         ends = [errors.mean() - reach, errors.mean() + reach]
         assert found.loc[label, ["bias_low", "bias_high"]].tolist() == pytest.approx(ends)
+
+
+def test_an_image_of_several_groups_counts_in_each_by_its_share():
+    """Image x has three chips of group g and one of h; y is h's alone."""
+    made = certain_table(
+        ["sand", "sand", "rock", "rock", "sand"],
+        ["sand", "rock", "rock", "rock", "sand"],
+        ["rock", "sand"],
+        ["g", "g", "g", "h", "h"],
+    )
+    evaluation = evaluate(with_keys(made, list("xxxxy")), ["rock", "sand"])
+    images = np.array([[1.0, 10.0], [1.0, 1000.0]])
+    found = cover._by_group(evaluation, sparse.csr_array(images)).toarray()
+    assert found.tolist() == [[0.75, 7.5], [1.25, 1002.5]]
 
 
 def test_cover_of_one_group_has_no_interval():

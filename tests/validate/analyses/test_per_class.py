@@ -54,7 +54,7 @@ def test_an_interval_of_a_class_is_a_t_interval_of_the_groups_by_hand():
             below = (true == at) * 1.0 + (name == "f1") * (said == at)
             sizes = np.bincount(groups, weights=below)
             effective = sizes.sum() ** 2 / (sizes**2).sum()
-            freedom = min(effective, 3 * variance**2 / fourth - 2) - 1
+            freedom = min(effective, 3 * variance**2 / fourth) - 1
             reach = stats.t.ppf(0.975, freedom) * np.sqrt(variance) / (whole * (1 - whole))
             ends = special.expit(special.logit(whole) + np.array([-reach, reach]))
             got = found.loc[label, [f"{name}_low", f"{name}_high"]].tolist()

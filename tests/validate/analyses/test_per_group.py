@@ -49,7 +49,7 @@ def test_a_groups_interval_is_a_t_interval_of_its_images_by_hand():
         halved = [(right.sum() - right[at] / 2) / (n.sum() - n[at] / 2) for at in range(len(right))]
         influence = 2 * (share - np.array(halved))
         moments = (influence**2).sum(), (influence**4).sum()
-        freedom = min(n.sum() ** 2 / (n**2).sum(), 3 * moments[0] ** 2 / moments[1] - 2) - 1
+        freedom = min(n.sum() ** 2 / (n**2).sum(), 3 * moments[0] ** 2 / moments[1]) - 1
         reach = stats.t.ppf(0.975, freedom) * np.sqrt(moments[0]) / (share * (1 - share))
         odds = np.log(share / (1 - share))
         row = found.loc[group]

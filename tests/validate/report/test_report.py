@@ -10,7 +10,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from html_pages import Page
-from pages import CURVE, data_of, full_data, html_of, labels_of, near_of, overlaps_of, with_validate
+from pages import (
+    CARD,
+    CURVE,
+    data_of,
+    full_data,
+    html_of,
+    labels_of,
+    near_of,
+    overlaps_of,
+    warned,
+    with_validate,
+)
 from synthetic_predictions import certain_table, random_table, with_keys
 
 from pipeline.core import rejects
@@ -20,6 +31,7 @@ from pipeline.validate.analyses import per_group
 from pipeline.validate.comparable import Comparable
 from pipeline.validate.predictions import Predictions
 from pipeline.validate.report import pictures
+from pipeline.validate.report.page import plots
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{ 7 * 7 }}"
 
@@ -44,6 +56,7 @@ def test_texts_with_html_in_them_are_text_everywhere():
         with_keys(predictions, [HOSTILE] * 12),
         [HOSTILE, "b"],
         rejected=rejects.table([Reject("chip", HOSTILE, "truncated", HOSTILE)]),
+        decoder_warnings=warned([(b"w" * 16, HOSTILE, HOSTILE)]),
         metadata=lambda _: [HOSTILE] * 12,
         inputs={HOSTILE: HOSTILE},
         labels=labels_of([("a.jpg", HOSTILE, "train", HOSTILE)]),
@@ -52,12 +65,49 @@ def test_texts_with_html_in_them_are_text_everywhere():
     page = Page(html)
     assert [script.get("type") for script in page.all("script")] == ["application/json", None]
     assert all(image["src"].startswith("data:image/webp;base64,") for image in page.all("img"))
-    assert len(page.all("img")) == 4
+    assert len(page.all("img")) == 5
     assert not [name for _, attributes in page.tags for name in attributes if name[:2] == "on"]
     assert page.text.count("alert(1)") > 10
     assert "{{ 7 * 7 }}" in page.text
     listed = json.loads(re.search(r'application/json">(.*?)</script>', html)[1])
     assert listed["keys"] == [HOSTILE]
+
+
+def test_characters_that_cannot_be_seen_are_shown_by_their_codes():
+    """A NUL, and one that reverses what follows: a label is not to look like another one."""
+    names = ["cor\x00al", "\u202elaroc", "sand\x07", "\\u0000"]
+    predictions = certain_table(names * 5, names[1:] + names[:1] + names * 4, names, names * 5)
+    data = data_of(with_keys(predictions, ["a\u2067\x01.jpg"] * 20), names)
+    html = html_of(data)
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", html)
+    page = Page(html)
+    for shown in ("cor⟨U+0000⟩al", "⟨U+202E⟩laroc", "sand⟨U+0007⟩", "\\u0000"):
+        assert shown in page.text
+    listed = json.loads(re.search(r'application/json">(.*?)</script>', html)[1])
+    assert listed["keys"] == ["a⟨U+2067⟩⟨U+0001⟩.jpg"]
+    assert sorted(listed["labels"]) == sorted(
+        ["cor⟨U+0000⟩al", "⟨U+202E⟩laroc", "sand⟨U+0007⟩", "\\u0000"]
+    )
+    drawings = {name: plot for result in data.results for name, plot in result.plots.items()}
+    assert all(png.startswith(b"\x89PNG") for png in plots(drawings).values())
+
+
+@pytest.mark.parametrize(
+    ("calibration", "note"),
+    [
+        ({"method": "none", "why": "no calibration chip has a known label"}, True),
+        ({"method": "none", "why": "train.calibration is none"}, False),
+        ({"method": "mixture", "temperature": 1.0}, False),
+    ],
+)
+def test_the_top_says_if_the_scores_could_not_be_calibrated(calibration, note):
+    data = data_of(*random_table(0), card=CARD | {"calibration": calibration})
+    html = html_of(data)
+    top = html[: html.index('class="tiles"')]
+    sentence = "The scores are not calibrated: no calibration chip has a known label."
+    assert (sentence in top) == note
+    metrics = {name: value for result in data.results for name, value in result.metrics.items()}
+    assert metrics["calibrated"] == (calibration["method"] != "none")
 
 
 def test_the_page_needs_no_network():
@@ -142,18 +192,6 @@ def test_no_rejects_are_reported_as_none(page):
     assert "Nothing: no stage rejected a row." in page.text
 
 
-def test_groups_in_several_splits_are_a_warning(page):
-    leaks = [
-        (f"{n}.jpg", f"g{n}", split, "a") for n in range(3) for split in ("train", "validation")
-    ]
-    text = made(*random_table(0), labels=labels_of(leaks)).text
-    assert "3 groups are in more than one split." in text
-    assert "every metric here is too good" in text
-    assert "too good" not in page.text
-    one = made(*random_table(0), labels=labels_of(leaks[:2])).text
-    assert "1 group has chips in more than one split" in one
-
-
 def test_images_in_two_splits_are_a_warning_and_are_listed(page):
     rows = [("a.jpg", "g", "train", "x"), (HOSTILE, "h", "validation", "x")]
     images = pa.table({"key": ["a.jpg", HOSTILE], "version": ["1", "1"]})
@@ -192,25 +230,39 @@ def test_near_duplicates_are_a_warning_and_are_shown_side_by_side():
     assert HOSTILE in text
 
 
-def test_overlapping_windows_are_a_warning_and_are_shown_side_by_side(page):
-    pair = [*PAIR[:-2], 8, 0.125]
-    found = overlaps_of([pair] * 2, [("a.jpg", 3, 1)], n_pairs=12_345)
-    html = html_of(data_of(*random_table(0), overlaps=found))
-    assert html.count(' around row 3, column 4" src="data:image/webp') == 2
+def test_chips_and_images_in_two_splits_are_a_warning_and_are_shown():
+    labels = labels_of(
+        [
+            *(("a.jpg", "g", "validation", "x"), ("a.jpg", "h", "train", "y")),
+            *(("b.jpg", "h", "train", "x"), ("b.jpg", "i", "calibration", "x")),
+            ("c.jpg", "g", "validation", "x"),
+        ]
+    )
+    pair = [[*PAIR[:9], *PAIR[9:12], 0.5]]
+    data = data_of(*random_table(0), labels=labels, overlaps=overlaps_of(pair))
+    html = html_of(data)
+    assert html.count('a.jpg around row 1, column 2" src="data:image/webp') == 1
     text = Page(html).text
-    assert "12,345 pairs of chips in different splits have pixels in common" in text
-    assert "1 image is in more than one split." in text
-    assert "results/tables/overlaps.csv lists the first 10,000 of them" in text
-    assert "12.5 % of the smaller window in common" in text
-    assert f"{HOSTILE} · 3, 4 (train)" in text
-    assert "no windows of different splits share pixels" in page.text
-    assert "in common" not in page.text
+    assert "1 validation chip shares pixels with a chip that the classifier was trained on" in text
+    assert "50.0 % of its pixels" in text
+    assert "Images with chips in more than one split." in text
+    results = {name: value for result in data.results for name, value in result.metrics.items()}
+    assert (results["n_divided_images"], results["n_overlapping_chips"]) == (2, 1)
+    tables = {name: table for result in data.results for name, table in result.tables.items()}
+    assert tables["divided_images"].to_numpy().tolist() == [
+        ["a.jpg", "train, validation"],
+        ["b.jpg", "calibration, train"],
+    ]
+    none = made(*random_table(0)).text
+    assert "Checked: no image has chips in more than one split." in none
 
 
-def test_an_image_in_two_splits_is_a_warning_though_its_windows_share_nothing():
-    found = overlaps_of(images=[("a.jpg", 3, 1)])
-    text = made(*random_table(0), overlaps=found).text
-    assert "1 image has chips in more than one split. Their windows share no pixels" in text
+def test_exact_duplicates_are_shown():
+    labels = labels_of([("a.jpg", "g", "validation", "x"), ("b.jpg", "h", "train", "y")])
+    images = pa.table({"key": ["a.jpg", "b.jpg"], "version": ["1", "1"]})
+    html = html_of(data_of(*random_table(0), labels=labels, images=images))
+    assert html.count(' around row 5, column 5" src="data:image/webp') == 2
+    assert "1 pair of images in different splits has the same bytes" in Page(html).text
 
 
 def test_a_sample_is_called_a_sample():
@@ -322,25 +374,28 @@ def test_a_large_gallery_stays_under_ten_megabytes():
         data = full_data(10, gallery=count)
         data.pictures = lambda chips, _, webp=webp: dict.fromkeys(chips, webp)
         data.near_duplicates, data.overlaps = near_of(), overlaps_of()
+        data.labels = data.labels.slice(0, 1)
+        data.decoder_warnings = warned([])
         html = html_of(data)
         assert html.count("data:image/webp") == count
         assert len(html.encode()) < 10e6
 
 
-def test_what_makes_no_mistake_is_not_called_weak_and_its_interval_is_doubted():
+def test_what_makes_no_mistake_is_not_called_weak_and_may_make_some_elsewhere():
     labels = list("abab")
     text = made(certain_table(labels, labels, ["a", "b"], list("uvwx")), ["a", "b"]).text
     assert "Weakest" not in text
-    # 1 - 0.05 ** (1 / 4): such a share of groups with mistakes would be missed 1 time in 20
-    assert "If 53% of such groups had mistakes, a sample of 4 without any would still occur" in text
+    # 0.025 ** (1 / 4): four groups in four can be right though only 40 % of groups are.
+    assert re.search(r"95\s% interval:\s39\.8\s% to 100\.0\s%", text)
 
 
 def test_what_weakens_the_headline_is_a_note(page):
-    assert "likely to be too narrow" not in made(*random_table(0, n=400, n_groups=20, hit=3.0)).text
+    assert "they are wide" not in made(*random_table(0, n=400, n_groups=20, hit=3.0)).text
     weak = certain_table(["a", "a", "new"], ["b", "a", "a"], ["a", "b"], "xyz")
     text = made(weak, ["a", "b"]).text
     for note in (
-        "The intervals are based on only 3 groups and are likely to be too narrow.",
+        "The intervals are based on only 3 groups: they are wide, and hold only if these are a "
+        "fair sample of all.",
         "1 chip has a label that is not in the training split; it counts as wrong, and is left out "
         "of the log loss.",
         "The classifier is not better than always predicting the commonest label.",

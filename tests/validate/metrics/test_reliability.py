@@ -2,15 +2,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from synthetic_predictions import random_table, table
+from synthetic_predictions import multilabel_table, random_table, table
 
 from pipeline.config.sections import ValidateParams
 from pipeline.validate.evaluation import evaluate
-from pipeline.validate.metrics import _bootstrap, calibration, compute, values_of
+from pipeline.validate.metrics import calibration, compute, values_of
 
 
 def error(evaluation):
-    return values_of(calibration, evaluation)["ece"]
+    """Return the mean distance of score and accuracy, with its noise."""
+    return calibration.figures(evaluation)["ece_uncorrected"]
 
 
 def reliability(evaluation):
@@ -70,17 +71,30 @@ def test_a_label_never_seen_counts_as_wrong():
     assert reliability(evaluate(unseen, classes))["accuracy"].max() == 0
 
 
-def test_the_rounds_scatter_around_the_figure():
-    """Resampling adds noise that counts as error; uncorrected, all rounds would lie above it."""
+def test_the_error_is_less_than_the_uncorrected_one_and_in_its_interval():
     generator = np.random.default_rng(0)
     scores = generator.uniform(0.5, 1, 600)
-    evaluation = two_classes(scores, generator.random(600) < scores)
+    evaluation = two_classes(scores, generator.random(600) < scores - 0.05)
     evaluation = replace(
-        evaluation, groups=np.arange(600), group_names=[f"{i:03d}" for i in range(600)]
+        evaluation, groups=np.arange(600) // 10, group_names=[f"{i:03d}" for i in range(60)]
     )
-    totals = _bootstrap.resample(calibration.sums(evaluation), ValidateParams(bootstrap_rounds=300))
-    rounds = calibration.from_sums(evaluation, totals)["ece"]
-    assert rounds.mean() == pytest.approx(error(evaluation), abs=1e-3)
     flat = compute(evaluation, ValidateParams(bootstrap_rounds=300))
-    low, high = flat["ece_low"], flat["ece_high"]
-    assert low < error(evaluation) < high
+    assert flat["ece_low"] <= flat["ece"] <= flat["ece_high"]
+    assert 0 < flat["ece"] < flat["ece_uncorrected"]
+    assert flat["ece"] == values_of(calibration, evaluation)["ece"]
+    assert flat["ece_by_chance"] < flat["ece_uncorrected"]
+
+
+def test_of_several_labels_those_that_are_predicted_count():
+    """Nine of ten pairs of chip and label are sure true negatives, and say nothing."""
+    n = 400
+    truth = np.zeros((n, 10), bool)
+    truth[: n // 2, 0] = True
+    p = np.full((n, 10), 0.001)
+    p[:, 0] = 0.9  # of which half is right
+    classes = [f"c{at}" for at in range(10)]
+    evaluation = evaluate(multilabel_table(truth, p >= 0.5, p, classes), classes, ";")
+    assert evaluation.decisions.n == n
+    assert calibration.figures(evaluation)["ece_uncorrected"] == pytest.approx(0.4, abs=1e-6)
+    assert calibration.reliability(evaluation.decisions)["n"].sum() == n
+    assert calibration.reliability(evaluation.decisions_for(3)).empty
