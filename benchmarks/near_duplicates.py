@@ -56,10 +56,12 @@ def made_up(folder: Path, training: int, validation: int, dim: int) -> None:
             "key": [f"{n // 25:08d}.jpg" for n in numbers],
             "row": pa.array(is_copy, pa.int32()),
             "col": pa.array(numbers, pa.int32()),
+        }
+        made = {
+            "feature": pa.FixedSizeListArray.from_arrays(pa.array(x.ravel()), dim),
             "decoder_warning": pa.nulls(len(numbers), pa.string()),
         }
-        vectors = pa.FixedSizeListArray.from_arrays(pa.array(x.ravel()), dim)
-        table = pa.table({**common, "feature": vectors}).cast(schemas.features(dim, "float32"))
+        table = pa.table({**common, **made}).cast(schemas.features(dim, "float32"))
         with schemas.writer(table.schema, features / f"{shard:04d}.parquet") as stream:
             stream.write_table(table, row_group_size=schemas.ROW_GROUP_ROWS)
         lines.append({"shard": shard, "rows": len(x), "sha256": str(shard), "input": ""})

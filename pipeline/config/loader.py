@@ -63,9 +63,10 @@ class Params:
     def recipe_fields(self) -> dict[str, dict[str, Any]]:
         """Return the settings that shape rows, by section, as JSON values.
 
-        The patterns that select images are included; the address of the bucket is not.
+        The patterns that select images are included; the address of the bucket is not, nor is a
+        section without such settings.
         """
-        fields = {key: getattr(self, key).recipe_fields() for key in SECTIONS}
+        fields = {key: made for key in SECTIONS if (made := getattr(self, key).recipe_fields())}
         selection = self.bucket.model_dump(mode="json", include={"include", "exclude"})
         return {**fields, "bucket": {**selection, **fields["bucket"]}}
 

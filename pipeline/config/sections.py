@@ -140,6 +140,8 @@ class SplitParams(Section):
 class ShardParams(Section):
     """How many shards tables have, by hash of the image's key."""
 
+    NOT_IN_RECIPE = frozenset({"count"})
+
     count: Positive = 16
     """Files that each table is divided into, a power of two; 1,000 to 10,000 chips each is good."""
 

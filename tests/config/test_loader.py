@@ -291,6 +291,13 @@ def test_every_field_of_train_is_in_the_recipe_or_declared_not_to_be(name):
     assert changed is (name not in TrainParams.NOT_IN_RECIPE)
 
 
+def test_the_number_of_shards_shapes_no_row(tmp_path):
+    params = load(shipped(tmp_path))
+    other = load(shipped(tmp_path, ("  count: 16", "  count: 32")))
+    assert other.shards != params.shards
+    assert other.recipe_fields() == params.recipe_fields()
+
+
 def test_addresses_and_checks_are_not_in_recipes(tmp_path):
     params = load(shipped(tmp_path))
     other = load(

@@ -48,6 +48,7 @@ def found(folder, monkeypatch, chips, shards):
     for path, rows in zip(paths, np.array_split(order, shards), strict=True):
         vectors = pa.FixedSizeListArray.from_arrays(pa.array(features[rows].ravel()), DIM)
         table = labels.take(pa.array(rows)).append_column("feature", vectors)
+        table = table.append_column("decoder_warning", pa.nulls(len(rows), pa.string()))
         schema = schemas.features(DIM, "float32")
         with schemas.writer(schema, path) as stream:
             stream.write_table(table.select(schema.names).cast(schema))
