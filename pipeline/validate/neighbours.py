@@ -1,10 +1,10 @@
 """Near duplicates by their features: validation chips that look almost like a training chip.
 
-A picture that was saved again, resized or cropped has other bytes and another key, but nearly the
-same features. For each validation chip the nearest training chip is found (as Barz and Denzler
-2020, "Do we train on test data?", do by hand), and the two are near duplicates if they are far
-closer than is usual *around them*: on a plain background all chips are close, and no two of them
-are copies.
+A picture that was saved again has other bytes and another key, but nearly the same features; most
+that were cropped or resized have not (benchmarks/copies.py). For each validation chip the nearest
+training chip is found (as Barz and Denzler 2020, "Do we train on test data?", do by hand), and the
+two are near duplicates if they are far closer than is usual *around them*: on a plain background
+all chips are close, and no two of them are copies.
 
 Distances are Euclidean. The search uses a random projection; what it finds is confirmed with the
 features themselves. Matrix products have shapes that depend on the number of chips alone.

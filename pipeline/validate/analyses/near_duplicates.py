@@ -34,7 +34,7 @@ def analyse(data: ValidationData) -> Result:
         chips = pluralize(n, "validation chips")
         notes.append(
             f"{at_least}{chips} {look} nearly the same as a chip that the classifier was trained "
-            "on: perhaps copies of one picture, saved again or cropped. The closest are shown "
+            "on: perhaps copies of one picture, saved again. The closest are shown "
             "below the splits. Put copies into one group, or remove them."
         )
         rows = found.table.head(_pairs.N_SHOWN).to_dict("records")

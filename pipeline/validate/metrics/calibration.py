@@ -32,6 +32,7 @@ METRICS = {
     ),
 }
 
+
 def reliability(decisions: Decisions) -> pd.DataFrame:
     """Return `bin`, `n`, `score` and `accuracy` of each bin, lowest scores first."""
     bins = bins_of(decisions.score)
