@@ -275,7 +275,7 @@ def test_an_earlier_classifier_is_not_evaluated_on_what_it_was_trained_on(copy_o
     repo.run("git", "commit", "-qm", "before")
     before = splits_of_labelled(repo)
     about = json.loads((repo.path / "models/classifier/model.json").read_text())["trained_on"]
-    assert about["split"] == {"by": "group", "validation": 0.2, "calibration": 0.15}
+    assert about["split"].items() >= {"by": "group", "validation": 0.2}.items()
     assert about["images"] == len(
         {key for key, (split, _) in before.items() if split != "validation"}
     )

@@ -41,7 +41,7 @@ def test_a_record_knows_its_groups_and_images_when_it_is_read_again(tmp_path):
     card = written(tmp_path, record)
     about = card["trained_on"]
     assert (about["groups"], about["images"], about["file"]) == (2, 2, "trained_on.safetensors")
-    assert about["split"] == {"by": "folder", "validation": 0.3, "calibration": 0.15}
+    assert about["split"].items() >= {"by": "folder", "validation": 0.3}.items()
     found = training_record.read(tmp_path, card)
     assert found.split["by"] == "folder"
     groups = pa.chunked_array([["site 2", "site 3"], ["site 1", "site 2"]])
