@@ -30,7 +30,7 @@ from pipeline.validate.analyses import Result
 from pipeline.validate.comparable import Comparable, Today, compare_on_unused
 from pipeline.validate.evaluation import Evaluation
 from pipeline.validate.near_duplicates import NearDuplicates
-from pipeline.validate.overlaps import WINDOW, Overlaps
+from pipeline.validate.overlaps import Overlaps
 from pipeline.validate.predictions import Predictions, predict
 from pipeline.validate.report import pictures
 
@@ -129,9 +129,9 @@ class ValidationData:
 
     @cached_property
     def overlaps(self) -> Overlaps:
-        """The validation chips that share pixels with a chip of the other splits."""
-        columns = ("chip_id", "key", *WINDOW)
-        return overlaps.find(self.validation.labels, self.labels, lambda: tables.chips(columns))
+        """The chips of different splits that share pixels, and images in several splits."""
+        images = tables.images(["key", "version", "width", "height"])
+        return overlaps.find(self.labels, images, tables.chips())
 
     @cached_property
     def near_duplicates(self) -> NearDuplicates:

@@ -66,11 +66,12 @@ def near_of(rows=(), *, n_validation=10, n_training=20, **more):
     return NearDuplicates(pd.DataFrame(rows, columns=columns), **counts)
 
 
-def overlaps_of(rows=()):
-    """Make overlaps from the rows' values in the order of the table's columns."""
-    columns = [*COLUMNS, *(f"near_{name}" for name in COLUMNS), "share"]
-    table = pd.DataFrame(rows, columns=columns)
-    return Overlaps(table, len(table), table["share"].median() if len(table) else 0.0)
+def overlaps_of(rows=(), images=(), **counts):
+    """Make overlaps from the rows' values in the order of the tables' columns."""
+    columns = [*COLUMNS, *(f"near_{name}" for name in COLUMNS), "shared_pixels", "share"]
+    by_split = pd.DataFrame(images, columns=["key", "train", "validation"])
+    counts = {"n_pairs": len(rows), "n_validation": len(rows), "n_images": len(images), **counts}
+    return Overlaps(pd.DataFrame(rows, columns=columns), images=by_split, **counts)
 
 
 def cut(chip_ids, count):
@@ -172,7 +173,7 @@ def full_data(n_classes, *, multilabel=False, gallery=200):
             }
         ),
         "near_duplicates": near_of([[*pair, *near]] * 3),
-        "overlaps": overlaps_of([[*pair, *near[:6], 0.5]] * 3),
+        "overlaps": overlaps_of([[*pair, *near[:6], 8, 0.5]] * 3, [("reef/a.jpg", 1, 1)]),
         "rejected": rejects.table(
             [
                 Reject("chip", "reef/a.jpg", "points_outside", "row 9 is below reef/a.jpg", 9, 2),

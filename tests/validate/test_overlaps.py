@@ -1,4 +1,6 @@
-"""Chips that share pixels with chips of other splits."""
+"""What is in several splits: windows that share pixels, and images."""
+
+from itertools import combinations
 
 import numpy as np
 import pyarrow as pa
@@ -8,84 +10,117 @@ from hypothesis import strategies as st
 
 from pipeline.core import schemas
 from pipeline.validate import overlaps
-from pipeline.validate.overlaps import Windows
 
-window = st.tuples(
-    *(st.integers(-9, 30), st.integers(-9, 30)), *(st.integers(1, 12), st.integers(1, 12))
+SIDE = 24
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    """So that a few pairs are many blocks."""
+    monkeypatch.setattr(overlaps, "CANDIDATES", 5)
+
+
+@st.composite
+def windows(draw):
+    """Windows inside images of SIDE pixels, some of them empty, with their images and splits."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**31)))
+    n = draw(st.integers(0, 40))
+    corners = rng.integers(0, SIDE, (n, 2))
+    largest = draw(st.sampled_from([1, 3, 8, SIDE]))
+    ends = np.minimum(corners + rng.integers(0, largest + 1, (n, 2)), SIDE)
+    n_images, n_splits = draw(st.integers(1, 4)), draw(st.integers(1, 3))
+    boxes = np.concatenate([corners, ends], axis=1)
+    return boxes, rng.integers(0, n_images, n), rng.integers(0, n_splits, n)
+
+
+@settings(max_examples=200, deadline=None)
+@given(windows(), st.integers(0, 50))
+def test_pairs_are_those_whose_masks_share_pixels(case, most):
+    boxes, images, splits = case
+    masks = np.zeros((len(boxes), SIDE, SIDE), bool)
+    for mask, (top, left, bottom, right) in zip(masks, boxes, strict=True):
+        mask[top:bottom, left:right] = True
+    expected = []
+    for a, b in combinations(range(len(boxes)), 2):
+        shared = int((masks[a] & masks[b]).sum())
+        if shared and images[a] == images[b] and splits[a] != splits[b]:
+            smaller = int(min(masks[a].sum(), masks[b].sum()))
+            expected.append((a, b, shared, shared / smaller))
+    expected.sort(key=lambda pair: (-pair[3], pair[0], pair[1]))
+    count, pairs, is_in_pair = overlaps.overlapping(boxes, images, splits, most)
+    assert set(np.flatnonzero(is_in_pair)) == {row for pair in expected for row in pair[:2]}
+    columns = (pairs.first, pairs.second, pairs.pixels, pairs.share)
+    assert count == len(expected)
+    assert list(zip(*(column.tolist() for column in columns), strict=True)) == expected[:most]
+
+
+def chip_tables(chips):
+    """Make labels, and chips in two parts, of (key, top, left, size, label, split)."""
+    ids = [bytes([n]) * 16 for n in range(len(chips))]
+    key, top, left, size, label, split = zip(*chips, strict=True)
+    centre = {
+        "row": [t + s // 2 for t, s in zip(top, size, strict=True)],
+        "col": [t + s // 2 for t, s in zip(left, size, strict=True)],
+    }
+    common = {"chip_id": pa.array(ids, schemas.CHIP_ID), "key": key, **centre}
+    labels = pa.table({**common, "label": label, "group": key, "split": split})
+    window = {"top": top, "left": left, "height": size, "width": size}
+    rows = pa.table({**common, "version": key, **window})
+    parts = [schemas.conform(rows.slice(*part), schemas.CHIPS) for part in ((3,), (0, 3))]
+    return labels.cast(schemas.LABELS).filter(labels["label"].is_valid()), parts
+
+
+CHIPS = [
+    ("a.png", 0, 0, 10, "x", "train"),
+    ("a.png", 5, 8, 10, "y", "validation"),  # shares 5 × 2 pixels of 100
+    ("a.png", 50, 50, 10, "x", "calibration"),  # shares none
+    ("a.png", -6, 92, 20, None, "train"),  # without a label
+    ("b.png", 0, 0, 20, "x", "train"),
+    ("b.png", 0, 0, 10, "x", "train"),  # the same split
+    ("c.png", 90, -8, 20, "x", "train"),  # 10 × 12 of its pixels are inside
+    ("d.png", 94, 0, 20, "z", "validation"),  # 6 × 20 are, and the bytes are those of c.png
+    ("e.png", 0, 0, 90, "x", "validation"),
+]
+IMAGES = pa.table(
+    {
+        "key": [f"{name}.png" for name in "abcde"],
+        "version": ["1", "2", "3", "3", "4"],
+        "width": pa.array([100] * 5, pa.int32()),
+        "height": pa.array([100] * 5, pa.int32()),
+    }
 )
-placed = st.lists(st.tuples(st.integers(0, 2), window), max_size=25)
 
 
-def windows(rows):
-    images = np.array([image for image, _ in rows], np.int64)
-    return Windows(images, np.array([w for _, w in rows], np.int64).reshape(-1, 4))
-
-
-def pixels(top, left, height, width):
-    return {(row, col) for row in range(top, top + height) for col in range(left, left + width)}
-
-
-@settings(max_examples=150, deadline=None)
-@given(placed, placed, st.sampled_from([1, 7, overlaps.PAIRS]))
-def test_shares_are_those_of_counted_pixels(one, other, pairs):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(overlaps, "PAIRS", pairs)
-        at, share = overlaps.most_shared(windows(one), windows(other))
-    for place, (image, own) in enumerate(one):
-        common = [
-            len(pixels(*own) & pixels(*theirs)) if image == at_image else 0
-            for at_image, theirs in other
-        ]
-        most = max(common, default=0)
-        assert share[place] == most / (own[2] * own[3])
-        assert at[place] == (common.index(most) if most else -1)
-
-
-def chip(number, key, place, split, label="x"):
-    """A chip of 10 pixels and its label."""
-    top, left = place
-    identity = number.to_bytes(16, "big")
-    shared = {"chip_id": identity, "key": key, "row": top + 5, "col": left + 5}
-    window = {"version": "v", "top": top, "left": left, "height": 10, "width": 10}
-    return {**shared, **window}, {**shared, "label": label, "group": split, "split": split}
-
-
-def found_in(rows):
-    chips, labels = (
-        pa.Table.from_pylist([row[at] for row in rows], schema)
-        for at, schema in enumerate((schemas.CHIPS, schemas.LABELS))
-    )
-    validation = labels.filter(pa.compute.equal(labels["split"], "validation"))
-    shards = [chips.filter(pa.compute.equal(chips["key"], key)) for key in chips["key"].unique()]
-    return overlaps.find(validation, labels, lambda: shards)
-
-
-def test_planted_overlaps_are_counted_and_listed_the_largest_first():
-    found = found_in(
-        [
-            chip(0, "a", (0, 0), "validation"),
-            chip(1, "a", (0, 1), "train"),  # 9 of 10 columns
-            chip(2, "a", (0, 2), "train"),  # fewer
-            chip(3, "b", (0, 0), "validation"),
-            chip(4, "b", (5, 5), "calibration", "y"),  # a quarter
-            chip(5, "b", (40, 40), "validation"),  # alone
-            chip(6, "c", (0, 0), "validation"),
-            chip(7, "d", (0, 0), "train"),  # the same place of another image
-            chip(8, "e", (0, 0), "validation"),
-            chip(9, "e", (10, 0), "train"),  # touches it
-        ]
-    )
-    assert (found.n, found.median) == (2, pytest.approx(0.575))
-    shown = found.table[["key", "row", "near_row", "near_col", "near_split", "near_label", "share"]]
-    assert shown.to_numpy().tolist() == [
-        ["a", 5, 5, 6, "train", "x", 0.9],
-        ["b", 5, 10, 10, "calibration", "y", 0.25],
+def test_each_kind_is_counted_with_its_shared_pixels():
+    labels, parts = chip_tables(CHIPS)
+    found = overlaps.find(labels, IMAGES, parts)
+    assert (found.n_pairs, found.n_validation) == (2, 2)
+    names = ["key", "split", "label", "near_key", "near_split", "near_label"]
+    assert found.table[[*names, "shared_pixels", "share"]].to_numpy().tolist() == [
+        ["c.png", "train", "x", "d.png", "validation", "z", 6 * 12, 6 * 12 / 120],
+        ["a.png", "train", "x", "a.png", "validation", "y", 10, 0.1],
+    ]
+    assert found.table["chip_id"].tolist() == ["06" * 16, "00" * 16]
+    assert found.n_images == 1
+    assert found.images.to_dict("records") == [
+        {"key": "a.png", "calibration": 1, "train": 1, "validation": 1}
     ]
 
 
-def test_chips_are_not_read_where_no_image_is_in_two_splits():
-    labels = pa.Table.from_pylist(
-        [chip(0, "a", (0, 0), "validation")[1], chip(1, "b", (0, 0), "train")[1]], schemas.LABELS
-    )
-    found = overlaps.find(labels.slice(0, 1), labels, lambda: pytest.fail("read"))
-    assert (found.n, found.median, len(found.table)) == (0, 0.0, 0)
+def test_the_table_is_cut_and_the_count_is_not(monkeypatch):
+    monkeypatch.setattr(overlaps, "MAX_ROWS", 1)
+    found = overlaps.find(chip_tables(CHIPS)[0], IMAGES, chip_tables(CHIPS)[1])
+    assert (found.n_pairs, found.table["key"].tolist()) == (2, ["c.png"])
+
+
+def test_without_an_image_in_several_splits_no_chip_is_read():
+    labels, _ = chip_tables(CHIPS[4:7])
+
+    def unread():
+        raise AssertionError
+        yield
+
+    found = overlaps.find(labels, IMAGES, unread())
+    assert (found.n_pairs, found.n_images) == (0, 0)
+    assert found.table.empty
+    assert found.images.empty

@@ -136,7 +136,7 @@ def test_the_top_names_data_set_extractor_classifier_and_code(page):
     assert "demo/bucket: 2 labelled chips of 2 images" in top
     assert "filters, weights none" in top
     assert "mlp, hidden layers of 100" in top
-    assert re.search(r"as in pipeline/code.lock; results version \d+", top)
+    assert re.search(r"(as in pipeline/code.lock|edited, for validate); results version \d+", top)
 
 
 def test_the_top_names_the_stages_of_edited_code():
@@ -144,7 +144,7 @@ def test_the_top_names_the_stages_of_edited_code():
     made_by = data.card["made_by"]
     made_by = {**made_by, "code": {**made_by["code"], "edited": "0" * 64}}
     data.card = {**data.card, "made_by": made_by}
-    assert "edited, for train; results" in Page(html_of(data)).text
+    assert "edited, for train" in Page(html_of(data)).text
 
 
 def test_the_result_the_confusion_matrix_and_the_mistakes_come_first():
@@ -230,31 +230,24 @@ def test_near_duplicates_are_a_warning_and_are_shown_side_by_side():
     assert HOSTILE in text
 
 
-def test_chips_and_images_in_two_splits_are_a_warning_and_are_shown():
-    labels = labels_of(
-        [
-            *(("a.jpg", "g", "validation", "x"), ("a.jpg", "h", "train", "y")),
-            *(("b.jpg", "h", "train", "x"), ("b.jpg", "i", "calibration", "x")),
-            ("c.jpg", "g", "validation", "x"),
-        ]
-    )
-    pair = [[*PAIR[:9], *PAIR[9:12], 0.5]]
-    data = data_of(*random_table(0), labels=labels, overlaps=overlaps_of(pair))
-    html = html_of(data)
-    assert html.count('a.jpg around row 1, column 2" src="data:image/webp') == 1
+def test_chips_that_share_pixels_across_splits_are_a_warning_and_are_shown(page):
+    pair = [*PAIR[:-2], 8, 0.125]
+    found = overlaps_of([pair] * 2, [("a.jpg", 3, 1)], n_pairs=12_345, n_validation=900)
+    html = html_of(data_of(*random_table(0), overlaps=found))
+    assert html.count(' around row 3, column 4" src="data:image/webp') == 2
     text = Page(html).text
-    assert "1 validation chip shares pixels with a chip that the classifier was trained on" in text
-    assert "50.0 % of its pixels" in text
-    assert "Images with chips in more than one split." in text
-    results = {name: value for result in data.results for name, value in result.metrics.items()}
-    assert (results["n_divided_images"], results["n_overlapping_chips"]) == (2, 1)
-    tables = {name: table for result in data.results for name, table in result.tables.items()}
-    assert tables["divided_images"].to_numpy().tolist() == [
-        ["a.jpg", "train, validation"],
-        ["b.jpg", "calibration, train"],
-    ]
-    none = made(*random_table(0)).text
-    assert "Checked: no image has chips in more than one split." in none
+    assert "12,345 pairs of chips in different splits have pixels in common, and 900 valid" in text
+    assert "1 image is in more than one split." in text
+    assert "results/tables/overlapping_chips.csv lists the first 10,000 of them" in text
+    assert "12.5 % of the smaller window in common" in text
+    assert "no windows of different splits share pixels" in page.text
+    assert "in common" not in page.text
+
+
+def test_an_image_in_two_splits_is_a_warning_though_its_windows_share_nothing():
+    found = overlaps_of(images=[("a.jpg", 3, 1)])
+    text = made(*random_table(0), overlaps=found).text
+    assert "1 image has chips in more than one split. Their windows share no pixels" in text
 
 
 def test_exact_duplicates_are_shown():
