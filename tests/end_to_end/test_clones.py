@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pyarrow.parquet as pq
 import pytest
 from conftest import Repo, new_repo, texture, textures
@@ -41,14 +39,8 @@ def test_one_percent_is_computed_after_a_change_of_one_percent(tmp_path):
         "chip": (6, 594),
         "extract": (6, 588),
     }
-    shutil.rmtree(repo.path / ".quadrat/store")  # nor has the first clone any other source
-    assert computed(repo.run("dvc", "repro", "extract")) == {
-        "index": (1, 99),
-        "chip": (6, 594),
-        "extract": (6, 588),
-    }
     fresh = new_repo(tmp_path / "fresh", bucket)
     fresh.run("dvc", "repro", "extract")
-    assert clone.digests() == repo.digests() == fresh.digests()
+    assert clone.digests() == fresh.digests()
     rejects = pq.read_table(clone.path / "data/rejects/extract.parquet")
     assert rejects["reason"].to_pylist() == ["truncated"] * 6
