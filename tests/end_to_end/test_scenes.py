@@ -37,6 +37,7 @@ class Scenes:
             Image.fromarray(pixels).save(bucket.folder / key)
             self.valid[key] = valid
         self.repo = new_repo(folder / "repo", bucket)
+        self.repo.set(split__validation=0, split__calibration=0)  # six groups, and no training
         self.repo.set(
             annotations__format="folders",
             annotations__path=None,
