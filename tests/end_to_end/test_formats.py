@@ -139,6 +139,7 @@ def test_unlabelled_points_are_answered_for_coralnet(repo):
 
     one = "noise/000.png"
     repo.set(bucket__include=[one], chip__max_rejects=1.0)
+    repo.set(split__validation=0, split__calibration=0)  # nothing is trained on one image
     repo.run("python", "-m", "stages.index")
     repo.run("python", "-m", "stages.chip")
     repo.run(*command, "--of", "unlabelled")
