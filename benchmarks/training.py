@@ -126,7 +126,8 @@ def made_up(folder: Path, count: int, dim: int, store: str) -> None:
             "decoder_warning": pa.nulls(rows, pa.string()),
         }
         vectors = pa.FixedSizeListArray.from_arrays(pa.array(x.astype(store).ravel()), dim)
-        table = pa.table({**common, "feature": vectors}).cast(schemas.features(dim, store))
+        schema = schemas.features(dim, store)
+        table = pa.table({**common, "feature": vectors}).select(schema.names).cast(schema)
         with schemas.writer(table.schema, features / f"{shard:04d}.parquet") as stream:
             stream.write_table(table, row_group_size=schemas.ROW_GROUP_ROWS)
         name = f"{count}-{shard}"
@@ -136,7 +137,9 @@ def made_up(folder: Path, count: int, dim: int, store: str) -> None:
             "group": common["key"],
             "split": splits[start : start + rows],
         }
-        labels.append(pa.table({**common, **said}).cast(schemas.LABELS))
+        labels.append(
+            pa.table({**common, **said}).select(schemas.LABELS.names).cast(schemas.LABELS)
+        )
     manifest = {"stage": "extract", "recipe": "made up", "made_by": {}, "shards": lines}
     write_manifest(folder, outputs.FEATURES, manifest)
     (folder / "data/labels").mkdir()

@@ -8,6 +8,10 @@ from PIL import Image
 from stage_counts import stage_counts
 
 
+UNDIVIDED = {"split__validation": 0, "split__calibration": 0}
+"""Few groups, and no training."""
+
+
 def stages(repo, *names):
     """Run *names*; give each one's counts, and what was logged."""
     done = [repo.run("python", "-m", f"stages.{name}") for name in names]
@@ -18,7 +22,7 @@ def stages(repo, *names):
 @pytest.mark.slow
 def test_a_pattern_gives_columns_and_groups(repo):
     shutil.copy(repo.bucket.folder / "noise" / "000.png", repo.bucket.folder / "stray.png")
-    repo.set(index__pattern="{kind}/{n}.png", split__by="n")
+    repo.set(index__pattern="{kind}/{n}.png", split__by="n", **UNDIVIDED)
     _, said = stages(repo, "index", "chip")
     assert "1 file without the form of index.pattern, such as stray.png: their kind, n are" in said
     assert "split.by: the n of 1 of 25 images is not known; each is a group by itself" in said
@@ -33,7 +37,7 @@ def test_a_pattern_gives_columns_and_groups(repo):
 
 @pytest.mark.slow
 def test_another_pattern_reads_no_image(repo):
-    repo.set(index__pattern="{kind}/{n}.png", split__by="n")
+    repo.set(index__pattern="{kind}/{n}.png", split__by="n", **UNDIVIDED)
     stages(repo, "index", "chip")
     repo.set(index__pattern="{n}/{kind}.png")
     counts, _ = stages(repo, "index", "chip")
@@ -106,7 +110,7 @@ def test_without_dvc_another_pattern_is_another_index_and_other_labels(repo):
     chain = ("luigi", "--module", "pipeline.tasks", "Chip", "--local-scheduler")
     groups = []
     for pattern in ("{kind}/{n}.png", "{n}/{kind}.png"):
-        repo.set(index__pattern=pattern, split__by="n")
+        repo.set(index__pattern=pattern, split__by="n", **UNDIVIDED)
         repo.run("python", "-m", "stages.index")  # as in a run that was cut off behind it
         repo.run(*chain)
         labels = pd.read_parquet(repo.path / "data/labels/labels.parquet")

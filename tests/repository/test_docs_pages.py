@@ -297,7 +297,7 @@ def commands(page: str) -> list[str]:
     ("page", "count"),
     [
         ("docs/tutorial.md", 11),
-        ("docs/how-to/sweeps.md", 8),
+        ("docs/how-to/sweeps.md", 9),
         ("docs/how-to/export-chips.md", 3),
         ("docs/how-to/use-the-classifier.md", 2),
     ],
