@@ -7,7 +7,6 @@ import pytest
 from PIL import Image
 from stage_counts import stage_counts
 
-
 UNDIVIDED = {"split__validation": 0, "split__calibration": 0}
 """Few groups, and no training."""
 
