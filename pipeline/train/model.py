@@ -27,12 +27,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from pipeline.core.errors import InputError
+from pipeline.core.fixed_shape import in_blocks
 from pipeline.storage import open_regular_file
 
 FORMAT = 3
 BLOCK_ROWS = 256
-"""Rows of every matrix product of a prediction, the last padded: with one shape, the bits of a
-chip's probability do not depend on its neighbours."""
+"""Rows of every matrix product of a prediction."""
 
 BINARY = 2
 NOT_WANTED = "train.calibration is none"
@@ -76,14 +76,9 @@ class Classifier:
 
         Float64 features are scored in float64, all others in float32.
         """
-        probabilities = np.empty((len(features), len(self.classes)))
-        for start in range(0, len(features), BLOCK_ROWS):
-            rows = features[start : start + BLOCK_ROWS]
-            block = np.zeros((BLOCK_ROWS, features.shape[1]), features.dtype)
-            block[: len(rows)] = rows
-            result = calibrated(self.logits(block), self.tensors)
-            probabilities[start : start + BLOCK_ROWS] = result[: len(rows)]
-        return probabilities
+        return in_blocks(
+            lambda block: calibrated(self.logits(block), self.tensors), features, BLOCK_ROWS
+        )
 
     def logits(self, features: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
         """Return the logits, not divided by the temperature, [n, n_classes]."""

@@ -20,6 +20,7 @@ from pipeline.train import labelled_features
 from pipeline.train.labelled_features import LabelledFeatures
 from pipeline.validate import neighbours
 from pipeline.validate.neighbours import Features, Floats, Indices
+from pipeline.validate.pairs import side_by_side
 
 MAX_VALIDATION, MAX_TRAINING = 20_000, 200_000
 """Chips that are compared. Beyond them those with the lowest chip_id, which is a digest: a random
@@ -29,7 +30,6 @@ MAX_PAIRS = 10_000
 """Pairs that are confirmed with the features themselves, the closest first."""
 
 TRAINING = ("train", "calibration")
-COLUMNS = ("chip_id", "key", "row", "col", "split", "label")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class NearDuplicates:
 
     Attributes:
         table: one row for each validation chip that is a near duplicate of a training chip: its
-            COLUMNS, the `near_` COLUMNS of the nearest training chip, the `distance` of their
+            columns and those of the nearest training chip as in pairs.py, the `distance` of their
             features, and the `usual_distance` around the validation chip; the relatively closest
             first.
         n_validation: validation chips that were compared, of *all_validation*.
@@ -73,17 +73,8 @@ def find(validation: LabelledFeatures, labels: pa.Table) -> NearDuplicates:
     training = labelled_features.of_rows(wanted, validation.shards)
     one, other = _Sample.of(validation, MAX_VALIDATION), _Sample.of(training, MAX_TRAINING)
     pairs = _search(one, other) if one.n and other.n else _Pairs.none()
-    places = [
-        side.chips.labels.select(COLUMNS)
-        .take(pa.array(side.rows[at]))
-        .rename_columns([f"{prefix}{name}" for name in COLUMNS])
-        .to_pandas()
-        for side, at, prefix in ((one, pairs.validation, ""), (other, pairs.training, "near_"))
-    ]
-    table = pd.concat(places, axis=1)
+    table = side_by_side(one.labels(pairs.validation), other.labels(pairs.training))
     table["distance"], table["usual_distance"] = pairs.distance, pairs.usual
-    for name in ("chip_id", "near_chip_id"):
-        table[name] = [chip.hex() for chip in table[name]]
     order = np.argsort(pairs.distance / pairs.usual, kind="stable")
     return NearDuplicates(
         table.iloc[order].reset_index(drop=True),
@@ -111,6 +102,10 @@ class _Sample:
     @property
     def n(self) -> int:
         return len(self.rows)
+
+    def labels(self, wanted: Indices) -> pa.Table:
+        """Return schemas.LABELS of the *wanted* chips."""
+        return self.chips.labels.take(pa.array(self.rows[wanted]))
 
     def parts(self, wanted: Indices) -> Iterator[tuple[Indices, Features]]:
         """Yield the features of the *wanted* chips, with their places there, by row groups."""

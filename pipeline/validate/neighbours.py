@@ -17,6 +17,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.core.fixed_shape import in_blocks
+
 Features = NDArray[np.float32]
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -75,19 +77,10 @@ def projection(dim: int) -> Features | None:
 
 
 def project(features: Features, matrix: Features | None) -> Features:
-    """Return the projections of *features* [n, dim], float32 [n, DIMS].
-
-    A row's projection does not depend on the other rows: products have one fixed shape.
-    """
+    """Return the projections of *features* [n, dim], float32 [n, DIMS]."""
     if matrix is None:
         return features
-    projected = np.empty((len(features), matrix.shape[1]), np.float32)
-    block = np.zeros((VALIDATION_ROWS, features.shape[1]), np.float32)
-    for start in range(0, len(features), VALIDATION_ROWS):
-        rows = features[start : start + VALIDATION_ROWS]
-        block[: len(rows)] = rows
-        projected[start : start + VALIDATION_ROWS] = (block @ matrix)[: len(rows)]
-    return projected
+    return in_blocks(lambda block: block @ matrix, features, VALIDATION_ROWS)
 
 
 def sample(n: int) -> Indices:

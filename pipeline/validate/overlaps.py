@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.core import schemas
+from pipeline.validate.pairs import side_by_side
 
 Indices = NDArray[np.int64]
 
@@ -27,7 +28,6 @@ CANDIDATES = 2**20
 """Pairs that are compared at once, in about 100 MB."""
 
 EVALUATED = "validation"
-COLUMNS = ("chip_id", "key", "row", "col", "split", "label")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +35,9 @@ class Overlaps:
     """What is in several splits.
 
     Attributes:
-        table: pairs of chips of different splits whose windows share pixels: the COLUMNS of one,
-            the `near_` COLUMNS of the other, the `shared_pixels`, and what `share` of the smaller
-            window they are; the largest share first, at most MAX_ROWS.
+        table: pairs of chips of different splits whose windows share pixels: their columns as in
+            pairs.py, the `shared_pixels`, and what `share` of the smaller window they are; the
+            largest share first, at most MAX_ROWS.
         n_pairs: how many pairs there are.
         n_validation: how many validation chips share pixels with a chip of another split.
         images: images in more than one split: `key`, and their labelled chips in each split; by
@@ -99,17 +99,8 @@ def find(labels: pa.Table, images: pa.Table, chips: Iterable[pa.Table]) -> Overl
     split_of = np.asarray(pc.index_in(labels["split"], value_set=splits), np.int64)[rows]
     n_pairs, pairs, overlaps = overlapping(boxes, codes, split_of, MAX_ROWS)
     is_validation = np.asarray(pc.equal(labels["split"], EVALUATED))[rows]
-    sides = [
-        labels.select(COLUMNS)
-        .take(pa.array(rows[side]))
-        .rename_columns([f"{prefix}{name}" for name in COLUMNS])
-        .to_pandas()
-        for side, prefix in ((pairs.first, ""), (pairs.second, "near_"))
-    ]
-    table = pd.concat(sides, axis=1)
+    table = side_by_side(*(labels.take(pa.array(rows[at])) for at in (pairs.first, pairs.second)))
     table["shared_pixels"], table["share"] = pairs.pixels, pairs.share
-    for name in ("chip_id", "near_chip_id"):
-        table[name] = [chip.hex() for chip in table[name]]
     n_validation = int((overlaps & is_validation).sum())
     by_split = _by_split(labels, of_key, splits)
     return Overlaps(table, n_pairs, n_validation, by_split, len(of_key))

@@ -16,8 +16,9 @@ from pipeline.core.rejects import Reject
 from pipeline.validate import label_issues, results
 from pipeline.validate.analyses import analyses
 from pipeline.validate.comparable import Comparable
-from pipeline.validate.near_duplicates import COLUMNS, NearDuplicates
+from pipeline.validate.near_duplicates import NearDuplicates
 from pipeline.validate.overlaps import Overlaps
+from pipeline.validate.pairs import COLUMNS
 from pipeline.validate.predictions import Predictions
 from pipeline.validate.report import page, pictures
 
