@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline.core import label_sets, schemas
 from pipeline.store import outputs, tables
-from pipeline.store.outputs import FEATURES
+from pipeline.store.outputs import FEATURES, LABELS
 
 
 @dataclass
@@ -153,14 +154,29 @@ def digests_of(*splits: str) -> dict[str, str]:
     Neither depends on chips without a label, nor on how chips are divided into shards. A feature
     is decided by its chip_id, which holds the image's version, and by the recipe of the features.
     """
-    labels = tables.labels()
-    rows = labels.filter(pc.is_valid(labels["label"]))
+    features, labels = map(outputs.require_manifest, (FEATURES, LABELS))
+    shards = tuple(line["sha256"] for line in features["shards"])
+    return {
+        "features": features["recipe"],
+        "labels": _digest_of_labelled(splits, labels["labels"], shards),
+    }
+
+
+@cache
+def _digest_of_labelled(splits: Sequence[str], labels: str, shards: Sequence[str]) -> str:  # noqa: ARG001
+    """Return the digest of the labelled chips of *splits* that have a feature.
+
+    A stage asks several times: the digests of the labels and of the *shards* say what is the same.
+    """
+    rows = tables.labels()
+    rows = rows.filter(pc.is_valid(rows["label"]))
     rows = rows.filter(pc.is_in(rows["split"], value_set=pa.array(splits, pa.string())))
-    have = [pa.array([], schemas.CHIP_ID)]
-    for path in outputs.shard_paths(FEATURES):
-        ids = tables.read(path, ["chip_id"])["chip_id"].combine_chunks()
-        have.append(ids.filter(pc.is_in(ids, value_set=rows["chip_id"].combine_chunks())))
-    rows = rows.filter(pc.is_in(rows["chip_id"], value_set=pa.concat_arrays(have)))
+    parts = [tables.read(path, ["chip_id"]) for path in outputs.shard_paths(FEATURES)]
+    ids = pa.concat_tables([pa.table({"chip_id": pa.array([], schemas.CHIP_ID)}), *parts])[
+        "chip_id"
+    ]
+    # Twice: of chips without a label, which may be far more, no index is made.
+    of_rows = ids.filter(pc.is_in(ids, value_set=rows["chip_id"].combine_chunks()))
+    rows = rows.filter(pc.is_in(rows["chip_id"], value_set=of_rows.combine_chunks()))
     data = schemas.to_bytes(schemas.conform(rows, schemas.LABELS))
-    features = outputs.require_manifest(FEATURES)["recipe"]
-    return {"features": features, "labels": hashlib.sha256(data).hexdigest()}
+    return hashlib.sha256(data).hexdigest()
