@@ -240,10 +240,10 @@ class Index(StageTask):
 
     def run(self) -> Iterator[Any]:
         """Read the missing headers, then put the index together."""
-        extract.check_weights(self.context)
+        recipes = requested_recipes(self.params, machine())
+        extract.check_weights(self.context, recipes["extract"])
         plans = index.plan(self.context, self.listing)
         yield from self.missing(IndexShard, plans)
-        recipes = requested_recipes(self.params, machine())
         self.done(index.publish(self.context, self.listing, plans, recipes))
 
 

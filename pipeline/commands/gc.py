@@ -24,13 +24,13 @@ from ruamel.yaml.error import YAMLError
 from pipeline.chip import stage as chip
 from pipeline.chip import tables_stage
 from pipeline.core.errors import InputError
-from pipeline.core.hashing import shard_name
 from pipeline.extract import stage as extract
 from pipeline.index import stage as index
 from pipeline.storage import Object
 from pipeline.store import requests
 from pipeline.store.objects import INPUT, RECORD, Piece, Store
 from pipeline.store.outputs import CLASSIFIER, STAGES, manifest_path
+from pipeline.store.shards import shard_pieces
 from pipeline.train import stage as train
 from pipeline.validate import stage as validate
 
@@ -119,9 +119,7 @@ def pieces_of(manifest: Mapping[str, Any]) -> Iterator[Piece]:
     """Yield the pieces of the store that the out with this manifest was put together from."""
     stage = manifest["stage"]
     if stage in TABLES:
-        for line in manifest.get("shards", ()):
-            shard = shard_name(line["shard"], manifest["shards_count"])
-            yield Piece(TABLES[stage], manifest["recipe"], shard, line["input"])
+        yield from (piece for piece, _ in shard_pieces(TABLES[stage], manifest))
         for line in manifest.get("tables", ()):
             yield tables_stage.piece_of(line["recipe"], line["input"])
     elif stage == "train":

@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 import pyarrow.parquet as pq
 
 from pipeline.core.errors import InputError
+from pipeline.validate.baselines import dvc_get, last_line
 from pipeline.validate.sweep import Predicted
 
 PREDICTIONS = "results/predictions.parquet"
@@ -29,7 +30,7 @@ def listed(baseline: str) -> dict[str, str]:
     command = [sys.executable, "-m", "dvc", "exp", "show", "--json", "--rev", baseline]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise InputError(f"dvc exp show: {_last(done.stderr)}")
+        raise InputError(f"dvc exp show: {last_line(done.stderr)}")
     found = {}
     for commit in json.loads(done.stdout):
         for experiment in commit.get("experiments") or []:
@@ -58,14 +59,6 @@ def read(revisions: Mapping[str, str]) -> dict[str, Predicted]:
 
 def _fetch(path: str, name: str, revision: str, folder: Path) -> Path:
     target = folder / f"{revision}-{Path(path).name}"
-    command = [sys.executable, "-m", "dvc", "get", "--quiet", ".", path]
-    command += ["--rev", revision, "--out", str(target)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise InputError(f"dvc get: {path} of {name}: {_last(done.stderr)}")
+    if why := dvc_get(path, revision, target):
+        raise InputError(f"dvc get: {path} of {name}: {why}")
     return target
-
-
-def _last(text: str) -> str:
-    lines = text.strip().splitlines()
-    return lines[-1] if lines else "no error message"

@@ -144,9 +144,16 @@ def _closure(roots: Iterable[str]) -> frozenset[str]:
         name = waiting.pop()
         if name in paths and name not in names:
             names.add(name)
-            if name.endswith(".py"):
-                waiting += (f for m in imported(_module(name), paths[name]) for f in _of_module(m))
+            waiting += _imports(name, paths[name])
     return frozenset(names)
+
+
+@cache
+def _imports(name: str, path: Path) -> list[str]:
+    """Return the files that may be what the file *name* imports; a template imports nothing."""
+    if not name.endswith(".py"):
+        return []
+    return [file for module in imported(_module(name), path) for file in _of_module(module)]
 
 
 def _of_root(root: str, paths: Mapping[str, Path]) -> list[str]:

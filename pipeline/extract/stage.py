@@ -17,11 +17,12 @@ from pipeline.core.hashing import shard_name
 from pipeline.core.progress import Progress
 from pipeline.core.rejects import Reject
 from pipeline.core.run_log import Counts, pluralize
-from pipeline.extract import recipe
+from pipeline.extract import extractors, recipe
 from pipeline.store import outputs, shards, tables
 from pipeline.store.context import Context, Report
 from pipeline.store.objects import Piece
 from pipeline.store.outputs import CHIPS, FEATURES, out, rejects_path
+from pipeline.store.recipe import Recipe
 
 if TYPE_CHECKING:
     from pipeline.extract.engine import Engine
@@ -51,20 +52,24 @@ def plan(context: Context) -> list[shards.ShardPlan]:
     return plans
 
 
-def check_weights(context: Context) -> None:
+def check_weights(context: Context, requested: Recipe) -> None:
     """Check, once for each recipe, that the weights are those of the extractor.
+
+    Args:
+        context: of the stage.
+        requested: what is requested of this stage.
 
     Raises:
         SettingError, InputError: they are not, or there are none.
     """
-    requested = recipe.request(context.params.extract, context.machine)
-    mark = context.machine.state / "weights-checked" / requested.recipe.digest
-    if requested.extractor.weights and hasattr(requested.extractor.part, "build"):
-        if mark.exists():
-            return
-        requested.extractor.build()
-        mark.parent.mkdir(parents=True, exist_ok=True)
-        mark.touch()
+    mark = context.machine.state / "weights-checked" / requested.digest
+    if mark.exists():
+        return
+    chosen = extractors.choose(context.params.extract, context.machine)
+    if chosen.weights and hasattr(chosen.part, "build"):
+        chosen.build()
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    mark.touch()
 
 
 def make(context: Context, pieces: Sequence[Piece], report: Report) -> None:

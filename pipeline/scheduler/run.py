@@ -61,7 +61,7 @@ def main(kind: type[StageTask]) -> int:
     )
     parser.add_argument("--verbose", action="store_true", help="show Luigi's own summary too")
     verbose: bool = parser.parse_args().verbose
-    console.log_plainly()
+    log_plainly()
     try:
         check_machine()
         params = load("params.yaml")
@@ -79,6 +79,12 @@ def main(kind: type[StageTask]) -> int:
         if error.errno not in UNWRITABLE:
             raise
         return _fail(cannot_write(error.filename or Path.cwd(), error))
+
+
+def log_plainly() -> None:
+    """Log one line for each event, and keep Luigi from setting up its own log."""
+    console.log_plainly()
+    luigi.configuration.get_config().set("core", "no_configure_logging", "true")
 
 
 def check_machine() -> None:
@@ -172,7 +178,6 @@ def _files(params: Params) -> list[str] | None:
 
 def _build(task: StageTask, *, verbose: bool) -> int:
     """Have Luigi run *task* and its shards, on as many machines as have joined."""
-    luigi.configuration.get_config().set("core", "no_configure_logging", "true")
     _reenable_tasks()
     settings = machine()
     workers = settings.processes(embeds=isinstance(task, tasks.Extract))

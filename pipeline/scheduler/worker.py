@@ -21,11 +21,10 @@ from luigi.rpc import RPCError
 from pipeline.chip import recipe as chip_recipe
 from pipeline.config.loader import Params, from_json
 from pipeline.config.machine import machine
-from pipeline.core import console
 from pipeline.core.errors import BY_NAME, QuadratError, SettingError, StorageError
 from pipeline.extract import recipe as extract_recipe
 from pipeline.index import recipe as index_recipe
-from pipeline.scheduler.run import central_scheduler, check_machine, errors
+from pipeline.scheduler.run import central_scheduler, check_machine, errors, log_plainly
 from pipeline.store.requests import read_request
 from pipeline.store.shard_task import ShardTask
 from pipeline.tasks import ChipShard, ExtractShard, IndexShard
@@ -40,8 +39,7 @@ KINDS: Mapping[str, type[ShardTask]] = {
 
 def join(idle_s: float | None) -> int:
     """Work until there has been nothing to do for *idle_s* seconds; None: until stopped."""
-    console.log_plainly()
-    luigi.configuration.get_config().set("core", "no_configure_logging", "true")
+    log_plainly()
     try:
         check_machine()
         return _join(_scheduler(), math.inf if idle_s is None else idle_s)

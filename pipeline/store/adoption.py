@@ -10,31 +10,27 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.core import rejects, schemas
 from pipeline.core.errors import InputError
-from pipeline.core.hashing import digest, shard_name, shard_of
+from pipeline.core.hashing import digest, shard_of
 from pipeline.core.run_log import pluralize
 from pipeline.store import outputs, tables
 from pipeline.store.objects import Piece, Store
 from pipeline.store.outputs import INDEX, STAGES, rejects_path, shard_path
-from pipeline.store.shards import READERS, Provenance, ids, put_shard
+from pipeline.store.shards import READERS, Line, Provenance, ids, put_shard, shard_pieces
 
 log = logging.getLogger(__name__)
 
 MADE = Provenance("adopted", 0)
 """The rows of these pieces count as reused, whichever run takes them in."""
-
-Line = Mapping[str, Any]
-"""Of a shard in a manifest."""
 
 
 def adopt(store: Store, table: str, recipe: str, folder: Path) -> bool:
@@ -51,7 +47,7 @@ def adopt(store: Store, table: str, recipe: str, folder: Path) -> bool:
         finished = finished or store.finished(table, recipe)
         lacking = [
             (piece, line)
-            for piece, line in _pieces(table, manifest)
+            for piece, line in shard_pieces(table, manifest)
             if piece.input not in finished.get(piece.shard, ()) and "rejects" in line
         ]
         if lacking:
@@ -59,15 +55,6 @@ def adopt(store: Store, table: str, recipe: str, folder: Path) -> bool:
     if adopted:
         log.info("%s: %s taken into the store", folder, pluralize(adopted, "shards"))
     return bool(adopted)
-
-
-def _pieces(table: str, manifest: Mapping[str, Any]) -> list[tuple[Piece, Line]]:
-    """Return the pieces that an out was put together from, with their lines in the manifest."""
-    count = manifest["shards_count"]
-    return [
-        (Piece(table, manifest["recipe"], shard_name(line["shard"], count), line["input"]), line)
-        for line in manifest["shards"]
-    ]
 
 
 def _adopt(store: Store, folder: Path, pieces: list[tuple[Piece, Line]], count: int) -> int:

@@ -7,7 +7,7 @@ rows that are in another piece of the same recipe are copied, and only the rest 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
@@ -29,6 +29,8 @@ ROWS = "parquet"
 REJECTS = "rejects.parquet"
 READERS = 8
 T = TypeVar("T")
+Line = Mapping[str, Any]
+"""Of a shard in a manifest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +288,15 @@ def assemble(store: Store, plans: Sequence[ShardPlan], run: str, folder: Path) -
     total = sum(line["rows"] for line in lines)
     rejected_rows = rejects.sort(pa.concat_tables([schemas.REJECTS.empty_table(), *rejected]))
     return AssembledTable(files, lines, rejected_rows, computed, total)
+
+
+def shard_pieces(table: str, manifest: Mapping[str, Any]) -> list[tuple[Piece, Line]]:
+    """Return the pieces that an out was assembled from, with their lines in its *manifest*."""
+    recipe, pieces = manifest["recipe"], []
+    for line in manifest.get("shards", ()):
+        name = shard_name(line["shard"], manifest["shards_count"])
+        pieces.append((Piece(table, recipe, name, line["input"]), line))
+    return pieces
 
 
 def read_each(pieces: Sequence[Piece], read: Callable[[Piece], T]) -> list[T]:

@@ -95,7 +95,7 @@ def _locked(revision: str) -> str:
     if done.returncode:
         raise SettingError(
             f"validate.compare: {revision!r} is neither a folder with a classifier nor a git "
-            f"revision of this repository with a dvc.lock ({_last(done.stderr)})"
+            f"revision of this repository with a dvc.lock ({last_line(done.stderr)})"
         )
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
@@ -117,13 +117,10 @@ def _fetch(revision: str, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(part, ignore_errors=True)
-    command = [sys.executable, "-m", "dvc", "get", "--quiet", f"--rev={revision}"]
-    command += ["--out", str(part), _root(), CLASSIFIER]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
+    if why := dvc_get(CLASSIFIER, revision, part):
         raise InputError(
-            f"validate.compare: DVC cannot fetch {CLASSIFIER} of {revision!r} "
-            f"({_last(done.stderr)}); dvc fetch --all-commits fetches what a remote has"
+            f"validate.compare: DVC cannot fetch {CLASSIFIER} of {revision!r} ({why}); dvc fetch "
+            "--all-commits fetches what a remote has"
         )
     try:
         part.replace(folder)
@@ -131,12 +128,21 @@ def _fetch(revision: str, folder: Path) -> None:
         shutil.rmtree(part, ignore_errors=True)
 
 
+def dvc_get(path: str, revision: str, target: Path) -> str:
+    """Fetch an out of *revision* from DVC's cache or remote; return why not, or an empty text."""
+    command = [sys.executable, "-m", "dvc", "get", "--quiet", f"--rev={revision}"]
+    command += ["--out", str(target), _root(), path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return last_line(done.stderr) if done.returncode else ""
+
+
 def _root() -> str:
     """Return the checkout: DVC runs a temporary experiment in a clone without branches and tags."""
     return os.environ.get("DVC_ROOT") or "."
 
 
-def _last(text: str) -> str:
+def last_line(text: str) -> str:
+    """Return the last line of what a program has said, for a message."""
     lines = text.strip().splitlines()
     return lines[-1] if lines else "no error message"
 

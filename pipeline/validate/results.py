@@ -18,6 +18,7 @@ from pipeline.store.outputs import CLASSIFIER, pretty
 from pipeline.train import labelled_features, model
 from pipeline.validate import recipe as results_recipe
 from pipeline.validate.analyses import Result, analyses
+from pipeline.validate.analyses.splits import SPLITS
 from pipeline.validate.data import ValidationData
 from pipeline.validate.report import page
 from pipeline.validate.report.blocks import Page, ReportSection
@@ -28,7 +29,6 @@ CACHE_BYTES = 512 * 2**20
 """Of features that are kept in memory, as they are read five times."""
 
 DIGEST_SHOWN = 12
-SPLITS = ("train", "calibration", "validation")
 
 HEADLINE = (
     "accuracy",

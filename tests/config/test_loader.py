@@ -327,10 +327,17 @@ def test_a_copy_under_another_name_is_read(tmp_path):
     assert load(copy) == load(path)
 
 
-def test_a_network_of_torchvision_without_its_part_is_named(tmp_path):
+def with_line(tmp_path, line):
+    """Write the shipped params.yaml with another *line* for the first of that setting."""
     text = (ROOT / "params.yaml").read_text(encoding="utf-8")
-    chosen = next(line for line in text.splitlines() if line.startswith("  extractor: "))
-    path = shipped(tmp_path, (chosen, "  extractor: efficientnet_b0"))
+    start = line.partition(": ")[0] + ": "
+    return shipped(
+        tmp_path, (next(old for old in text.splitlines() if old.startswith(start)), line)
+    )
+
+
+def test_a_network_of_torchvision_without_its_part_is_named(tmp_path):
+    path = with_line(tmp_path, "  extractor: efficientnet_b0")
     with pytest.raises(SettingError) as stop:
         load(path)
     assert str(stop.value).startswith(
@@ -342,9 +349,7 @@ def test_a_network_of_torchvision_without_its_part_is_named(tmp_path):
 
 
 def test_a_format_with_a_file_needs_one(tmp_path):
-    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
-    chosen = next(line for line in text.splitlines() if line.startswith("  path: "))
-    path = shipped(tmp_path, (chosen, "  path: null"))
+    path = with_line(tmp_path, "  path: null")
     with pytest.raises(SettingError) as stop:
         load(path)
     assert str(stop.value) == (

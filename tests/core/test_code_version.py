@@ -75,7 +75,8 @@ def checkout(tmp_path, monkeypatch):
 
 
 def forget():
-    for function in (code_version.codes, code_version.edited, code_version.edited_files):
+    caches = (code_version.codes, code_version.edited, code_version.edited_files)
+    for function in (*caches, code_version._imports):
         function.cache_clear()
 
 

@@ -11,12 +11,12 @@ import pyarrow.compute as pc
 
 from pipeline.core import label_sets
 from pipeline.validate.analyses import Result
+from pipeline.validate.analyses.splits import SPLITS
 from pipeline.validate.data import ValidationData
 from pipeline.validate.evaluation import Evaluation
 from pipeline.validate.metrics import Metric
 
 ORDER = 80
-SPLITS = ["train", "calibration", "validation"]
 
 METRICS = {
     "n_images": Metric("images that the evaluated chips are from"),
@@ -110,6 +110,6 @@ def _classes(counted: pd.DataFrame) -> pd.DataFrame:
 def _by_split(counted: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     """Add up the chips by *names* and split; the rows with the most chips come first."""
     table = counted.pivot_table("chips", names, "split", "sum", fill_value=0)
-    table = table.reindex(columns=SPLITS, fill_value=0).sort_index()
+    table = table.reindex(columns=list(SPLITS), fill_value=0).sort_index()
     order = table.sum(axis=1).sort_values(ascending=False, kind="stable").index
     return table.loc[order].reset_index().rename_axis(columns=None)
