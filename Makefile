@@ -13,7 +13,7 @@ IDLE ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test slow check audit fix lock bench worker store trace clean
+.PHONY: help setup demo test slow check audit fix lock mutants bench worker store trace clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -52,6 +52,9 @@ fix: setup  ## correct lint and format, and write the generated pages
 
 lock: setup  ## after an edit of pipeline/: compare golden values, and write pipeline/code.lock
 	@PYTHONPATH=.:tests:tests/support python tests/golden/lock.py
+
+mutants: setup  ## T=metrics: list changes of that package's code that no test notices
+	@python tests/mutants/run.py $(T)
 
 bench: setup  ## print every benchmark's ratios
 	@for file in benchmarks/[a-z]*.py; do python $$file || exit 1; done
