@@ -263,8 +263,10 @@ class TrainParams(Section):
     """null: 0.001, from 50,000 chips on 0.0025 (lr: 0.00125), scaled by the batch."""
     schedule: Literal["constant", "cosine"] | None = None
     """Constant, or down to 0 by a cosine; null: cosine from 50,000 chips on, without a preset."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """The L2 penalty."""
+    weight_decay: Annotated[float, Field(ge=0)] | Literal["auto"] = "auto"
+    """The L2 penalty. auto: `lr` is solved to its optimum, with the penalty that suits the
+    calibration split best; it is 0 for `mlp`, beyond 30 million values, and where a setting of
+    minibatches (`epochs`, `batch`, `learning_rate`, `schedule`, `patience`) is set."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """The share of hidden values that are dropped in training."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -296,6 +298,11 @@ class TrainParams(Section):
     """Features that exceed this are kept in a scratch file in `.quadrat/`, to the same results."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Another seed starts the training from other weights."""
+
+    @property
+    def decay(self) -> float:
+        """The L2 penalty in minibatches."""
+        return 0.0 if self.weight_decay == "auto" else self.weight_decay
 
     @model_validator(mode="before")
     @classmethod

@@ -116,6 +116,15 @@ def _fit(
     return {}
 
 
+def loss_once_calibrated(held_out: HeldOut) -> float:
+    """Return the log loss that the logits have with the temperature that suits them best."""
+    choices = held_out.logits
+    if held_out.targets is not None:
+        choices = _no_and_yes(np.zeros_like(choices), choices)
+    temperature = fit_temperature(choices, held_out.right)
+    return log_loss(softmax(choices / temperature), held_out.right)
+
+
 def _measure(tensors: Mapping[str, NDArray[np.float32]], held_out: HeldOut) -> dict[str, float]:
     """Return log loss and calibration error; the latter is left out if no label is predicted."""
     p = calibrated(held_out.logits, tensors)

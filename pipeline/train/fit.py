@@ -17,9 +17,9 @@ from torch import nn
 from pipeline.config.sections import TrainParams
 from pipeline.core import hardware
 from pipeline.core.errors import InputError
-from pipeline.train import classifiers
+from pipeline.train import classifiers, penalty_path
 from pipeline.train.batches import Data, Targets
-from pipeline.train.calibration import HeldOut, calibrate
+from pipeline.train.calibration import HeldOut, calibrate, loss_once_calibrated
 from pipeline.train.checkpoint import Checkpoint
 from pipeline.train.classes import Classes, choose_classes
 from pipeline.train.label_map import LabelMap
@@ -87,13 +87,20 @@ def fit(
     data = Data(splits.train, y, budget - held_out_budget)
     loop = start(data, len(classes.names), train, device, targets)
     held_out.standardize(data.mean, data.scale)
-    curve = loop.run(data, held_out, checkpoint, step)
+    decay, groups = train.decay, _groups(splits.calibration)[held_out.at]
+
+    def held_out_with(logits: NDArray[np.float64]) -> HeldOut:
+        return HeldOut(logits, held_out_y[held_out.at], groups, targets)
+
+    if penalty_path.applies(train, len(splits.train.labels), dim):
+        loss_of = lambda logits: loss_once_calibrated(held_out_with(logits))  # noqa: E731
+        solved = penalty_path.solve(loop, data, held_out, loss_of, step)
+        curve, decay = solved.curve, solved.penalty
+    else:
+        curve = loop.run(data, held_out, checkpoint, step)
     classifier = classifier_of(classes.names, data, loop.network)
     logits = _logits(classifier, held_out)
-    groups = _groups(splits.calibration)[held_out.at]
-    classifier, calibration_card = calibrate(
-        classifier, HeldOut(logits, held_out_y[held_out.at], groups, targets), train
-    )
+    classifier, calibration_card = calibrate(classifier, held_out_with(logits), train)
     card = {
         "n_train": len(data),
         "n_calibration": len(held_out),
@@ -102,6 +109,7 @@ def fit(
         "classifier": train.classifier,
         "dim": dim,
         "epochs": len(curve),
+        "weight_decay": decay,
         "labels": classes.card(train),
     }
     if splits.separator is not None:

@@ -95,11 +95,11 @@ class Loop:
     ) -> None:
         self.network, self.train, self.schedule = network.to(device), train, schedule
         self.device = device
-        self.optimizer = Adam(list(self.network.parameters()), train.weight_decay)
+        self.optimizer = Adam(list(self.network.parameters()), train.decay)
         self.objective = objective
         objective.to(device)
         self.curve: list[Epoch] = []
-        self.best = self._weights()
+        self.best = self.weights()
 
     def run(
         self,
@@ -120,10 +120,10 @@ class Loop:
                 step(self.curve)
         while len(self.curve) < self.schedule.epochs and not self._is_patience_over():
             number = len(self.curve) + 1
-            epoch = Epoch(number, *self.epoch(number, data), *self._evaluate(held_out))
+            epoch = Epoch(number, *self.epoch(number, data), *self.evaluate(held_out))
             self.curve.append(epoch)
             if self._best_epoch() == number:
-                self.best = self._weights()
+                self.best = self.weights()
             if checkpoint:
                 curve = [asdict(epoch) for epoch in self.curve]
                 checkpoint.save(encode(self._tensors(), curve))
@@ -133,7 +133,8 @@ class Loop:
         self.network.to("cpu")
         return self.curve
 
-    def _weights(self) -> Tensors:
+    def weights(self) -> Tensors:
+        """Return a copy of the network's parameters, by name."""
         return {name: value.clone() for name, value in self.network.state_dict().items()}
 
     def _best_epoch(self) -> int:
@@ -192,7 +193,7 @@ class Loop:
         free, _ = torch.cuda.mem_get_info(self.device)
         return 2 * x.nbytes < free
 
-    def _evaluate(self, held_out: Data) -> tuple[float | None, float | None]:
+    def evaluate(self, held_out: Data) -> tuple[float | None, float | None]:
         """Return the mean loss and the accuracy of *held_out*."""
         if not len(held_out):
             return None, None

@@ -69,6 +69,7 @@ def make(context: Context, target: Piece, report: Report) -> None:
         InputError: the train split has no labelled chip, or only one class; the label map has
             wrong names; the label map or the code has changed since *target* was named.
     """
+    from pipeline.train import penalty_path
     from pipeline.train.checkpoint import Checkpoint
     from pipeline.train.fit import Splits, fit
 
@@ -92,7 +93,10 @@ def make(context: Context, target: Piece, report: Report) -> None:
     checkpoint = Checkpoint(
         context.store.storage, f"checkpoints/{target.recipe}/{target.input}.safetensors"
     )
-    epochs = Schedule.of(train, len(trained_on.labels), trained_on.dim).epochs
+    n_rows, dim = len(trained_on.labels), trained_on.dim
+    epochs = Schedule.of(train, n_rows, dim).epochs
+    if penalty_path.applies(train, n_rows, dim):
+        epochs = len(penalty_path.PENALTIES)
     expect(epochs, "epochs")
     with Progress("train", "epochs", epochs, report) as progress:
 

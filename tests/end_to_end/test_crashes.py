@@ -213,7 +213,7 @@ def test_forty_kills_at_random_moments_change_no_byte(repo, undisturbed):
 
 @pytest.mark.slow
 def test_when_only_dvc_is_killed_the_next_run_waits_for_its_stage(repo, undisturbed):
-    run = start(repo, SLOW="0.4")
+    run = start(repo, SLOW="2")  # longer than dvc takes to start
     extracting(repo)
     run.kill()
     run.wait()

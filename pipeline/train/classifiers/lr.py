@@ -1,4 +1,4 @@
-"""LR: multinomial logistic regression, one linear layer."""
+"""LR: multinomial logistic regression, one linear layer; see pipeline/train/penalty_path.py."""
 
 from __future__ import annotations
 
