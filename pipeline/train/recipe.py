@@ -35,5 +35,6 @@ def requested(params: Params) -> Recipe:
 def recipe(params: Params, machine: Machine) -> Recipe:
     """Return the recipe of the classifier, including this machine's numerics."""
     device = hardware.device(machine.device)
-    numerics = hardware.numerics(device, ("torch", "numpy", "scipy")) | {"threads": hardware.cores()}
+    numerics = hardware.numerics(device, ("torch", "numpy", "scipy"))
+    numerics |= {"threads": hardware.cores()}
     return requested(params).extended(numerics=numerics)

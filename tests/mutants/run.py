@@ -58,7 +58,7 @@ source_paths = ["pipeline"]
 only_mutate = ["{code}"]
 also_copy = {[name for name in names if name not in {"pipeline", "tests", "pyproject.toml"}]}
 pytest_add_cli_args_test_selection = ["{tests}"]
-pytest_add_cli_args = ["-p", "no:xdist", "-p", "no:cacheprovider", "-W", "ignore"]
+pytest_add_cli_args = ["-p", "no:xdist", "-p", "no:cacheprovider"]
 process_isolation = "forkserver"  # threads of torch do not survive a fork
 use_git_change_detection = false
 """

@@ -97,6 +97,55 @@ def test_equal_groups_count_one_each_and_a_large_one_for_less_than_all():
     assert of_mean_over_labels(np.array([4.0, 2.0, 0.0])) == pytest.approx(2 / (1 / 4 + 1 / 2))
 
 
+def test_a_spread_is_that_of_taking_half_a_group_away():
+    sums = sparse.csr_array(np.array([[1.0, 0], [3, 3]]))  # correct and wrong chips
+    found = spreads(sums, lambda totals: {"share": totals[:, 0] / totals.sum(axis=1)})
+    share = 4 / 7
+    influences = np.array([2 * (share - 3.5 / 6.5), 2 * (share - 2.5 / 4)])
+    assert found["share"].variance == pytest.approx(np.sum(influences**2))
+    assert found["share"].fourth == pytest.approx(np.sum(influences**4))
+
+
+def test_labels_of_one_group_each_count_as_one_and_none_as_none():
+    assert of_mean_over_labels(np.array([1.0, 1.0, 0.0])) == 1
+    assert of_mean_over_labels(np.zeros(3)) == 0
+    assert effective_groups(sparse.csr_array(np.array([[0.5], [0.5]]))) == pytest.approx([2])
+
+
+@pytest.mark.parametrize("value", [0.02, 0.5, 0.93, 1.0])
+def test_a_wider_range_stretches_the_interval(value):
+    """As of Matthews' correlation, between -1 and 1."""
+    spread = Spread(np.array(0.003), np.array(2e-6))
+    low, high = interval(value, spread, 9.0, (0.0, 1.0))
+    wide = Spread(4 * spread.variance, 16 * spread.fourth)
+    stretched = interval(2 * value - 1, wide, 9.0, (-1.0, 1.0))
+    assert stretched == (pytest.approx(2 * low - 1), pytest.approx(2 * high - 1))
+
+
+@pytest.mark.parametrize("value", [-1e-17, 1 + 3e-16])
+def test_a_value_that_rounding_put_outside_the_range_counts_as_its_end(value):
+    nothing = Spread(np.array(0.0), np.array(0.0))
+    assert interval(value, nothing, 8.0, (0.0, 1.0)) == interval(
+        round(value), nothing, 8.0, (0.0, 1.0)
+    )
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_at_the_end_of_the_range_groups_count_as_trials_whatever_their_spread(value):
+    low, high = interval(value, Spread(np.array(0.01), np.array(5e-5)), 12.0, (0.0, 1.0))
+    exact = stats.binomtest(int(12 * value), 12).proportion_ci(0.95, "exact")
+    assert (float(low), float(high)) == pytest.approx((exact.low, exact.high))
+
+
+@pytest.mark.parametrize("share", [0.05, 0.95])
+def test_trials_need_not_be_whole(share):
+    nothing = Spread(np.array(0.0), np.array(0.0))
+    low, high = interval(share, nothing, 10.0, (0.0, 1.0))
+    right, wrong = 10 * share, 10 * (1 - share)
+    assert float(low) == pytest.approx(stats.beta.ppf(0.025, right, wrong + 1))
+    assert float(high) == pytest.approx(stats.beta.ppf(0.975, right + 1, wrong))
+
+
 def test_a_difference_has_a_students_t_interval():
     influences = np.array([0.1, -0.1, 0.1, -0.1, 0.1, -0.1])
     spread = Spread(np.sum(influences**2), np.sum(influences**4))

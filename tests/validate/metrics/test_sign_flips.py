@@ -33,6 +33,15 @@ def test_many_groups_are_drawn_and_agree_with_all_combinations():
     assert p_value(values, 0) == p_value(values, 0)
 
 
+def test_no_combination_of_many_groups_gives_the_least_p_value():
+    """Source: Phipson and Smyth 2010, "Permutation p-values should never be zero"."""
+    assert p_value(np.ones(40), 0) == 1 / 10_000
+
+
+def test_thirteen_groups_are_counted_exactly():
+    assert p_value(np.ones(13), 0) == 2 / 2**13
+
+
 def test_equal_classifiers_differ_in_5_of_100_tests_however_alike_a_groups_chips_are():
     """McNemar's test, which takes chips for independent, said so of 29 of 100."""
     generator = np.random.default_rng(0)
@@ -51,5 +60,6 @@ def test_four_groups_cannot_prove_a_difference():
 
 def test_several_comparisons_are_corrected_by_holms_method():
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.6, 0.9]) == pytest.approx([1.0, 1.0, 1.0])
     assert holm([0.5, 0.6]) == pytest.approx([1.0, 1.0])
     assert holm([]) == []
