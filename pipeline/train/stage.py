@@ -94,11 +94,11 @@ def make(context: Context, target: Piece, report: Report) -> None:
         context.store.storage, f"checkpoints/{target.recipe}/{target.input}.safetensors"
     )
     n_rows, dim = len(trained_on.labels), trained_on.dim
-    epochs = Schedule.of(train, n_rows, dim).epochs
+    steps, unit = Schedule.of(train, n_rows, dim).epochs, "epochs"
     if penalty_path.applies(train, n_rows, dim):
-        epochs = len(penalty_path.PENALTIES)
-    expect(epochs, "epochs")
-    with Progress("train", "epochs", epochs, report) as progress:
+        steps, unit = len(penalty_path.PENALTIES), "penalties"
+    expect(steps, unit)
+    with Progress("train", unit, steps, report) as progress:
 
         def step(curve: list[Epoch]) -> None:
             if not progress.done and len(curve) > 1:  # an earlier run's epochs
