@@ -294,6 +294,10 @@ class TrainParams(Section):
     calibration: Literal["mixture", "temperature", "sigmoid", "none"] = "mixture"
     """Chosen on the calibration split: one temperature; mixture: and the share of wrong labels;
     sigmoid: two numbers for each class, as in PySpacer."""
+    final: Literal["train", "all"] = "train"
+    """The chips that the final classifier is trained on: `all` are those of the calibration split,
+    too, once it has decided calibration, thresholds, the penalty, and when to stop. Classes are
+    those of the train split in any case."""
     memory_gib: Annotated[float, Field(gt=0)] = 4.0
     """Features that exceed this are kept in a scratch file in `.quadrat/`, to the same results."""
     seed: Annotated[int, Field(ge=0)] = 0

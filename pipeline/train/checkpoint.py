@@ -34,9 +34,14 @@ class Checkpoint:
         """Replace the checkpoint by *state*."""
         self.storage.put(self.key, state)
 
+    def of_final(self) -> Checkpoint:
+        """Return the checkpoint of the final fit, which follows this training."""
+        return Checkpoint(self.storage, f"{self.key}.final")
+
     def delete(self) -> None:
-        """Delete the checkpoint of a finished training."""
+        """Delete the checkpoints of a finished training."""
         self.storage.delete(self.key)
+        self.storage.delete(self.of_final().key)
 
 
 def encode(tensors: Tensors, curve: list[dict[str, Any]]) -> bytes:

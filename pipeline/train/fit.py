@@ -18,7 +18,7 @@ from pipeline.config.sections import TrainParams
 from pipeline.core import hardware
 from pipeline.core.errors import InputError
 from pipeline.train import classifiers, penalty_path
-from pipeline.train.batches import Data, Targets
+from pipeline.train.batches import LEFT_OUT, Data, Targets
 from pipeline.train.calibration import HeldOut, calibrate, loss_once_calibrated
 from pipeline.train.checkpoint import Checkpoint
 from pipeline.train.classes import Classes, choose_classes
@@ -53,10 +53,21 @@ class Splits:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A classifier and its learning curve."""
+    """A classifier and its learning curve.
+
+    Attributes:
+        classifier: calibrated.
+        curve: its epochs, or the penalties that were tried.
+        classes: of the train split.
+        chosen: the settings, with the number of epochs or the penalty that was chosen.
+        is_solved: whether a penalty was; see train/penalty_path.py.
+    """
 
     classifier: Classifier
     curve: list[Epoch]
+    classes: Classes
+    chosen: TrainParams
+    is_solved: bool
 
 
 def fit(
@@ -87,17 +98,22 @@ def fit(
     data = Data(splits.train, y, budget - held_out_budget)
     loop = start(data, len(classes.names), train, device, targets)
     held_out.standardize(data.mean, data.scale)
-    decay, groups = train.decay, _groups(splits.calibration)[held_out.at]
+    groups = _groups(splits.calibration)[held_out.at]
 
     def held_out_with(logits: NDArray[np.float64]) -> HeldOut:
         return HeldOut(logits, held_out_y[held_out.at], groups, targets)
 
-    if penalty_path.applies(train, len(splits.train.labels), dim):
-        loss_of = lambda logits: loss_once_calibrated(held_out_with(logits))  # noqa: E731
-        solved = penalty_path.solve(loop, data, held_out, loss_of, step)
-        curve, decay = solved.curve, solved.penalty
+    def loss_of(logits: NDArray[np.float64]) -> float:
+        return loss_once_calibrated(held_out_with(logits))
+
+    is_solved = penalty_path.applies(train, len(train_labels), dim)
+    if is_solved:
+        curve, penalty = penalty_path.choose(loop, data, held_out, loss_of, step)
+        chosen = train.model_copy(update={"weight_decay": penalty})
     else:
         curve = loop.run(data, held_out, checkpoint, step)
+        epochs = len(curve) if train.patience is None else loop.best_epoch()
+        chosen = train.model_copy(update={"epochs": epochs, "patience": None})
     classifier = classifier_of(classes.names, data, loop.network)
     logits = _logits(classifier, held_out)
     classifier, calibration_card = calibrate(classifier, held_out_with(logits), train)
@@ -109,12 +125,37 @@ def fit(
         "classifier": train.classifier,
         "dim": dim,
         "epochs": len(curve),
-        "weight_decay": decay,
+        "weight_decay": chosen.decay,
         "labels": classes.card(train),
     }
     if splits.separator is not None:
         card["label_separator"] = splits.separator
-    return Fitted(classifier.with_card(card), curve)
+    return Fitted(classifier.with_card(card), curve, classes, chosen, is_solved)
+
+
+def fit_on_all(
+    fitted: Fitted,
+    rows: LabelledFeatures,
+    device: str,
+    step: Callable[[list[Epoch]], None] = lambda _: None,
+    checkpoint: Checkpoint | None = None,
+) -> Classifier:
+    """Train the classifier of *fitted* anew on *rows*, those of the calibration split included.
+
+    Its classes, calibration and thresholds stay, and so does the number of epochs or the penalty:
+    all were chosen with chips that the classifier had not seen. *step* and *checkpoint*: see `fit`.
+    """
+    before, chosen = fitted.classifier, fitted.chosen
+    y, targets = fitted.classes.encode(rows.texts)
+    data = Data(rows, y, int(chosen.memory_gib * GIB))
+    loop = start(data, len(before.classes), chosen, device, targets)
+    if fitted.is_solved:
+        penalty_path.solve(loop, data, chosen.decay)
+    else:
+        loop.run(data, Data(rows, np.full(len(y), LEFT_OUT), 0), checkpoint, step)
+    trained = classifier_of(before.classes, data, loop.network).tensors
+    tensors = {**before.tensors, **trained, "temperature": before.tensors["temperature"]}
+    return Classifier(before.classes, tensors, {**before.card, "n_final": len(data)})
 
 
 def _groups(chips: LabelledFeatures) -> NDArray[np.int64]:

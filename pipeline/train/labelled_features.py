@@ -115,6 +115,12 @@ def of_splits(
     return [of_rows(labelled.filter(pc.equal(labelled["split"], name)), shards) for name in splits]
 
 
+def of_both(labels: pa.Table, *splits: str) -> LabelledFeatures:
+    """Join the labelled rows of all *splits* together to their features; see `of_rows`."""
+    is_in = pc.is_in(labels["split"], value_set=pa.array(splits, pa.string()))
+    return of_rows(labels.filter(pc.and_(pc.is_valid(labels["label"]), is_in)))
+
+
 def of_rows(rows: pa.Table, shards: FeatureShards | None = None) -> LabelledFeatures:
     """Join *rows* of schemas.LABELS to their features by chip_id; no feature is read yet.
 

@@ -122,7 +122,7 @@ class Loop:
             number = len(self.curve) + 1
             epoch = Epoch(number, *self.epoch(number, data), *self.evaluate(held_out))
             self.curve.append(epoch)
-            if self._best_epoch() == number:
+            if self.best_epoch() == number:
                 self.best = self.weights()
             if checkpoint:
                 curve = [asdict(epoch) for epoch in self.curve]
@@ -137,14 +137,14 @@ class Loop:
         """Return a copy of the network's parameters, by name."""
         return {name: value.clone() for name, value in self.network.state_dict().items()}
 
-    def _best_epoch(self) -> int:
+    def best_epoch(self) -> int:
         """Return the epoch with the lowest calibration loss; without any loss, the last one."""
         losses = [e.calibration_loss for e in self.curve if e.calibration_loss is not None]
         return 1 + losses.index(min(losses)) if losses else len(self.curve)
 
     def _is_patience_over(self) -> bool:
         patience = self.train.patience
-        return patience is not None and len(self.curve) - self._best_epoch() >= patience
+        return patience is not None and len(self.curve) - self.best_epoch() >= patience
 
     def epoch(self, number: int, data: Data) -> tuple[float, float]:
         """Train on every row once, or as often as `train.balance` asks for.

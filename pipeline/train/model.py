@@ -8,6 +8,8 @@ logit is of its class against the rest, and probabilities are its sigmoids, scal
 only what docs/pyspacer_export.py writes has it, in float64.
 If chips have several labels, there is `thresholds` [n_classes]: each class has a probability of its
 own, and is predicted from its threshold on.
+If the classifier was trained on the calibration split in the end, `held_out.safetensors` holds the
+tensors of the one that was not, which decided the calibration.
 `model.json` holds the classes in the order of the probabilities, the digest of the tensors, and how
 the classifier was made.
 """
@@ -31,6 +33,7 @@ from pipeline.core.fixed_shape import in_blocks
 from pipeline.storage import open_regular_file
 
 FORMAT = 3
+HELD_OUT = "held_out.safetensors"
 BLOCK_ROWS = 256
 """Rows of every matrix product of a prediction."""
 
@@ -110,6 +113,34 @@ class Classifier:
         facts = {"classes": list(self.classes), "format": FORMAT, "tensors": sha256(tensors)}
         text = json.dumps({**self.card, **facts}, indent=1, sort_keys=True, ensure_ascii=False)
         return {"model.safetensors": tensors, "model.json": f"{text}\n".encode()}
+
+
+def with_held_out(final: Classifier, held_out: Classifier) -> tuple[Classifier, dict[str, bytes]]:
+    """Return *final* with *held_out* named in its card, and the file of the latter by name."""
+    data = save(dict(held_out.tensors))
+    return final.with_card({"held_out": sha256(data)}), {HELD_OUT: data}
+
+
+def read_held_out(folder: Path, classifier: Classifier) -> Classifier:
+    """Return the classifier that has not seen the calibration split: *classifier*, or another one.
+
+    Args:
+        folder: of *classifier*.
+        classifier: the final one.
+
+    Raises:
+        InputError: the file is missing, or is not the one that model.json describes.
+    """
+    if "held_out" not in classifier.card:
+        return classifier
+    try:
+        with open_regular_file(folder / HELD_OUT) as stream:
+            data = stream.read()
+    except OSError as error:
+        raise InputError(f"{folder / HELD_OUT} cannot be read ({error.strerror})") from error
+    if sha256(data) != classifier.card["held_out"]:
+        raise InputError(f"{folder / HELD_OUT} is not the one that model.json describes")
+    return replace(classifier, tensors=load(data))
 
 
 def not_calibrated(card: Mapping[str, Any]) -> str:

@@ -11,7 +11,6 @@ for the path; Liu and Nocedal 1989, "On the limited memory BFGS method", for the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -41,14 +40,6 @@ EXACT = {"maxiter": 1000, "gtol": 1e-5, "ftol": 1e-10}
 """For the penalty that is chosen."""
 
 
-@dataclass(frozen=True, slots=True)
-class Solved:
-    """The penalty that was chosen, and a row of the learning curve for each that was tried."""
-
-    penalty: float
-    curve: list[Epoch]
-
-
 def applies(train: TrainParams, n_rows: int, dim: int) -> bool:
     """Return True if *train* is solved to its optimum, and not trained by minibatches."""
     of_minibatches = (
@@ -68,39 +59,34 @@ def applies(train: TrainParams, n_rows: int, dim: int) -> bool:
     )
 
 
-def solve(
+def choose(
     loop: Loop,
     data: Data,
     held_out: Data,
     loss_of: Callable[[NDArray[np.float64]], float],
     step: Callable[[list[Epoch]], None],
-) -> Solved:
-    """Solve the network of *loop*, one linear layer, on *data*.
+) -> tuple[list[Epoch], float]:
+    """Solve the network of *loop*, one linear layer, with the best penalty for *held_out*.
 
     Args:
-        loop: its network is left at the best optimum, on the CPU.
+        loop: its network is left at the optimum, on the CPU.
         data: standardised.
         held_out: the calibration split, standardised in the same way.
         loss_of: the loss of logits of *held_out* [n, n_classes], by which penalties are compared.
         step: called with the curve so far, after each penalty.
+
+    Returns:
+        The learning curve, with a row for each penalty that was tried, and the penalty.
     """
-    (layer,) = (module for module in loop.network.modules() if isinstance(module, nn.Linear))
-    x, y = (torch.from_numpy(part).to(loop.device) for part in (data.features, data.y[data.at]))
-
-    def loss() -> torch.Tensor:
-        return loop.objective.loss(layer(x), y)
-
     curve: list[Epoch] = []
     losses: list[float] = []
     best = loop.weights()
+    rows = _Rows(loop, data)
     penalties = PENALTIES if len(held_out) else (USUAL_PENALTY,)
     for number, penalty in enumerate(penalties, 1):
-        _minimize(loss, layer, penalty, ROUGH)
-        with torch.inference_mode():
-            correct = int(loop.objective.correct(layer(x), y))
-            logits = layer(torch.from_numpy(held_out.features).to(loop.device))
-            curve.append(Epoch(number, float(loss()), correct / len(y), *loop.evaluate(held_out)))
-        losses.append(loss_of(logits.double().cpu().numpy()) if len(held_out) else 0.0)
+        rows.minimize(penalty, ROUGH)
+        curve.append(Epoch(number, *rows.measure(), *loop.evaluate(held_out)))
+        losses.append(loss_of(rows.logits(held_out)) if len(held_out) else 0.0)
         step(curve)
         if losses[-1] == min(losses):
             best = loop.weights()
@@ -108,42 +94,76 @@ def solve(
             break
     chosen = penalties[int(np.argmin(losses))]
     loop.network.load_state_dict(best)
-    _minimize(loss, layer, chosen, EXACT)
+    solve(loop, data, chosen)
+    return curve, chosen
+
+
+def solve(loop: Loop, data: Data, penalty: float) -> None:
+    """Set the network of *loop*, one linear layer, to its optimum on *data*, and on the CPU."""
+    _Rows(loop, data).minimize(penalty, EXACT)
     loop.network.to("cpu")
-    return Solved(chosen, curve)
 
 
-def _minimize(
-    loss: Callable[[], torch.Tensor],
-    layer: nn.Linear,
-    penalty: float,
-    options: Mapping[str, float],
-) -> None:
-    """Set *layer* to where *loss* plus half of *penalty* times its squared weights is least."""
-    from scipy.optimize import minimize
+class _Rows:
+    """The rows of a training beside the layer that is trained, on the device."""
 
-    weight, bias = layer.weight, layer.bias
+    def __init__(self, loop: Loop, data: Data) -> None:
+        modules = loop.network.modules()
+        (self.layer,) = (module for module in modules if isinstance(module, nn.Linear))
+        self.objective, self.device = loop.objective, loop.device
+        self.x = torch.from_numpy(data.features).to(self.device)
+        self.y = torch.from_numpy(data.y[data.at]).to(self.device)
 
-    def value_and_gradient(at: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        _set(layer, at)
-        layer.zero_grad(set_to_none=True)
-        value = loss()
-        value.backward()  # type: ignore[no-untyped-call]
-        square = float(weight.detach().double().square().sum())
-        assert weight.grad is not None
-        assert bias.grad is not None
-        parts = (weight.grad + penalty * weight.detach(), bias.grad)
-        gradient = torch.cat([part.flatten().double().cpu() for part in parts]).numpy()
-        return float(value.detach()) + penalty / 2 * square, gradient
+    @torch.inference_mode()
+    def measure(self) -> tuple[float, float]:
+        """Return the mean loss, without the penalty, and the accuracy."""
+        logits = self.layer(self.x)
+        correct = int(self.objective.correct(logits, self.y))
+        return float(self.objective.loss(logits, self.y)), correct / len(self.y)
 
-    start = torch.cat([part.detach().flatten().double().cpu() for part in (weight, bias)]).numpy()
-    found = minimize(value_and_gradient, start, jac=True, method="L-BFGS-B", options=dict(options))
-    _set(layer, found.x)
+    @torch.inference_mode()
+    def logits(self, held_out: Data) -> NDArray[np.float64]:
+        """Return the logits of other rows, float64 [n, n_classes]."""
+        features = torch.from_numpy(held_out.features).to(self.device)
+        logits: NDArray[np.float64] = self.layer(features).double().cpu().numpy()
+        return logits
+
+    def minimize(self, penalty: float, options: Mapping[str, float]) -> None:
+        """Minimise the mean loss plus half of *penalty* times the sum of the squared weights."""
+        from scipy.optimize import minimize
+
+        weight, bias = self.layer.weight, self.layer.bias
+
+        def value_and_gradient(at: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+            _unpack(at, weight, bias)
+            self.layer.zero_grad(set_to_none=True)
+            loss = self.objective.loss(self.layer(self.x), self.y)
+            loss.backward()  # type: ignore[no-untyped-call]
+            assert weight.grad is not None
+            assert bias.grad is not None
+            square = float(weight.detach().double().square().sum())
+            gradient = _packed(weight.grad + penalty * weight.detach(), bias.grad)
+            return float(loss.detach()) + penalty / 2 * square, gradient
+
+        start = _packed(weight, bias)
+        found = minimize(
+            value_and_gradient, start, jac=True, method="L-BFGS-B", options=dict(options)
+        )
+        _unpack(found.x, weight, bias)
 
 
-def _set(layer: nn.Linear, values: NDArray[np.float64]) -> None:
-    """Set weight and bias from one vector."""
-    flat = torch.from_numpy(values.astype(np.float32)).to(layer.weight.device)
+def _packed(*parts: torch.Tensor) -> NDArray[np.float64]:
+    """Return tensors as one vector."""
+    flat: NDArray[np.float64] = torch.cat(
+        [part.detach().flatten().double().cpu() for part in parts]
+    ).numpy()
+    return flat
+
+
+def _unpack(values: NDArray[np.float64], *parts: torch.Tensor) -> None:
+    """Set tensors from one vector."""
+    flat = torch.from_numpy(values.astype(np.float32)).to(parts[0].device)
+    pieces = torch.split(flat, [part.numel() for part in parts])
     with torch.no_grad():
-        layer.weight.copy_(flat[: layer.weight.numel()].view_as(layer.weight))
-        layer.bias.copy_(flat[layer.weight.numel() :])
+        for part, piece in zip(parts, pieces, strict=True):
+            part.copy_(piece.view_as(part))

@@ -25,9 +25,8 @@ from pipeline.store.context import Context, Report
 from pipeline.store.objects import Piece
 from pipeline.store.outputs import CLASSIFIER, FEATURES, Out
 from pipeline.store.recipe import Recipe
-from pipeline.train import dvclive, label_map, labelled_features, recipe, training_record
+from pipeline.train import dvclive, label_map, labelled_features, model, recipe, training_record
 from pipeline.train.label_map import renamed
-from pipeline.train.model import not_calibrated
 from pipeline.train.schedule import Schedule
 from pipeline.train.training_record import TrainingRecord
 
@@ -71,7 +70,7 @@ def make(context: Context, target: Piece, report: Report) -> None:
     """
     from pipeline.train import penalty_path
     from pipeline.train.checkpoint import Checkpoint
-    from pipeline.train.fit import Splits, fit
+    from pipeline.train.fit import Splits, fit, fit_on_all
 
     params, train = context.params, context.params.train
     classifier_recipe = recipe.recipe(params, context.machine)
@@ -97,7 +96,10 @@ def make(context: Context, target: Piece, report: Report) -> None:
     steps, unit = Schedule.of(train, n_rows, dim).epochs, "epochs"
     if penalty_path.applies(train, n_rows, dim):
         steps, unit = len(penalty_path.PENALTIES), "penalties"
+    is_fitted_again = train.final == "all" and held_out.labels.num_rows > 0
+    steps *= 1 + is_fitted_again
     expect(steps, unit)
+    more_files: dict[str, bytes] = {}
     with Progress("train", unit, steps, report) as progress:
 
         def step(curve: list[Epoch]) -> None:
@@ -108,12 +110,18 @@ def make(context: Context, target: Piece, report: Report) -> None:
             dvclive.write([asdict(epoch) for epoch in curve])
 
         fitted = fit(splits, train, device, step, checkpoint)
+        final = fitted.classifier
+        if is_fitted_again:
+            again, rows = checkpoint.of_final(), labelled_features.of_both(labels, *SPLITS)
+            final = fit_on_all(fitted, rows, device, lambda _: progress.step(), again)
+            final, more_files = model.with_held_out(final, fitted.classifier)
     record = TrainingRecord.of([trained_on.labels, held_out.labels], params.split)
     card = {**_card(classifier_recipe), **record.card()}
     files = {
         "curve.csv": _curve(fitted.curve),
         training_record.FILE: record.file(),
-        **fitted.classifier.with_card(card).files(),
+        **more_files,
+        **final.with_card(card).files(),
     }
     note = {"run": context.run, "rows": len(trained_on.labels) + len(held_out.labels)}
     context.store.describe(target.recipe, classifier_recipe.parts)
@@ -173,7 +181,7 @@ def publish(context: Context, target: Piece, manifest: dict[str, Any]) -> Counts
     curve = context.store.read(target, "curve.csv").decode()
     files |= dvclive.write(list(csv.DictReader(io.StringIO(curve))))
     outputs.publish(CLASSIFIER, files, {**manifest, "digests": digests})
-    if warning := not_calibrated(json.loads(context.store.read(target, "model.json"))):
+    if warning := model.not_calibrated(json.loads(context.store.read(target, "model.json"))):
         log.warning("train: %s", warning)
     rows = record.note["rows"]
     is_new = record.note["run"] == context.run

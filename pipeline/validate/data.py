@@ -22,7 +22,7 @@ from pipeline.images.sandbox import decoding
 from pipeline.store import tables
 from pipeline.store.context import Context
 from pipeline.store.outputs import CLASSIFIER
-from pipeline.train import training_record
+from pipeline.train import model, training_record
 from pipeline.train.labelled_features import LabelledFeatures
 from pipeline.train.model import Classifier
 from pipeline.validate import baselines, label_issues, near_duplicates, overlaps
@@ -86,8 +86,12 @@ class ValidationData:
 
     @cached_property
     def calibration_predictions(self) -> Predictions:
-        """The predictions of the calibration split, which may be empty."""
-        return predict(self.classifier, self.calibration, self.label_map)
+        """The predictions of the calibration split, by a classifier that has not seen it.
+
+        The split may be empty.
+        """
+        held_out = model.read_held_out(CLASSIFIER, self.classifier)
+        return predict(held_out, self.calibration, self.label_map)
 
     @cached_property
     def evaluation(self) -> Evaluation:

@@ -6,6 +6,9 @@ import os
 import shutil
 import signal
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from test_crashes import at_work, start, wait_for
@@ -16,10 +19,15 @@ from pipeline.config.machine import machine
 from pipeline.core.errors import InputError
 from pipeline.store.context import Context, open_store
 from pipeline.train import stage as train
+from pipeline.train.estimator import FeatureClassifier
 
 
 def card(repo):
     return json.loads((repo.path / "models/classifier/model.json").read_text())
+
+
+def threshold(repo):
+    return json.loads((repo.path / "results/all_metrics.json").read_text())["threshold"]
 
 
 def labels_of(repo):
@@ -160,3 +168,34 @@ def test_a_training_that_is_killed_goes_on_from_its_last_epoch(repo):
     assert run.wait(300) == 0
     assert repo.digests("models", "results", "dvclive") == wanted
     assert not states(store)
+
+
+@pytest.mark.slow
+def test_a_final_fit_on_both_splits_is_evaluated_and_what_chose_it_is_kept(copy_of_done):
+    repo = copy_of_done()
+    folder = repo.path / "models/classifier"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    chosen = threshold(repo)
+    repo.set(train__final="all")
+    said = repo.said("dvc", "repro")
+    assert "classifier trained" in said
+    assert card(repo)["n_final"] == card(repo)["n_train"] + card(repo)["n_calibration"]
+    assert (folder / "held_out.safetensors").read_bytes() == before["model.safetensors"]
+    assert (folder / "model.safetensors").read_bytes() != before["model.safetensors"]
+    assert (folder / "trained_on.safetensors").read_bytes() == before["trained_on.safetensors"]
+    # The classifier that has not seen the calibration split is the same, and so is its threshold.
+    assert threshold(repo) == chosen
+    page = (repo.path / "results/report.html").read_text()
+    assert "The final classifier is trained on the training and the calibration split." in page
+    predicted = FeatureClassifier.open(folder)
+    table = pq.read_table(repo.path / "results/predictions.parquet")
+    features = pa.concat_tables(
+        pq.read_table(path) for path in sorted((repo.path / "data/features").glob("*.parquet"))
+    )
+    at = pc.index_in(table["chip_id"], features["chip_id"].combine_chunks())
+    vectors = np.stack(features["feature"].take(at).to_pylist()).astype(np.float32)
+    expected = predicted.predict_proba(vectors).max(axis=1)
+    np.testing.assert_allclose(table["score"].to_numpy(), expected, atol=1e-6)
+    repo.set(train__final="train")
+    assert "classifier reused from the store" in repo.said("dvc", "repro")
+    assert not (folder / "held_out.safetensors").exists()

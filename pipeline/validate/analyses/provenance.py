@@ -66,6 +66,7 @@ def provenance(
         },
         "Classifier": {
             "epochs": card.get("epochs"),
+            "L2 penalty": card.get("weight_decay"),
             **{f"calibration: {name}": value for name, value in calibration.items()},
             "label map, SHA-256": training["label_map"],
             **_machine(card),

@@ -24,10 +24,19 @@ GROUPS = {
 """What a group is, by `split.by`."""
 
 
+FINAL = (
+    "The final classifier is trained on the training and the calibration split. It has seen no "
+    "validation chip: all figures of this report are its own. Its calibration, its thresholds, and "
+    "what the report says of the labels of the calibration split are of a classifier that was "
+    "trained without that split."
+)
+
+
 def analyse(data: ValidationData) -> Result:
     """Count the chips of each split."""
     blocks: list[Block] = [
         Text(_explained(data.params.split)),
+        *([Text(FINAL)] if "held_out" in data.card else []),
         Table(
             "Splits",
             {"Split": "text", "Groups": "count", "Chips": "count", "Labelled": "count"},
