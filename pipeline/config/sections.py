@@ -285,8 +285,9 @@ class TrainParams(Section):
     """Classes with fewer labelled chips in the train split are rare."""
     rare_classes: Literal["keep", "drop", "merge"] = "keep"
     """Keep rare classes, drop them, or merge them into `other`."""
-    balance: Literal["none", "weights", "resample"] = "none"
-    """Rare classes weigh more in the loss (weights), or their chips are repeated (resample)."""
+    balance: Literal["none", "weights", "resample", "logit_adjustment"] = "none"
+    """Rare classes weigh more in the loss (weights), their chips are repeated (resample), or the
+    loss knows the shares of the classes, and the scores do not (logit_adjustment)."""
     min_per_class: Positive = 100
     """resample: chips of a smaller class are repeated up to this number."""
     max_per_class: Positive = 10_000

@@ -31,6 +31,10 @@ class Objective:
         start: the logits that fit the shares of the classes, float32 [n_classes]. The last layer's
             bias starts there; else training would mostly learn the shares where classes are uneven
             and steps few. Source: Lin et al. 2017, "Focal loss for dense object detection".
+        prior: with `train.balance: logit_adjustment` these logits, which the loss adds to those of
+            the network; `start` is then 0. What is left for the network to learn are the classes
+            as they would be if all had the same share. Source: Menon et al. 2021, "Long-tail
+            learning via logit adjustment", with their tau of 1.
     """
 
     def __init__(
@@ -53,14 +57,19 @@ class Objective:
         else:
             start = np.log(counts + 1.0) - np.log(n_rows.sum() - counts + 1.0) + shift
         self.start = torch.from_numpy(start.astype(np.float32))
+        self.prior = torch.zeros_like(self.start)
+        if train.balance == "logit_adjustment":
+            self.start, self.prior = self.prior, self.start
 
     def to(self, device: torch.device) -> None:
         """Move the tensors to *device*."""
+        self.prior = self.prior.to(device)
         self.targets = None if self.targets is None else self.targets.to(device)
         self.weights = None if self.weights is None else self.weights.to(device)
 
     def loss(self, logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Return the mean loss of a minibatch, with weights and label smoothing."""
+        """Return the mean loss of a minibatch, with prior, weights and label smoothing."""
+        logits = logits + self.prior
         if self.targets is None:
             return functional.cross_entropy(logits, y, self.weights, label_smoothing=self.smoothing)
         smoothed = self.targets[y] * (1 - self.smoothing) + self.smoothing / 2
@@ -69,7 +78,7 @@ class Objective:
         )
 
     def plain_loss(self, logits: torch.Tensor, y: torch.Tensor) -> float:
-        """Return the sum of the rows' losses, without weights or label smoothing."""
+        """Return the sum of the rows' losses, without prior, weights or label smoothing."""
         logits = logits.double()
         if self.targets is None:
             return float(functional.cross_entropy(logits, y, reduction="sum"))

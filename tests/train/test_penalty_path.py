@@ -126,6 +126,21 @@ def test_classes_can_weigh_the_same():
     np.testing.assert_allclose(ours, expected, atol=2e-4)
 
 
+def test_logit_adjustment_takes_the_shares_of_the_classes_out_of_the_scores():
+    """The optimum is that without it, less the logarithms of the shares (Menon et al. 2021)."""
+    rows, held = noisy(300, 0), noisy(200, 1)
+    rows = LabelledFeatures.of(features(rows)[:200], [min(text, "c2") for text in rows.texts[:200]])
+    train = TrainParams(classifier="lr", balance="logit_adjustment")
+    classifier = trained(train, rows, held).classifier
+    x, texts = standardized(classifier, rows), np.array(rows.texts)
+    theirs = peer(x, texts, classifier.card["weight_decay"])
+    counts = np.array([(texts == name).sum() for name in classifier.classes])
+    difference = (
+        theirs.decision_function(x) - np.log(counts + 1) - classifier.logits(features(rows))
+    )
+    np.testing.assert_allclose(difference - difference[:, :1], 0, atol=5e-3)
+
+
 def test_the_same_rows_give_the_same_bytes():
     assert files(trained(LR, noisy(200, 0), noisy(100, 1))) == files(
         trained(LR, noisy(200, 0), noisy(100, 1))
