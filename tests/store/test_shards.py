@@ -63,13 +63,13 @@ def files_read(store, file):
 
 
 def test_every_row_is_in_the_shard_of_its_key_and_the_order_is_kept():
-    keys = [key for key in "zyxwzyxabcab" if shard_of(key, 4) != 3]
-    halves = [pa.table({"key": part}) for part in (keys[:5], keys[5:])]
+    keys = [key for key in "zyxwzyxabcab" * 20 if shard_of(key, 4) != 3]
+    rows = [{"key": key, "number": number} for number, key in enumerate(keys)]
+    halves = [pa.Table.from_pylist(half) for half in (rows[:50], rows[50:])]
     parts = shards.split(pa.concat_tables(halves), 4)
-    expected = [[key for key in keys if shard_of(key, 4) == shard] for shard in range(4)]
-    assert [part["key"].to_pylist() for part in parts] == expected
-    assert expected[3] == []
-    assert sum(map(bool, expected)) == 3
+    expected = [[row for row in rows if shard_of(row["key"], 4) == shard] for shard in range(4)]
+    assert [part.to_pylist() for part in parts] == expected
+    assert [bool(part) for part in expected] == [True, True, True, False]
 
 
 def test_a_table_without_rows_has_as_many_shards():
@@ -238,6 +238,16 @@ def test_the_files_of_an_out_are_read_when_they_are_placed_and_can_be_links(stor
     links = [file.link for file in table.files.values()]
     assert [link.read_bytes() for link in links] == [plan.rows() for plan in plans]
     assert [file.data() for file in table.files.values()] == [plan.rows() for plan in plans]
+
+
+def test_an_out_that_is_put_together_again_is_not_written_again(store, tmp_path):
+    plans = [finish(store, plan) for plan in planned(chips(KEYS))]
+    written = []
+    for _ in range(2):
+        table = shards.assemble(store, plans, "run", tmp_path / "out")
+        outputs.publish(tmp_path / "out", table.files, {"stage": "chip", "shards": table.lines})
+        written.append({path: path.stat().st_ino for path in (tmp_path / "out").iterdir()})
+    assert written[0] == written[1]
 
 
 def test_an_out_without_rows_has_no_file(store, tmp_path):
