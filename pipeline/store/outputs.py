@@ -235,8 +235,9 @@ def place(path: Path, file: Out) -> None:
     try:
         with signals.creating:
             signals.unfinished.add(str(temporary))
-            is_linked = file.link is not None and _linked(file.link, temporary)
-        if not is_linked or not _is_right(temporary, file):
+            if file.link is not None:
+                _link(file.link, temporary)
+        if not _is_right(temporary, file):
             data = file.data()
             temporary.unlink(missing_ok=True)
             with signals.creating:
@@ -251,16 +252,14 @@ def place(path: Path, file: Out) -> None:
         signals.unfinished.discard(str(temporary))
 
 
-def _linked(source: Path, target: Path) -> bool:
-    """Create *target* with the bytes of *source* without a copy; return False if that fails."""
+def _link(source: Path, target: Path) -> None:
+    """Create *target* with the bytes of *source* without a copy, if the file system can do it."""
     if sys.platform == "linux":
         import fcntl
 
         with contextlib.suppress(OSError), source.open("rb") as old, target.open("xb") as new:
             fcntl.ioctl(new.fileno(), FICLONE, old.fileno())
-            return True
+            return
         target.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         os.link(source, target)
-        return True
-    return False

@@ -24,7 +24,8 @@ def read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     try:
         return pq.read_table(path, columns=columns and list(columns))
     except (OSError, pa.ArrowException) as error:
-        reason = " ".join(str(error).split())
+        is_gone = isinstance(error, FileNotFoundError)  # whose text is the path alone
+        reason = "no such file" if is_gone else " ".join(str(error).split())
         raise InputError(f"{path}: cannot be read ({reason}); dvc repro makes it again") from error
 
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pyarrow.parquet as pq
 import pytest
 from conftest import Repo, new_repo, texture, textures
 from stage_counts import stage_counts
+
+from pipeline.config.machine import machine
+from pipeline.store import outputs
+from pipeline.store.adoption import adopt
+from pipeline.store.context import open_store
 
 COUNTED = ("index", "chip", "extract")
 
@@ -44,3 +51,23 @@ def test_one_percent_is_computed_after_a_change_of_one_percent(tmp_path):
     assert clone.digests() == fresh.digests()
     rejects = pq.read_table(clone.path / "data/rejects/extract.parquet")
     assert rejects["reason"].to_pylist() == ["truncated"] * 6
+
+
+OUTS = {"images": outputs.INDEX, "chips": outputs.CHIPS, "features": outputs.FEATURES}
+
+
+def stored(store, table):
+    """Every file of a table's pieces but the records, which name the run."""
+    items = store.storage.list(f"{table}/")
+    return {item.key: store.storage.read(item.key) for item in items if ".json" not in item.key}
+
+
+def test_a_clones_outs_become_the_pieces_that_they_were_made_of(copy_of_done, monkeypatch):
+    monkeypatch.chdir(copy_of_done().path)
+    shutil.move(".quadrat/store", "earlier")
+    for table, folder in OUTS.items():
+        monkeypatch.delenv("QUADRAT_STORE", raising=False)
+        assert adopt(open_store(machine()), table, outputs.read_manifest(folder)["recipe"], folder)
+        adopted = stored(open_store(machine()), table)
+        monkeypatch.setenv("QUADRAT_STORE", "earlier")
+        assert adopted == stored(open_store(machine()), table) != {}
