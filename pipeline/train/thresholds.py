@@ -60,8 +60,7 @@ def _threshold(p: NDArray[np.floating[Any]], has: NDArray[np.bool_]) -> float:
     weight = min(1.0, positives / ENOUGH)
     wanted = np.log(predicted[chosen]) * weight + np.log(positives) * (1 - weight)
     wanted = min(wanted, np.log(MOST_PREDICTED * positives))
-    if weight < 1 or predicted[chosen] > MOST_PREDICTED * positives:
-        chosen = np.abs(np.log(predicted) - wanted).argmin()
+    chosen = np.abs(np.log(predicted) - wanted).argmin()
     while chosen and predicted[chosen] > MOST_PREDICTED * positives:
         chosen -= 1
     if predicted[chosen] > MOST_PREDICTED * positives:  # too many have the highest probability

@@ -52,6 +52,12 @@ def test_the_sum_of_losses_of_several_labels_is_taken_in_float64():
     assert found == pytest.approx(wanted, rel=1e-12)
 
 
+def test_a_row_of_several_labels_is_correct_if_exactly_they_are_above_one_half():
+    objective = Objective(IN_SETS, 3, TrainParams(), SETS)
+    logits = torch.tensor([[-1, 0.0, -2], [0, 0.5, -1], [0.1, 2, -9], [0.1, -0.1, 3], [0, 0, 0]])
+    assert int(objective.correct(logits, torch.tensor([0, 1, 2, 3, 3]))) == 3
+
+
 @pytest.mark.parametrize(
     ("train", "rows"),
     [
