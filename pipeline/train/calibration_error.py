@@ -38,11 +38,11 @@ UPPER_TAIL = 0.975
 def bins_of(score: Floats) -> Indices:
     """Return the bin of each score, int64 [n]; no bin is empty, and equal scores share one."""
     wanted = min(BINS, max(1, len(score) // DECISIONS_IN_BIN))
-    last = np.arange(1, wanted) * len(score) // wanted - 1
-    edges = np.sort(score)[last]
-    bins = np.searchsorted(edges, score, side="left")
+    starts = np.arange(wanted) * len(score) // wanted
+    highest = np.sort(score)[starts[1:] - 1]
     # Equal scores can leave bins empty: number those that are not.
-    return np.asarray(np.unique(bins, return_inverse=True)[1], dtype=np.int64)
+    bins: Indices = np.unique(np.searchsorted(highest, score), return_inverse=True)[1]
+    return bins
 
 
 def sum_gaps(score: Floats, correct: Flags, groups: Indices, n_groups: int) -> sparse.csr_array:
@@ -186,7 +186,9 @@ def _lowest_point(shape: Floats, noise: Floats) -> Floats:
     """Return the t ≥ 0 with the least sum |t shape + noise|, which is a weighted median."""
     used = shape != 0
     zeros = np.maximum(-noise[:, used] / shape[used], 0)
-    order = np.argsort(zeros, axis=1)
+    order = np.argsort(zeros)
     weight = np.abs(shape[used])[order].cumsum(axis=1)
     at = (weight >= weight[:, -1:] / 2).argmax(axis=1)
-    return np.asarray(np.take_along_axis(zeros, order, axis=1)[np.arange(len(noise)), at])
+    rows = np.arange(len(noise))
+    lowest: Floats = zeros[rows, order[rows, at]]
+    return lowest

@@ -190,7 +190,7 @@ def _listed(names: list[str]) -> str:
 
 
 def _nearest(name: str, labels: Collection[str]) -> str:
-    nearest = get_close_matches(name, sorted(labels), n=1, cutoff=0.6)
+    nearest = get_close_matches(name, labels)
     return f"; nearest: {nearest[0]!r}" if nearest else ""
 
 

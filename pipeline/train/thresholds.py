@@ -46,12 +46,12 @@ def _threshold(p: NDArray[np.floating[Any]], has: NDArray[np.bool_]) -> float:
     if not positives:
         return EVEN
     p = p.astype(np.float32)  # as they are compared
-    order = np.argsort(-p, kind="stable")
+    order = np.argsort(-p)
     values, correct = p[order], np.cumsum(has[order])
     last = np.flatnonzero(np.append(values[:-1] > values[1:], True))  # of equal probabilities
     predicted = last + 1
     f1 = 2 * correct[last] / (predicted + positives)
-    above, below = values[last], np.append(values, p.dtype.type(0))[last + 1].astype(p.dtype)
+    above, below = values[last], np.append(values, np.float32(0))[last + 1]
     # All values between two probabilities give the same predictions: one half, if it is one.
     cuts = np.where((below < EVEN) & (above >= EVEN), np.float32(EVEN), (above + below) / 2)
     cuts = np.where(cuts <= below, above, cuts)  # adjacent floats have nothing between them
@@ -60,8 +60,7 @@ def _threshold(p: NDArray[np.floating[Any]], has: NDArray[np.bool_]) -> float:
     weight = min(1.0, positives / ENOUGH)
     wanted = np.log(predicted[chosen]) * weight + np.log(positives) * (1 - weight)
     wanted = min(wanted, np.log(MOST_PREDICTED * positives))
-    if weight < 1 or predicted[chosen] > MOST_PREDICTED * positives:
-        chosen = np.abs(np.log(predicted) - wanted).argmin()
+    chosen = np.abs(np.log(predicted) - wanted).argmin()
     while chosen and predicted[chosen] > MOST_PREDICTED * positives:
         chosen -= 1
     if predicted[chosen] > MOST_PREDICTED * positives:  # too many have the highest probability

@@ -104,8 +104,10 @@ def read(folder: Path, card: Mapping[str, Any]) -> TrainingRecord | None:
 
 def _are_in(names: pa.ChunkedArray, digests: Digests) -> NDArray[np.bool_]:
     known = names.combine_chunks().dictionary_encode()
-    is_in = np.isin(_digests(known.dictionary), digests)
-    return np.asarray(is_in[known.indices.to_numpy()], np.bool_)
+    is_in: NDArray[np.bool_] = np.isin(_digests(known.dictionary), digests)[
+        known.indices.to_numpy()
+    ]
+    return is_in
 
 
 def _digests(names: pa.Array | pa.ChunkedArray) -> Digests:

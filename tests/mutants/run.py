@@ -48,6 +48,7 @@ def prepare(folder: Path, code: str, tests: str) -> None:
     """Make a folder that looks like this checkout, with mutmut's settings in pyproject.toml."""
     folder.mkdir(parents=True, exist_ok=True)
     names = [path.name for path in ROOT.iterdir() if not path.name.startswith(".")]
+    names.append(".gitignore")  # of the clones that tests make
     for path in [*(ROOT / name for name in names), ROOT.parent / "shared"]:
         link = folder / path.name
         if path.name != "pyproject.toml" and path.exists() and not link.exists():

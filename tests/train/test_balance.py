@@ -32,13 +32,16 @@ def test_max_per_class_takes_every_row_in_some_epoch():
     y = np.zeros(50, np.int64)
     train = TrainParams(balance="resample", min_per_class=1, max_per_class=10)
     rngs = (np.random.default_rng([0, epoch]) for epoch in range(60))
-    assert (sum(repeats(members(y, 1), len(y), train, rng) for rng in rngs) > 0).all()
+    epochs = [repeats(members(y, 1), len(y), train, rng) for rng in rngs]
+    assert all(times.dtype == np.int64 and times.sum() == 10 for times in epochs)
+    assert (sum(epochs) > 0).all()
 
 
 def test_weights_follow_the_effective_number_of_samples():
-    counts = np.array([2000, 100, 1])
+    counts = np.array([2000, 100, 1, 0])
     found = class_weights(counts, TrainParams(balance="weights"))
-    effective = (1 - 0.999**counts) / (1 - 0.999)
+    assert found.dtype == np.float32
+    effective = (1 - 0.999 ** np.array([2000, 100, 1, 1])) / (1 - 0.999)
     np.testing.assert_allclose(found / found[0], effective[0] / effective, rtol=1e-5)
     assert np.average(found, weights=counts) == pytest.approx(1)
     assert class_weights(counts, TrainParams()) is None

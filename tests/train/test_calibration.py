@@ -2,13 +2,25 @@
 
 import numpy as np
 import pytest
-from scipy.optimize import minimize
+from scipy.optimize import minimize, minimize_scalar
+from scipy.special import expit, log_softmax
+from sklearn import metrics as sk
 from training_rows import blobs, trained
 
 from pipeline.config.sections import TrainParams
 from pipeline.train import model
-from pipeline.train.calibration import fit_mixture, fit_sigmoids, fit_temperature, log_loss
+from pipeline.train.calibration import (
+    HeldOut,
+    calibrate,
+    fit_mixture,
+    fit_sigmoids,
+    fit_temperature,
+    log_loss,
+)
+from pipeline.train.calibration_error import Gaps
 from pipeline.train.labelled_features import LabelledFeatures
+from pipeline.train.model import Classifier
+from pipeline.train.thresholds import choose_thresholds
 
 
 @pytest.mark.parametrize("true", [0.3, 1.0, 2.5])
@@ -43,20 +55,79 @@ def test_a_known_share_of_random_labels_is_recovered(doubt, heat):
     assert log_loss(after, y) <= log_loss(plain, y) + 1e-6
 
 
-def test_a_mixture_reaches_the_lowest_loss_that_scipy_finds():
-    rng = np.random.default_rng(2)
-    logits = rng.standard_t(3, (3000, 4)) * 2
-    shares = model.softmax(logits / 1.3)
-    y = (shares.cumsum(1) > rng.random((3000, 1))).argmax(1)
-    y = np.where(rng.random(3000) < 0.2, rng.integers(0, 4, 3000), y)
+def smoothed_loss(log_p, y):
+    """Return the log loss with one part in n + 2 of each label divided among all classes."""
+    smoothing = 1 / (len(y) + 2)
+    chosen = log_p[np.arange(len(y)), y]
+    return -((1 - smoothing) * chosen + smoothing * log_p.mean(axis=1)).mean()
+
+
+def scores_and_labels(rng, n, n_classes, doubt=0.0, heat=1.3):
+    """Make logits that are *heat* times too high; a share *doubt* of the labels is random."""
+    logits = rng.standard_t(5, (n, n_classes)) * 2
+    y = (model.softmax(logits).cumsum(1) > rng.random((n, 1))).argmax(1)
+    return logits * heat, np.where(rng.random(n) < doubt, rng.integers(0, n_classes, n), y)
+
+
+@pytest.mark.parametrize("heat", [0.08, 1.0, 1.5, 12.0])
+@pytest.mark.parametrize(("n", "n_classes"), [(12, 2), (40, 5), (2000, 3)])
+def test_a_temperature_reaches_the_lowest_loss_that_scipy_finds(n, n_classes, heat):
+    logits, y = scores_and_labels(np.random.default_rng(n), n, n_classes, 0.1, heat)
+    wanted = minimize_scalar(
+        lambda at: smoothed_loss(log_softmax(at * logits, axis=1), y),
+        bounds=(1 / 20, 20),
+        method="bounded",
+        options={"xatol": 1e-9},
+    )
+    assert 1 / fit_temperature(logits, y) == pytest.approx(wanted.x, rel=1e-5)
+
+
+def test_temperatures_are_between_one_twentieth_and_twenty():
+    logits = np.random.default_rng(0).normal(0, 0.1, (20_000, 3))
+    assert fit_temperature(logits, logits.argmax(axis=1)) == pytest.approx(1 / 20)
+    assert fit_temperature(logits * 100, logits.argmin(axis=1)) == pytest.approx(20)
+    temperature, doubt = fit_mixture(logits, logits.argmax(axis=1))
+    assert temperature == pytest.approx(1 / 20)
+    assert doubt == pytest.approx(0, abs=1e-3)
+    assert fit_mixture(logits * 100, logits.argmin(axis=1)) == (pytest.approx(20), 0.5)
+
+
+def test_scores_that_are_all_the_same_can_be_calibrated():
+    logits, y = np.full((9, 3), 2.0), np.arange(9) % 3
+    assert 1 / 20 <= fit_temperature(logits, y) <= 20
+    temperature, doubt = fit_mixture(logits, y)
+    assert 1 / 20 <= temperature <= 20
+    assert 0 <= doubt <= 0.5
+
+
+def best_mixture(logits, y, start):
+    """Return temperature and doubt as scipy finds them, and the loss of any others."""
 
     def loss(at):
-        scores = model.mixed(model.softmax(logits / at[0]), at[1], 4)
-        smooth = 1 / 3002
-        return (1 - smooth) * log_loss(scores, y) - smooth * np.log(scores).mean()
+        p = model.mixed(model.softmax(logits / at[0]), at[1], logits.shape[1])
+        return smoothed_loss(np.log(p), y)
 
-    wanted = minimize(loss, [1.0, 0.1], method="Nelder-Mead", options={"xatol": 1e-7}).fun
-    assert loss(fit_mixture(logits, y)) == pytest.approx(wanted, abs=1e-6)
+    bounds, tolerances = [(1 / 20, 20), (0, 0.5)], {"xatol": 1e-7, "fatol": 1e-10}
+    found = minimize(loss, start, method="Nelder-Mead", bounds=bounds, options=tolerances)
+    return found.x, loss
+
+
+@pytest.mark.parametrize("heat", [0.2, 1.3, 9.0])
+@pytest.mark.parametrize("doubt", [0.0, 0.1, 0.3])
+@pytest.mark.parametrize(("n", "n_classes"), [(60, 6), (3000, 4)])
+def test_a_mixture_reaches_the_lowest_loss_that_scipy_finds(n, n_classes, doubt, heat):
+    logits, y = scores_and_labels(np.random.default_rng(2), n, n_classes, doubt, heat)
+    wanted, loss = best_mixture(logits, y, [heat, 0.05])
+    slack = 2e-8 if doubt else 1e-6  # near a doubt of 0 the steps get smaller and smaller
+    assert loss(fit_mixture(logits, y)) < loss(wanted) + slack
+
+
+def test_a_mixture_of_few_labels_is_smoothed():
+    """With one part in 15 instead of 14, the doubt would be 0.235, not 0.239."""
+    logits, y = scores_and_labels(np.random.default_rng(7), 12, 3, 0.3)
+    (temperature, doubt), _ = best_mixture(logits, y, [0.5, 0.2])
+    found = pytest.approx(temperature, rel=1e-3), pytest.approx(doubt, abs=5e-4)
+    assert fit_mixture(logits, y) == found
 
 
 def test_calibration_lowers_the_loss_of_an_overtrained_network():
@@ -109,3 +180,157 @@ def test_sigmoids_agree_with_scikit_learn(classes):
     found = model.sigmoids(p, slope, offset)
     np.testing.assert_allclose(found, theirs.predict_proba(p), atol=2e-4)
     assert found.sum(1) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("n", [15, 4000])
+def test_sigmoids_are_logistic_regressions_with_platts_targets(n):
+    """A target of t is one row of each answer, with weights of t and 1 - t."""
+    from sklearn.linear_model import LogisticRegression
+
+    rng = np.random.default_rng(n)
+    p = rng.random((n, 3))
+    has = rng.random((n, 3)) < p**2
+    for number, (slope, offset) in enumerate(zip(*fit_sigmoids(p, has), strict=True)):
+        yes, no = has[:, number].sum(), (~has[:, number]).sum()
+        target = np.where(has[:, number], (yes + 1) / (yes + 2), 1 / (no + 2))
+        theirs = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-12)
+        column = np.tile(p[:, number], 2)[:, None]
+        theirs.fit(column, np.repeat([True, False], n), np.append(target, 1 - target))
+        wanted = -theirs.coef_[0, 0], -theirs.intercept_[0]
+        assert (slope, offset) == pytest.approx(wanted, rel=1e-3, abs=1e-3)
+
+
+def test_the_log_loss_of_a_class_with_a_probability_of_0_is_finite():
+    assert log_loss(np.array([[0.0, 1.0]]), np.array([0])) == pytest.approx(300 * np.log(10))
+
+
+# What is fitted to a classifier, and what its card says.
+
+
+MIXTURE = ("temperature", "doubt")
+
+
+def not_calibrated(n_classes):
+    names = ("a", "b", "c")[:n_classes]
+    return Classifier(names, {"temperature": np.ones(1, np.float32)}, {"made": "by hand"})
+
+
+def one_label(n_classes, n=600):
+    """Chips of one label each, in groups of 20 whose accuracy differs; scores are too high."""
+    rng = np.random.default_rng(n_classes)
+    logits, y = scores_and_labels(rng, n, n_classes, 0.1, 3.0)
+    groups = np.arange(n) // 20
+    return HeldOut(logits, np.where(rng.random(n // 20)[groups] < 0.1, 0, y), groups)
+
+
+SETS = np.array([[0, 0, 0], [0, 1, 0], [1, 1, 1], [1, 0, 0]], np.float32)
+
+
+def several_labels(n=600):
+    rng = np.random.default_rng(7)
+    y, groups = rng.integers(0, 4, n), np.arange(n) // 20
+    logits = 6 * (SETS[y] - 0.6) + rng.normal(0, 5, (n, 3)) + rng.normal(0, 2, (n // 20, 1))[groups]
+    return HeldOut(logits, y, groups, SETS)
+
+
+def added(held_out, method, n_classes=3):
+    """Return what *method* adds to the tensors of a classifier, and the card's entry."""
+    before = not_calibrated(n_classes)
+    found, card = calibrate(before, held_out, TrainParams(calibration=method))
+    assert found.classes == before.classes
+    assert found.card == before.card
+    assert all(values.dtype == np.float32 for values in found.tensors.values())
+    assert before.tensors.keys() == {"temperature"}
+    return found, card
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("method", ["temperature", "mixture", "sigmoid"])
+def test_the_card_has_the_loss_and_the_error_before_and_after(method, n_classes):
+    held_out = one_label(n_classes)
+    logits, y = held_out.logits, held_out.y
+    found, card = added(held_out, method, n_classes)
+    wanted = {"method": method}
+    plain, after = model.softmax(logits), model.calibrated(logits, found.tensors)
+    for when, p in (("before", plain), ("after", after)):
+        wanted[f"log_loss_{when}"] = pytest.approx(-np.log(p[np.arange(len(y)), y]).mean())
+        gaps = Gaps.between(p.max(axis=1), p.argmax(axis=1) == y, held_out.groups)
+        wanted[f"ece_{when}"] = pytest.approx(gaps.error)
+    fitted = {"temperature": [1]}
+    if method == "temperature":
+        fitted = {"temperature": [fit_temperature(logits, y)]}
+    elif method == "mixture":
+        fitted = {
+            name: [value] for name, value in zip(MIXTURE, fit_mixture(logits, y), strict=True)
+        }
+    else:
+        first = 1 if n_classes == 2 else 0  # of two classes one sigmoid is enough
+        has = y[:, None] == np.arange(n_classes)
+        slope, offset = fit_sigmoids(plain[:, first:], has[:, first:])
+        fitted |= {"sigmoid.slope": slope, "sigmoid.offset": offset}
+    assert {name: values.tolist() for name, values in found.tensors.items()} == {
+        name: pytest.approx(values) for name, values in fitted.items()
+    }
+    if method != "sigmoid":
+        wanted |= {name: values[0] for name, values in fitted.items()}
+    assert card == wanted
+    assert card["ece_before"] > card["ece_after"]
+
+
+@pytest.mark.parametrize("method", ["none", "temperature", "mixture", "sigmoid"])
+def test_of_several_labels_each_is_a_choice_between_no_and_yes(method):
+    held_out = several_labels()
+    logits, has = held_out.logits, SETS[held_out.y] > 0
+    found, card = added(held_out, method)
+    choices, answers = np.c_[np.zeros(logits.size), logits.ravel()], has.ravel().astype(int)
+    fitted = {"temperature": [1]}
+    if method == "temperature":
+        fitted = {"temperature": [fit_temperature(choices, answers)]}
+    elif method == "mixture":
+        fitted = dict(zip(MIXTURE, np.c_[fit_mixture(choices, answers)].T.tolist(), strict=True))
+    elif method == "sigmoid":
+        slope, offset = fit_sigmoids(expit(logits), has)
+        fitted |= {"sigmoid.slope": slope, "sigmoid.offset": offset}
+    thresholds = found.tensors["thresholds"]
+    assert {name: values.tolist() for name, values in found.tensors.items()} == {
+        name: pytest.approx(values) for name, values in {**fitted, "thresholds": thresholds}.items()
+    }
+    after = model.calibrated(logits, found.tensors)
+    assert thresholds.tolist() == choose_thresholds(after, has).tolist()
+    wanted = {
+        "method": method,
+        "thresholds": dict(zip("abc", np.round(thresholds.astype(float), 6), strict=True)),
+        "positives": dict(zip("abc", has.sum(axis=0), strict=True)),
+    }
+    for when, p, limits in (("before", expit(logits), 0.5), ("after", after, thresholds)):
+        chosen = p.astype(np.float32) >= limits
+        groups = np.repeat(held_out.groups[:, None], 3, axis=1)
+        wanted[f"log_loss_{when}"] = pytest.approx(sk.log_loss(answers, p.ravel()))
+        gaps = Gaps.between(p[chosen], has[chosen], groups[chosen])
+        wanted[f"ece_{when}"] = pytest.approx(gaps.error)
+    if method in {"temperature", "mixture"}:
+        wanted |= {name: values[0] for name, values in fitted.items()}
+    assert card == wanted
+
+
+def test_of_several_labels_that_are_never_predicted_there_is_no_error():
+    sets = np.zeros((1, 2), np.float32)
+    held_out = HeldOut(np.full((30, 2), -3.0), np.zeros(30, int), np.arange(30), sets)
+    _, card = added(held_out, "none", 2)
+    assert card["positives"] == {"a": 0, "b": 0}
+    assert card["thresholds"] == {"a": 0.5, "b": 0.5}
+    assert not {"ece_before", "ece_after"} & card.keys()
+    assert card["log_loss_after"] == pytest.approx(-np.log(expit(3)))
+
+
+def test_without_a_calibration_chip_or_a_wish_nothing_is_fitted():
+    nothing = np.zeros(0, int)
+    found, card = added(HeldOut(np.zeros((0, 3)), nothing, nothing), "temperature")
+    assert card == {"method": "none", "why": "no calibration chip has a known label"}
+    assert found.tensors.keys() == {"temperature"}
+    found, card = added(HeldOut(np.zeros((0, 3)), nothing, nothing, SETS), "temperature")
+    assert card == {"method": "none", "why": "no calibration chip has a label"}
+    assert found.tensors["thresholds"].tolist() == [0.5] * 3
+    found, card = added(one_label(3), "none")
+    assert card == {"method": "none", "why": "train.calibration is none"}
+    assert found.tensors.keys() == {"temperature"}

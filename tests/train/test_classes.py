@@ -1,5 +1,6 @@
 """From labels to classes, by the label map and the rule for rare classes."""
 
+import numpy as np
 import pytest
 
 from pipeline.config.sections import TrainParams
@@ -63,3 +64,43 @@ def test_a_label_other_can_be_renamed():
     merge = TrainParams(rare_classes="merge", min_class_count=2)
     found = choose_classes(labels, LabelMap({"other": "unidentified"}, "x"), merge)
     assert found.names == ("other", "sand", "unidentified")
+
+
+def test_the_rows_of_merged_labels_count_together_and_the_card_has_what_is_rare():
+    labels = ["hard"] * 3 + ["sand"] * 2 + ["soft"] * 2 + ["fish"]
+    train = TrainParams(min_class_count=5, rare_classes="drop")
+    found = choose_classes(labels, LabelMap({"soft": "coral", "hard": "coral"}, "x"), train)
+    assert found.names == ("coral",)
+    assert found.card(train) == {
+        "to": {"fish": None, "hard": "coral", "sand": None, "soft": "coral"},
+        "rare": {"fish": 1, "sand": 2},
+        "rule": "drop",
+    }
+    assert list(found.card(train)["to"]) == ["fish", "hard", "sand", "soft"]
+
+
+def test_each_label_of_a_row_is_mapped_and_counted():
+    texts = ["cod;sand", "coral;eel", "", "coral;eel;shadow", "shark", "cod;sand"]
+    train = TrainParams(min_class_count=2, rare_classes="drop")
+    found = choose_classes(texts, LabelMap({"cod": "fish", "eel": "fish"}, "x"), train, ";")
+    assert found.names == ("coral", "fish", "sand")
+    assert found.rare == {"shadow": 1, "shark": 1}
+    y, sets = found.encode(texts)
+    assert sets.tolist() == [[0, 0, 0], [1, 1, 0], [0, 1, 1]]
+    assert y.tolist() == [2, 1, 0, 1, 0, 2]
+    assert (y.dtype, sets.dtype) == (np.int64, np.float32)
+    unknown = ["cod", "cod;whale", "", "whale", "cod;shark", "whale", "coral;cod"]
+    assert found.count_unknown(unknown) == 3
+
+
+def test_rows_with_a_label_that_is_no_class_are_counted():
+    found = choose_classes(LABELS, MAP, TrainParams())
+    assert found.count_unknown(["fish", "whale", "Porites", "whale", "shark"]) == 3
+
+
+def test_no_row_has_no_class():
+    for separator in (None, ";"):
+        y, sets = choose_classes(LABELS, MAP, TrainParams(), separator).encode([])
+        assert y.dtype == np.int64
+        assert y.shape == (0,)
+        assert sets is None or sets.shape == (0, 3)

@@ -1,10 +1,13 @@
 """Label maps: what each label becomes, and which files and names are errors."""
 
+import hashlib
+
 import pytest
 
 from pipeline.config.sections import TrainParams
 from pipeline.core.errors import InputError
-from pipeline.train.label_map import check, parse
+from pipeline.train import label_map
+from pipeline.train.label_map import LabelMap, check, parse
 
 
 def read(text):
@@ -12,7 +15,7 @@ def read(text):
 
 
 def checked(text, labels, how="names"):
-    check(read(text), labels, TrainParams(label_map="maps/map.csv", label_map_check=how))
+    check(read(text), labels, TrainParams(label_map="data/maps/map.csv", label_map_check=how))
 
 
 def test_chains_are_followed_to_their_end():
@@ -113,6 +116,7 @@ def test_a_chain_of_thousands_is_followed():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("", "labels.csv:1: needs the columns from and to"),
         ("old,new\na,b\n", "needs the columns from and to"),
         ("from,to\na,b\na,c\n", "labels.csv:3: 'a' becomes 'c', and 'b' above"),
         ("from,to\n,b\n", "labels.csv:2: names no label"),
@@ -129,3 +133,44 @@ def test_a_label_that_becomes_two_things_is_an_error(text, message):
 def test_a_label_map_written_by_a_spreadsheet_is_read():
     found = parse('\ufefffrom,to,note\r\n a ,b,x\r\n"c, d",,\r\n'.encode(), "m.csv")
     assert found.to == {"a": "b", "c, d": None}
+
+
+def test_a_line_break_in_a_quoted_label_is_kept():
+    assert parse(b'from,to\r\n"two\r\nlines",x\r\n', "m.csv").to == {"two\r\nlines": "x"}
+
+
+def test_the_map_that_params_name_is_read_with_its_digest(tmp_path):
+    text = "from,to\na,b\nb,c\n"
+    (tmp_path / "m.csv").write_text(text)
+    found = label_map.read(TrainParams(label_map=str(tmp_path / "m.csv")))
+    assert found == LabelMap(
+        {"a": "c", "b": "c"},
+        hashlib.sha256(text.encode()).hexdigest(),
+        {"a": "b", "b": "c"},
+        {"a": 2, "b": 3},
+    )
+    assert label_map.read(TrainParams()) == LabelMap({}, "", {}, {})
+    (tmp_path / "m.csv").write_text("a,b\n")
+    for name, message in (
+        ("m.csv", f"{tmp_path}/m.csv:1: needs the columns from and to, each once"),
+        ("none.csv", f"{tmp_path}/none.csv: no such file"),
+    ):
+        with pytest.raises(InputError) as raised:
+            label_map.read(TrainParams(label_map=str(tmp_path / name)))
+        assert str(raised.value) == f"train.label_map: {message}"
+
+
+@pytest.mark.parametrize(
+    ("count", "more"), [(50, ""), (51, " and 1 more"), (1250, " and 1,200 more")]
+)
+def test_a_message_lists_50_labels(count, more):
+    names = [f"label {number:04}" for number in range(count)]
+    with pytest.raises(InputError) as raised:
+        checked("from,to\n", {*names}, "closed")
+    listed = ", ".join(map(repr, names[:50]))
+    assert f"does not name the label {listed}{more}; add a line" in str(raised.value)
+
+
+def test_the_nearest_of_several_labels_is_named():
+    with pytest.raises(InputError, match="'Poritess' .line 2; nearest: 'Porites'.;"):
+        checked("from,to\nPoritess,x\n", {"Pori", "Porites", "Porite", "Poritexxx"})

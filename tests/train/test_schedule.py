@@ -55,6 +55,36 @@ def test_nulls_are_chosen_by_the_number_of_rows(n_rows, epochs, rate):
     assert pyspacer.kind == "constant"
 
 
+@pytest.mark.parametrize(
+    ("n_rows", "batch", "epochs"),
+    [
+        (1, 32, 40),
+        (329, 32, 40),
+        (339, 33, 40),
+        (2499, 249, 40),
+        (2565, 256, 38),
+        (4999, 499, 20),
+        (9091, 500, 10),
+        (100_001, 500, 3),
+    ],
+)
+def test_minibatches_and_epochs_are_whole_numbers_within_limits(n_rows, batch, epochs):
+    """A tenth of the rows, and 100,000 rows in all epochs together, or 400,000 of many."""
+    chosen = Schedule.of(TrainParams(), n_rows, 1280)
+    assert (chosen.batch, chosen.epochs) == (batch, epochs)
+    assert isinstance(chosen.batch, int)
+    assert isinstance(chosen.epochs, int)
+    assert Schedule.of(TrainParams(batch=7, epochs=9), n_rows, 1280)[:2] == (9, 7)
+
+
+def test_a_cosine_falls_from_the_rate_to_0_and_a_constant_stays():
+    cosine = Schedule(8, 32, 0.2, "cosine")
+    falling = [cosine.rate_after(epochs) for epochs in (0, 2, 4, 6, 8)]
+    root = 0.5**0.5
+    assert falling == pytest.approx([0.2, 0.1 * (1 + root), 0.1, 0.1 * (1 - root), 0])
+    assert cosine._replace(kind="constant").rate_after(5) == 0.2
+
+
 def test_a_constant_rate_is_lower_and_takes_more_epochs():
     constant = Schedule.of(TrainParams(schedule="constant"), 200_000, 1280)
     assert constant.epochs == 4
