@@ -90,7 +90,13 @@ def collect(
     if choice != "labels":
         classifier = classifiers.read(CLASSIFIER)
         model = f"quadrat {classifier.card['recipe'][:12]}"
-        to_write = _predictions(chosen, classifier, min_score)
+        # What was trained on a label would repeat it.
+        held_out = classifiers.read_held_out(CLASSIFIER, classifier)
+        is_calibration = pc.equal(chosen["split"], "calibration")
+        to_write = {
+            **_predictions(chosen.filter(pc.invert(is_calibration)), classifier, min_score),
+            **_predictions(chosen.filter(is_calibration), held_out, min_score),
+        }
     shares_image = pc.is_in(labels["key"], value_set=pc.unique(chosen["key"]))
     chips = _chips(labels.filter(shares_image), to_write)
     flags = pc.filter(is_chosen, shares_image).to_pylist()

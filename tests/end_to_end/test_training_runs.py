@@ -30,6 +30,18 @@ def threshold(repo):
     return json.loads((repo.path / "results/all_metrics.json").read_text())["threshold"]
 
 
+def predictions_of_images(repo):
+    """What an annotation tool is given for each image."""
+    repo.said("python", "-m", "stages.annotate", "labelstudio", "all.json", "--of", "all")
+    tasks = json.loads((repo.path / "all.json").read_text())
+    return {task["data"]["key"]: task["predictions"][0]["result"] for task in tasks}
+
+
+def columns(repo, *names):
+    table = pq.read_table(repo.path / "data/labels/labels.parquet")
+    return [table[name].to_pylist() for name in names]
+
+
 def labels_of(repo):
     table = pq.read_table(repo.path / "results/predictions.parquet")
     return set(table["label"].to_pylist()), set(table["predicted"].to_pylist())
@@ -175,7 +187,7 @@ def test_a_final_fit_on_both_splits_is_evaluated_and_what_chose_it_is_kept(copy_
     repo = copy_of_done()
     folder = repo.path / "models/classifier"
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    chosen = threshold(repo)
+    chosen, earlier = threshold(repo), predictions_of_images(repo)
     repo.set(train__final="all")
     said = repo.said("dvc", "repro")
     assert "classifier trained" in said
@@ -196,6 +208,11 @@ def test_a_final_fit_on_both_splits_is_evaluated_and_what_chose_it_is_kept(copy_
     vectors = np.stack(features["feature"].take(at).to_pylist()).astype(np.float32)
     expected = predicted.predict_proba(vectors).max(axis=1)
     np.testing.assert_allclose(table["score"].to_numpy(), expected, atol=1e-6)
+    # Predictions for calibration chips are of it, too: what was trained on a label repeats it.
+    now, split = predictions_of_images(repo), dict(zip(*columns(repo, "key", "split"), strict=True))
+    assert {key for key in now if now[key] == earlier[key]} == {
+        key for key in split if split[key] == "calibration"
+    }
     repo.set(train__final="train")
     assert "classifier reused from the store" in repo.said("dvc", "repro")
     assert not (folder / "held_out.safetensors").exists()
