@@ -179,6 +179,17 @@ def test_a_folder_has_no_manifest_while_it_is_not_what_the_manifest_says(tmp_pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "manifest.json"]
 
 
+def test_a_file_that_somebody_else_removes_meanwhile_is_no_error(tmp_path):
+    (tmp_path / "extra").write_bytes(b"extra")
+
+    def data():
+        (tmp_path / "extra").unlink()
+        return b"one"
+
+    publish(tmp_path, {"a": Out(out(b"one").sha256, data)}, FACTS)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "manifest.json"]
+
+
 def test_of_an_out_that_shares_its_folder_only_what_a_killed_run_has_left_is_removed(tmp_path):
     """Users keep their own files beside the results."""
     left, mine = tmp_path / "deep" / f".a.123{outputs.TEMPORARY}", tmp_path / "deep" / "mine"

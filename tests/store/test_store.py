@@ -102,13 +102,6 @@ def test_a_damaged_file_is_set_aside_and_its_piece_unfinished(store, tmp_path, h
         ]
 
 
-def test_input_rows_with_another_digest_are_damaged(store):
-    where = piece()
-    store.put_input(where, b"rows")
-    with pytest.raises(Damaged):
-        store.read_input(where)
-
-
 def test_rows_of_neighbours_are_reused_and_the_rest_is_left(store):
     keep(store, piece(made="old"), chips(1, 2, 3))
     found = reuse(store, piece(made="new"), chips(2, 3, 4))
@@ -232,11 +225,6 @@ def test_a_process_that_lives_long_keeps_one_listing_of_finished_pieces(tmp_path
     for age in range(5):
         shard_task._finished("chips", digest("r"), "run", age)
     assert shard_task._finished.cache_info().currsize == 1
-
-
-def test_the_record_of_an_unfinished_piece_is_gone(store):
-    with pytest.raises(Damaged, match="will be made again"):
-        store.record(piece())
 
 
 def test_a_killed_writer_leaves_no_partial_file(tmp_path):
