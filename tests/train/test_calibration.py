@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from scipy.optimize import minimize, minimize_scalar
-from scipy.special import expit, log_softmax
+from scipy.special import expit, log_expit, log_softmax
 from sklearn import metrics as sk
 from training_rows import blobs, trained
 
@@ -182,14 +182,15 @@ def test_sigmoids_agree_with_scikit_learn(classes):
     assert found.sum(1) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("n", [15, 4000])
+@pytest.mark.parametrize("n", [2, 15, 4000])
 def test_sigmoids_are_logistic_regressions_with_platts_targets(n):
     """A target of t is one row of each answer, with weights of t and 1 - t."""
     from sklearn.linear_model import LogisticRegression
 
     rng = np.random.default_rng(n)
     p = rng.random((n, 3))
-    has = rng.random((n, 3)) < p**2
+    has = np.c_[rng.random((n, 3)) < p**2, np.ones(n, bool), np.arange(n) > 0, np.arange(n) < 1]
+    p = p[:, [0, 1, 2, 0, 1, 2]]
     for number, (slope, offset) in enumerate(zip(*fit_sigmoids(p, has), strict=True)):
         yes, no = has[:, number].sum(), (~has[:, number]).sum()
         target = np.where(has[:, number], (yes + 1) / (yes + 2), 1 / (no + 2))
@@ -198,6 +199,27 @@ def test_sigmoids_are_logistic_regressions_with_platts_targets(n):
         theirs.fit(column, np.repeat([True, False], n), np.append(target, 1 - target))
         wanted = -theirs.coef_[0, 0], -theirs.intercept_[0]
         assert (slope, offset) == pytest.approx(wanted, rel=1e-3, abs=1e-3)
+
+
+def test_sigmoids_are_close_to_the_best_where_the_loss_is_flat():
+    """Few chips, few of them of the class, and most probabilities near 0."""
+    rng = np.random.default_rng(0)
+    for power in [1, 3] * 60:
+        n = int(10 ** rng.uniform(0.5, 3))
+        p = rng.random(n) ** 4
+        has = rng.random(n) < p**power
+        target = np.where(has, (has.sum() + 1) / (has.sum() + 2), 1 / ((~has).sum() + 2))
+
+        def loss(at, p=p, target=target):
+            scores = at[0] * p + at[1]
+            residual = target - expit(-scores)
+            losses = target * log_expit(-scores) + (1 - target) * log_expit(scores)
+            return -losses.sum(), np.array([residual @ p, residual.sum()])
+
+        best = minimize(loss, [0, 0], jac=True, method="BFGS", options={"gtol": 1e-9}).x
+        slope, offset = fit_sigmoids(p[:, None], has[:, None])
+        found = expit(-(slope * p + offset))
+        np.testing.assert_allclose(found, expit(-(best[0] * p + best[1])), atol=1.5e-5)
 
 
 def test_the_log_loss_of_a_class_with_a_probability_of_0_is_finite():
