@@ -257,6 +257,7 @@ CHANGED = {
     "epochs": 3,
     "learning_rate": 0.5,
     "weight_decay": 0.5,
+    "final": "all",
     "standardize": False,
     "calibration": "none",
     "schedule": "cosine",
