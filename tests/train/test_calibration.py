@@ -345,6 +345,12 @@ def test_of_several_labels_that_are_never_predicted_there_is_no_error():
     assert card["log_loss_after"] == pytest.approx(-np.log(expit(3)))
 
 
+def test_a_probability_that_is_one_half_in_float32_is_predicted():
+    held_out = HeldOut(np.full((30, 2), -1e-9), np.zeros(30, int), np.arange(30), SETS[2:, :2])
+    _, card = added(held_out, "none", 2)
+    assert card["ece_before"] == pytest.approx(0.5)
+
+
 def test_without_a_calibration_chip_or_a_wish_nothing_is_fitted():
     nothing = np.zeros(0, int)
     found, card = added(HeldOut(np.zeros((0, 3)), nothing, nothing), "temperature")
